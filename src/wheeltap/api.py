@@ -10,7 +10,7 @@ from wheeltap.report.report import Report
 from wheeltap.runs.given import Examples, Model, subjects_of, task_of
 from wheeltap.runs.loop import Execution, ExecutionOptions, run
 from wheeltap.runs.planning import plan
-from wheeltap.runs.request import Request, RequestOptions, StudyOptions, StudyRequest, door
+from wheeltap.runs.request import Request, RequestOptions, StudyOptions, StudyRequest, door, functions_of
 from wheeltap.runs.studying import create, folder_of, planned
 from wheeltap.studies.base import Study
 
@@ -74,7 +74,8 @@ def _judged(models: Sequence[Any], names: Sequence[str], task: Any, options: Opt
     subjects, examples = subjects_of(list(models), names=names), task_of(task)
     asked: Any = {name: one for name, one in options.items() if name in RequestOptions.__annotations__}
     how: Any = {name: one for name, one in options.items() if name not in asked}
-    return run(plan(subjects, examples, **asked), subjects, examples, **how)
+    given = functions_of(asked.get("schemes"))
+    return run(plan(subjects, examples, **asked), subjects, examples, given=given, **how)
 
 
 class StudyRunOptions(StudyOptions, ExecutionOptions, total=False):

@@ -180,6 +180,10 @@ class Audit(Component, ABC):
         """Disturbances that the settings name, in words and as a trial: a plan refuses those that change nothing."""
         return []
 
+    def files(self) -> tuple[str, ...]:
+        """Files as they are shipped that it is about, as they were asked for: a plan finds out what they are."""
+        return ()
+
     def fixed_doses(self) -> tuple[tuple[str, float], ...]:
         """Perturbations and doses that its settings fix, so that a plan can refuse impossible ones at once."""
         return ()
@@ -210,6 +214,7 @@ BUILTIN = {
     "deployment": "wheeltap.audits.deployment:DeploymentAudit",
     "score": "wheeltap.audits.score:ScoreAudit",
     "census": "wheeltap.audits.census:CensusAudit",
+    "file": "wheeltap.audits.file:FileAudit",
     "relative-noise": "wheeltap.audits.noise:RelativeNoiseAudit",
     "function-noise": "wheeltap.audits.noise:FunctionNoiseAudit",
     "quantization": "wheeltap.audits.modify:QuantizationAudit",

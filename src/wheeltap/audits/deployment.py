@@ -15,12 +15,16 @@ from wheeltap.audits.losses import Losses, losing, remarks, shipped
 from wheeltap.audits.schemes import Scheme, scheme, schemes
 from wheeltap.core.errors import UsageError
 from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Trial
+from wheeltap.core.section import Section, Table
 from wheeltap.core.settings import Settings
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.plans.plan import Plan
 
 SPARED = "Embeddings and output head were not rounded or pruned, as deployment does"
 """How the paragraph of a finding begins that says so; a report shows it once."""
+
+CHANGE = "Amount of change, not loss"
+"""How the paragraph begins, and what the table is called, of what changes whether or not it is lost."""
 
 USUAL = (
     "int8,nf4,int4-g32,int4-g128,int4,int4-tensor,int3-g32,prune30,prune50,prune-2:4,noise5,flips1e-6-int8"
@@ -34,7 +38,7 @@ class DeploymentSettings(Settings, frozen=True, kw_only=True):
     """Which schemes, and how many draws of the random ones.
 
     Attributes:
-        schemes: Names with commas between (see ``wheeltap list schemes``).
+        schemes: Names with commas between (see ``wheeltap list schemes``), files as they are shipped among them.
         margin: Smallest loss of score of interest; the plan's, where it is not given.
         draws: Draws of noise.
         flips: Draws of flipped bits, of which few hit hard; by default enough to exclude a loss on a small model, and
@@ -128,6 +132,8 @@ class DeploymentAudit(Audit):
         self, plan: Plan, subject: SubjectRecord, one: Scheme, *, seeds: Iterable[int] | None = None
     ) -> list[Trial]:
         """The draws of one scheme on one subject; others than those of the settings by their ``seeds``."""
+        if one.shipped:
+            return [plan.ship(file, "answers") for file in plan.files if file.spec == one.name]
         spared = one.spared(subject) if self.settings.spare_ends else ()
         site = Site.without(spared) if spared else WHOLE
         draws = self._flips(plan) if one.rare else self.settings.draws if one.random else 1
@@ -150,11 +156,15 @@ class DeploymentAudit(Audit):
         """Each scheme, unless they are the usual ones: of those a model takes what it can."""
         if self.settings.schemes in (USUAL, USUAL_LARGE):
             return []
-        return [(one.label, self.trials(plan, subject, one)[0]) for one in self.schemes]
+        return [(one.label, self.trials(plan, subject, one)[0]) for one in self.schemes if not one.shipped]
 
     def fixed_doses(self) -> tuple[tuple[str, float], ...]:
         """The dose of every scheme."""
-        return tuple((one.perturbation, one.dose) for one in self.schemes)
+        return tuple((one.perturbation, one.dose) for one in self.schemes if not one.shipped)
+
+    def files(self) -> tuple[str, ...]:
+        """The schemes that are some."""
+        return tuple(one.name for one in self.schemes if one.shipped)
 
     def most(self, plan: Plan) -> int:
         """All draws of every scheme on every subject, but for second looks at controls, which few runs take."""
@@ -176,7 +186,7 @@ class DeploymentAudit(Audit):
         for one in self.schemes:
             drafts += [self._single(case, subject, one) for subject in case.plan.subjects]
             drafts += [self._pair(case, rival, one) for rival in case.rivals]
-        return Verdict(drafts, controls)
+        return Verdict(drafts, controls, sections=_changes(drafts) if self.files() else [])
 
     def _disturbed(self, case: Case, subject: SubjectRecord, one: Scheme) -> Losses:
         case.require_above_chance(subject)
@@ -193,10 +203,12 @@ class DeploymentAudit(Audit):
         left = there.no_better
         spared = one.spared(subject) if self.settings.spare_ends else ()  # left in full precision on purpose
         kept = f"\n\n{SPARED}: {', '.join(spared[:3])}." if spared else ""
-        rest = f"{remarks(edge, left)}{shipped(expected)}{kept}"
+        change = there.change if self.files() else ()
+        amounts = f"\n\n{CHANGE}: {', '.join(f'{each.name} {each}' for each in change)}." if change else ""
+        rest = f"{remarks(edge, left)}{shipped(expected)}{kept}{amounts}"
         claim = Hypothesis(
             test=lost, margin=edge.value, evidence=there.sample(edge=edge), one_sided=True, words=LOSS, title=one.label,
-            scheme=one.name, beside=(there.score, *expected, *(() if left is None else (left,))),
+            scheme=one.name, beside=(there.score, *expected, *(() if left is None else (left,)), *change),
             found=f"{words}: more than {edge.value:.2g}. {rest}", otherwise=f"{words}. {rest}",
         )  # fmt: skip
         return self.draft(case, subject.name, claim, there.trials)
@@ -277,6 +289,19 @@ class DeploymentAudit(Audit):
         above = abs(float(case.clean(reference).mean()) - case.chance)
         words = f"Noise {_STRONG / 100:g} times as large as each weight must cost most of the score: it costs {lost}."
         return destroyed(f"{self.code} {_DESTROYS}", lost, least=above / 4, surely=surely, because=words)
+
+
+def _changes(drafts: Iterable[Hypothesis]) -> list[Section]:
+    """What changes in each row, in a table."""
+    heads = ("answers lost", "answers gained", "answers changed", "same top answer", "mean KL divergence",
+             "99 % KL divergence")  # fmt: skip
+    rows: list[tuple[str | Estimate, ...]] = []
+    for draft in drafts:
+        known = {one.name: one for one in draft.finding.estimates}
+        if known.keys() & {*heads}:
+            rows.append((draft.finding.title, *(known.get(head, "") for head in heads)))
+    says = "An answer may change and none be lost; near the original, KL divergence says nothing of the loss."
+    return [Section(title=CHANGE, blocks=(Table(title=says, heads=("shipped as", *heads), rows=tuple(rows)),))]
 
 
 def _shared(twin: SubjectRecord) -> Scheme:

@@ -30,6 +30,9 @@ MEASURED = "What was measured:"
 TELL, SHOW = "would tell", "would show"
 """Words after how many examples would decide a row, and how many items a comparison of two systems."""
 
+READ = ("census", "file")
+"""Questions whose answers are read in the weights: a control that fails says nothing about them."""
+
 _NAMED = 3
 """How many schemes a sentence names before it counts the rest."""
 
@@ -170,10 +173,13 @@ class _Sentences:
         return self.instruments[finding.code].asks if finding.code in self.instruments else ""
 
     def outliers(self) -> list[str]:
-        """What the census found, a line for each of the first models."""
+        """What the census found, a line for each of the first models; then what is wrong with files."""
         rows = _with([f for f in self.findings if self._asks(f) == "census"], "found")
         more = [f"OUTLIER WEIGHTS in {len(rows) - _NAMED} more models."] if len(rows) > _NAMED else []
-        return [*(f"OUTLIER WEIGHT in {row.said}" for row in rows[:_NAMED]), *more]
+        found = [*(f"OUTLIER WEIGHT in {row.said}" for row in rows[:_NAMED]), *more]
+        files = _with([f for f in self.findings if self._asks(f) == "file"], "found")
+        more = [f"DAMAGED: {len(files) - _NAMED} more files."] if len(files) > _NAMED else []
+        return [*found, *(f"DAMAGED FILE: {row.said}" for row in files[:_NAMED]), *more]
 
     # ---- one model --------------------------------------------------------------------------------------------
 
@@ -183,7 +189,9 @@ class _Sentences:
         if score is not None and (score.status == "found" or score.verdict == TOO_FEW):
             return f"{score.verdict.upper()}: {score.because}"
         rows = self._mine(subject.name, "deployment")
-        said = [self._partly(subject), self._shipping(rows), self._others(subject.name)]
+        files = [f for f in self._mine(subject.name, "file") if f.status != "found"]
+        read = " ".join(f.said for f in files[:_NAMED]) if not rows else ""
+        said = [self._partly(subject), self._shipping(rows), self._others(subject.name), read]
         if not any(said[1:]):
             known = f"{subject.name} scores {score.estimates[0]}" if score and score.estimates else subject.name
             if not self.lined:

@@ -28,6 +28,9 @@ _HEAVY = 0.2
 NOTHING = Edge(0.0)
 """A margin of nothing: any loss is of interest."""
 
+_FAR = 0.99
+"""Share of the examples that the second divergence is not below."""
+
 _TELLS_NOTHING = 1.5
 """Width of an interval of the share kept from which it says nothing."""
 
@@ -146,6 +149,31 @@ class Losses:
         """
         changed = self.changed
         return (self.grown(subject) or self.kept, *(() if changed is None else (changed,)))
+
+    @property
+    def change(self) -> tuple[Estimate, ...]:
+        """How much changes, whether or not it is lost: answers lost and gained, the same top answer, KL divergence.
+
+        The last is over the options, where it was measured: its mean, and the value that 99 % of examples stay below.
+        """
+        changed, found = self.changed, list[Estimate]()
+        if self.case.plan.task.bounded and not self.rare:
+            for name, sign in (("answers lost", 1.0), ("answers gained", -1.0)):
+                share = (sign * self.lost > 0.0).mean(0)
+                found.append(
+                    score_interval(share, bounded=True, groups=self.groups, name=name, unit="share of answers")
+                )
+        if changed is not None and changed.value is not None:
+            low, high = (None if end is None else 1.0 - end for end in (changed.high, changed.low))
+            found.append(replace_in(changed, name="same top answer", value=1.0 - changed.value, low=low, high=high))
+        if (kl := self.case.measured(self.trials, "kl")) is not None:
+            mean = kl[:, self.on].mean(0)
+            found.append(
+                score_interval(mean, bounded=False, groups=self.groups, name="mean KL divergence", unit="nats")
+            )
+            most = float(np.quantile(mean, _FAR))
+            found.append(Estimate.exact("99 % KL divergence", most, "nats", n=len(mean)))
+        return tuple(found)
 
     @property
     def no_better(self) -> Estimate | None:

@@ -1,11 +1,14 @@
 """Schemes of deployment by name: what is done to the weights on the way from a checkpoint to a running model."""
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import PurePath
 
 from wheeltap.core.errors import UnknownName, UsageError
 from wheeltap.core.records import Scalar, SubjectRecord
+from wheeltap.sources.base import is_model, models
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +28,7 @@ class Scheme:
         draws: At each dose of the ladder.
         unit: Of the ladder, where it is not the family's.
         layers: Last names of layers; it is asked only of subjects that have one of them. Of all, where empty.
+        shipped: Whether it is a file that was made from the model: then nothing is done to its weights here.
     """
 
     name: str = ""
@@ -40,6 +44,7 @@ class Scheme:
     draws: int = 1
     unit: str = ""
     layers: tuple[str, ...] = ()
+    shipped: bool = False
 
     def along(self, ladder: tuple[float, ...], label: str = "", *, draws: int = 1) -> "Scheme":
         """Its curve over these doses, under another label."""
@@ -164,7 +169,8 @@ FORMATS: tuple[tuple[str, str], ...] = (
 
 _GRAMMAR = (
     "intN, N from 2 to 16 bits, such as int5 (-tensor: one grid; -gK: groups of K; -gK-aware: large inputs spared); "
-    "nf4 or fp4 (-gK); bf16, fp16; pruneP or wandaP, P in percent; prune-2:4; noiseP; flipsRATE (-int8, -bfloat16)"
+    "nf4 or fp4 (-gK); bf16, fp16; pruneP or wandaP, P in percent; prune-2:4; noiseP; flipsRATE (-int8, -bfloat16); or "
+    "a file: gguf:FILE, hf:FOLDER, module:callable"
 )
 
 
@@ -189,11 +195,15 @@ def _made(name: str) -> Scheme | None:
 
 
 def scheme(name: str) -> Scheme:
-    """The scheme with this name, whatever its case.
+    """The scheme with this name, whatever its case; a file that was made from the model is one too.
 
     Raises:
         UnknownName: If there is none.
     """
+    if is_model(spec := name.strip()):
+        kind, _, rest = spec.partition(":")
+        last = PurePath(rest).name if kind in models else ""
+        return Scheme(name=spec, label=last or spec, perturbation="answers", shipped=True)
     asked = name.strip().casefold()
     asked = {one.casefold(): ours for one, ours in ALSO.items()}.get(asked, asked)
     group = re.fullmatch(r"int4wo-(\d+)", asked)
@@ -211,11 +221,13 @@ def schemes(names: str) -> tuple[Scheme, ...]:
         UsageError: If none is named.
     """
     found = {one.name: one for one in (scheme(name) for name in names.split(",") if name.strip())}
+    labels = Counter(one.label for one in found.values())
+    found = {name: one if labels[one.label] == 1 else replace(one, label=name) for name, one in found.items()}
     if not found:
         raise UsageError(
             "No deployment scheme is named.",
             where="--for",
-            expected=f"names with commas between, such as {', '.join(READY[2:6])}",
+            expected=f"names with commas between, such as {', '.join(READY[2:6])} or gguf:FILE",
             got="none",
             do="Leave it out for the usual schemes, or see: wheeltap list schemes",
         )

@@ -9,7 +9,7 @@ from wheeltap.audits.base import Audit, create, judging, studies
 from wheeltap.audits.case import Case
 from wheeltap.audits.claims import Hypothesis, NoAnswer
 from wheeltap.audits.controls import baseline, copies, same_function
-from wheeltap.audits.headline import ENOUGH, FULL, MEASURED, at_level, headline, own_lines, percent
+from wheeltap.audits.headline import ENOUGH, FULL, MEASURED, READ, at_level, headline, own_lines, percent
 from wheeltap.audits.power import power_control
 from wheeltap.audits.score import same_outputs
 from wheeltap.core.records import UNCOVERED, Cost, Estimate, Finding, Scalar, SubjectRecord, Trial
@@ -75,7 +75,7 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
     findings = settle(drafts, alpha=plan.alpha)
     if void:
         # What weights hold was read and not measured: a control says nothing about it.
-        firm = {one.code for one in instruments if one.asks == "census"}
+        firm = {one.code for one in instruments if one.asks in READ}
         findings = [finding if finding.code in firm else voided(finding) for finding in findings]
     elif not plan.partial:
         findings = [covered(finding, draft.reach) for finding, draft in zip(findings, drafts, strict=True)]

@@ -114,7 +114,8 @@ def _models(
     passes = most_passes(made)
     with spinner("timing some trials"):
         seconds = priced(made, subjects, task, seconds=PATIENCE).seconds(made)
-    code = any(map(is_code, made.sources)) or is_code_of_examples(made.data or "")
+    specs = (*made.sources, *(one.spec for one in made.files))
+    code = any(map(is_code, specs)) or is_code_of_examples(made.data or "")
     path = file or default_store(*(s.name for s in subjects)).with_suffix(".plan.json")
     files.write(path, made.to_bytes())
     audits, models = many(len(made.audits), "audit"), many(len(subjects), "subject")

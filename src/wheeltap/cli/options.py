@@ -17,7 +17,7 @@ from wheeltap.core.errors import FileError, UnknownName, UsageError
 from wheeltap.core.files import ODD_PATH
 from wheeltap.core.report import FailOn, ReportRecord
 from wheeltap.plans.plan import ALPHA, ERROR_MARGIN, HIGHEST, MARGIN, AuditSpec, Effort
-from wheeltap.runs.request import Request, said_of
+from wheeltap.runs.request import Request, only_files, said_of
 
 if TYPE_CHECKING:
     from wheeltap.core.subject import Subject
@@ -66,7 +66,7 @@ class RequestFlags(Request):
         Parameter(
             name="--for",
             help="How it will be shipped: schemes with commas between, such as nf4,int4-g32,int8,prune30 (see: "
-            "wheeltap list schemes).",
+            "wheeltap list schemes); and files that were made from it: gguf:FILE, hf:FOLDER, module:callable.",
         ),
     ] = None
     margin: Annotated[
@@ -174,7 +174,7 @@ class RequestFlags(Request):
             )
         if self.schemes is not None:
             require_schemes(self.schemes)
-            given = (*(given or ("score",)), "deployment")
+            given = given if only_files(given or ()) else (*(given or ("score",)), "deployment")
         tables = {} if self.config is None else _tables(self.config)
         names = dict.fromkeys((*base.expanded(map(base.named, given or default)), *ALWAYS))
         for name in {**tables, **names}:

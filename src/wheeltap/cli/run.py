@@ -52,7 +52,8 @@ def run(
             do="Run it from Python: wt.run(plan, subjects, task); or make one with: wheeltap plan",
         )
     if not allow_code:
-        require_no_code(made.sources, examples=[] if made.data is None else [made.data], where=str(plan))
+        files = (file.spec for file in made.files)
+        require_no_code([*made.sources, *files], examples=[] if made.data is None else [made.data], where=str(plan))
     with spinner("loading " + " and ".join(made.sources)):
         subjects, task = load(made.sources, made.data, names=[subject.name for subject in made.subjects])
     return output.give(run_on(made, subjects, task, execution=execution, output=output))

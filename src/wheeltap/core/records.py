@@ -13,7 +13,7 @@ from wheeltap.core.plain import fixed
 from wheeltap.core.settings import ChoiceRecord
 from wheeltap.core.site import WHOLE, Site
 
-TrialKind = Literal["clean", "disturb", "read", "make"]
+TrialKind = Literal["clean", "disturb", "read", "make", "ship"]
 OutcomeStatus = Literal["done", "diverged", "failed", "skipped"]
 FindingStatus = Literal["found", "excluded", "inconclusive", "measured", "not_applicable", "skipped", "error", "void"]
 
@@ -158,8 +158,10 @@ class Trial(ChoiceRecord, frozen=True, kw_only=True):
         subject: Fingerprint of the subject.
         task: Digest of the task.
         measures: Names of the per-example measures recorded.
-        kind: A clean pass, a pass of the disturbed model, a reading of the undisturbed one, or its making.
-        perturbation: Registered name of the perturbation, reading or recipe; ``none`` of a clean pass.
+        kind: A clean pass, a pass of the disturbed model, a reading of the undisturbed one, its making, or a look at a
+            file that was made from it to be shipped.
+        perturbation: Registered name of the perturbation, reading or recipe; ``none`` of a clean pass; of a file what
+            is asked: see ``plans.shipped.Question``.
         version: Version of its code: a changed plug-in makes a new key.
         dose: In the perturbation's own unit.
         seed: Index of the draw.

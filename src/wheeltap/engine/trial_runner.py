@@ -34,6 +34,7 @@ from wheeltap.engine.needs.gather import gather, of_another
 from wheeltap.engine.needs.moments import MOMENT_BYTES
 from wheeltap.engine.needs.tuning import TuningCopy
 from wheeltap.engine.readings.census import outliers
+from wheeltap.engine.shipped import Shelf, answered, tensors_of
 from wheeltap.engine.units import probe_run
 from wheeltap.perturb import Perturbation, create
 from wheeltap.perturb.noise import LowRankNoise
@@ -74,6 +75,7 @@ class TrialRunner:
         task: The examples.
         memory: Bytes that may be used beside the models themselves; what does not fit goes a slower way.
         maker: Of the members.
+        shelf: Of files as they are shipped.
     """
 
     def __init__(
@@ -84,8 +86,9 @@ class TrialRunner:
         *,
         memory: int | None = None,
         maker: Maker | None = None,
+        shelf: Shelf | None = None,
     ) -> None:
-        self.task, self._maker = task, maker
+        self.task, self._maker, self._shelf = task, maker, shelf
         self._cache_bytes = CACHE_BYTES if memory is None else memory // 2
         self._moment_bytes = MOMENT_BYTES if memory is None else memory // 2
         self._given = {subject.record.fingerprint: subject for subject in subjects}
@@ -272,6 +275,22 @@ class TrialRunner:
             because="" if finite else "What was read is not finite.",
             path=read.path,
         )
+
+    def shipped(self, trial: Trial) -> Outcome:
+        """A look at a file that was made from a subject to be shipped.
+
+        Raises:
+            WheeltapError: If it cannot be read, or is not what was planned.
+        """
+        if self._shelf is None:
+            raise self._unknown(str(trial.settings["file"]))
+        self._member = self._copy = self._prefix = self._beside = None  # the file's model needs the memory
+        subject = self.subject(trial.subject)
+        if trial.perturbation == "weights":
+            return tensors_of(trial, subject, self._shelf)
+        outcome = answered(trial, subject, self.clean(subject), self.task, self._shelf)
+        self.forwards += outcome.forwards
+        return outcome
 
     def baseline(self, trial: Trial) -> Outcome:
         """A clean pass, with its raw scores kept beside the measures.
@@ -483,6 +502,14 @@ def run_trials(trials: list[Trial], runner: TrialRunner, commit: Commit) -> None
 
 
 def _run_group(group: list[Trial], runner: TrialRunner, commit: Commit) -> None:
+    if group[0].kind == "ship":
+        for trial in group:
+            try:
+                outcome = runner.shipped(trial)
+            except Exception as error:  # whatever a broken file does: the others go on
+                outcome = _failed(trial, error)
+            commit(outcome)
+        return
     if group[0].kind in ("clean", "read"):
         for trial in group:
             try:

@@ -11,6 +11,7 @@ from wheeltap.core.bounded import decoded, document
 from wheeltap.core.records import Outcome, Scalar, SubjectRecord, TaskRecord, Trial
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.study import StudySpec
+from wheeltap.plans.shipped import Question, ShippedFile
 
 PLAN_SCHEMA = "wheeltap.plan/3"
 _LARGEST_PLAN = 16 * 2**20
@@ -64,6 +65,9 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     symmetric: bool = False
     moments: float = 1.0
 
+
+FILES = "file"
+"""The audit that every plan about files as they are shipped has."""
 
 MARGIN, ERROR_MARGIN = 0.02, 0.1
 """The usual smallest loss of interest: a share of right answers, or of the way from chance; a share of an error."""
@@ -212,6 +216,17 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         assert subject.artifact is not None, "nothing makes this subject"
         made = self.trial(subject, subject.artifact.recipe)
         return msgspec.structs.replace(made, kind="make", version=subject.artifact.version, root=0)
+
+    @property
+    def files(self) -> tuple[ShippedFile, ...]:
+        """What was found of the files that its audits are about: the settings of the audit of files hold it."""
+        known = (str(spec.settings.get("known", "")) for spec in self.audits if spec.name == FILES)
+        return next((msgspec.json.decode(one, type=tuple[ShippedFile, ...]) for one in known if one), ())
+
+    def ship(self, file: ShippedFile, question: Question) -> Trial:
+        """What a file that was made from the reference answers, or holds."""
+        asked = self.trial(self.reference, question, settings={"file": file.fingerprint})
+        return msgspec.structs.replace(asked, kind="ship")
 
     def makings(self) -> list[Trial]:
         """The makings of all members that recipes make."""

@@ -11,7 +11,7 @@ import msgspec
 from wheeltap import __version__
 from wheeltap.audits.base import audits, suite_answers
 from wheeltap.audits.claims import CLAIM, LOSS, PAIR
-from wheeltap.audits.headline import at_level, headline, own_lines
+from wheeltap.audits.headline import READ, at_level, headline, own_lines
 from wheeltap.core.errors import FileFormatError
 from wheeltap.core.records import UNCOVERED, Finding
 from wheeltap.core.report import ReportRecord
@@ -101,7 +101,7 @@ def _contradictions(record: ReportRecord) -> Iterator[str]:
     if record.void != any(control.status == "failed" for control in record.controls):
         yield f"{'a void report' if record.void else 'a result'}, where {'no' if record.void else 'a'} control failed"
     for finding in record.findings:
-        if record.void and finding.status in _SETTLED and record.instrument(finding.code).asks != "census":
+        if record.void and finding.status in _SETTLED and record.instrument(finding.code).asks not in READ:
             yield f"{_named(finding)}: {finding.status} in a report that is void"
         if finding.leaning and finding.status != "inconclusive":
             yield f"{_named(finding)}: {finding.status} and yet undecided"

@@ -30,7 +30,8 @@ from wheeltap.report.report import Report
 from wheeltap.runs.executors import ProcessPool, run_here
 from wheeltap.runs.given import Examples, Model, subjects_of, task_of
 from wheeltap.runs.planning import require_installed, require_named
-from wheeltap.runs.request import door, whole_of
+from wheeltap.runs.request import Given, door, whole_of
+from wheeltap.runs.shipping import FileShelf
 from wheeltap.runs.stored import note_run, noted, require_audits, unread
 from wheeltap.runs.studying import MemberMaker
 
@@ -109,6 +110,7 @@ def run(
     task: Examples,
     *,
     members: MemberMaker | None = None,
+    given: Given | None = None,
     again: str = "",
     **asked: Unpack[ExecutionOptions],
 ) -> Report:
@@ -119,6 +121,7 @@ def run(
         subjects: The models it names; a bare module is called as its class.
         task: The examples it names: a task, or what one is made of (see ``given.task_of``).
         members: Who makes or loads the subjects that are not given: see ``PlannedStudy.members``.
+        given: Functions that give models as they are shipped, by the names that they have among the schemes.
         again: The command that started it, which resumes it; kept in the store and said where it is not over.
         asked: What is passed on.
 
@@ -149,7 +152,8 @@ def run(
             stack.enter_context(pool)
         note_run(kept, plan, provenance(plan, several), again)
         records = (*plan.subjects, *plan.controls)
-        runner = TrialRunner(several, records, task, memory=memory, maker=members)
+        shelf = FileShelf(plan.files, given) if plan.files else None
+        runner = TrialRunner(several, records, task, memory=memory, maker=members, shelf=shelf)
         running = _Run(plan, runner, kept, pool, how.watch)
         running.take(members)
         running.spent = sum(one.forwards for one in settled)

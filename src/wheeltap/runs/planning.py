@@ -33,12 +33,13 @@ from wheeltap.engine.readings import readings
 from wheeltap.engine.trial_runner import TrialRunner, run_trials
 from wheeltap.engine.units import hidden_units, probe_run
 from wheeltap.perturb import create, perturbations
-from wheeltap.plans.plan import ERROR_MARGIN, MARGIN, AuditSpec, Effort, Plan, Sizes
+from wheeltap.plans.plan import ERROR_MARGIN, FILES, MARGIN, AuditSpec, Effort, Plan, Sizes
 from wheeltap.plans.store import Store
 from wheeltap.recipes.base import recipes
 from wheeltap.runs.budget import Prices, least, within
 from wheeltap.runs.given import Examples, Model, subjects_of, task_of
-from wheeltap.runs.request import Budget, Request, RequestOptions, audits_of, door, margin_of
+from wheeltap.runs.request import Budget, Given, Request, RequestOptions, audits_of, door, functions_of, margin_of
+from wheeltap.runs.shipping import found
 
 
 def require_named(plan: Plan, subjects: Sequence[Subject], task: BaseTask) -> None:
@@ -82,7 +83,7 @@ def require_named(plan: Plan, subjects: Sequence[Subject], task: BaseTask) -> No
 
 def require_installed(trials: Sequence[Trial]) -> None:
     """Raises ``UsageError`` if a disturbance or reading that is asked for is not installed: another package has it."""
-    kinds = {"read": readings, "make": recipes}
+    kinds = {"read": readings, "make": recipes, "ship": None}
     for known in (perturbations, readings, recipes):
         names = {trial.perturbation for trial in trials if kinds.get(trial.kind, perturbations) is known}
         missing = sorted(names.difference(known))
@@ -193,7 +194,7 @@ class _TrialTimer:
         """Trials of the reference, by perturbation or reading."""
         kinds: dict[str, list[Trial]] = {}
         for trial in audit.ask(Case(self.plan, self._lookup)):
-            if trial.subject == self.plan.reference.fingerprint and trial.kind != "clean":
+            if trial.subject == self.plan.reference.fingerprint and trial.kind not in ("clean", "ship"):
                 kinds.setdefault(trial.perturbation, []).append(trial)
         return kinds
 
@@ -289,14 +290,14 @@ def planned(
     data: str | None = None,
 ) -> Plan:
     """The plan of a request; see ``plan``."""
-    request = request.sound()
+    given, request = functions_of(request.schemes), request.sound()
     several, task = _settled(subjects, task)
     margin = _usual_margin(several[0], task) if request.margin is None else request.margin
     if request.margin is not None:
         margin = margin_of(margin, of_answers=task.measure.bounded)
     asked = audits_of(request.audits) or default_audits(several)
     largest = max(s.record.parameters for s in several)
-    specs = _specs([*asked, *ALWAYS], largest)
+    specs = _with_files(_specs([*asked, *ALWAYS], largest), several, given)
     made = Plan(
         command=command or ("audit" if len(several) == 1 else "compare"),
         subjects=tuple(subject.record for subject in several), task=task.record, audits=specs,
@@ -312,6 +313,24 @@ def planned(
     if allowed.seconds is None:
         return within(made, allowed.forwards or 0.0)
     return within(made, allowed.seconds, priced(made, several, task, seconds=TIMING * allowed.seconds))
+
+
+def _with_files(specs: tuple[AuditSpec, ...], subjects: Sequence[Subject], given: Given) -> tuple[AuditSpec, ...]:
+    """The audits, with what is found out of the files that they are about."""
+    asked = dict.fromkeys(file for spec in specs for file in audits_base.create(spec.name, dict(spec.settings)).files())
+    mine = next((spec for spec in specs if spec.name == FILES), None)
+    if not asked and mine is None:
+        return specs
+    if not asked or len(subjects) > 1:
+        raise UsageError(
+            "Files as they are shipped are compared with one original.", where="--for",
+            expected="one model, and its files: wheeltap audit ORIGINAL --for gguf:FILE,nf4",
+            got=f"{len(asked)} files of {len(subjects)} model{'s' * (len(subjects) != 1)}",
+            do="Audit each original with its own files.",
+        )  # fmt: skip
+    known = msgspec.json.encode(found(asked, subjects[0], given)).decode()
+    settings = {**(mine.settings if mine else {}), "known": known}
+    return (*(spec for spec in specs if spec.name != FILES), AuditSpec(FILES, settings))
 
 
 def _settled(subjects: Model | Sequence[Model], task: Examples) -> tuple[list[Subject], BaseTask]:

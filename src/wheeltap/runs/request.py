@@ -8,21 +8,27 @@ import math
 import operator
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final, ParamSpec, Self, SupportsFloat, TypedDict, TypeVar, cast, get_type_hints
 
 import msgspec
 
+from wheeltap.audits.base import named
+from wheeltap.audits.census import ALWAYS
 from wheeltap.core.errors import UsageError
 from wheeltap.core.settings import checked, described
-from wheeltap.plans.plan import ALPHA, ERROR_MARGIN, HIGHEST, MARGIN, AuditSpec, Effort
+from wheeltap.plans.plan import ALPHA, ERROR_MARGIN, FILES, HIGHEST, MARGIN, AuditSpec, Effort
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 Audits = str | AuditSpec | Sequence[str | AuditSpec]
 """Names of audits, or specs with settings; a single one may stand by itself."""
+
+
+Given = Mapping[str, Callable[[], Any]]
+"""Functions that give models as they are shipped, by the names that they go by as schemes."""
 
 
 _FORM: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(f|m|min|s|h)\s*")
@@ -108,7 +114,8 @@ class Request(StudyRequest):
     Attributes:
         audits: Names (see ``wheeltap list audits``), or specs with settings, or a single one.
         budget: What it may cost, such as ``200f`` (passes) or ``10m``: effort is cut to fit (see ``Plan.cuts``).
-        schemes: How the models will be shipped, such as ``"nf4,int8"``: what the audit ``deployment`` judges.
+        schemes: How the models will be shipped, such as ``"nf4,int8"``: what the audit ``deployment`` judges. Files
+            that were made from the model are such too (``"gguf:m.Q4_0.gguf"``), and functions that give a module.
         margin: Smallest loss of score of interest: a share of right answers (by default MARGIN), of an error without a
             bound (ERROR_MARGIN), or of the way from chance to any other score (MARGIN).
         partial: Whether verdicts are given although many weights were left alone.
@@ -116,7 +123,7 @@ class Request(StudyRequest):
 
     audits: Audits | None = None
     budget: Budget | str | None = None
-    schemes: str | Sequence[str] | None = None
+    schemes: str | Sequence[str | Callable[[], Any]] | None = None
     margin: float | None = None
     partial: bool = False
 
@@ -132,7 +139,10 @@ class Request(StudyRequest):
     def _shipped(self, asked: Sequence[str | AuditSpec]) -> Sequence[str | AuditSpec]:
         if self.schemes is None:
             return asked
-        several = cast("Sequence[Any]", (self.schemes,) if isinstance(self.schemes, str) else self.schemes)
+        alone = isinstance(self.schemes, str) or callable(self.schemes)
+        several = cast("Sequence[Any]", (self.schemes,) if alone else self.schemes)
+        if isinstance(several, tuple | list):  # pyright: ignore[reportUnnecessaryIsInstance]
+            several = [called(one) if callable(one) else one for one in several]
         if not isinstance(several, tuple | list) or not all(isinstance(one, str) for one in several):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise UsageError(
                 "This names no deployment scheme.",
@@ -141,6 +151,8 @@ class Request(StudyRequest):
                 got=repr(self.schemes)[:120],
                 do="See: wheeltap list schemes",
             )
+        if only_files(asked):
+            return [AuditSpec(name=FILES, settings={"files": ",".join(several)})]
         kept = [one for one in asked or ("score",) if one != "deployment"]
         known = [isinstance(one, AuditSpec) and one.name == "deployment" for one in kept]
         if not any(known):
@@ -152,6 +164,12 @@ class Request(StudyRequest):
             else one
             for one, ours in zip(kept, known, strict=True)
         ]
+
+
+def only_files(asked: Sequence[str | AuditSpec]) -> bool:
+    """Whether files are only looked at, tensor by tensor, and no loss of score is asked for."""
+    names = {one if isinstance(one, str) else one.name for one in asked}
+    return bool(names) and {named(name) for name in names} <= {FILES, *ALWAYS} and names != set(ALWAYS)
 
 
 class StudyOptions(TypedDict, total=False):
@@ -167,7 +185,7 @@ class RequestOptions(StudyOptions, total=False):
 
     audits: Audits | None
     budget: Budget | str | None
-    schemes: str | Sequence[str] | None
+    schemes: str | Sequence[str | Callable[[], Any]] | None
     margin: float | None
     partial: bool
 
@@ -206,6 +224,19 @@ def said_of(kind: type) -> dict[str, str]:
     }
     usual = {"ERROR_MARGIN": f"{ERROR_MARGIN:g}", "MARGIN": f"{MARGIN:g}"}
     return {name: re.sub("|".join(usual), lambda found: usual[found[0]], text) for name, text in said.items()}
+
+
+def called(function: Callable[[], Any]) -> str:
+    """The name that a function goes by as a scheme."""
+    module, name = (str(getattr(function, one, "")) for one in ("__module__", "__name__"))
+    kept = "".join(letter for letter in name if letter.isalnum() or letter == "_") or type(function).__name__
+    return f"{module or 'given'}:{kept}"
+
+
+def functions_of(schemes: object) -> dict[str, Callable[[], Any]]:
+    """The functions among schemes, by the names that they go by."""
+    several = cast("Sequence[Any]", schemes if isinstance(schemes, list | tuple) else [schemes])
+    return {called(one): one for one in several if callable(one)}
 
 
 def audits_of(given: Audits | None) -> list[str | AuditSpec]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from wheeltap.core.subject import Subject
     from wheeltap.core.task import BaseTask
     from wheeltap.sources.hf import HfClassifier
+    from wheeltap.sources.shipped import Shipped
 
 CALLABLE: Final = re.compile(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*(\.\w+)*")
 """A name of the form ``module:callable``."""
@@ -89,6 +90,18 @@ class ModelSource(ABC):
         Raises:
             WheeltapError: If there is none.
         """
+
+    def shipped(self, rest: str, *, reference: "Subject") -> "Shipped | None":
+        """The model as it is shipped, beside the one that it was made from, where tensors are read from its file.
+
+        Args:
+            rest: As of ``load``.
+            reference: The original.
+
+        Raises:
+            WheeltapError: If there is none.
+        """
+        return None
 
 
 class DataSource(ABC):
@@ -180,6 +193,12 @@ def source_of_file(path: Path, reader: ExampleReader) -> DataSource:
         expected="FILE.npz (arrays inputs, targets) or FILE.jsonl (context, choices, answer)",
         got=path.suffix or "a name without an ending",
     )
+
+
+def is_model(spec: str) -> bool:
+    """Whether this asks for a model in a file or folder, or from code."""
+    kind, _, rest = spec.partition(":")
+    return bool(rest) and (bool(models.get(kind).place) if kind in models else bool(CALLABLE.fullmatch(spec)))
 
 
 def is_code(spec: str) -> bool:

@@ -32,6 +32,7 @@ from wheeltap.sources import hf
 from wheeltap.sources.base import LoadedModel, ModelSource, refuse_pickle
 from wheeltap.sources.hf import HfTokenizer, language_model
 from wheeltap.sources.model_size import Size, require_modest
+from wheeltap.sources.shipped import Shipped
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
@@ -43,6 +44,7 @@ _BESIDE = ("general", "tokenizer", "quantize", "split")
 """How names of entries begin that say nothing of the model's size."""
 
 _WHOLE = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 10: "Q", 11: "q"}
+_CODES = {**_WHOLE, 6: "f", 7: "?", 12: "d"}
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,16 @@ class _Reader:
     def string(self) -> str:
         return self.bytes(self.count("Q", _MAX_STRING, "bytes in a string")).decode("utf-8", "replace")
 
+    def value(self, kind: int, depth: int = 0) -> Any:
+        if kind == _STRING:
+            return self.string()
+        if kind == _ARRAY and depth < _MAX_DEPTH:
+            inner, count = self.number("I"), self.count("Q", _MAX_LISTED, "values in a list")
+            return [self.value(inner, depth + 1) for _ in range(count)]
+        if kind not in _CODES:
+            self.fail(f"a value of unknown kind {kind}")
+        return struct.unpack(f"<{_CODES[kind]}", self.bytes(_SIZES[kind]))[0]
+
     def skip_value(self, kind: int, depth: int = 0) -> None:
         if kind in _SIZES:
             self.skip(_SIZES[kind])
@@ -129,6 +141,14 @@ class _Reader:
                     self.skip_value(inner, depth + 1)
         else:
             self.fail(f"a value of unknown kind {kind}")
+
+
+def read_entry(path: Path, start: int) -> Any:
+    """The value of an entry whose kind is at byte ``start``: a number, a text, a flag, or a list of these."""
+    with opened(path, "GGUF file") as file:
+        file.seek(start)
+        reader = _Reader(file, path)
+        return reader.value(reader.number("I"))
 
 
 def read_header(path: Path) -> GgufHeader:
@@ -197,6 +217,12 @@ class GgufFiles(ModelSource):
         refuse_pickle(path)
         return load_gguf(path, name=name)
 
+    def shipped(self, rest: str, *, reference: Subject) -> Shipped:
+        """See ``ModelSource.shipped``: it is read by ``gguf`` alone, into a copy of the original."""
+        from wheeltap.sources.gguf_weights import ShippedGguf
+
+        return ShippedGguf(Path(rest).expanduser(), reference=reference)
+
 
 def load_gguf(path: Path, *, name: str) -> LoadedModel:
     """The language model in a GGUF file, dequantized to float32, in eval mode, on the CPU.
@@ -209,7 +235,7 @@ def load_gguf(path: Path, *, name: str) -> LoadedModel:
     """
     header = read_header(path)
     transformers, gguf = hf.library(needed_for=name), hf.library("gguf", needed_for=name)
-    widths = _require_whole(path, header, gguf)
+    widths = require_whole(path, header, gguf)
     with hf.translated(transformers, path, "GGUF file"), _read_once(gguf):
         where: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True, "trust_remote_code": False}
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(path.parent), **where)
@@ -257,7 +283,7 @@ def _read_once(gguf: Any) -> Generator[None]:
         gguf.GGUFReader, gguf.get_tensor_name_map = before
 
 
-def _require_whole(path: Path, header: GgufHeader, gguf: Any) -> dict[str, int]:
+def require_whole(path: Path, header: GgufHeader, gguf: Any) -> dict[str, int]:
     """How many bytes each tensor has; it is checked that the file reaches to the last byte of the last one."""
     sizes = {int(kind): block for kind, block in gguf.GGML_QUANT_SIZES.items()}
     end, last, widths = header.data, "", dict[str, int]()

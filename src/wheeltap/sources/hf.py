@@ -28,6 +28,7 @@ from wheeltap.sources import agreement
 from wheeltap.sources.base import LoadedModel, ModelSource, refuse_pickle
 from wheeltap.sources.contents import FolderContents, shards
 from wheeltap.sources.model_size import LARGEST_ID, LONGEST, Size, require_modest, require_modest_tokenizer
+from wheeltap.sources.shipped import Shipped
 
 Kind = Literal["language", "text", "image"]
 """A causal language model; a classifier of texts; one of images."""
@@ -281,6 +282,12 @@ class Folders(ModelSource):
         refuse_pickle(path)
         return load_folder(path, name=name)
 
+    def shipped(self, rest: str, *, reference: Subject) -> Shipped:
+        """See ``ModelSource.shipped``."""
+        from wheeltap.sources.folder_weights import ShippedFolder
+
+        return ShippedFolder(Path(rest).expanduser(), reference=reference)
+
 
 def library(name: str = "transformers", *, needed_for: str) -> Any:
     """The optional package ``name``, untyped.
@@ -318,7 +325,7 @@ def load_folder(folder: Path, *, name: str) -> LoadedModel:
         ModelError: If it is of another kind, or transformers cannot load it.
         MissingExtra: If transformers is not installed.
     """
-    config = _config(folder)
+    config = config_of(folder)
     for file in sorted(folder.glob("*.json")):
         if file.is_file():
             document(file, "file", parts=SETTINGS)  # transformers reads some of them whole
@@ -419,7 +426,7 @@ def translated(transformers: Any, where: Path, what: str) -> Generator[None]:
         ) from error
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def config_of(folder: Path) -> dict[str, Any]:
     """The contents of the folder's config."""
     if not folder.is_dir():
         raise MissingFile(
@@ -455,8 +462,8 @@ def _config(folder: Path) -> dict[str, Any]:
     return cast("dict[str, Any]", held)
 
 
-def weights_of(folder: Path) -> Size:
-    """How much the folder's files of weights hold; from their headers.
+def weight_files(folder: Path) -> list[Path]:
+    """The folder's files of weights.
 
     Raises:
         MissingFile: If one is not there.
@@ -476,5 +483,10 @@ def weights_of(folder: Path) -> Size:
             got=f"{pickled[0]}, a pickle, which can run code when loaded" if pickled else "no weights",
             do="Convert it where you trust it: model.save_pretrained(folder), then use that folder.",
         )
-    held = [one for file in files for one in tensors(file, "file of weights", do=_AGAIN)[0].values()]
+    return files
+
+
+def weights_of(folder: Path) -> Size:
+    """How much the folder's files of weights hold; from their headers. See ``weight_files``."""
+    held = [one for file in weight_files(folder) for one in tensors(file, "file of weights", do=_AGAIN)[0].values()]
     return Size(len(held), sum(math.prod(one.shape) for one in held))

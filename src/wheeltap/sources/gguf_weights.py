@@ -1,0 +1,358 @@
+"""GGUF files beside the model that they were made from: every tensor is read with the ``gguf`` package alone.
+
+How converters lay tensors out: https://github.com/ggml-org/llama.cpp/blob/master/convert_hf_to_gguf.py
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Final, cast, final
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from wheeltap.core.errors import FileFormatError, MissingFile, ModelError, UsageError
+from wheeltap.core.subject import Subject
+from wheeltap.core.typed import copied, named_modules
+from wheeltap.sources import hf
+from wheeltap.sources.gguf import (
+    TensorPlace,
+    read_entry,
+    read_header,
+    require_whole,
+)
+from wheeltap.sources.shipped import Array, Piece, Shipped, StoredWeights, digest_of_files, filled
+from wheeltap.sources.vocabulary import Vocabulary, differing, vocabulary_of
+
+_PART: Final = re.compile(r"(?P<stem>.+)-(?P<at>\d{5})-of-(?P<of>\d{5})\.gguf")
+"""Name of one part of a file that was split."""
+
+_KNOWN: Final[Mapping[str, str]] = {
+    "llama": "permuted", "granite": "permuted", "smollm3": "permuted", "arcee": "permuted",
+    "gemma": "offset", "gemma2": "offset", "gemma3": "offset", "nemotron": "offset",
+    "qwen2": "", "qwen3": "", "phi3": "", "starcoder2": "", "gpt2": "", "olmo2": "", "command-r": "",
+}  # fmt: skip
+"""Architectures whose layout is known, and what converters do: they permute the rows of queries and keys so that
+rotated pairs lie side by side, or add 1 to the gains of norms."""
+
+_CALLED: Final[Mapping[str, str]] = {"mistral": "llama", "gemma3_text": "gemma3", "cohere": "command-r"}
+"""What GGUF calls architectures that transformers calls otherwise."""
+
+_SETTINGS: Final[tuple[tuple[str, str], ...]] = (
+    ("block_count", "num_hidden_layers"), ("embedding_length", "hidden_size"),
+    ("feed_forward_length", "intermediate_size"), ("attention.head_count", "num_attention_heads"),
+    ("attention.head_count_kv", "num_key_value_heads"), ("attention.key_length", "head_dim"),
+    ("attention.layer_norm_rms_epsilon", "rms_norm_eps"), ("attention.layer_norm_epsilon", "layer_norm_epsilon"),
+    ("vocab_size", "vocab_size"),
+)  # fmt: skip
+"""Entries of the header, behind the architecture's name, and what transformers calls each."""
+
+_BASE: Final = 10_000.0
+"""Base of rotary positions where a file names none."""
+
+_BESIDE: Final = re.compile(r"rope_(freqs|factors_(long|short))\.weight")
+"""Tensors that hold no weights."""
+
+_USUAL: Final[Mapping[str, float]] = {
+    "Q2_K": 0.35, "Q3_K": 0.18, "Q4_K": 0.09, "Q5_K": 0.05, "Q6_K": 0.025, "IQ4_NL": 0.1, "IQ4_XS": 0.1, "NVFP4": 0.12,
+    "IQ3_S": 0.2, "IQ3_XXS": 0.25, "IQ2_S": 0.35, "IQ2_XS": 0.38, "IQ2_XXS": 0.42, "IQ1_M": 0.55, "IQ1_S": 0.6,
+}  # fmt: skip
+"""||rounded - weights|| / ||weights|| of formats without a rounding of ours, of normal weights, rounded up."""
+
+
+@final
+@dataclass(frozen=True)
+class GgufFile:
+    """A GGUF file, whole or in parts.
+
+    Attributes:
+        paths: Of the parts, in order.
+    """
+
+    paths: tuple[Path, ...]
+
+    @classmethod
+    def open(cls, path: Path) -> "GgufFile":
+        """The file at a path, with all of its parts.
+
+        Raises:
+            MissingFile: If it, or a part of it, is not there.
+            FileFormatError: If it is damaged.
+        """
+        alone = cls((path,))
+        count = int(alone.entry("split.count", 1))
+        if count <= 1:
+            return alone
+        found = _PART.fullmatch(path.name)
+        if found is None or int(found["of"]) != count:
+            raise FileFormatError(
+                "A part of a split GGUF file has another name than it must.", where=str(path),
+                expected=f"NAME-00001-of-{count:05}.gguf", got=path.name, do="Rename the parts as they were.",
+            )  # fmt: skip
+        parts = tuple(path.with_name(f"{found['stem']}-{at:05}-of-{count:05}.gguf") for at in range(1, count + 1))
+        missing = [part.name for part in parts if not part.is_file()]
+        if missing:
+            raise MissingFile(
+                "A part of a split GGUF file is missing.", where=str(path.parent),
+                expected=f"{count} parts beside each other", got=f"no {missing[0]}",
+                do="Put all parts in one folder.",
+            )  # fmt: skip
+        return cls(parts)
+
+    @cached_property
+    def tensors(self) -> dict[str, tuple[Path, int, TensorPlace]]:
+        """Where each tensor lies: its part, and its first byte there."""
+        gguf, found = hf.library("gguf", needed_for=self.paths[0].name), dict[str, tuple[Path, int, TensorPlace]]()
+        for path in self.paths:
+            header = read_header(path)
+            require_whole(path, header, gguf)
+            found |= {one.name: (path, header.data + one.offset, one) for one in header.tensors}
+        return found
+
+    @cached_property
+    def _entries(self) -> dict[str, tuple[int, int]]:
+        return read_header(self.paths[0]).entries
+
+    def entry(self, name: str, otherwise: Any = None) -> Any:
+        """The value of an entry of the first part: a number, a text, a flag or a list of these."""
+        found = self._entries.get(name)
+        return otherwise if found is None else read_entry(self.paths[0], found[0])
+
+    def rows(self, name: str, start: int, stop: int) -> Array:
+        """Rows of a tensor in single precision, as ``gguf`` dequantizes them."""
+        gguf: Any = hf.library("gguf", needed_for=name)
+        path, first, place = self.tensors[name]
+        kind = gguf.GGMLQuantizationType(place.kind)
+        each, size = gguf.GGML_QUANT_SIZES[kind]
+        width = place.shape[0] // each * size
+        data = np.memmap(path, np.uint8, "r", first + start * width, (stop - start, width))
+        return np.array(gguf.quants.dequantize(data, kind), np.float32)
+
+
+@final
+class ShippedGguf(Shipped):
+    """A language model in a GGUF file, in a copy of the original.
+
+    Args:
+        path: Of the file, or of one part of it.
+        reference: The original: a language model of transformers.
+    """
+
+    def __init__(self, path: Path, *, reference: Subject) -> None:
+        self._path, self._reference, self._file = path, reference, GgufFile.open(path)
+        self._architecture = str(self._file.entry("general.architecture", ""))
+
+    def fingerprint(self) -> str:
+        """See ``Shipped.fingerprint``."""
+        return digest_of_files(self._file.paths)
+
+    def model(self) -> nn.Module:
+        """See ``Shipped.model``: the original's structure with the file's numbers."""
+        weights = self.weights()
+        return filled(copied(self._reference.model), weights)
+
+    def differences(self) -> tuple[str, ...]:
+        """See ``Shipped.differences``."""
+        self._require_alike()
+        own = vocabulary_of(self._reference)
+        mine = gguf_vocabulary(self._file)
+        return () if own is None or mine is None else differing(mine, own, where=str(self._path))
+
+    def _require_alike(self) -> None:
+        """Raises ``UsageError`` where the file is of another architecture, or of one whose layout is not known here."""
+        config: Any = getattr(self._reference.model, "config", None)
+        if config is None:
+            raise UsageError(
+                "A GGUF file can be compared with a language model of transformers alone.", where=str(self._path),
+                expected="an original from hf:FOLDER or gguf:FILE", got=type(self._reference.model).__name__,
+                do="Name the folder that the file was converted from.",
+            )  # fmt: skip
+        kind = str(getattr(config, "model_type", ""))
+        if self._architecture != _CALLED.get(kind, kind):
+            raise _other(self._path, self._reference, f"architecture {_CALLED.get(kind, kind)}", self._architecture)
+        experts = any(".experts." in name for name, _ in self._reference.model.named_parameters())
+        if self._architecture not in _KNOWN or experts:
+            raise ModelError(
+                "It is not known how GGUF files of this architecture lay out their tensors.", where=str(self._path),
+                expected=", ".join(_KNOWN), got=f"{self._architecture}{' with experts' if experts else ''}",
+                do="Compare the two as models: wheeltap compare ORIGINAL gguf:FILE --audits score",
+            )  # fmt: skip
+        for name, setting in _SETTINGS:
+            own, held = getattr(config, setting, None), self._file.entry(f"{self._architecture}.{name}")
+            if own is not None and held is not None and not math.isclose(own, held, rel_tol=1e-4):
+                raise _other(self._path, self._reference, f"{setting} {own:g}", f"{held:g}")
+        positions: Any = getattr(config, "rope_parameters", None) or {}
+        if base := positions.get("rope_theta"):
+            held = self._file.entry(f"{self._architecture}.rope.freq_base", _BASE)
+            if not math.isclose(base, held, rel_tol=1e-4):
+                raise _other(self._path, self._reference, f"rope_theta {base:g}", f"{held:g}")
+        usual = positions.get("rope_type", "default") in ("default", "llama3")
+        scaling = str(self._file.entry(f"{self._architecture}.rope.scaling.type", "none"))
+        if usual != (scaling == "none"):
+            expected = f"rotary positions of type {positions.get('rope_type', 'default')}"
+            raise _other(self._path, self._reference, expected, f"scaling {scaling}")
+
+    def weights(self) -> StoredWeights:
+        """See ``Shipped.weights``."""
+        gguf: Any = hf.library("gguf", needed_for=self._path.name)
+        kinds = {name: kind for kind, name in gguf.MODEL_ARCH_NAMES.items()}
+        count = int(self._file.entry(f"{self._architecture}.block_count", 0))
+        names = gguf.get_tensor_name_map(kinds[self._architecture], count)
+        layout = _Layout(self._file, self._reference.model, _KNOWN[self._architecture], gguf)
+        pieces, missing, seen = list[Piece](), list[str](), set[str]()
+        own = dict(self._reference.model.named_parameters(remove_duplicate=False))
+        first = dict[int, str]()
+        for parameter, weight in own.items():
+            stored = names.get_name(parameter, try_suffixes=(".weight", ".bias"))
+            found = [] if stored is None else layout.pieces(parameter, str(stored))
+            pieces += found
+            seen.update(piece.name for piece in found)
+            tied = first.setdefault(id(weight), parameter) != parameter  # then one tensor is enough
+            if not found and not tied:
+                missing.append(parameter)
+        kept = {name: place for name, (_, _, place) in self._file.tensors.items() if name not in seen}
+        unread = {
+            name: str(gguf.GGMLQuantizationType(place.kind).name)
+            for name, place in kept.items()
+            if not _BESIDE.fullmatch(name)
+        }
+        return StoredWeights(pieces, missing, unread)
+
+
+def _other(path: Path, reference: Subject, expected: str, got: str) -> UsageError:
+    return UsageError(
+        "The file is of another model than the original.", where=str(path),
+        expected=f"{expected}, as {reference.name} has", got=got or "none",
+        do="Name the model that the file was converted from.",
+    )  # fmt: skip
+
+
+@final
+@dataclass(frozen=True)
+class _Layout:
+    """How tensors of a file lie in the parameters of a model.
+
+    Attributes:
+        file: With the tensors.
+        model: With the parameters.
+        does: What converters do with this architecture: see ``_KNOWN``.
+        gguf: The package.
+    """
+
+    file: GgufFile
+    model: nn.Module
+    does: str
+    gguf: Any
+
+    def pieces(self, parameter: str, stored: str) -> list[Piece]:
+        """What a parameter is made from: a tensor, rows of a fused one, or several; nothing where none is there."""
+        if stored in self.file.tensors:
+            return [self._piece(parameter, stored)]
+        fused = re.fullmatch(r"(.*)attn_(q|k|v|qkv)\.(weight|bias)", stored)
+        if fused is None:
+            return []
+        stem, part, end = fused.groups()
+        if part == "qkv":
+            names, at, found = [f"{stem}attn_{one}.{end}" for one in "qkv"], 0, list[Piece]()
+            for name in names if all(name in self.file.tensors for name in names) else ():
+                rows = self._rows(name)
+                found.append(self._piece(parameter, name, rows=slice(at, at + rows)))
+                at += rows
+            return found
+        name = f"{stem}attn_qkv.{end}"
+        if name not in self.file.tensors:
+            return []
+        sizes = [self._own_rows(parameter, one) for one in "qkv"]
+        start = sum(sizes["qkv".index(one)] for one in "qkv"[: "qkv".index(part)])
+        return [self._piece(parameter, name, start=start, stop=start + sizes["qkv".index(part)])]
+
+    def _own_rows(self, parameter: str, part: str) -> int:
+        return len(self.model.get_parameter(re.sub(r"(?<=\.)[qkv](?=_proj\.)", part, parameter)))
+
+    def _rows(self, stored: str) -> int:
+        shape = self.file.tensors[stored][2].shape
+        return shape[0] if len(shape) == 1 else math.prod(shape[1:])
+
+    def _piece(
+        self, parameter: str, stored: str, *, rows: slice = slice(None), start: int = 0, stop: int | None = None
+    ) -> Piece:
+        """One tensor of the file; from row ``start`` to ``stop`` of it."""
+        place = self.file.tensors[stored][2]
+        kind = self.gguf.GGMLQuantizationType(place.kind)
+        block = int(self.gguf.GGML_QUANT_SIZES[kind][0])
+        vector, count = len(place.shape) == 1, math.prod(place.shape[1:]) if stop is None else stop - start
+        ways = self._ways(parameter, stored)
+        quantize = partial(_rounded, self.gguf, kind)
+        return Piece(
+            name=stored, parameter=parameter, format=str(kind.name), rows=rows,
+            shape=(1, place.shape[0]) if vector else (count, place.shape[0]),
+            read=lambda first, last: self.file.rows(stored, start + first, start + last),
+            ours=quantize if self._writes(kind, block) else None, block=block,
+            usual=_USUAL.get(str(kind.name), -1.0), laid=ways[0], placed=ways[1], turned=ways[2:],
+        )  # fmt: skip
+
+    def _writes(self, kind: Any, block: int) -> bool:
+        """Whether ``gguf`` can write this kind."""
+        try:
+            self.gguf.quants.quantize(np.zeros((1, block), np.float32), kind)
+        except NotImplementedError:
+            return False
+        return True
+
+    def _ways(self, parameter: str, stored: str) -> tuple[Callable[[Tensor], Tensor], ...]:
+        """From the layout of a parameter to that of the file, and back; and ways that wrong converters take."""
+        path, _, end = parameter.rpartition(".")
+        module = dict(named_modules(self.model)).get(path)
+        if type(module).__name__ == "Conv1D" and end == "weight":  # of transformers: [input, output]
+            return (_transposed, _transposed)
+        if self.does == "offset" and stored.endswith("norm.weight"):
+            return (lambda gain: gain + 1.0, lambda gain: gain - 1.0)
+        part = re.search(r"\.attn_([qk])\.", stored)
+        if self.does == "permuted" and part is not None:
+            config: Any = self.model.config
+            heads = int(config.num_attention_heads if part[1] == "q" else config.num_key_value_heads)
+            there, back = partial(_paired, heads=heads), partial(_halved, heads=heads)
+            return (there, back, lambda rows: there(there(rows)), lambda rows: rows)
+        return (lambda rows: rows, lambda rows: rows)
+
+
+def _transposed(rows: Tensor) -> Tensor:
+    return rows.T
+
+
+def _paired(rows: Tensor, *, heads: int) -> Tensor:
+    """Rows of each head in the order in which GGUF has them: the two of a rotated pair side by side."""
+    return rows.reshape(heads, 2, -1, *rows.shape[1:]).transpose(1, 2).reshape(rows.shape)
+
+
+def _halved(rows: Tensor, *, heads: int) -> Tensor:
+    """The other way: the first ones of all pairs, then the second ones."""
+    return rows.reshape(heads, -1, 2, *rows.shape[1:]).transpose(1, 2).reshape(rows.shape)
+
+
+def _rounded(gguf: Any, kind: Any, rows: Array) -> Array:
+    """What a format keeps of rows, by the quantizer of ``gguf``."""
+    kept: NDArray[Any] = gguf.quants.quantize(np.ascontiguousarray(rows), kind)
+    return cast("Array", np.asarray(gguf.quants.dequantize(kept.view(np.uint8), kind), np.float32).reshape(rows.shape))
+
+
+# ---- tokens ----------------------------------------------------------------------------------------------------
+
+
+def gguf_vocabulary(file: GgufFile) -> Vocabulary | None:
+    """The tokens that a file names; ``None`` where it names none."""
+    tokens: Sequence[str] | None = file.entry("tokenizer.ggml.tokens")
+    if not tokens:
+        return None
+    ends = {"start": "bos", "end": "eos", "padding": "padding", "unknown": "unknown"}
+    special = {name: file.entry(f"tokenizer.ggml.{short}_token_id") for name, short in ends.items()}
+    of_pieces = file.entry("tokenizer.ggml.model") == "llama"
+    return Vocabulary(
+        tokens=tuple(tokens), special={name: int(one) for name, one in special.items() if one is not None},
+        starts=bool(file.entry("tokenizer.ggml.add_bos_token", of_pieces)),
+        template=str(file.entry("tokenizer.chat_template", "")),
+    )  # fmt: skip

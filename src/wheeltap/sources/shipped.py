@@ -1,0 +1,319 @@
+"""Models as they are shipped, beside the one that they were made from: their answers, and their tensors by name."""
+
+import hashlib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from wheeltap.core import canon
+from wheeltap.core.bounded import opened
+from wheeltap.core.errors import UsageError
+from wheeltap.core.fingerprint import described
+from wheeltap.core.subject import Subject
+from wheeltap.core.typed import to_array, to_tensor
+from wheeltap.plans.shipped import UNKNOWN, Fault, ShippedFile, TensorRow
+from wheeltap.stats.tensor_match import TensorMatch, cosine, stepped
+
+Array = NDArray[np.float32]
+
+VERSION: Final = 1
+"""Of the readers and of the rules for tensors: part of each fingerprint, so of the keys of what is found."""
+
+_TOGETHER: Final = 2**22
+"""Values that are looked at together."""
+
+_LIKE: Final = 0.9
+"""Cosine from which a tensor holds the values of another one."""
+
+_SEARCHED: Final = 16
+"""Tensors with a fault of which it is looked for whose values they hold."""
+
+
+def _itself(values: Tensor) -> Tensor:
+    return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """A tensor of a file, and the part of the original that it was made from.
+
+    Attributes:
+        name: In the file.
+        parameter: The original's.
+        rows: Of that parameter; all where it is a tensor by itself.
+        format: As which it is stored.
+        read: Its values in single precision ``[row, column]``, from one row to another.
+        shape: ``(rows, columns)`` as stored; a vector is one row.
+        laid: From the original's part to the layout of the file.
+        placed: The other way.
+        turned: From the original's part to its rows where too many permutations, or too few, leave them.
+        ours: Our own rounding to the format, of ``[row, column]``; ``None`` where there is none.
+        block: Values along a row that the format stores together.
+        usual: Error of the format on normal weights, where there is no rounding of our own; ``UNKNOWN`` where that is
+            not known either.
+    """
+
+    name: str
+    parameter: str
+    format: str
+    shape: tuple[int, int]
+    read: Callable[[int, int], Array]
+    rows: slice = field(default_factory=lambda: slice(None))
+    laid: Callable[[Tensor], Tensor] = _itself
+    placed: Callable[[Tensor], Tensor] = _itself
+    turned: tuple[Callable[[Tensor], Tensor], ...] = ()
+    ours: Callable[[Array], Array] | None = None
+    block: int = 1
+    usual: float = UNKNOWN
+
+    def beside(self, weight: Tensor) -> Array:
+        """The original's part in the layout of the file, ``[row, column]``."""
+        return _matrix(self.laid(weight.detach().float().cpu()[self.rows]))
+
+
+@dataclass(frozen=True)
+class StoredWeights:
+    """The tensors of a file by the names of the original.
+
+    Attributes:
+        pieces: Those that belong together.
+        missing: Parameters of the original that the file lacks.
+        unread: Tensors of the file that belong to no parameter, with their formats.
+        uncompared: How many parameters are held in a way that cannot be read.
+    """
+
+    pieces: Sequence[Piece]
+    missing: Sequence[str] = ()
+    unread: Mapping[str, str] = field(default_factory=dict[str, str])
+    uncompared: int = 0
+
+
+class Shipped(ABC):
+    """One model as it is shipped; it is opened for one original."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A digest of all that decides its answers."""
+
+    @abstractmethod
+    def model(self) -> nn.Module:
+        """The model, in eval mode: the caller holds it alone.
+
+        Raises:
+            WheeltapError: If it cannot be loaded.
+        """
+
+    @abstractmethod
+    def weights(self) -> StoredWeights:
+        """Its tensors; they are read one by one."""
+
+    def differences(self) -> tuple[str, ...]:
+        """What else is not the original's, each in a sentence.
+
+        Raises:
+            UsageError: If it is of another architecture or vocabulary: its answers are not to the same questions.
+        """
+        return ()
+
+    def record(self, spec: str) -> ShippedFile:
+        """What a plan knows of it."""
+        return ShippedFile(spec=spec, differs=self.differences(), fingerprint=self.fingerprint())
+
+
+def digest_of_files(paths: Sequence[Path]) -> str:
+    """A digest of files and their names, in the order given."""
+    found: list[str] = []
+    for path in paths:
+        with opened(path, "file") as file:
+            found += [path.name, hashlib.file_digest(file, "sha256").hexdigest()]
+    return canon.key("shipped", [VERSION, *found])
+
+
+@final
+class ShippedModule(Shipped):
+    """A model that code gives: its parameters are compared by their names.
+
+    Args:
+        make: Gives the module.
+        reference: The original.
+        where: How it was asked for.
+    """
+
+    def __init__(self, make: Callable[[], nn.Module], *, reference: Subject, where: str) -> None:
+        self._make, self._reference, self._where = make, reference, where
+
+    def fingerprint(self) -> str:
+        """See ``Shipped.fingerprint``."""
+        return canon.key("shipped", [VERSION, described(self.model()).digest()])
+
+    def model(self) -> nn.Module:
+        """See ``Shipped.model``."""
+        made: Any = self._make()
+        if not isinstance(made, nn.Module) or made.training:
+            raise UsageError(
+                "This gives no model as it is shipped.", where=self._where, expected="a torch.nn.Module in eval mode",
+                got="a module in training mode" if isinstance(made, nn.Module) else type(made).__name__,
+                do="Return the converted module: def shipped(): ...; return net.eval()",
+            )  # fmt: skip
+        return made
+
+    def weights(self) -> StoredWeights:
+        """See ``Shipped.weights``: what is packed in another way is only counted."""
+        held = dict(self.model().named_parameters(remove_duplicate=False))
+        own = dict(self._reference.model.named_parameters(remove_duplicate=False))
+        pieces = [
+            of_tensor(name, held[name].detach(), str(held[name].dtype).removeprefix("torch."))
+            for name, weight in own.items()
+            if name in held and held[name].is_floating_point() and held[name].shape == weight.shape
+        ]
+        return StoredWeights(pieces, uncompared=len(own) - len(pieces))
+
+
+def of_tensor(name: str, held: Tensor, kind: str) -> Piece:
+    """A tensor at hand, of the parameter with its name; how it was rounded is not known."""
+    values = _matrix(held)
+    return Piece(
+        name=name, parameter=name, format=kind, shape=(values.shape[0], values.shape[1]),
+        read=lambda start, stop: values[start:stop],
+    )  # fmt: skip
+
+
+def _matrix(values: Tensor) -> Array:
+    return to_array(values.reshape(-1, values.shape[-1]) if values.ndim > 1 else values.reshape(1, -1))
+
+
+def filled(model: nn.Module, weights: StoredWeights) -> nn.Module:
+    """The model with the numbers of a file in place of its own, in its own dtype.
+
+    Raises:
+        UsageError: If the file lacks one, or one has another shape.
+    """
+    if weights.missing:
+        raise UsageError(
+            "The file does not hold all of the model's weights.", where=weights.missing[0],
+            expected="a tensor for every parameter of the original", got=f"{len(weights.missing)} without one",
+            do="Convert the model again.",
+        )  # fmt: skip
+    named, tied = dict(model.named_parameters(remove_duplicate=False)), dict[int, str]()
+    for piece in weights.pieces:
+        held = named[piece.parameter]
+        if tied.setdefault(id(held), piece.parameter) != piece.parameter:  # the file holds both parts of a tied pair
+            held = nn.Parameter(held.detach().clone(), requires_grad=False)
+            path, _, name = piece.parameter.rpartition(".")
+            setattr(model.get_submodule(path), name, held)
+            tied[id(held)], named[piece.parameter] = piece.parameter, held
+        part = held.data[piece.rows]
+        values = to_tensor(np.ascontiguousarray(piece.read(0, piece.shape[0])))
+        like = piece.laid(part)
+        if values.numel() != part.numel() or values.shape != _shape(like):
+            raise UsageError(
+                "A tensor of the file has another shape than the original's.", where=piece.name,
+                expected=" x ".join(map(str, _shape(like))), got=" x ".join(map(str, piece.shape)),
+                do="Convert the model again.",
+            )  # fmt: skip
+        part.copy_(piece.placed(values.reshape(like.shape)))
+    return model
+
+
+def _shape(values: Tensor) -> tuple[int, int]:
+    return (math.prod(values.shape[:-1]), values.shape[-1])
+
+
+# ---- tensor by tensor ------------------------------------------------------------------------------------------
+
+
+def compared(weights: StoredWeights, reference: nn.Module) -> list[TensorRow]:
+    """Every tensor of a file beside the original's, in the order of its parameters; then what is missing or over."""
+    own = dict(reference.named_parameters(remove_duplicate=False))
+    rows, searched = list[TensorRow](), 0
+    for piece in weights.pieces:
+        original = piece.beside(own[piece.parameter])
+        row = _row(piece, original)
+        if row.fault == "other values" and searched < _SEARCHED:
+            searched += 1
+            row = _named(piece, row, own, weights.pieces)
+        rows.append(row)
+    rows += [TensorRow(name=name, format="", fault="missing") for name in weights.missing]
+    return [*rows, *(TensorRow(name=name, format=kind, fault="unread") for name, kind in weights.unread.items())]
+
+
+def _row(piece: Piece, original: Array) -> TensorRow:
+    if original.shape != piece.shape:
+        flipped = original.shape == piece.shape[::-1]
+        return TensorRow(name=piece.name, format=piece.format, fault="transposed" if flipped else "shape")
+    match = TensorMatch()
+    for start, stop in _chunks(piece):
+        part = original[start:stop]
+        ours = None if piece.ours is None else piece.ours(part)
+        match.add(piece.read(start, stop), part, ours, block=piece.block)
+    if not match.finite:
+        return TensorRow(name=piece.name, format=piece.format, fault="not finite")
+    fault, amount = _fault(piece, match, original)
+    expected = match.expected
+    return TensorRow(
+        name=piece.name, format=piece.format, fault=fault, amount=amount, cosine=match.cosine, error=match.error,
+        expected=piece.usual if expected is None else expected,
+    )  # fmt: skip
+
+
+def _chunks(piece: Piece) -> Iterator[tuple[int, int]]:
+    step = max(_TOGETHER // max(piece.shape[1], 1), 1)
+    return ((start, min(start + step, piece.shape[0])) for start in range(0, piece.shape[0], step))
+
+
+def _fault(piece: Piece, match: TensorMatch, original: Array) -> tuple[Fault, float]:
+    """What is wrong with a tensor, and how much; without a search through the others."""
+    if match.constant:
+        return "constant", match.most
+    unknown = match.expected is None and piece.usual == UNKNOWN
+    usual = _LOOSE if unknown else piece.usual
+    if match.sound(usual):
+        return ("blocks", match.flipped) if match.flipped else ("unknown" if unknown else "sound", UNKNOWN)
+    if match.shifted:
+        return "offset", match.offset
+    if piece.ours is not None and piece.block > 1:
+        _, stop = next(_chunks(piece))
+        held, first = piece.read(0, stop), original[:stop]
+        if stepped(held, first, piece.ours(first), block=piece.block):
+            return "steps", match.offset
+    expected = usual if match.expected is None else match.expected
+    nearest = math.sqrt(max(1.0 - match.cosine**2, 0.0))  # the error after the best factor
+    if match.cosine > 0.0 and nearest <= max(2.0 * expected, _NEARLY):
+        return "scale", match.slope
+    return "other values", UNKNOWN
+
+
+_LOOSE: Final = 0.35
+"""Error above which a tensor of an unknown format is no rounding of the original: that to two bits is below."""
+
+_NEARLY: Final = 0.02
+
+
+def _named(piece: Piece, row: TensorRow, own: Mapping[str, Tensor], pieces: Sequence[Piece]) -> TensorRow:
+    """A row whose values are not the original's: whose they are, where that is found."""
+    stored = piece.read(0, piece.shape[0])
+    weight = own[piece.parameter].detach().float().cpu()[piece.rows]
+    square = stored.shape[0] == stored.shape[1]
+    if square and cosine(np.ascontiguousarray(stored.T), piece.beside(own[piece.parameter])) > _LIKE:
+        return _with(row, "transposed")
+    if any(cosine(stored, _matrix(turned(weight))) > _LIKE for turned in piece.turned):
+        return _with(row, "permuted")
+    for other in pieces:
+        like = other.parameter != piece.parameter and other.shape == piece.shape
+        if like and cosine(stored, other.beside(own[other.parameter])) > _LIKE:
+            return _with(row, "other tensor", beside=other.name)
+    return row
+
+
+def _with(row: TensorRow, fault: Fault, beside: str = "") -> TensorRow:
+    return TensorRow(
+        name=row.name, format=row.format, fault=fault, beside=beside, cosine=row.cosine, error=row.error,
+        expected=row.expected,
+    )  # fmt: skip

@@ -1,0 +1,359 @@
+"""Files as they are shipped: read to the bit, damaged tensors named, and rows that an independent loop confirms."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gguf_files import BYTES, Change, write_gguf
+
+import wheeltap as wt
+from wheeltap.core.choices import ChoiceTask
+from wheeltap.core.errors import UsageError, WheeltapError
+from wheeltap.plans.store import Outcomes, Store
+from wheeltap.report.report import Report
+from wheeltap.runs import planning
+from wheeltap.sources import hf, load_model
+from wheeltap.sources.folder_weights import ShippedFolder
+from wheeltap.sources.gguf_weights import ShippedGguf
+from wheeltap.sources.shipped import compared
+
+FORMS = ("F16", "Q8_0", "Q4_0")
+SIZES = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "head_dim": 8}
+
+
+def llama(seed: int, *, vocabulary: int = len(BYTES) + 2, steps: int = 0) -> Any:
+    """A Llama that is random, or has learned to say the second of four tokens again."""
+    pytest.importorskip("gguf", reason="needs the extra llm")
+    transformers = hf.library(needed_for="tests")
+    config = transformers.LlamaConfig(
+        vocab_size=vocabulary, num_attention_heads=8, num_key_value_heads=4, max_position_embeddings=64,
+        rms_norm_eps=1e-5, rope_theta=10000.0, bos_token_id=0, eos_token_id=1, tie_word_embeddings=True, **SIZES,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = transformers.LlamaForCausalLM(config)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.mul_(1.0 + 0.1 * torch.randn(parameter.shape)) if "norm" in name else None
+        optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
+        for _ in range(steps):
+            tokens = torch.randint(2, vocabulary, (32, 4))
+            loss = torch.nn.functional.cross_entropy(model(tokens).logits[:, -1], tokens[:, 1])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def trained() -> Any:
+    """Learned in a few seconds."""
+    return llama(0, vocabulary=24, steps=120)
+
+
+@pytest.fixture(scope="session")
+def task() -> ChoiceTask:
+    """Which of two tokens was the second one? One item in ten has options of two tokens."""
+    rng = np.random.default_rng(0)
+    contexts = [[int(one) for one in row] for row in rng.integers(2, 24, (300, 4))]
+    answers = [int(one) for one in rng.integers(0, 2, 300)]
+    choices: list[list[list[int]]] = []
+    for at, (context, answer) in enumerate(zip(contexts, answers, strict=True)):
+        other = 2 + (context[1] - 1) % 22
+        pair = [[context[1]], [other]] if answer == 0 else [[other], [context[1]]]
+        choices.append([[*one, 5] for one in pair] if at % 10 == 0 else pair)
+    return ChoiceTask(contexts, choices, answers, name="second")
+
+
+def looked_at(path: Path, original: Any) -> dict[str, str]:
+    """What is wrong with tensors of a file, by name; where another tensor's values are found, with its name."""
+    opened = ShippedGguf(path, reference=wt.Subject(original))
+    rows = compared(opened.weights(), original)
+    assert len(rows) >= 20
+    return {row.name: f"{row.fault} {row.beside}".strip() for row in rows if row.fault != "sound"}
+
+
+# ---- tensors ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_weights_are_those_of_gguf_to_the_bit_and_a_sound_file_has_no_fault(tmp_path: Path, form: str) -> None:
+    import gguf
+
+    original = llama(0)
+    write_gguf(tmp_path / "m.gguf", original, form=form)
+    opened = ShippedGguf(tmp_path / "m.gguf", reference=wt.Subject(original))
+    made = dict(opened.model().named_parameters())
+    for tensor in gguf.GGUFReader(tmp_path / "m.gguf").tensors:
+        name = next(piece.parameter for piece in opened.weights().pieces if piece.name == tensor.name)
+        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        if ".attn_q." in tensor.name or ".attn_k." in tensor.name:
+            heads = 8 if ".attn_q." in tensor.name else 4
+            values = values.reshape(heads, -1, 2, 64).swapaxes(1, 2).reshape(values.shape)
+        assert np.array_equal(made[name].numpy(), values.reshape(made[name].shape)), tensor.name
+    assert looked_at(tmp_path / "m.gguf", original) == {}
+
+
+def again(values: np.ndarray[Any, Any], heads: int) -> np.ndarray[Any, Any]:
+    return values.reshape(heads, 2, -1, values.shape[1]).swapaxes(1, 2).reshape(values.shape)
+
+
+def at(where: str, change: Callable[[Any], Any]) -> Change:
+    return lambda name, values: change(values) if name == where else values
+
+
+def later_constant(name: str, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return np.full_like(values, 0.01) if name.startswith("blk.1.attn_output") else values
+
+
+VALUES: dict[str, tuple[Change, dict[str, str]]] = {
+    "scale": (at("blk.1.ffn_up.weight", lambda v: v * 1.1), {"blk.1.ffn_up.weight": "scale"}),
+    "constant": (later_constant, {"blk.1.attn_output.weight": "constant"}),
+    "permuted twice": (at("blk.0.attn_q.weight", lambda v: again(v, 8)), {"blk.0.attn_q.weight": "permuted"}),
+    "keys permuted twice": (at("blk.1.attn_k.weight", lambda v: again(v, 4)), {"blk.1.attn_k.weight": "permuted"}),
+    "transposed": (at("blk.1.attn_output.weight", lambda v: v.T), {"blk.1.attn_output.weight": "transposed"}),
+    "norm offset": (at("blk.1.ffn_norm.weight", lambda v: v + 1.0), {"blk.1.ffn_norm.weight": "offset"}),
+    "not finite": (at("blk.0.attn_norm.weight", lambda v: v * np.inf), {"blk.0.attn_norm.weight": "not finite"}),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", VALUES)
+def test_a_damaged_tensor_is_named_and_no_other(tmp_path: Path, form: str, kind: str) -> None:
+    damage, expected = VALUES[kind]
+    write_gguf(tmp_path / "m.gguf", llama(0), form=form, damage=damage)
+    assert looked_at(tmp_path / "m.gguf", llama(0)) == expected
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_missing_tensor_swapped_layers_and_another_models_layer_are_named(tmp_path: Path, form: str) -> None:
+    path, original, other = tmp_path / "m.gguf", llama(0), llama(1)
+    write_gguf(path, original, form=form, leave_out="layers.1.mlp.gate_proj")
+    assert looked_at(path, original) == {"model.layers.1.mlp.gate_proj.weight": "missing"}
+    up, down = "blk.0.ffn_up.weight", "blk.1.ffn_up.weight"
+    held = {name: original.model.layers[1 - int(name[4])].mlp.up_proj.weight.numpy() for name in (up, down)}
+    write_gguf(path, original, form=form, damage=held.get)
+    assert looked_at(path, original) == {up: f"other tensor {down}", down: f"other tensor {up}"}
+    strange = other.model.layers[0].mlp.gate_proj.weight.numpy()
+    write_gguf(path, original, form=form, damage=at("blk.0.ffn_gate.weight", lambda _: strange))
+    assert looked_at(path, original) == {"blk.0.ffn_gate.weight": "other values"}
+    write_gguf(path, original, form=form, change=lambda made: made.add_tensor("extra.weight", np.ones(3, np.float32)))
+    assert looked_at(path, original) == {"extra.weight": "unread"}
+
+
+def off_by_one(kept: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Every stored number of Q4_0 or Q8_0 one step higher."""
+    width = 18 if kept.shape[1] % 18 == 0 else 34
+    blocks = kept.reshape(-1, width).copy()
+    if width == 34:
+        codes = blocks[:, 2:].view(np.int8).astype(int)
+        blocks[:, 2:] = np.minimum(codes + 1, 127).astype(np.int8).view(np.uint8)
+    else:
+        low, high = np.minimum((blocks[:, 2:] & 15) + 1, 15), np.minimum((blocks[:, 2:] >> 4) + 1, 15)
+        blocks[:, 2:] = low | (high << 4)
+    return blocks.reshape(kept.shape)
+
+
+@pytest.mark.parametrize("form", FORMS[1:])
+def test_zero_points_off_by_one_are_named(tmp_path: Path, form: str) -> None:
+    write_gguf(tmp_path / "m.gguf", llama(0), form=form, flip=at("blk.0.ffn_down.weight", off_by_one))
+    assert looked_at(tmp_path / "m.gguf", llama(0)) == {"blk.0.ffn_down.weight": "steps"}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("seed", range(3))
+def test_two_flipped_bytes_are_named(tmp_path: Path, form: str, seed: int) -> None:
+    def flipped(kept: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        data = np.frombuffer(bytearray(kept.tobytes()), np.uint8)
+        data[np.random.default_rng(seed).integers(0, len(data), 2)] ^= 0xFF
+        return data.view(kept.dtype).reshape(kept.shape)
+
+    write_gguf(tmp_path / "m.gguf", llama(0), form=form, flip=at("blk.0.ffn_gate.weight", flipped))
+    assert set(looked_at(tmp_path / "m.gguf", llama(0))) == {"blk.0.ffn_gate.weight"}
+
+
+# ---- rows ------------------------------------------------------------------------------------------------------
+
+
+def looped(path: Path, original: Any, task: ChoiceTask) -> np.ndarray[Any, Any]:
+    """Scores ``[item, option]`` of a file by the reader of ``gguf`` and one call for options of one length."""
+    import gguf
+
+    model = hf.library(needed_for="tests").LlamaForCausalLM(original.config).eval()
+    named = {"token_embd": "model.embed_tokens", "output_norm": "model.norm"}
+    parts = {
+        "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
+        "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
+        "ffn_down": "mlp.down_proj", "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
+    }  # fmt: skip
+    held: dict[str, torch.Tensor] = {}
+    for tensor in gguf.GGUFReader(path).tensors:
+        values = np.array(gguf.quants.dequantize(tensor.data, tensor.tensor_type), np.float32)
+        bare = tensor.name.removesuffix(".weight")
+        if bare in named:
+            name = named[bare]
+        else:
+            _, layer, part = bare.split(".")
+            name = f"model.layers.{layer}.{parts[part]}"
+            if part in ("attn_q", "attn_k"):
+                values = values.reshape(8 if part == "attn_q" else 4, -1, 2, 64).swapaxes(1, 2).reshape(values.shape)
+        held[f"{name}.weight"] = torch.from_numpy(values.copy()).reshape(model.get_parameter(f"{name}.weight").shape)
+    model.load_state_dict(held, strict=False)
+    found = np.zeros((len(task.contexts), 2))
+    for length in (1, 2):
+        rows = [row for row, options in enumerate(task.choices) if len(options[0]) == length]
+        for column in (0, 1):
+            tokens = torch.tensor([[*task.contexts[row], *task.choices[row][column]] for row in rows])
+            logprobs = model(tokens).logits.detach().double().log_softmax(-1)[:, 3:-1]
+            found[rows, column] = logprobs.gather(2, tokens[:, 4:, None]).sum((1, 2)).numpy()
+    return found
+
+
+def audited(trained: Any, task: ChoiceTask, *schemes: Any, **how: Any) -> Report:
+    return wt.audit(wt.Subject(trained, name="base"), task, schemes=list(schemes), audits="score", margin=0.05, **how)
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory, trained: Any) -> dict[str, Path]:
+    """The trained net in three formats, and one with a layer of noise."""
+    folder = tmp_path_factory.mktemp("shipped")
+    for form in FORMS:
+        write_gguf(folder / f"m.{form}.gguf", trained, form=form)
+    rng = np.random.default_rng(0)
+    broken = at("blk.0.attn_v.weight", lambda v: rng.normal(0.0, v.std(), v.shape).astype(np.float32))
+    write_gguf(folder / "broken.gguf", trained, form="Q8_0", damage=broken)
+    return {path.stem: path for path in folder.iterdir()}
+
+
+def test_rows_of_files_stand_beside_schemes_and_are_what_a_loop_gives(
+    trained: Any, task: ChoiceTask, files: dict[str, Path], tmp_path: Path
+) -> None:
+    specs, store = [f"gguf:{path}" for path in files.values()], tmp_path / "s.wheeltap"
+    report = audited(trained, task, "int8", *specs, store=store)
+    rows = {row.scheme: row for row in report.findings if row.code == "WT100"}
+    assert list(rows) == ["int8", *specs] and not report.void
+    targets = task.targets.numpy()
+    plan = planning.plan(wt.Subject(trained, name="base"), task, schemes=["int8", *specs], audits="score", margin=0.05)
+    with Store(store, readonly=True) as kept:
+        known = Outcomes(kept)
+        for spec, file in zip(specs, plan.files, strict=True):
+            scores, outcome = looped(Path(spec[5:]), trained, task), known(plan.ship(file, "answers").key)
+            assert outcome is not None
+            right = scores.argmax(1) == targets
+            assert np.array_equal(outcome.values["accuracy"].astype(bool), right)
+            lost = np.log(np.exp(scores - scores.max(1)[:, None]).sum(1)) - (
+                scores[np.arange(len(targets)), targets] - scores.max(1)
+            )
+            assert np.abs(outcome.values["nll"] - lost).max() < 1e-6 * max(1.0, lost.max())
+            score = next(one for one in rows[spec].estimates if one.name == "score")
+            assert score.value == pytest.approx(right.mean(), abs=1e-6)
+    assert rows[f"gguf:{files['m.Q8_0']}"].verdict == "safe" and rows[f"gguf:{files['m.F16']}"].verdict == "safe"
+    assert rows[f"gguf:{files['broken']}"].verdict == "costs"
+    found = {row.title.rpartition(" ")[2]: row for row in report.findings if row.code == "WT003"}
+    assert found["m.Q4_0.gguf"].verdict == "as its formats give" and found["broken.gguf"].verdict == "damaged"
+    first = " ".join(" ".join(str(report).splitlines()[:12]).split())
+    assert "broken.gguf" in first and "blk.0.attn_v.weight (Q8_0) does not hold the original's values" in first
+    assert "m.Q4_0.gguf" in str(report)
+    changes = {one.name: one.value for one in rows[f"gguf:{files['broken']}"].estimates}
+    assert changes["answers lost"] - changes["answers gained"] == pytest.approx(changes["loss broken.gguf"])
+    assert changes["same top answer"] == pytest.approx(1.0 - changes["answers changed"])
+    assert 0.0 < changes["mean KL divergence"] < changes["99 % KL divergence"]
+    assert "Amount of change, not loss" in [section.title for section in report.sections]
+    again = audited(trained, task, "int8", *specs, store=store)
+    assert again.cost.trials == 0 and again.headline == report.headline
+
+
+def test_the_key_of_a_plan_without_files_is_what_it_was(trained: Any, task: ChoiceTask) -> None:
+    plan = planning.plan(wt.Subject(trained, name="base"), task, schemes="int8", audits="score")
+    assert plan.files == () and "file" not in [spec.name for spec in plan.audits]
+
+
+def test_folders_and_functions_are_rows_too(trained: Any, task: ChoiceTask, tmp_path: Path) -> None:
+    trained.save_pretrained(tmp_path / "half", dtype=torch.float16)
+
+    def rounded() -> torch.nn.Module:
+        made = copy.deepcopy(trained)
+        for parameter in made.parameters():
+            parameter.copy_(parameter.bfloat16())
+        return made
+
+    report = audited(trained, task, f"hf:{tmp_path / 'half'}", rounded)
+    rows = [row for row in report.findings if row.code == "WT100"]
+    assert [row.verdict for row in rows] == ["safe", "safe"], report
+
+
+# ---- what does not fit -----------------------------------------------------------------------------------------
+
+
+def original_of(path: Path, model: Any, **how: Any) -> wt.Subject:
+    """A model that came from a file, with its tokens beside it."""
+    write_gguf(path, model, **how)
+    return load_model(f"gguf:{path}")
+
+
+def refused(path: Path, reference: wt.Subject) -> WheeltapError:
+    with pytest.raises(WheeltapError) as error:
+        ShippedGguf(path, reference=reference).record(f"gguf:{path}")
+    return error.value
+
+
+def test_another_vocabulary_architecture_or_size_is_refused_and_small_differences_are_named(tmp_path: Path) -> None:
+    model, path = llama(0), tmp_path / "m.gguf"
+    original = original_of(tmp_path / "original.gguf", model, change=lambda made: made.add_chat_template("{{ x }}"))
+    write_gguf(path, model, change=lambda made: (made.add_chat_template("{{ y }}"), made.add_eos_token_id(5)))
+    assert ShippedGguf(path, reference=original).differences() == (
+        "The end token is 1 ('</s>') in the original; in the file it is 5 ('$').",
+        "The chat template is not the original's.",
+    )
+    write_gguf(path, model)
+    assert ShippedGguf(path, reference=original).differences() == ("The chat template is missing.",)
+    write_gguf(path, model, change=lambda made: made.add_token_list(["<s>", "</s>", *reversed(BYTES)]))
+    assert "another vocabulary" in refused(path, original).what
+    write_gguf(path, model, change=lambda made: made.add_rope_freq_base(5000.0))
+    assert "rope_theta 10000" in str(refused(path, original))
+    write_gguf(path, model, architecture="qwen2")
+    assert "architecture llama" in str(refused(path, original))
+    data = (tmp_path / "original.gguf").read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    assert "cut short" in refused(path, original).what
+    (tmp_path / "m-00001-of-00002.gguf").write_bytes(b"")
+    write_gguf(tmp_path / "m-00001-of-00002.gguf", model, change=lambda made: made.add_uint16("split.count", 2))
+    assert "m-00002-of-00002.gguf" in str(refused(tmp_path / "m-00001-of-00002.gguf", original))
+
+
+def test_a_file_that_cannot_be_loaded_costs_its_row_alone_and_its_fault_is_named(
+    trained: Any, task: ChoiceTask, tmp_path: Path
+) -> None:
+    write_gguf(tmp_path / "short.gguf", trained, leave_out="layers.0.mlp.down_proj")
+    report = audited(trained, task, "int8", f"gguf:{tmp_path / 'short.gguf'}")
+    rows = {row.title: row for row in report.findings}
+    assert rows["8 bits, per channel"].verdict == "safe" and rows["short.gguf"].status == "error"
+    assert "layers.0.mlp.down_proj.weight is missing" in rows["File against original: short.gguf"].because
+
+
+def test_files_are_of_one_original(trained: Any, task: ChoiceTask, files: dict[str, Path]) -> None:
+    pair = [wt.Subject(trained, name=name) for name in ("one", "two")]
+    with pytest.raises(UsageError, match="one original"):
+        planning.plan(pair, task, schemes=f"gguf:{files['m.F16']}")
+
+
+def test_damaged_folders_are_named(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    original, folder = llama(0), tmp_path / "half"
+    original.save_pretrained(folder, dtype=torch.bfloat16)
+    held = {name: tensor.bfloat16() for name, tensor in load_file(folder / "model.safetensors").items()}
+    name = "model.layers.1.mlp.up_proj.weight"
+    kinds: dict[str, dict[str, torch.Tensor]] = {
+        "": {}, "scale": {name: held[name] * 2.0}, "constant": {name: held[name] * 0.0 + 0.5},
+        f"other tensor {name.replace('.1.', '.0.')}": {name: held[name.replace(".1.", ".0.")]},
+    }  # fmt: skip
+    for fault, change in kinds.items():
+        save_file({**held, **change}, folder / "model.safetensors", {"format": "pt"})
+        rows = compared(ShippedFolder(folder, reference=wt.Subject(original)).weights(), original)
+        found = {row.name: f"{row.fault} {row.beside}".strip() for row in rows if row.fault != "sound"}
+        assert found == ({name: fault} if fault else {})
