@@ -156,8 +156,12 @@ class ShippedGguf(Shipped):
         return filled(copied(self._reference.model), weights)
 
     def differences(self) -> tuple[str, ...]:
-        """See ``Shipped.differences``."""
+        """See ``Shipped.differences``; a file that is cut short is refused too."""
         self._require_alike()
+        held = self._file.tensors.get("token_embd.weight")
+        size: Any = getattr(self._reference.model, "config", None)
+        if held is not None and held[2].shape[-1] != int(size.vocab_size):
+            raise _other(self._path, self._reference, f"{size.vocab_size:,} tokens", f"{held[2].shape[-1]:,}")
         own = vocabulary_of(self._reference)
         mine = gguf_vocabulary(self._file)
         return () if own is None or mine is None else differing(mine, own, where=str(self._path))

@@ -177,9 +177,8 @@ def stepped(stored: Rows, original: Rows, ours: Rows, *, block: int) -> bool:
     noise = (rounded - first).std(1)  # of a rounding to steps of d it is d / sqrt(12)
     left = (held - first).std(1)
     live = noise > 0.0
-    if not live.any():
-        return False
-    return bool(np.mean((left[live] < 2.0 * noise[live]) & (np.abs(shift[live]) > 1.5 * noise[live])) > _MOSTLY)
+    off = live & (left < 2.0 * noise) & (np.abs(shift) > 1.5 * noise)
+    return bool(np.count_nonzero(off) > _MOSTLY * max(np.count_nonzero(live), 1))
 
 
 _MOSTLY: Final = 0.9
