@@ -392,13 +392,10 @@ class DictionaryDisturbance(EntryReading):
         with closing(self._disturbed(bench, root=root, seed=seed)) as each:
             for kind, other, turn in each:  # the last one is the twin's
                 found["gauge"] = np.array(specs.GAUGES.index(kind))
-                owns = [one if turn is None else rewritten(one, turn) for one in dictionaries]
-                again = [other.codes(own, other.vectors[0]) for own in owns]
-                both = (
-                    [one[:, some].cpu().numpy() for one, some in zip(them, live, strict=True)]
-                    for them in (codes, again)
-                )
-                means = [stats.correlations(*one).sum() / max(one[0].shape[1], 1) for one in zip(*both, strict=True)]
+                owns, means = [one if turn is None else rewritten(one, turn) for one in dictionaries], list[float]()
+                for own, before, some in zip(owns, codes, live, strict=True):
+                    both = (one[:, some].cpu().numpy() for one in (before, other.codes(own, other.vectors[0])))
+                    means.append(float(stats.correlations(*both).sum()) / max(len(some), 1))
                 arrays: Arrays = {"correlation": np.array(means)}
                 made = [edited(other, [own], asked, how.budget) for own in owns]
                 for name in made[0]:
@@ -435,11 +432,9 @@ class DictionaryDisturbance(EntryReading):
         # Of a large model, changes of low rank.
         adapter = "full" if sum(net.sizes.values()) < LARGE else "lora"
         tuning = FineTuneSettings(rate=how.rate, until=2 * how.steps, adapter=adapter)
-        yield (
-            "none",
-            bench.beside(_tuned(net, bench.task, tuning, how.steps, root=root, seed=seed), "fine-tuning"),
-            None,
-        )
+        tuned = _tuned(net, bench.task, tuning, how.steps, root=root, seed=seed)
+        yield "none", bench.beside(tuned, "fine-tuning"), None
+        del tuned
         twin = site_twin(bench, root=root)
         for back in (False, True):
             yield ("none", bench, None) if twin is None else (twin[1], twin[0], twin[2] if back else None)
