@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import create
+from wheeltap.audits.base import NoAnswer, create
 from wheeltap.audits.case import Case
 from wheeltap.audits.settle import judge
 from wheeltap.core.records import Cost, Outcome, SubjectRecord, TaskRecord, Trial
@@ -18,7 +18,7 @@ from wheeltap.plans.plan import AuditSpec, Plan
 from wheeltap.suites.dictionaries.audits.claims import AUDITS
 from wheeltap.suites.dictionaries.audits.common import lines, no_better
 from wheeltap.suites.dictionaries.audits.scores import edited, f1_of, reconstructed
-from wheeltap.suites.dictionaries.specs import DISTURBANCES, KINDS, MATCHES, PARTS
+from wheeltap.suites.dictionaries.specs import DISTURBANCES, KINDS, MATCHES, PARTS, STATUSES
 
 EXAMPLES, GROUPS, PAIRS, VALUES, LIVE = 320, 16, 160, 5, 40
 
@@ -37,10 +37,12 @@ class World:
     kinds: tuple[str, ...] = tuple(KIND)
     rewritten: float = 0.0
     groups: int = GROUPS
+    stretch: float = 1.0  # of what the dictionary under test makes
 
     def level(self, entry: int) -> float:
         rng = np.random.default_rng([self.seed, entry, 1])
-        return float(np.clip(self.good[self.kinds[entry]] + self.spread * rng.standard_normal(), 0.02, 0.98))
+        level = float(np.clip(self.good[self.kinds[entry]] + self.spread * rng.standard_normal(), 0.02, 0.98))
+        return level if entry else self.stretch * level
 
     def read(self, trial: Trial) -> dict[str, NDArray[Any]]:
         entry = int(trial.settings.get("entry", 0))
@@ -312,11 +314,40 @@ def test_edits_are_scored_where_the_patch_changes_the_answer() -> None:
         edited(read, least=PAIRS)
 
 
+@pytest.mark.parametrize(
+    ("own", "stretch", "status"),
+    [(0.6, 2.5, "excluded"), (0.6, 1.0, "excluded"), (0.95, 1.08, "found")],
+    ids=["like its nulls, too long", "like its nulls", "denoised"],
+)
+def test_vectors_that_are_too_long_are_not_kept(own: float, stretch: float, status: str) -> None:
+    report = judged(World({**GOOD, "own": own}, stretch=stretch))
+    [kept] = [one for one in report.findings if one.title == "Dictionary is sufficient"]
+    assert kept.status == status
+    score = next(one.value for one in kept.estimates if one.name.startswith("Kept by"))
+    assert score == pytest.approx(own * stretch, abs=0.05), "the share itself is printed as it is"
+
+
+def test_what_was_not_measured_is_said() -> None:
+    class Partly(World):
+        def read(self, trial: Trial) -> dict[str, NDArray[Any]]:
+            found = super().read(trial)
+            if "s|status" in found and trial.perturbation != "dictionary-disturbed":
+                found["s|status"] = np.array(STATUSES.index("one value"))
+            return found
+
+    report = judged(Partly(GOOD))
+    for code in ("WT402", "WT403"):
+        [first] = [one for one in report.findings if one.code == code and one.title in FOR]
+        assert "Not measured, for too few examples or pairs: s." in first.because
+    with pytest.raises(NoAnswer, match="No two examples differ in one attribute alone"):
+        edited({"s|status": np.array(STATUSES.index("one value"))}, least=20)
+
+
 def test_a_site_that_answers_do_not_rest_on_has_no_score() -> None:
     read = read_of(lambda world: world.reconstruction, 0.5)
     assert reconstructed(read)[0].mean == pytest.approx(0.5, abs=0.02)
     same = {"margin": np.repeat(read["margin"][:1], 4, axis=0)}
-    with pytest.raises(Exception, match="do not rest on this site"):
+    with pytest.raises(Exception, match="not shown that the answers rest on this site"):
         reconstructed(same)
 
 

@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,18 @@ def test_vectors_in_a_file_are_trained_on_and_the_file_is_read_back(
     assert torch.equal(same.W_dec, made.W_dec)
     assert main(["dictionary", "train", "-o", str(out)]) == 2 and "or on vectors in a file" in capsys.readouterr().err
     assert main([*asked[:-1], str(tmp_path / "d.pt")]) == 2 and "not written in this format" in capsys.readouterr().err
+
+
+def test_a_trained_dictionary_is_judged_as_the_last_line_says(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nulls of another number of steps, or vectors of other positions, would be another question."""
+    out = here / "my own.safetensors"
+    asked = ["--site", "site", "--positions", "all", "--steps", "12"]
+    made = ["dictionary", "train", "own_pair:plain", *asked, "--features", "16", "-o", str(out)]
+    assert main(made) == 0
+    last = shlex.split(capsys.readouterr().out.splitlines()[-1].partition("wheeltap ")[2])
+    assert last == ["dictionary", "check", "own_pair:plain", str(out), *asked]
+    assert main(made[:3] + made[3:5] + made[9:]) == 0
+    assert "--steps" not in capsys.readouterr().out
 
 
 def test_supervised_dictionaries_are_fitted_on_the_other_half() -> None:

@@ -1,5 +1,6 @@
 """``wheeltap dictionary train | check``."""
 
+import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -127,8 +128,11 @@ def train(
     how, joined = made.settings, doors.joined(subject, examples, training.site, training.positions)
     print(f"{file}: {how.features:,} features of vectors of width {how.width:,}{joined} ({how.architecture}).")
     if model is not None:
-        asked = f"--site {training.site}{f' --task {task}' if task else ''}"
-        print(f"Judge it: wheeltap dictionary check {model} {file} {asked}")
+        # Nulls and reseeds are trained as the dictionary was: elsewhere the steps, or the positions, would differ.
+        same = (("site", training.site, ""), ("task", task or "", ""), ("positions", training.positions, "last"),
+                ("steps", str(training.steps), str(doors.STEPS)))  # fmt: skip
+        asked = [word for name, value, default in same if value != default for word in (f"--{name}", value)]
+        print(f"Judge it: wheeltap dictionary check {shlex.join([model, str(file), *asked])}")
     return 0
 
 

@@ -74,6 +74,14 @@ class DictionarySufficientAudit(BesideNullsAudit):
         """See ``reconstructed``."""
         return reconstructed(read)[0]
 
+    def judged(self, one: Scores) -> Scores:
+        """The share, less twice what it has beyond 1 and the margin: answers that are surer than before are not kept.
+
+        Else a dictionary that makes vectors too long would lead over every null.
+        """
+        beyond = max(one.mean - 1.0 - self.settings.margin, 0.0)
+        return replace(one, values=one.values - 2.0 * beyond)
+
     def singles(self, case: Case, subject: SubjectRecord, read: Arrays) -> list[Hypothesis]:
         """Also necessity: measured, for what reconstructs nothing lacks all as well."""
         lost = self.known(case, subject, lambda read: reconstructed(read)[1])

@@ -21,7 +21,15 @@ from wheeltap.core.section import Section
 from wheeltap.core.settings import Settings
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.sample import Sample
-from wheeltap.suites.dictionaries.audits.scores import SHARE, NullComparison, Scores, enough, excluding, least_sure
+from wheeltap.suites.dictionaries.audits.scores import (
+    SHARE,
+    NullComparison,
+    Scores,
+    attributes_in,
+    enough,
+    excluding,
+    least_sure,
+)
 from wheeltap.suites.dictionaries.specs import KINDS, NULLS, kinds_of
 
 BETTER: Final = Words("better than every null", "no better than a null", "may be better than every null")
@@ -210,10 +218,15 @@ class BesideNullsAudit(DictionaryAudit):
                 found.setdefault(kind, []).append(made)
         return found
 
+    def judged(self, one: Scores) -> Scores:
+        """What of a score counts beside nulls."""
+        return one
+
     def beside(self, case: Case, kind: str, own: Scores, others: Sequence[Scores]) -> NullComparison:
-        """A score beside those of one kind of null."""
+        """A score beside those of one kind of null, as far as they count."""
         groups, margin = case.groups_of(own.rows), self.settings.margin
-        return NullComparison(kind, own, others, groups, margin, self.bound, self.bounded)
+        counted = [self.judged(one) for one in others]
+        return NullComparison(kind, self.judged(own), counted, groups, margin, self.bound, self.bounded)
 
     def effect(self, case: Case, own: Scores, name: str) -> Estimate:
         """A score with its interval over rows."""
@@ -230,10 +243,12 @@ class BesideNullsAudit(DictionaryAudit):
         # The dictionary itself is none of the reseeds: one from elsewhere may be far from all of them.
         seeds = [one.mean for one in known.get("reseed", [])]
         noise = float(np.std(seeds, ddof=1)) if len(seeds) > 1 else 0.0
-        least = own.mean - best.score
+        least = best.own.mean - best.score
         beyond = " No larger than a reseed's noise." if 0.0 < least <= _NOISE * noise else ""
         missing = [name for name in NULLS if name not in known]
         some = f" {_MISSING}{', '.join(missing)}." if missing else ""
+        unknown = [name for name in attributes_in(read) if name not in own.parts]
+        some += f" Not measured, for too few examples or pairs: {', '.join(unknown)}." if unknown else ""
         also = dict(own.also)
         for name in own.also:
             also[f"{name}, {best.kind}"] = float(np.mean([one.also[name] for one in best.others]))

@@ -51,6 +51,11 @@ class Scores:
         return float(self.values.mean())
 
 
+def attributes_in(read: Arrays) -> list[str]:
+    """Names of the attributes that a reading was asked for, measured or not."""
+    return sorted(key.removesuffix("|status") for key in read if key.endswith("|status"))
+
+
 def by_attribute(read: Arrays) -> dict[str, Arrays]:
     """Arrays of each attribute that was measured, in the order of their names."""
     found: dict[str, Arrays] = {}
@@ -68,15 +73,15 @@ def reconstructed(read: Arrays) -> tuple[Scores, Scores]:
     second is 1 where what the dictionary leaves out is worth no more than the mean vector.
 
     Raises:
-        NoAnswer: If the answers do not rest on these sites.
+        NoAnswer: If it is not shown that the answers rest on these sites.
 
     Source: Makelov, Lange and Nanda 2024, arXiv:2405.08366, section 4.
     """
     clean, mean, kept, left = (read["margin"][at] for at in range(len(REPLACEMENTS)))
     drop = Sample((clean - mean)[None]).effect(name="drop", unit="logits")
     if drop.value is None or drop.low is None or drop.low <= 0.0:
-        raise NoAnswer("not_applicable", "The answers do not rest on this site: with its mean vector the margin falls "
-                       f"by {drop}. There is nothing to keep.")  # fmt: skip
+        raise NoAnswer("not_applicable", "It is not shown that the answers rest on this site: with its mean vector the "
+                       f"margin falls by {drop}. So no share of it can be kept.")  # fmt: skip
     rows = np.arange(len(clean))
     return Scores((kept - mean) / drop.value, rows), Scores((clean - left) / drop.value, rows)
 
@@ -97,11 +102,14 @@ def edited(read: Arrays, *, least: int) -> Scores:
         if moved.sum() >= least:
             parts[name] = Scores(mine["agree"][moved].astype(np.float64), mine["rows"][moved])
             sizes.append(mine["magnitude"][moved])
+    if not counts:
+        raise NoAnswer("not_applicable", "No two examples differ in one attribute alone, so there is no pair to edit. "
+                       "Give such examples, or leave out attributes that follow from others.")  # fmt: skip
     if not parts:
         raise NoAnswer(
             "not_applicable",
             f"There are too few pairs whose answer an exchange of the whole vector changes: "
-            f"{'; '.join(counts) or 'no attribute'}, where {least} are needed. Give more examples, or a site that the "
+            f"{'; '.join(counts)}, where {least} are needed. Give more examples, or a site that the "
             "answers rest on.",
         )
     return joined(parts, also={"magnitude of edits": float(np.concatenate(sizes).mean())})
@@ -133,7 +141,7 @@ def f1_of(read: Arrays) -> Scores:
         fits.append(np.array([(both.sum(1) / np.maximum(of.sum(1), 1.0)).mean() for of in (fires, holds)]))
     if not parts:
         raise NoAnswer("not_applicable", "No attribute of the task could be measured: each needs two values or more, "
-                       "and examples of each.")  # fmt: skip
+                       "and examples of each value in both halves of the examples.")  # fmt: skip
     precision, recall = (float(one) for one in np.mean(fits, axis=0))
     also = {"precision": precision, "recall": recall}
     return Scores(np.mean([one.values for one in parts.values()], axis=0), read["rows"], parts, also)
