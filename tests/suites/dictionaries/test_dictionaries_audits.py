@@ -316,7 +316,7 @@ def test_edits_are_scored_where_the_patch_changes_the_answer() -> None:
 
 @pytest.mark.parametrize(
     ("own", "stretch", "status"),
-    [(0.6, 2.5, "excluded"), (0.6, 1.0, "excluded"), (0.95, 1.08, "found")],
+    [(0.6, 3.0, "excluded"), (0.6, 1.0, "excluded"), (0.95, 1.08, "found")],
     ids=["like its nulls, too long", "like its nulls", "denoised"],
 )
 def test_vectors_that_are_too_long_are_not_kept(own: float, stretch: float, status: str) -> None:
