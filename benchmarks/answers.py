@@ -221,6 +221,8 @@ class Page:
         results = {one.id: one for one in self.results}
         for claim in self.ledger.claims:
             ours = "not run" if claim.id not in results else results[claim.id].answer
+            open_ = [one.name for one in results[claim.id].retests if not one.because] if claim.id in results else []
+            ours += f" (not run: {', '.join(open_)})" if open_ else ""
             yield f"| {claim.id} | {self.put(claim.statement)} | {claim.verdict.word} | {ours} |"
         yield ""
 
