@@ -12,7 +12,6 @@ from typing import Final
 import wheeltap as wt
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.section import Table
-from wheeltap.plans.store import Store
 
 PAGE: Final = Path(__file__).parent.parent / "docs" / "properties.md"
 END: Final = "<!-- end -->"
@@ -20,16 +19,14 @@ END: Final = "<!-- end -->"
 _SHORT: Final = {"found": "found", "excluded": "excluded", "maybe": "undecided, leaning to it"}
 
 
-def _of(record: ReportRecord, store: Path) -> Iterator[str]:
+def _of(record: ReportRecord) -> Iterator[str]:
     study = record.study
     assert study is not None
-    with Store(store, readonly=True) as held:
-        seconds = sum(one.seconds for key in sorted(held.keys()) if (one := held.get(key)) is not None)
     seeds = len(study.cohorts[0].members)
     yield f"### {record.task.name}"
     yield (
         f"{study.about} {len(study.cohorts)} kinds of nets, {seeds} seeds each, measured on {record.task.examples} "
-        f"examples; made and measured in {seconds / 3600:.2f} hours of wall time, in one process on two shared cores."
+        "examples."
     )
     yield record.headline
     for block in (block for section in record.sections for block in section.blocks):
@@ -58,7 +55,7 @@ def main() -> None:
     for store in map(Path, sys.argv[1:]):
         record = wt.judge(store).record
         before, start, rest = PAGE.read_text().partition(f"<!-- {record.task.name} -->\n")
-        found = "\n\n".join(_of(record, store))
+        found = "\n\n".join(_of(record))
         PAGE.write_text(f"{before}{start}\n{found}\n\n{END}{rest.partition(END)[2]}")
 
 
