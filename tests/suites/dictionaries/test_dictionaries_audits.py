@@ -305,6 +305,19 @@ def test_rows_of_f1_have_it_as_their_mean_and_its_spread() -> None:
     assert rows.values.std() / len(labels) ** 0.5 == pytest.approx(np.std(slow), rel=0.15)
 
 
+def test_rows_of_what_is_kept_have_the_spread_of_a_share() -> None:
+    """Of a share the whole is measured too: what keeps the same of every example is known no better than the whole."""
+    rng = np.random.default_rng(0)
+    whole = rng.lognormal(size=EXAMPLES)
+    nothing = np.zeros(EXAMPLES)
+    for kept in (np.full(EXAMPLES, 0.5), 0.9 * whole + 0.1 * rng.standard_normal(EXAMPLES)):
+        first, second = reconstructed({"margin": np.stack([whole, nothing, kept, whole - kept])})
+        assert first.mean == second.mean == pytest.approx(kept.mean() / whole.mean(), abs=1e-6)
+        drawn = rng.integers(0, EXAMPLES, (4000, EXAMPLES))
+        spread = np.std(kept[drawn].mean(1) / whole[drawn].mean(1))
+        assert first.values.std() / EXAMPLES**0.5 == pytest.approx(spread, rel=0.15)
+
+
 def test_edits_are_scored_where_the_patch_changes_the_answer() -> None:
     read = read_of(lambda world: world.control, 0.5)
     scores = edited(read, least=20)

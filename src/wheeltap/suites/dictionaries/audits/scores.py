@@ -82,8 +82,11 @@ def reconstructed(read: Arrays) -> tuple[Scores, Scores]:
     if drop.value is None or drop.low is None or drop.low <= 0.0:
         raise NoAnswer("not_applicable", "It is not shown that the answers rest on this site: with its mean vector the "
                        f"margin falls by {drop}. So no share of it can be kept.")  # fmt: skip
+    # A row is the share plus what its example adds to it to first order, as in f1_of.
+    shares = [(own, float(own.mean()) / drop.value) for own in (kept - mean, clean - left)]
+    first, second = (share + (own - share * (clean - mean)) / drop.value for own, share in shares)
     rows = np.arange(len(clean))
-    return Scores((kept - mean) / drop.value, rows), Scores((clean - left) / drop.value, rows)
+    return Scores(first, rows), Scores(second, rows)
 
 
 def edited(read: Arrays, *, least: int) -> Scores:
