@@ -50,8 +50,9 @@ class FileAudit(Audit):
     settings_type = FileSettings
 
     def files(self) -> tuple[str, ...]:
-        """Those of its settings."""
-        return tuple(one.name for one in schemes(self.settings.files)) if self.settings.files else ()
+        """Those of its settings; schemes that are no files are not looked at."""
+        asked = schemes(self.settings.files) if self.settings.files else ()
+        return tuple(one.name for one in asked if one.shipped)
 
     def ask(self, case: Case) -> list[Trial]:
         """A look at each file."""

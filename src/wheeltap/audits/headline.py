@@ -192,7 +192,7 @@ class _Sentences:
         files = [f for f in self._mine(subject.name, "file") if f.status != "found"]
         read = " ".join(f.said for f in files[:_NAMED]) if not rows else ""
         said = [self._partly(subject), self._shipping(rows), self._others(subject.name), read]
-        if not any(said[1:]):
+        if not any(said[1:]) and not self._mine(subject.name, "file"):
             known = f"{subject.name} scores {score.estimates[0]}" if score and score.estimates else subject.name
             if not self.lined:
                 said.append(f"{known}: nothing else was asked.")
