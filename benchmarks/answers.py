@@ -120,7 +120,8 @@ OPEN: Final = (
     (
         "Which property of training or architecture keeps the inside robust at equal score?", "C9",
         "These are small nets and one family of modifications at a time. A ranking here does not carry over to another "
-        "scale, and a property that is undecided is not shown to do nothing: see the effect that would have been found.",
+        "scale, and a property that is undecided is not shown to do nothing: see the effect that would have been found. Drawn digits, a character transformer, and each modification "
+        "by itself: [properties.md](properties.md).",
     ),
     (
         "Can an audit by disturbance be distilled into a light check at deployment?", "C8",
