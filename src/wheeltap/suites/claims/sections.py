@@ -26,8 +26,8 @@ _folded: Final = partial(_table, place="folded")
 EFFECTS: Final = (
     "Each effect as a multiple of the smallest effect of interest, in the direction that its rule asks about: right of "
     "the dashed line it is large enough to count. Circle: supports the claim; diamond: refutes it; square: decides "
-    "nothing. Lines are intervals over nets, each by itself; verdicts are corrected over the ledger, so a line beyond the "
-    "dashed one may be undecided. Ring and gray bar: the literature's effect, where it has a number."
+    "nothing. Lines are intervals over nets, each by itself; verdicts are corrected over the ledger, so a line beyond "
+    "the dashed one may be undecided. Ring and gray bar: the literature's effect, where it has a number."
 )
 SCOPE: Final = (
     "Small gray square: the literature shows something of this kind of model. Circle, diamond, dark square: we ran it, "
