@@ -78,7 +78,7 @@ PLANTED: Final[dict[tuple[str, str], dict[str, World]]] = {
         {"models": fragile(8), "label": "fragile"}, {"label": "random3"}, {"models": fragile(2)}
     ),
     ("C7", "unlearned"): planted_in(
-        {"epochs": 15, "seeds": 10, "rate": 1.4e-3}, {"method": "retrain"}, {"seeds": 2},
+        {"epochs": 15, "seeds": 12, "rate": 1.7e-3}, {"method": "retrain"}, {"seeds": 2},
     ),
     ("C9", "properties"): planted_in(
         {"properties": "robust"}, {"properties": "copy"}, {},
