@@ -61,7 +61,7 @@ NETS = "WHEELTAP_NETS"
 _OWN_NETS = pytest.StashKey[Path]()
 
 
-SUITES = ("circuits", "decodable", "lens", "pictures", "seal", "training")
+SUITES = ("circuits", "claims", "decodable", "dictionaries", "lens", "pictures", "seal", "training")
 collect_ignore = [] if all(find_spec(f"wheeltap.suites.{name}") for name in SUITES) else ["together"]
 """Tests of all suites at once need all of them; each other test of a suite lies in the folder of that suite."""
 

@@ -2,6 +2,8 @@
 
 from typing import final
 
+import msgspec
+
 from wheeltap.audits.base import Audit, Case, Hypothesis, NoAnswer, Verdict
 from wheeltap.audits.claims import Words
 from wheeltap.audits.schemes import schemes
@@ -33,6 +35,15 @@ class FileSettings(Settings, frozen=True, kw_only=True):
 
     files: str = ""
     known: str = ""
+
+    def __post_init__(self) -> None:
+        if self.files:
+            schemes(self.files)
+        if self.known:
+            try:
+                msgspec.json.decode(self.known, type=tuple[ShippedFile, ...])
+            except msgspec.DecodeError as error:
+                raise ValueError(f"`known` is what a plan found of files: {error}") from error
 
 
 @final

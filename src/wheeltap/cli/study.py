@@ -54,6 +54,13 @@ class StudyFlags(StudyRequest):
     allow_code: AllowCode = False
 
 
+def _require_budget(_: Any, given: str | None) -> None:
+    from wheeltap.runs.request import Budget
+
+    if given is not None:
+        Budget.parse(given)
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class StudyRun(ExecutionFlags):
@@ -62,8 +69,9 @@ class StudyRun(ExecutionFlags):
     budget: Annotated[
         str | None,
         Parameter(
+            validator=_require_budget,
             help="Stop after so much: 90s, 10m, 2h or 2000f (passes over the examples). Nets and rules are fixed, so "
-            "nothing is cut; the same command resumes."
+            "nothing is cut; the same command resumes.",
         ),
     ] = None
 

@@ -229,7 +229,7 @@ class Widget(ChoiceRecord, frozen=True, kw_only=True, tag="widget"):
 Block = Text | Table | Chart | Graph | Pictures | Widget
 
 
-class Section(msgspec.Struct, frozen=True, kw_only=True):
+class Section(ChoiceRecord, frozen=True, kw_only=True):
     """One thing to show: audits and studies make it, every renderer draws it.
 
     Attributes:

@@ -9,6 +9,7 @@ import msgspec
 from wheeltap.core import canon
 from wheeltap.core.bounded import decoded, document
 from wheeltap.core.records import Outcome, Scalar, SubjectRecord, TaskRecord, Trial
+from wheeltap.core.settings import checked
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.study import StudySpec
 from wheeltap.plans.shipped import Question, ShippedFile
@@ -223,6 +224,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         known = (str(spec.settings.get("known", "")) for spec in self.audits if spec.name == FILES)
         return next((msgspec.json.decode(one, type=tuple[ShippedFile, ...]) for one in known if one), ())
 
+    @checked
     def ship(self, file: ShippedFile, question: Question) -> Trial:
         """What a file that was made from the reference answers, or holds."""
         asked = self.trial(self.reference, question, settings={"file": file.fingerprint})

@@ -14,8 +14,6 @@ from typing import Any, Final, ParamSpec, Self, SupportsFloat, TypedDict, TypeVa
 
 import msgspec
 
-from wheeltap.audits.base import named
-from wheeltap.audits.census import ALWAYS
 from wheeltap.core.errors import UsageError
 from wheeltap.core.settings import checked, described
 from wheeltap.plans.plan import ALPHA, ERROR_MARGIN, FILES, HIGHEST, MARGIN, AuditSpec, Effort
@@ -168,6 +166,9 @@ class Request(StudyRequest):
 
 def only_files(asked: Sequence[str | AuditSpec]) -> bool:
     """Whether files are only looked at, tensor by tensor, and no loss of score is asked for."""
+    from wheeltap.audits.base import named
+    from wheeltap.audits.census import ALWAYS
+
     names = {one if isinstance(one, str) else one.name for one in asked}
     return bool(names) and {named(name) for name in names} <= {FILES, *ALWAYS} and names != set(ALWAYS)
 

@@ -12,6 +12,7 @@ from wheeltap.audits.settle import wanted
 from wheeltap.core.bounded import decoded
 from wheeltap.core.errors import FileFormatError, StoreError, UsageError
 from wheeltap.core.records import Cost, Scalar
+from wheeltap.core.settings import checked
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.store import Outcomes, Store
 from wheeltap.report.origin import UNREAD, unfinished
@@ -133,6 +134,7 @@ def require_audits(plan: Plan, *, where: str) -> None:
             )
 
 
+@checked
 def judge(store: str | Path, *, plan: int | None = None, trust: bool = False) -> Report:
     """The report on a plan of a store, from what is there; it says so first if trials are missing.
 

@@ -1,8 +1,9 @@
 """Nets of the study ``properties``: what the recipe ``classifier`` trains, and characters; two properties more."""
 
 from dataclasses import dataclass, field
-from typing import Final, Literal, cast, final
+from typing import Annotated, Final, cast, final
 
+import msgspec
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -114,11 +115,13 @@ class PropertyNetSettings(ClassifierSettings, frozen=True):
     """
 
     on: On = "digits"
-    bits: Literal[0, 2, 3, 4, 5, 6, 7, 8] = 0
+    bits: Annotated[int, msgspec.Meta(ge=0, le=8)] = 0
     single: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.bits == 1:
+            raise ValueError("`bits` is 0, or 2 to 8: a grid of 1 bit has no number but 0")
         text, other = self.on == "text", self.net != "mlp" and self.on != "text"
         if (text and (len(set(self.widths)) != 1 or self.widths[0] % HEADS)) or (other and self.single):
             raise UsageError(

@@ -34,6 +34,10 @@ class DigitNetSettings(Settings, frozen=True, kw_only=True):
     hidden: str = "128,128"
     epochs: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 40
 
+    def __post_init__(self) -> None:
+        if not all(part.strip().isdecimal() for part in self.hidden.split(",")):
+            raise ValueError(f"`hidden` is whole numbers with commas between, such as 128,128, not {self.hidden!r}")
+
 
 class DigitNets(Study):
     """A study of cohorts that are equally large; members of one number belong together."""
