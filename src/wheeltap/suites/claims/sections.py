@@ -149,7 +149,7 @@ def answer(record: ClaimsRecord) -> str:
     """How many claims came out which way, in one sentence."""
     counts = Counter(one.answer for one in record.claims)
     return (
-        f"Of {many(len(record.claims), 'claim')} of the literature that were tested again, our runs support "
+        f"Of {many(len(record.claims), 'claim')} of the literature, tested again, our runs support "
         f"{counts['supports']}, refute {counts['refutes']} and leave {counts['undecided']} undecided."
     )
 
