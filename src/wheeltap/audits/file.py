@@ -102,9 +102,9 @@ class FileAudit(Audit):
             Estimate.exact("largest error", max((row.error for row in rows), default=0.0), "share of ||original||"),
         )
         if wrong:
-            told = [f"{row.name}{_kind(row)} {said(row)}" for row in wrong]
+            named = [f"{row.name}{_kind(row)} {said(row)}" for row in wrong]
             more = f"; and {len(wrong) - _SHOWN} more tensors" if len(wrong) > _SHOWN else ""
-            brief = f"{label}: {'; '.join(told[:_SHOWN])}{more}. {_DO}"
+            brief = f"{label}: {'; '.join(named[:_SHOWN])}{more}. {_DO}"
             status, found = "found", f"{brief}{beside}"
         else:
             status = "measured" if any(row.fault == "unknown" for row in rows) else "excluded"

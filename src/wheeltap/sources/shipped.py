@@ -19,7 +19,7 @@ from wheeltap.core.fingerprint import described
 from wheeltap.core.subject import Subject
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.plans.shipped import UNKNOWN, Fault, ShippedFile, TensorRow
-from wheeltap.stats.tensor_match import TensorMatch, cosine, stepped
+from wheeltap.stats.tensor_match import TensorError, cosine, stepped
 
 Array = NDArray[np.float32]
 
@@ -248,7 +248,7 @@ def _row(piece: Piece, original: Array) -> TensorRow:
     if original.shape != piece.shape:
         flipped = original.shape == piece.shape[::-1]
         return TensorRow(name=piece.name, format=piece.format, fault="transposed" if flipped else "shape")
-    match = TensorMatch()
+    match = TensorError()
     for start, stop in _chunks(piece):
         part = original[start:stop]
         ours = None if piece.ours is None else piece.ours(part)
@@ -268,7 +268,7 @@ def _chunks(piece: Piece) -> Iterator[tuple[int, int]]:
     return ((start, min(start + step, piece.shape[0])) for start in range(0, piece.shape[0], step))
 
 
-def _fault(piece: Piece, match: TensorMatch, original: Array) -> tuple[Fault, float]:
+def _fault(piece: Piece, match: TensorError, original: Array) -> tuple[Fault, float]:
     """What is wrong with a tensor, and how much; without a search through the others."""
     if match.constant:
         return "constant", match.most

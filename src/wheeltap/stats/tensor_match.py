@@ -33,7 +33,7 @@ what lies between two steps."""
 
 
 @dataclass
-class TensorMatch:
+class TensorError:
     """Sums over pairs of stored and original values, block by block.
 
     Attributes:

@@ -28,7 +28,7 @@ _ARC: Final = 8
 
 @final
 @dataclass(frozen=True, eq=False)
-class Lesson:
+class TrainingSet:
     """A set of examples in two parts that share none.
 
     Attributes:
@@ -44,7 +44,7 @@ class Lesson:
     options: int
 
 
-def lesson(on: On) -> Lesson:
+def lesson(on: On) -> TrainingSet:
     """The examples of this name."""
     return {"digits": _digits, "strokes": _strokes, "text": _text}[on]()
 
@@ -60,10 +60,10 @@ def text() -> Task:
 
 
 @cache
-def _digits() -> Lesson:
+def _digits() -> TrainingSet:
     taught = digits.lesson()
     assert isinstance(taught.inputs, Tensor)
-    return Lesson(taught.inputs, taught.targets, digits.task(), 10)
+    return TrainingSet(taught.inputs, taught.targets, digits.task(), 10)
 
 
 # ---- strokes --------------------------------------------------------------------------------------------------------
@@ -113,13 +113,13 @@ def _drawn(digit: int, count: int, rng: np.random.Generator) -> NDArray[np.float
 
 
 @cache
-def _strokes() -> Lesson:
+def _strokes() -> TrainingSet:
     rng, each = seeds.generator(0, "strokes"), (TAUGHT + TESTED) // len(_SHAPES)
     drawn = np.stack([_drawn(digit, each, rng) for digit in range(len(_SHAPES))], 1)  # digits take turns
     images = to_tensor(drawn.reshape(-1, SIDE * SIDE))
     right = torch.arange(len(_SHAPES)).repeat(each)
     tested = Task(images[TAUGHT:], right[TAUGHT:], name="drawn digits", more=images[:TAUGHT])
-    return Lesson(images[:TAUGHT], right[:TAUGHT], tested, len(_SHAPES))
+    return TrainingSet(images[:TAUGHT], right[:TAUGHT], tested, len(_SHAPES))
 
 
 # ---- text -----------------------------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ def _sentence(rng: np.random.Generator) -> str:
 
 
 @cache
-def _text() -> Lesson:
+def _text() -> TrainingSet:
     rng, size = seeds.generator(0, "sentences"), TAUGHT * LENGTH + 1
     said = "".join(_sentence(rng) for _ in range(size // LENGTH))[:size]
     other = "".join(_sentence(rng) for _ in range(WINDOWS))
@@ -160,4 +160,4 @@ def _text() -> Lesson:
     )
     task = Task(rows[:, :-1].clone(), rows[:, -1].clone(), name="characters")
     inputs, targets = (one.reshape(TAUGHT, LENGTH) for one in (taught[0, :-1], taught[0, 1:]))
-    return Lesson(inputs, targets, task, len(_LETTERS))
+    return TrainingSet(inputs, targets, task, len(_LETTERS))
