@@ -21,7 +21,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Moments
 from wheeltap.core.typed import to_tensor
 from wheeltap.engine.apply import LayerKnowledge
-from wheeltap.engine.needs.products import Product, Products, Source
+from wheeltap.engine.needs.products import Product, ProductInput, Products
 from wheeltap.perturb.base import BlockFactors, Factors, Known
 from wheeltap.perturb.noise import (
     SUPPORT_IN_16_BITS,
@@ -310,7 +310,7 @@ class Collector:
         self.tables: set[str] = set()
         self.first: dict[tuple[str, int], int] = {}
         # Layers that share an input follow each other closely; holding every input would hold a whole pass.
-        self._recent: deque[tuple[int, Source, int]] = deque(maxlen=4)
+        self._recent: deque[tuple[int, ProductInput, int]] = deque(maxlen=4)
         self._last: tuple[int, _Sums] | None = None
         self._batch = Moments(None)
         self._calls = 0
@@ -360,7 +360,7 @@ class Collector:
         if len(sinks):
             gram.sinks.append(sinks)
 
-    def _call(self, source: Source) -> int:
+    def _call(self, source: ProductInput) -> int:
         """The number of an input that some layers read in one way."""
         self._calls += 1
         # A version tells an input that was changed in place between two readers.

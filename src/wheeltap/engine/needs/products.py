@@ -24,7 +24,7 @@ from wheeltap.core.subject import Subject
 
 @final
 @dataclass(frozen=True)
-class Source:
+class ProductInput:
     """An input, and how rows are read off it.
 
     Attributes:
@@ -80,7 +80,7 @@ class Product(NamedTuple):
     layer: Layer
     part: int
     parts: int
-    source: Source
+    source: ProductInput
     weight: Tensor
 
 
@@ -279,10 +279,10 @@ def _by_rows(known: WeightView | None, inputs: Any, *, right: bool) -> Iterator[
         return  # reshaped on the way
     parts = layer.shape[0] if len(layer.shape) == 3 else 1
     if value.ndim == 2:
-        yield Product(layer, known.part or 0, parts, Source(inputs), value)
+        yield Product(layer, known.part or 0, parts, ProductInput(inputs), value)
     elif inputs.ndim == 2 or (inputs.ndim == 3 and len(inputs) == parts):
         for part in range(parts):
-            yield Product(layer, part, parts, Source(inputs if inputs.ndim == 2 else inputs[part]), value)
+            yield Product(layer, part, parts, ProductInput(inputs if inputs.ndim == 2 else inputs[part]), value)
 
 
 def _grouped(find: Find, called: _Called) -> Iterator[Product]:
@@ -294,14 +294,14 @@ def _grouped(find: Find, called: _Called) -> Iterator[Product]:
         return
     first = 0
     for part, end in enumerate(ends.tolist()):
-        yield Product(known.layer, part, len(known.value), Source(inputs[first:end]), known.value)
+        yield Product(known.layer, part, len(known.value), ProductInput(inputs[first:end]), known.value)
         first = end
 
 
 def _embedding(find: Find, called: _Called) -> Iterator[Product]:
     known = find(called["weight"])
     if known is not None and known.layer.kind == "embedding":
-        yield Product(known.layer, 0, 1, Source(called["input"], ("tokens",)), known.value)
+        yield Product(known.layer, 0, 1, ProductInput(called["input"], ("tokens",)), known.value)
 
 
 def _bilinear(find: Find, called: _Called) -> Iterator[Product]:
@@ -313,7 +313,7 @@ def _bilinear(find: Find, called: _Called) -> Iterator[Product]:
         return (one[:, :, None] * two[:, None, :]).flatten(1)
 
     if known is not None and known.layer.kind == "bilinear":
-        yield Product(known.layer, 0, 1, Source(inputs, ("outer",), made), known.value)
+        yield Product(known.layer, 0, 1, ProductInput(inputs, ("outer",), made), known.value)
 
 
 def _added(find: Find, called: _Called) -> Iterator[Product]:
@@ -323,7 +323,7 @@ def _added(find: Find, called: _Called) -> Iterator[Product]:
         known = find(value)
         whole = known is not None and known.part is None and not known.turned
         if known is not None and whole and known.layer.kind == "plain" and isinstance(beside, Tensor):
-            yield Product(known.layer, 0, 1, Source(known.value, ("table",)), known.value)
+            yield Product(known.layer, 0, 1, ProductInput(known.value, ("table",)), known.value)
 
 
 _PACKED: Final = ("query", "key", "value")
@@ -334,7 +334,7 @@ def _attention(find: Find, called: _Called) -> Iterator[Product]:
     known = find(called.get("in_proj_weight"))
     if known is not None:
         for part, name in enumerate(_PACKED):
-            yield Product(known.layer, part, len(_PACKED), Source(called[name]), known.value)
+            yield Product(known.layer, part, len(_PACKED), ProductInput(called[name]), known.value)
     for name in _PACKED:
         yield from _by_rows(find(called.get(f"{name[0]}_proj_weight")), called[name], right=False)
     last = find(called.get("out_proj_weight"))
@@ -351,7 +351,7 @@ def _cell(find: Find, called: _Called) -> Iterator[Product]:
     for weight, inputs in ((called["ih"], called["input"]), (called["hh"], hidden)):
         known = find(weight)
         if known is not None:
-            yield Product(known.layer, 0, 1, Source(inputs), known.value)
+            yield Product(known.layer, 0, 1, ProductInput(inputs), known.value)
 
 
 def _recurrent(function: Callable[..., Any], find: Find, called: _Called) -> Iterator[Product]:
@@ -380,7 +380,7 @@ def _recurrent(function: Callable[..., Any], find: Find, called: _Called) -> Ite
             for weight, rows in ((own[0], given), (own[1], torch.cat([first[0], out[:-1]]))):
                 known = find(weight)
                 if known is not None:
-                    yield Product(known.layer, 0, 1, Source(rows), known.value)
+                    yield Product(known.layer, 0, 1, ProductInput(rows), known.value)
             outs.append(out.flip(0) if way else out)
         read = torch.cat(outs, -1)
 
@@ -431,7 +431,7 @@ def _convolved(kind: LayerKind, find: Find, called: _Called) -> Iterator[Product
     for part in range(groups):
         made = partial(_back_patches if places else _patches, channels[part], window, *([places] if places else []))
         how = ("patches", window, part, groups, places)
-        yield Product(known.layer, part, groups, Source(inputs, how, made), known.value)
+        yield Product(known.layer, part, groups, ProductInput(inputs, how, made), known.value)
 
 
 def _patches(inputs: Tensor, window: Window) -> Tensor:
