@@ -131,5 +131,5 @@ def _piece(path: Path, name: str, shape: Sequence[int], dtype: torch.dtype) -> P
     return Piece(
         name=name, parameter=name, format=str(dtype).removeprefix("torch."), read=read,
         shape=(math.prod(shape[:-1]), shape[-1] if shape else 1),
-        ours=lambda rows: to_array(to_tensor(rows).to(dtype)),
+        ours=lambda rows, _: to_array(to_tensor(rows).to(dtype)),
     )  # fmt: skip

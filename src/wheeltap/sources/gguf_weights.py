@@ -295,7 +295,7 @@ class _Layout:
             name=stored, parameter=parameter, format=str(kind.name), rows=rows,
             shape=(1, place.shape[0]) if vector else (count, place.shape[0]),
             read=lambda first, last: self.file.rows(stored, start + first, start + last),
-            ours=quantize if self._writes(kind, block) else None, block=block,
+            ours=(lambda rows, _: quantize(rows)) if self._writes(kind, block) else None, block=block,
             usual=_USUAL.get(str(kind.name), -1.0), laid=ways[0], placed=ways[1], turned=ways[2:],
         )  # fmt: skip
 

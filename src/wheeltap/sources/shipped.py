@@ -54,7 +54,8 @@ class Piece:
         laid: From the original's part to the layout of the file.
         placed: The other way.
         turned: From the original's part to its rows where too many permutations, or too few, leave them.
-        ours: Our own rounding to the format, of ``[row, column]``; ``None`` where there is none.
+        ours: Our own rounding to the format, of ``[row, column]`` and the number of the first of these rows; ``None``
+            where there is none.
         block: Values along a row that the format stores together.
         usual: Error of the format on normal weights, where there is no rounding of our own; ``UNKNOWN`` where that is
             not known either.
@@ -69,7 +70,7 @@ class Piece:
     laid: Callable[[Tensor], Tensor] = _itself
     placed: Callable[[Tensor], Tensor] = _itself
     turned: tuple[Callable[[Tensor], Tensor], ...] = ()
-    ours: Callable[[Array], Array] | None = None
+    ours: Callable[[Array, int], Array] | None = None
     block: int = 1
     usual: float = UNKNOWN
 
@@ -251,7 +252,7 @@ def _row(piece: Piece, original: Array) -> TensorRow:
     match = TensorError()
     for start, stop in _chunks(piece):
         part = original[start:stop]
-        ours = None if piece.ours is None else piece.ours(part)
+        ours = None if piece.ours is None else piece.ours(part, start)
         match.add(piece.read(start, stop), part, ours, block=piece.block)
     if not match.finite:
         return TensorRow(name=piece.name, format=piece.format, fault="not finite")
@@ -281,7 +282,7 @@ def _fault(piece: Piece, match: TensorError, original: Array) -> tuple[Fault, fl
     if piece.ours is not None and piece.block > 1:
         _, stop = next(_chunks(piece))
         held, first = piece.read(0, stop), original[:stop]
-        if stepped(held, first, piece.ours(first), block=piece.block):
+        if stepped(held, first, piece.ours(first, 0), block=piece.block):
             return "steps", match.offset
     expected = usual if match.expected is None else match.expected
     nearest = math.sqrt(max(1.0 - match.cosine**2, 0.0))  # the error after the best factor
