@@ -63,9 +63,9 @@ def planted_in(
     }
 
 
-def fragile(nets: int) -> str:
-    """Specs of nets in which weights alone show which examples are fragile; of another seed in each run."""
-    return ",".join(f"benchmarks.nets.fragile:seed{{seed}}0{at}" for at in range(nets))
+def fragile(nets: int, kind: str = "seed") -> str:
+    """Specs of nets in which weights alone show which examples are fragile, or outputs too (``shown``); by run."""
+    return ",".join(f"benchmarks.nets.fragile:{kind}{{seed}}0{at}" for at in range(nets))
 
 
 _KEPT: Final = ": more kept at equal score, mean of five families"
@@ -75,13 +75,13 @@ PLANTED: Final[dict[tuple[str, str], dict[str, World]]] = {
         {"epochs": 8, "draws": 2, "seeds": 12}, {"spread": 0.05}, {"seeds": 2}
     ),
     ("C5", "memory"): planted_in(
-        {"models": fragile(8), "label": "fragile"}, {"label": "random3"}, {"models": fragile(2)}
+        {"models": fragile(8), "label": "fragile"}, {"models": fragile(8, "shown")}, {"models": fragile(2)}
     ),
     ("C7", "unlearned"): planted_in(
         {"epochs": 15, "seeds": 12, "rate": 1.7e-3}, {"method": "retrain"}, {"seeds": 2},
     ),
     ("C9", "properties"): planted_in(
-        {"properties": "robust"}, {"properties": "copy"}, {},
+        {"properties": "robust"}, {"properties": "copy", "seeds": 30}, {},
         rules=(f"noise and dropout{_KEPT}", f"AdamW again{_KEPT}"),
     ) | {"too few": World(answer="undecided", settings={"properties": "sam", "seeds": 5}, rule=f"SAM{_KEPT}")},
 }  # fmt: skip

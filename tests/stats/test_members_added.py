@@ -17,6 +17,8 @@ from wheeltap.stats.added_value import log_odds
 from wheeltap.stats.family import holm
 from wheeltap.stats.members import MemberTest, NumberScale, Single, added, mean
 from wheeltap.stats.members.adding import SPLITS
+from wheeltap.stats.members.means import shared_sample
+from wheeltap.stats.members.student import LocationLaw
 
 WORLDS = {(one.name, one.within): one for one in scored()}
 RUNS = 40
@@ -140,6 +142,19 @@ def test_nets_that_share_examples_share_their_error(nets: int) -> None:
     # At a true gain that is the margin, neither side may be decided more often than alpha.
     assert np.mean([(test.above(truth, "more") or 1.0) <= 0.05 for test in tests]) <= 0.035
     assert np.mean([(test.below(truth, "more") or 1.0) <= 0.05 for test in tests]) <= 0.035
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.0036])
+@pytest.mark.parametrize(("nets", "spread"), [(2, 0.02), (2, 0.06), (3, 0.03), (8, 0.03)])
+def test_nets_that_happen_to_agree_make_nothing_certain(nets: int, spread: float, alpha: float) -> None:
+    rng, error, runs = np.random.default_rng(nets), 0.01, 20_000
+    seen = spread * rng.standard_normal((runs, nets)) + error * rng.standard_normal((runs, 1))
+    ends = [
+        LocationLaw(float(row.mean()), shared_sample(float(row.var(ddof=1)), nets, error**2)).interval(alpha)
+        for row in seen
+    ]
+    missed = np.mean([not low <= 0.0 <= high for low, high in ends])
+    assert missed <= 1.1 * alpha + 3.0 * math.sqrt(alpha / runs)
 
 
 pytestmark = pytest.mark.slow  # simulations

@@ -16,16 +16,18 @@ from wheeltap.stats.members.student import LocationLaw, Spread, with_spread
 def shared_sample(variance: float, count: int, own: float) -> Spread:
     """Of the mean of members that were all measured on one sample: its error is theirs together, however many they are.
 
+    Each part keeps its own quantile. One number of degrees of freedom for both (Satterthwaite's) is found from members
+    that happen to agree: with 2 nets it is false 18 times as often as alpha = .0036 says, with 3 nets 7 times.
+
     Args:
         variance: From member to member.
         count: Members.
         own: Mean square of their own standard errors, taken to be the same error in all of them: on the safe side.
 
-    Source: Satterthwaite (1946), eq. 17; the own errors are known.
+    Source: Graybill & Wang (1980), "Confidence intervals on nonnegative linear combinations of variances".
     """
-    part = variance / count
     return Spread(
-        math.sqrt(part + own), (part + own) ** 2 / (part**2 / (count - 1)) if part > 0.0 else math.inf, count,
+        math.sqrt(variance / count), count - 1.0, count, known=math.sqrt(own),
         among=lambda members: shared_sample(variance, max(2, members), own),
         reference=partial(skewed.reference, count),
     )  # fmt: skip

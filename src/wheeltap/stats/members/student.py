@@ -9,7 +9,7 @@ from typing import final
 import numpy as np
 
 from wheeltap.core.errors import DataError
-from wheeltap.stats._scipy import t_beyond, t_quantile, t_share
+from wheeltap.stats._scipy import normal_quantile, root, t_beyond, t_quantile, t_share
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.members import skewed
 from wheeltap.stats.members.base import Law, MemberTest
@@ -17,6 +17,9 @@ from wheeltap.stats.members.over import NumberScale, Single, checked
 
 NO_SPREAD = "members without any spread: no interval over members"
 """Why nothing is tested where all numbers are the same: the next member may differ all the same."""
+
+_LEAST = math.log(1e-300)
+"""Logarithm of the least p-value that is told from 0."""
 
 _ROUNDING = 1e-12
 """Standard error, as a share of the largest number, at or below which a spread is that of rounding."""
@@ -33,6 +36,7 @@ class Spread:
         members: True number of resampling units.
         among: The same with another number of members.
         reference: How far such a location is off where members are skewed, in standard errors; see ``skewed``.
+        known: A standard error beside it that is known, of a normal distribution.
     """
 
     error: float
@@ -40,6 +44,12 @@ class Spread:
     members: int
     among: "Callable[[int], Spread]" = field(compare=False)
     reference: Callable[[], FloatArray] = field(compare=False)
+    known: float = 0.0
+
+    @property
+    def whole(self) -> float:
+        """Both standard errors together."""
+        return math.hypot(self.error, self.known)
 
 
 def welch(variances: Sequence[float], counts: Sequence[int]) -> Spread:
@@ -148,13 +158,14 @@ class LocationLaw(Law):
 
     def interval(self, alpha: float) -> tuple[float, float]:
         """Student's, on the scale of ``link``."""
-        half = self._reach(alpha) * self.spread.error
+        half = self._reach(alpha)
         return self.link.back(self.centre - half), self.link.back(self.centre + half)
 
     def rejects(self, x: float, *, truth: float, alpha: float) -> float:
         """By the noncentral t distribution."""
-        distance = abs(self.link.to(truth) - self.link.to(x)) / self.spread.error
-        return t_beyond(self._reach(alpha), self.spread.df, distance)
+        spread, whole = self.spread, self.spread.whole
+        df = spread.df * (whole / spread.error) ** 4 if spread.error > 0.0 else math.inf  # Satterthwaite's
+        return t_beyond(self._reach(alpha) / whole, df, abs(self.link.to(truth) - self.link.to(x)) / whole)
 
     def among(self, members: int) -> "LocationLaw":
         """The same with another number of members."""
@@ -164,16 +175,25 @@ class LocationLaw(Law):
         """Of the t distribution, from its far end to ``x``; beyond what the true number can be, none or all."""
         if not self.span[0] < x < self.span[1]:
             return float((x >= self.span[1]) == (toward > 0.0))
-        distance = toward * (self.centre - self.link.to(x)) / self.spread.error
+        distance = toward * (self.centre - self.link.to(x))
+        if self.spread.known > 0.0:
+            far, least = abs(distance), self._reach(math.exp(_LEAST))
+            tail = root(lambda log: self._reach(math.exp(log)) - far, _LEAST, 0.0) if far < least else _LEAST
+            p = math.exp(tail) / 2.0
+            return p if distance > 0.0 else 1.0 - p
+        distance /= self.spread.error
         p = t_share(-distance, self.spread.df)
         if not self.skewed or distance <= 0.0:
             return p
         return max(p, skewed.beyond(distance, self.spread.reference(), self.spread.df) / 2.0)
 
     def _reach(self, alpha: float) -> float:
-        """Standard errors that the end of an interval is away."""
-        reach = t_quantile(alpha, self.spread.df)
-        return max(reach, skewed.reach(alpha, self.spread.reference(), self.spread.df)) if self.skewed else reach
+        """How far away the end of an interval is."""
+        spread = self.spread
+        reach = t_quantile(alpha, spread.df)
+        if self.skewed:
+            reach = max(reach, skewed.reach(alpha, spread.reference(), spread.df))
+        return math.hypot(reach * spread.error, normal_quantile(alpha / 2.0) * spread.known)
 
 
 def one_of(one: Single, others: Sequence[float], *, name: str = "gap", scale: NumberScale) -> MemberTest:
@@ -318,7 +338,7 @@ def _test(scale: NumberScale, gap: float, *, name: str, count: int, method: str)
 def with_spread(test: MemberTest, spread: Spread, *, scale: NumberScale, of: Sequence[FloatArray]) -> MemberTest:
     """The test with this spread, unless the numbers that it is made of do not vary."""
     largest = max(float(np.abs(values).max()) for values in of)
-    if spread.error <= _ROUNDING * largest:
+    if spread.whole <= _ROUNDING * largest:
         return replace(test, method=NO_SPREAD)
     assert test.value is not None, "a mean is always defined"
     link, long_tail = LOG if scale.log else PLAIN, not (scale.log or scale.bounded)
