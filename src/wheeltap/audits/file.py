@@ -12,7 +12,7 @@ from wheeltap.core.records import Estimate, Trial
 from wheeltap.core.section import Cell, Section, Table
 from wheeltap.core.settings import Settings
 from wheeltap.plans.plan import Plan
-from wheeltap.plans.shipped import UNKNOWN, ShippedFile, TensorRow, rows_of
+from wheeltap.plans.shipped import UNJUDGED, UNKNOWN, ShippedFile, TensorRow, rows_of
 
 WORDS = Words("damaged", "as its formats give", "measured")
 
@@ -95,9 +95,10 @@ class FileAudit(Audit):
         except NoAnswer as gap:
             title = f"{self.title}: {label}"
             return self.unanswered(name, NoAnswer("error", f"{label}: {gap.because}{beside}"), title=title), []
-        wrong = [row for row in rows if row.fault not in ("sound", "unknown")]
+        wrong = [row for row in rows if row.fault not in UNJUDGED]
+        compared = [row for row in rows if row.fault != "uncompared"]
         numbers = (
-            Estimate.exact("tensors", float(len(rows)), "tensors"),
+            Estimate.exact("tensors", float(len(compared)), "tensors"),
             Estimate.exact("damaged tensors", float(len(wrong)), "tensors"),
             Estimate.exact("largest error", max((row.error for row in rows), default=0.0), "share of ||original||"),
         )
@@ -107,7 +108,7 @@ class FileAudit(Audit):
             brief = f"{label}: {'; '.join(named[:_SHOWN])}{more}. {_DO}"
             status, found = "found", f"{brief}{beside}"
         else:
-            status = "measured" if any(row.fault == "unknown" for row in rows) else "excluded"
+            status = "measured" if any(row.fault != "sound" for row in rows) else "excluded"
             brief = f"{label}: {_sound(rows)}"
             found = f"{brief}{beside}"
         claim = Hypothesis(
@@ -123,14 +124,22 @@ def _kind(row: TensorRow) -> str:
 
 def _sound(rows: list[TensorRow]) -> str:
     """What there is to say of a file without a fault."""
-    kinds = ", ".join(dict.fromkeys(row.format for row in sorted(rows, key=lambda row: row.format)))
-    if any(row.fault == "unknown" for row in rows):
-        worst = max(rows, key=lambda row: row.error)
+    compared = [row for row in rows if row.fault != "uncompared"]
+    if not compared:
+        return "none of its tensors can be told to be a weight of the original: nothing was compared."
+    kinds = ", ".join(sorted({row.format for row in compared}))
+    rest = [row.name for row in rows if row.fault == "uncompared"]
+    more = f", {rest[0]} among them" if rest else ""
+    left = f" {many(len(rest), 'weight')} of the original could not be compared{more}." if rest else ""
+    if any(row.fault == "unknown" for row in compared):
+        worst = max(compared, key=lambda row: row.error)
         return (
-            f"no rule says what its format ({kinds}) should give. {many(len(rows), 'tensor')} compared: the largest "
-            f"error is {worst.error:.2g} of the original, the least cosine {min(row.cosine for row in rows):.4f}."
+            f"no rule says what its format ({kinds}) should give. {many(len(compared), 'tensor')} compared: the largest"
+            f" error is {worst.error:.2g} of the original, the least cosine {min(row.cosine for row in compared):.4f}."
+            f"{left}"
         )
-    return f"all {many(len(rows), 'tensor')} are what their formats ({kinds}) make of the original's."
+    which = "the" if rest else "all"
+    return f"{which} {many(len(compared), 'tensor')} are what their formats ({kinds}) make of the original's.{left}"
 
 
 def said(row: TensorRow) -> str:
@@ -150,6 +159,7 @@ def said(row: TensorRow) -> str:
         "transposed": "is transposed",
         "permuted": "has its rows in another order: permuted once too often, or not at all",
         "other values": f"does not hold the original's values ({numbers}{usual})",
+        "uncompared": "could not be compared",
         "blocks": f"has blocks that no rounding gives ({row.amount:.2g} of them): bytes were changed",
     }.get(row.fault, "is as it should be")
 
@@ -160,10 +170,10 @@ def _section(file: ShippedFile, rows: list[TensorRow]) -> Section:
     def beyond(row: TensorRow) -> float:
         return row.error / row.expected if row.expected > 0.0 else row.error
 
-    ordered = sorted(rows, key=lambda row: (row.fault in ("sound", "unknown"), -beyond(row)))
+    ordered = sorted(rows, key=lambda row: (row.fault in UNJUDGED, row.fault != "uncompared", -beyond(row)))
     cells = tuple(
         (
-            Cell(row.name, tone="quiet" if row.fault in ("sound", "unknown") else "alarm"), row.format,
+            Cell(row.name, tone="quiet" if row.fault in UNJUDGED else "alarm"), row.format,
             *(_number(one) for one in (row.cosine, row.error, row.expected)),
             "" if row.fault == "unknown" else said(row),
         )
@@ -171,7 +181,7 @@ def _section(file: ShippedFile, rows: list[TensorRow]) -> Section:
     )  # fmt: skip
     heads = ("tensor", "format", "cosine", "error", "its format gives", "")
     left = len(rows) - len(cells)
-    says = f"Error is ||file - original|| / ||original||.{f' {left} more tensors are sound.' if left else ''}"
+    says = f"Error is ||file - original|| / ||original||.{f' {left} more tensors show no fault.' if left else ''}"
     table = Table(title=says, heads=heads, rows=cells)
     return Section(title=f"Tensors of {schemes(file.spec)[0].label}", blocks=(table,))
 

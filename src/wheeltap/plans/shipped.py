@@ -27,14 +27,18 @@ class ShippedFile(msgspec.Struct, frozen=True, kw_only=True):
 
 Fault = Literal[
     "sound", "missing", "unread", "shape", "not finite", "constant", "scale", "offset", "steps", "other tensor",
-    "transposed", "permuted", "other values", "blocks", "unknown",
+    "transposed", "permuted", "other values", "blocks", "unknown", "uncompared",
 ]  # fmt: skip
 
 FAULTS: Final[tuple[Fault, ...]] = (
     "sound", "missing", "unread", "shape", "not finite", "constant", "scale", "offset", "steps", "other tensor",
-    "transposed", "permuted", "other values", "blocks", "unknown",
+    "transposed", "permuted", "other values", "blocks", "unknown", "uncompared",
 )  # fmt: skip
-"""What may be wrong with a tensor, by number. ``unknown``: no rule says what its format should give."""
+"""What may be wrong with a tensor, by number. ``unknown``: no rule says what its format should give; ``uncompared``:
+a weight of the original that is held in a way that cannot be read, or cannot be told from others."""
+
+UNJUDGED: Final[frozenset[Fault]] = frozenset({"sound", "unknown", "uncompared"})
+"""Those that are no fault."""
 
 UNKNOWN: Final = -1.0
 """In place of a number that is not known."""
@@ -44,7 +48,7 @@ class TensorRow(msgspec.Struct, frozen=True, kw_only=True):
     """One tensor of a file beside the original's.
 
     Attributes:
-        name: In the file; in the original, where the file lacks it.
+        name: In the file; in the original, where the file lacks it or is not read.
         format: As which it is stored.
         fault: What is wrong with it.
         beside: The tensor whose values it holds, where it is another one's.

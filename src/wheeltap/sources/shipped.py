@@ -87,13 +87,13 @@ class StoredWeights:
         pieces: Those that belong together.
         missing: Parameters of the original that the file lacks.
         unread: Tensors of the file that belong to no parameter, with their formats.
-        uncompared: How many parameters are held in a way that cannot be read.
+        uncompared: Parameters that are held in a way that cannot be read, or cannot be told from others.
     """
 
     pieces: Sequence[Piece]
     missing: Sequence[str] = ()
     unread: Mapping[str, str] = field(default_factory=dict[str, str])
-    uncompared: int = 0
+    uncompared: Sequence[str] = ()
 
 
 class Shipped(ABC):
@@ -166,7 +166,7 @@ class ShippedModule(Shipped):
         return made
 
     def weights(self) -> StoredWeights:
-        """See ``Shipped.weights``: what is packed in another way is only counted."""
+        """See ``Shipped.weights``: what is packed in another way is not compared."""
         held = dict(self.model().named_parameters(remove_duplicate=False))
         own = dict(self._reference.model.named_parameters(remove_duplicate=False))
         pieces = [
@@ -174,7 +174,8 @@ class ShippedModule(Shipped):
             for name, weight in own.items()
             if name in held and held[name].is_floating_point() and held[name].shape == weight.shape
         ]
-        return StoredWeights(pieces, uncompared=len(own) - len(pieces))
+        compared = {piece.name for piece in pieces}
+        return StoredWeights(pieces, uncompared=[name for name in own if name not in compared])
 
 
 def of_tensor(name: str, held: Tensor, kind: str) -> Piece:
@@ -242,6 +243,7 @@ def compared(weights: StoredWeights, reference: nn.Module) -> list[TensorRow]:
             row = _named(piece, row, own, weights.pieces)
         rows.append(row)
     rows += [TensorRow(name=name, format="", fault="missing") for name in weights.missing]
+    rows += [TensorRow(name=name, format="", fault="uncompared") for name in weights.uncompared]
     return [*rows, *(TensorRow(name=name, format=kind, fault="unread") for name, kind in weights.unread.items())]
 
 
