@@ -25,6 +25,12 @@ FORMS: list[tuple[str, str, float, dict[str, Scalar], str]] = [
     ("nf4", "quantize", 4, NF4, "4 bits, NF4, groups of 64"),
     ("nf4-g32", "quantize", 4, {**NF4, "group": 32}, "4 bits, NF4, groups of 32"),
     ("fp4", "quantize", 4, {**NF4, "grid": "fp4"}, "4 bits, FP4, groups of 64"),
+    ("w8a8", "quantize-inputs", 8, {"scale": "channel"}, "8 bits, per channel, inputs too"),
+    ("fp8", "quantize-inputs", 8, {"scale": "channel", "grid": "e4m3"}, "FP8 (E4M3), per channel, inputs too"),
+    ("fp8-tensor", "quantize-inputs", 8, {"scale": "tensor", "grid": "e4m3"},
+     "FP8 (E4M3), one grid per tensor, inputs too"),
+    ("kv8", "quantize-cache", 8, {}, "keys and values in 8 bits"),
+    ("kv4", "quantize-cache", 4, {}, "keys and values in 4 bits"),
     ("bf16", "cast", 16, {"dtype": "bfloat16"}, "stored as bfloat16"),
     ("fp16", "cast", 16, {"dtype": "float16"}, "stored as float16"),
     ("prune1", "prune", 0.01, {}, "1 % pruned"),
@@ -39,7 +45,7 @@ FORMS: list[tuple[str, str, float, dict[str, Scalar], str]] = [
     ("flips1e-6-int8", "flip", 1e-6, {"format": "int8"}, "bit errors, rate 1e-06, int8"),
     ("flips2.5e-7-bfloat16", "flip", 2.5e-7, {"format": "bfloat16"}, "bit errors, rate 2.5e-07, bfloat16"),
     ("flips0.001", "flip", 1e-3, {"format": "float32"}, "bit errors, rate 0.001, float32"),
-]
+]  # fmt: skip
 
 
 def test_a_name_means_one_disturbance_that_fits_its_perturbation() -> None:
@@ -58,7 +64,8 @@ ELSEWHERE = {
     "int8": "Int8WeightOnlyConfig int8_weight_only int8wo load_in_8bit LOAD_IN_8BIT",
     "int4-g128": "Int4WeightOnlyConfig int4_weight_only int4wo",
     "int4-g64": "int4wo-64 INT4WO-64", "nf4": "bnb_4bit_nf4", "int8-g32": "q8_0", "bf16": "bfloat16",
-    "fp16": "float16", "int4": "INT4", "int3-g32": "Int3-G32", "flips1e-6-int8": "FLIPS1E-6-INT8",
+    "w8a8": "int8dq", "fp8": "float8_e4m3fn FP8", "fp16": "float16",
+    "int4": "INT4", "int3-g32": "Int3-G32", "flips1e-6-int8": "FLIPS1E-6-INT8",
 }  # fmt: skip
 """What other tools call a scheme."""
 
@@ -67,7 +74,7 @@ MEANT = {
     "int4-g32": "int4-g0", "int4-g128": "int4-g1 int4wo-1",
     "int4-g128-aware": "int4-g0-aware int4-g1-aware int4-aware", "int4-tensor": "int4-tensor-aware",
     "nf4": "nf4-g0 nf4-g1 nf8", "prune50": "prune0", "prune10": "prune100", "prune12": "prune12.5",
-    "wanda50": "wanda0", "wanda10": "wanda100", "prune-2:4": "prune-4:8", "noise5": "noise0 noise-5",
+    "kv8": "kv1 kv17", "wanda50": "wanda0", "wanda10": "wanda100", "prune-2:4": "prune-4:8", "noise5": "noise0 noise-5",
     "noise1000": "noise1000.5", "flips1e-6": "flips0 flips1 flips1e3", "flips1e-6-int8": "flips1e-6-int4",
     "int5": "int5x", "int12-g48": "int12-g48y", "noise7": "noise7%",
 }  # fmt: skip
@@ -76,7 +83,8 @@ MEANT = {
 NEAREST = {
     "int4-g128-aware": "awq AWQ", "int4-g128": "gptq w4a16", "int3-g128": "gptq-3bit", "int4-g32": "q4_k_m q4_0",
     "int5-g32": "Q5_K_S", "int6-g16": "q6_k", "int2-g16": "q2_k", "nf4-g32": "iq4_nl", "nf4": "bnb",
-    "int8": "bitsandbytes-8bit fp8 float8_e4m3fn", "fp4-g32": "mxfp4", "int4-g64": "hqq",
+    "int8": "bitsandbytes-8bit w8a16", "w8a8": "smoothquant", "fp8": "mxfp8 fp8_e5m2",
+    "fp4-g32": "mxfp4", "int4-g64": "hqq",
 }  # fmt: skip
 """Formats that are not simulated, by the scheme that is nearest."""
 
@@ -144,6 +152,6 @@ def test_only_what_deployment_does_to_inner_layers_spares_the_ends() -> None:
     record = SubjectRecord(name="s", fingerprint="f", parameters=1, ends=("embed", "head"))
     spared = {name: scheme(name).spared(record) for name in READY}
     both = {name for name, layers in spared.items() if layers == ("embed", "head")}
-    assert both == {name for name in READY if not name.startswith(("noise", "flips"))} - {"bf16", "fp16"}
+    assert both == {name for name in READY if not name.startswith(("noise", "flips", "kv"))} - {"bf16", "fp16"}
     assert all(spared[name] == () for name in set(READY) - both)  # memory errors hit all; all is stored in 16 bits
     assert scheme("int4").spared(replace(record, ends=())) == ()

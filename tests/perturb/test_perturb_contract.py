@@ -24,7 +24,7 @@ from wheeltap.perturb.prune import (
     RandomMask,
     UnitMask,
 )
-from wheeltap.perturb.quantize import Cast, RoundToNearest, ScaledRoundToNearest
+from wheeltap.perturb.quantize import CacheRounding, Cast, InputRounding, RoundToNearest, ScaledRoundToNearest
 from wheeltap.perturb.tune import FineTune
 from wheeltap.testing import planted
 from wheeltap.testing.contract import PerturbationContract
@@ -56,6 +56,9 @@ TestPerGroup = held_to(RoundToNearest, 8, 4, 3, 2, sensitive="rescale entangle",
 # At four bits with a scale for every few weights nothing shows on a net this small.
 TestNF4 = held_to(RoundToNearest, 4, draws=24, scale="group", group=8, grid="nf4")
 TestFP4 = held_to(RoundToNearest, 4, draws=24, grid="fp4")
+TestInputRounding = held_to(InputRounding, 8, 4, 3, sensitive="rescale", draws=24)
+TestFP8 = held_to(InputRounding, 8, draws=24, grid="e4m3")
+TestCacheRounding = held_to(CacheRounding, 8, 4, draws=12)  # no net of these has a cache: test_perturb_activations
 TestScaledRoundToNearest = held_to(ScaledRoundToNearest, 8, 4, 2, 3, sensitive="cancel", draws=24)
 TestMagnitudePruning = held_to(MagnitudeMask, 0.3, 1.0, 0.5, sensitive="rescale", draws=24)
 TestRandomPruning = held_to(RandomMask, 0.3, 0.1, sensitive="cancel entangle")

@@ -83,6 +83,23 @@ def _format(found: re.Match[str]) -> Scheme | None:
     return Scheme(name=found[0], label=label, perturbation="quantize", dose=4, settings=settings, spares_ends=True)
 
 
+def _inputs(found: re.Match[str]) -> Scheme:
+    settings: dict[str, Scalar] = {"scale": "tensor" if found["scale"] else "channel"}
+    settings |= {"grid": "e4m3"} if found["grid"] == "fp8" else {}
+    of = "FP8 (E4M3)" if found["grid"] == "fp8" else "8 bits"
+    label = f"{of}, {'one grid per tensor' if found['scale'] else 'per channel'}, inputs too"
+    return Scheme(
+        name=found[0], label=label, perturbation="quantize-inputs", dose=8, settings=settings, spares_ends=True
+    )
+
+
+def _cache(found: re.Match[str]) -> Scheme | None:
+    bits = int(found["bits"])
+    if not 2 <= bits <= 16:
+        return None
+    return Scheme(name=found[0], label=f"keys and values in {bits} bits", perturbation="quantize-cache", dose=bits)
+
+
 def _cast(found: re.Match[str]) -> Scheme:
     dtype = {"bf16": "bfloat16", "fp16": "float16"}[found[0]]
     label = f"stored as {dtype}"
@@ -122,6 +139,8 @@ def _flips(found: re.Match[str]) -> Scheme | None:
 _FORMS: tuple[tuple[str, Callable[[re.Match[str]], Scheme | None]], ...] = (
     (r"int(?P<bits>\d+)(-(?P<grid>tensor)|-g(?P<group>\d+)(?P<aware>-aware)?)?", _rounded),
     (r"(?P<grid>nf4|fp4)(-g(?P<group>\d+))?", _format),
+    (r"(?P<grid>w8a8|fp8)(?P<scale>-tensor)?", _inputs),
+    (r"kv(?P<bits>\d+)", _cache),
     (r"bf16|fp16", _cast),
     (r"(?P<rule>prune|wanda)(?P<percent>\d+)", _pruned),
     (
@@ -136,22 +155,25 @@ _FORMS: tuple[tuple[str, Callable[[re.Match[str]], Scheme | None]], ...] = (
 
 READY = (
     "bf16", "fp16", "int8", "int6", "int4", "int3", "int2", "int4-tensor", "int8-tensor", "int4-g128", "int4-g32",
-    "int4-g128-aware", "nf4", "fp4", "prune30", "prune50", "wanda50", "prune-2:4", "noise5", "flips1e-6",
-    "flips1e-6-int8",
+    "int4-g128-aware", "nf4", "fp4", "w8a8", "fp8", "kv8", "kv4", "prune30", "prune50", "wanda50", "prune-2:4",
+    "noise5", "flips1e-6", "flips1e-6-int8",
 )  # fmt: skip
 """Names to choose from; the numbers in them may be others."""
 
 ALSO = {
     "Int8WeightOnlyConfig": "int8", "int8_weight_only": "int8", "int8wo": "int8", "load_in_8bit": "int8",
     "Int4WeightOnlyConfig": "int4-g128", "int4_weight_only": "int4-g128", "int4wo": "int4-g128",
-    "bnb_4bit_nf4": "nf4", "q8_0": "int8-g32", "bfloat16": "bf16", "float16": "fp16",
+    "Int8DynamicActivationInt8WeightConfig": "w8a8", "int8_dynamic_activation_int8_weight": "w8a8", "int8dq": "w8a8",
+    "fp8_e4m3": "fp8", "float8_e4m3fn": "fp8", "bnb_4bit_nf4": "nf4", "q8_0": "int8-g32", "bfloat16": "bf16",
+    "float16": "fp16",
 }  # fmt: skip
 """What torchao, bitsandbytes and GGUF call them. Our grids are symmetric and keep an exact zero."""
 
 
 FORMATS: tuple[tuple[str, str], ...] = (
     (r"awq(-int4)?", "int4-g128-aware"),
-    (r"w8a8|w8a16|smoothquant|eetq|llm\.int8(\(\))?|(bnb|bitsandbytes)[-_]?(8|8bit|int8)", "int8"),
+    (r"smoothquant", "w8a8"),
+    (r"w8a16|eetq|llm\.int8(\(\))?|(bnb|bitsandbytes)[-_]?(8|8bit|int8)", "int8"),
     (r"(bnb|bitsandbytes)([-_]?(4|4bit|int4))?|qlora|load_in_4bit", "nf4"),
     (r"gptq([-_]?(4|4bit|int4))?(-marlin)?|marlin|w4a16|w4a8|autoround", "int4-g128"),
     (r"gptq[-_]?([238])(bit)?", "int{0}-g128"),
@@ -161,7 +183,7 @@ FORMATS: tuple[tuple[str, str], ...] = (
     (r"i?q([23458])_\w+", "int{0}-g32"),
     (r"nvfp4", "fp4-g16"),
     (r"mxfp4", "fp4-g32"),
-    (r"(mx)?fp8(_?e[45]m[32](fn)?)?|float8(_?e[45]m[32](fn)?)?|mxfp6|fp6", "int8"),
+    (r"(mx)?fp8(_?e[45]m[32](fn)?)?|float8(_?e[45]m[32](fn)?)?|float8dynamic.*|mxfp6|fp6", "fp8"),
     (r"aqlm|quip#?|squeezellm|omniquant", "int2-g64"),
     (r"sparsegpt", "wanda50"),
 )
@@ -169,8 +191,8 @@ FORMATS: tuple[tuple[str, str], ...] = (
 
 _GRAMMAR = (
     "intN, N from 2 to 16 bits, such as int5 (-tensor: one grid; -gK: groups of K; -gK-aware: large inputs spared); "
-    "nf4 or fp4 (-gK); bf16, fp16; pruneP or wandaP, P in percent; prune-2:4; noiseP; flipsRATE (-int8, -bfloat16); or "
-    "a file: gguf:FILE, hf:FOLDER, module:callable"
+    "nf4 or fp4 (-gK); w8a8, fp8 (-tensor): inputs too; kvN: keys and values; bf16, fp16; pruneP or wandaP, P in "
+    "percent; prune-2:4; noiseP; flipsRATE (-int8, -bfloat16); or a file: gguf:FILE, hf:FOLDER, module:callable"
 )
 
 

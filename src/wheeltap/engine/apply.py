@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self, final
+from typing import Literal, Self, final
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from wheeltap.core.layer import Layer, norms
 from wheeltap.core.site import Site
 from wheeltap.core.subject import Subject
 from wheeltap.core.typed import named_modules, squares
+from wheeltap.engine.activations import ActivationHooks
 from wheeltap.perturb import Perturbation
 from wheeltap.perturb.base import BlockFactors, Draw, Known, Noise, Weights, move
 
@@ -78,7 +79,7 @@ class LayerKnowledge(Knowledge):
 
 @final
 class Disturbance:
-    """Weights of one subject, replaced while the block runs and put back from a copy when it ends.
+    """Weights of one subject, replaced while the block runs and put back from a copy when it ends; activations too.
 
     Undo is by copy, never by subtraction: adding and subtracting noise does not give the same bits back.
 
@@ -123,8 +124,8 @@ class Disturbance:
         self._directions: tuple[tuple[int, int], dict[str, tuple[Weights, float]]] | None = None
         self._size = 0.0
         self.relative_norm = 0.0
-        self.coverage: float | None = None
-        self.reach: float | None = None
+        self.hooks = ActivationHooks(subject, perturbation, self.layers) if perturbation.changes != "weights" else None
+        self._touched: dict[str, tuple[float, float]] = {}
         self._asked, self._weights = asked(subject, site) if site.everywhere else (0, 0)
         self._sizes = subject.sizes if site.everywhere else {}
 
@@ -154,12 +155,16 @@ class Disturbance:
                 if isinstance(self.perturbation, Noise):
                     self._lengths[layer.name] = self.perturbation.squared_length(self._clean[layer.name])
             self._size = self.subject.squared_norm or 1.0
+        if self.hooks is not None:
+            self.hooks.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._directions = None
+        if self.hooks is not None:
+            self.hooks.__exit__(kind, error, trace)
         for layer in self.layers:
             _write(self._held(layer), self._clean[layer.name])
             if layer.length is not None:
@@ -177,10 +182,7 @@ class Disturbance:
     def apply(self, dose: float, *, root: int, seed: int, keep: bool = True) -> None:
         """Writes the disturbed weights for this dose and draw, from the clean copy each time.
 
-        Afterwards ``relative_norm`` holds ||change|| / ||weights||, of all the subject's weights, and ``coverage`` the
-        share of what the site asks for that was replaced: of all weights but those that it spares; ``None`` at a site
-        of a part. A bias that is left alone, as rounding does, was not. ``reach`` is the same without what every format
-        keeps in full precision: biases, and gains and shifts of norms.
+        Afterwards ``relative_norm`` holds ||change|| / ||weights||, of all the subject's weights.
 
         Args:
             dose: How much.
@@ -191,7 +193,10 @@ class Disturbance:
         """
         self.perturbation.require_dose(dose)
         known = self.knowledge.at(dose, root=root, seed=seed)
-        moved, touched, reached = 0.0, 0.0, 0.0
+        moved = 0.0
+        if self.hooks is not None:
+            self.hooks.dose, self.hooks.cached = dose, 0
+            self.hooks.reached.clear()
         # The first layers last: those of a small net are then still in the processor's cache when it runs.
         for layer in reversed(self.layers):
             held, clean = self._live[layer.name], self._clean[layer.name]
@@ -216,13 +221,31 @@ class Disturbance:
                     moved += squares(held.bias.detach() - clean.bias)
             if layer.length is not None:
                 self._set_lengths(layer, layer.length)
-            touched += self._reached(layer, draw, biased=biased)
-            reached += self._reached(layer, draw, biased=False)
+            self._touched[layer.name] = self._reached(layer, draw, biased=biased), self._reached(layer, draw)
         self.relative_norm = (moved / self._size) ** 0.5
-        self.coverage = touched / self._asked if self._asked else None
-        self.reach = reached / self._weights if self._weights else None
 
-    def _reached(self, layer: Layer, draw: Draw, *, biased: bool) -> float:
+    @property
+    def coverage(self) -> float | None:
+        """Share of what the site asks for that was replaced at the last dose: of all weights but those that it spares.
+
+        ``None`` at a site of a part, and of a cache. A bias that is left alone, as rounding does, was not; nor was a
+        layer whose inputs should have been replaced too, and were not: whatever reads it does not call its module.
+        """
+        return self._share(0, self._asked)
+
+    @property
+    def reach(self) -> float | None:
+        """The same without what every format keeps in full precision: biases, and gains and shifts of norms."""
+        return self._share(1, self._weights)
+
+    def _share(self, which: Literal[0, 1], of: int) -> float | None:
+        changes, hooks = self.perturbation.changes, self.hooks
+        if not of or changes == "cache":
+            return None
+        read = hooks.reached if hooks is not None else self._touched.keys()
+        return sum(sizes[which] for name, sizes in self._touched.items() if name in read) / of
+
+    def _reached(self, layer: Layer, draw: Draw, *, biased: bool = False) -> float:
         """How many weights of a layer are disturbed: of experts that hardly any input reaches, none."""
         size = coverage.held((layer,), self._sizes, biases=biased)
         return size * draw.known.reached if isinstance(draw.known, BlockFactors) else size

@@ -25,6 +25,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.engine import readings
+from wheeltap.engine.activations import NoCache, require_whole
 from wheeltap.engine.apply import Disturbance, Knowledge, preserved_state, verified_restoration
 from wheeltap.engine.clean import clean_scores, in_line, require_repeatable, scores_of, settle, threads_for
 from wheeltap.engine.fast.folded import CACHE_BYTES
@@ -361,6 +362,8 @@ class TrialRunner:
         try:
             disturbance.apply(trial.dose, root=trial.root, seed=trial.seed, keep=keep)
             scores = self.scores(subject, share=share, chosen=chosen)
+            if disturbance.hooks is not None:
+                disturbance.hooks.require_cached()
             extent = (disturbance.relative_norm, disturbance.coverage, disturbance.reach)
             status, values, because = self._result(subject, scores, extent, chosen)
             because = because or disturbance.untouched
@@ -370,7 +373,7 @@ class TrialRunner:
                 values |= {name: to_array(array) for name, array in beside.items()}
         except Exception as error:
             # Whatever a model's own code raises: the other trials go on.
-            status, because = "failed", in_line(error)
+            status, because = "skipped" if isinstance(error, NoCache) else "failed", in_line(error)
         spent = known.forwards - before
         self.forwards += spent
         return Outcome(
@@ -441,8 +444,9 @@ class TrialRunner:
         perturbation = create(trial.perturbation, trial.settings)
         self.clean(subject)  # now: once the weights are disturbed, a pass is no longer a clean one
         known = self.knowledge(subject, perturbation) if perturbation.needs else None
+        require_whole(perturbation, trial.site)
         found = Disturbance(subject, perturbation, trial.site, known)
-        if not found.layers:
+        if not found.layers and perturbation.changes != "cache":
             raise UsageError(
                 "The disturbance touches no weight.",
                 where=f"{subject.name}: {trial.site}",

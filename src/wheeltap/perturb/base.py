@@ -183,6 +183,8 @@ class Perturbation(Component, ABC):
         random: Whether the draw matters.
         whole: What its doses count, where they are whole numbers, as a noun that begins a sentence; else empty.
         needs: What must be known of each layer first, if anything; ``Draw.known`` holds it.
+        changes: Weights alone; weights and what their layers are given; or, and no weights, the keys and values that a
+            model caches of earlier tokens.
         invariant_to: Gauges whose copies it disturbs in the same way, in distribution. It is sensitive to all else.
     """
 
@@ -196,11 +198,16 @@ class Perturbation(Component, ABC):
     random: ClassVar[bool] = True
     whole: ClassVar[str] = ""
     needs: ClassVar[Need] = ""
+    changes: ClassVar[Literal["weights", "inputs", "cache"]] = "weights"
     invariant_to: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
         """The layer's disturbed weights; ``weights`` itself is left alone."""
+
+    def activation(self, values: Tensor, dose: float) -> Tensor:
+        """What takes the place of ``values`` ``[..., feature]``: inputs of a layer, or keys or values of a head."""
+        return values
 
     def accepts(self, layer: Layer) -> bool:
         """Whether this perturbation is defined on ``layer``; layers it is not are left as they are."""
@@ -290,6 +297,8 @@ BUILTIN = {
     "prune-heads": "wheeltap.perturb.prune:HeadMask",
     "flip": "wheeltap.perturb.flip:RandomFlips",
     "flip-worst": "wheeltap.perturb.flip:WorstFlips",
+    "quantize-inputs": "wheeltap.perturb.quantize:InputRounding",
+    "quantize-cache": "wheeltap.perturb.quantize:CacheRounding",
     "cast": "wheeltap.perturb.quantize:Cast",
     "merge": "wheeltap.perturb.merge:Merge",
     "erase": "wheeltap.perturb.merge:Erase",

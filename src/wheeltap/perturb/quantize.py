@@ -1,7 +1,10 @@
-"""Quantization: weights rounded to few bits, with the layer's inputs looked at or not, or stored in 16 bits.
+"""Quantization: weights rounded to few bits, alone or with activations, or stored in 16 bits.
 
 Source: Dettmers et al. (2023), "QLoRA", arXiv 2305.14314, appendix E (NF4); Open Compute Project (2023),
-"Microscaling Formats", section 5.3.3 (FP4, E2M1); Lin et al. (2023), "AWQ: Activation-aware Weight Quantization", arXiv
+"Microscaling Formats", section 5.3.3 (FP4, E2M1); Micikevicius et al. (2022), "FP8 Formats for Deep Learning", arXiv
+2209.05433, table 1 (E4M3); Dettmers et al. (2022), "LLM.int8()", arXiv 2208.07339, section 2.1, and Yao et al. (2022),
+"ZeroQuant", arXiv 2206.01861, section 4.1 (inputs token by token); Liu et al. (2024), "KIVI", arXiv 2402.02750,
+section 3.1 (keys and values token by token); Lin et al. (2023), "AWQ: Activation-aware Weight Quantization", arXiv
 2306.00978, section 3.2 (eq. 4 and 5). AWQ scales inputs by their mean magnitude and measures the error of outputs on
 samples; here both come from the inputs' root mean squares, as if inputs were uncorrelated.
 """
@@ -29,7 +32,7 @@ from wheeltap.perturb.base import (
     ungrouped,
 )
 
-Codebook = Literal["nf4", "fp4"]
+Codebook = Literal["nf4", "fp4", "e4m3"]
 
 NF4 = (
     -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453,
@@ -39,8 +42,10 @@ NF4 = (
 )  # fmt: skip
 """Quantiles of a normal distribution scaled to [-1, 1], with an exact zero."""
 
-LARGEST: dict[Codebook, float] = {"nf4": 1.0, "fp4": 6.0}
+LARGEST: dict[Codebook, float] = {"nf4": 1.0, "fp4": 6.0, "e4m3": 448.0}
 """The largest number of each format."""
+
+_BITS: dict[Codebook, int] = {"nf4": 4, "fp4": 4, "e4m3": 8}
 
 _BINS = 64
 _CHUNK = 65_536
@@ -50,7 +55,9 @@ _CHUNK = 65_536
 def snap(scaled: Tensor, codebook: Codebook) -> Tensor:
     """``scaled``, none beyond the format's largest number, rounded in place to the nearest number of the format."""
     flat = scaled.view(-1)
-    rounded: Callable[[Tensor], Tensor] = _nearest(NF4, like=scaled) if codebook == "nf4" else _fp4
+    rounded: Callable[[Tensor], Tensor] = (
+        _nearest(NF4, like=scaled) if codebook == "nf4" else _fp4 if codebook == "fp4" else _e4m3
+    )
     for start in range(0, len(flat), _CHUNK):
         part = flat[start : start + _CHUNK]
         part.copy_(rounded(part))
@@ -85,6 +92,11 @@ def _fp4(scaled: Tensor) -> Tensor:
     return (scaled / step).round_().mul_(step)
 
 
+def _e4m3(scaled: Tensor) -> Tensor:
+    """Three bits of mantissa down to 2^-6, then steps of 2^-9; halfway to the number whose last bit is 0."""
+    return scaled.clamp(-448.0, 448.0).to(torch.float8_e4m3fn).to(scaled.dtype)
+
+
 GROUP = 128
 """Inputs that share a scale where nothing else is said: what GPTQ, AWQ and most 4-bit files use."""
 
@@ -96,12 +108,12 @@ class QuantizeSettings(Settings, frozen=True, kw_only=True):
         scale: One grid per output ``channel`` (per token, for an embedding), one per ``tensor``, or one per ``group``
             of consecutive inputs of a channel.
         group: Inputs in a group; the last group of a channel has what is left.
-        grid: ``int`` (levels of equal distance), or the formats ``nf4`` and ``fp4`` (E2M1), which have 4 bits.
+        grid: ``int`` (levels of equal distance), or a format: ``nf4`` and ``fp4`` (E2M1) of 4 bits, ``e4m3`` of 8.
     """
 
     scale: Literal["channel", "tensor", "group"] = "channel"
     group: Annotated[int, Meta(ge=2)] = GROUP
-    grid: Literal["int", "nf4", "fp4"] = "int"
+    grid: Literal["int", "nf4", "fp4", "e4m3"] = "int"
 
     def __post_init__(self) -> None:
         if self.group != GROUP and self.scale != "group":
@@ -121,25 +133,31 @@ class Quantization(Perturbation):
     def require_dose(self, dose: float) -> None:
         """Raises ``UsageError`` if ``dose`` is not a whole number of bits in the domain, or not what the grid has."""
         super().require_dose(dose)
-        if self.settings.grid != "int" and dose != 4:
+        bits = _BITS.get(self.settings.grid, dose)
+        if dose not in (bits, self.identity):
             raise UsageError(
-                "This number format has 4 bits.",
-                expected=f"dose 4 with grid={self.settings.grid!r}",
+                f"This number format has {bits} bits.",
+                expected=f"dose {bits} with grid={self.settings.grid!r}",
                 got=f"{dose:g}",
-                do="Choose dose 4, or grid='int' for other numbers of bits.",
+                do=f"Choose dose {bits}, or grid='int' for other numbers of bits.",
             )
+
+    def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
+        """The weights on the grid, as numbers of the original dtype."""
+        rows = at_least_single(to_rows(layer, weights.weight))
+        return Weights(from_rows(layer, self.rounded(rows, round(dose)).to(weights.weight.dtype)), None)
 
     def rounded(self, rows: Float[Tensor, "row in"], bits: int) -> Float[Tensor, "row in"]:
         """Rows, in at least single precision, on the grid that the settings name; ``rows`` are left alone."""
         match self.settings.scale:
             case "channel":
-                return self._on_grid(rows, bits)
+                return self.on_grid(rows, bits)
             case "tensor":
-                return self._on_grid(rows.reshape(1, -1), bits).reshape(rows.shape)
+                return self.on_grid(rows.reshape(1, -1), bits).reshape(rows.shape)
             case _:
-                return ungrouped(self._on_grid(grouped(rows, self.settings.group), bits), like=rows)
+                return ungrouped(self.on_grid(grouped(rows, self.settings.group), bits), like=rows)
 
-    def _on_grid(self, rows: Float[Tensor, "row in"], bits: int) -> Float[Tensor, "row in"]:
+    def on_grid(self, rows: Float[Tensor, "row in"], bits: int) -> Float[Tensor, "row in"]:
         """Each row on a grid of its own, which ends at its largest weight."""
         grid = self.settings.grid
         step = rows.abs().amax(1, keepdim=True) / (2 ** (bits - 1) - 1 if grid == "int" else LARGEST[grid])
@@ -161,10 +179,75 @@ class RoundToNearest(Quantization):
     title = "rounding to fewer bits"
     invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "heads", "experts"})
 
+
+@final
+class InputRounding(Quantization):
+    """Weights of linear maps rounded, and what they are given, each token (row) on a grid that ends at its largest.
+
+    Products are those of the rounded numbers, in the arithmetic of the model: with 8 bits what int8 kernels compute, as
+    far as sums are exact. What is no linear map (embeddings, convolutions, experts in one tensor) is left alone, and so
+    are maps whose weight is used in more than one place. At 16 bits all is as it was.
+    """
+
+    name = "quantize-inputs"
+    title = "rounding weights and inputs to fewer bits"
+    identity = 16.0
+    changes = "inputs"
+    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "heads", "experts"})
+
+    def accepts(self, layer: Layer) -> bool:
+        """Linear maps, of GPT-2's storing too, whose weight is used in one place."""
+        return layer.kind in ("linear", "transposed") and not layer.tied
+
     def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
         """The weights on the grid, as numbers of the original dtype."""
-        rows = at_least_single(to_rows(layer, weights.weight))
-        return Weights(from_rows(layer, self.rounded(rows, round(dose)).to(weights.weight.dtype)), None)
+        if dose == self.identity:
+            return Weights(weights.weight.clone(), None)
+        return super().replace(layer, weights, dose, draw)
+
+    def activation(self, values: Tensor, dose: float) -> Tensor:
+        """Each row of inputs on a grid of its own."""
+        if dose == self.identity or not values.numel():
+            return values
+        rows = at_least_single(values.reshape(-1, values.shape[-1]))
+        return self.on_grid(rows, round(dose)).to(values.dtype).reshape(values.shape)
+
+
+@final
+class CacheRounding(Perturbation):
+    """Keys and values rounded where a model caches them, each token and head on 2^bits levels from least to largest.
+
+    Every token's are, as soon as they are computed, and are read rounded from then on: also by the token itself, and in
+    the pass over a prompt. No weight is changed. At 16 bits nothing is.
+    """
+
+    name = "quantize-cache"
+    title = "rounding keys and values to fewer bits"
+    unit = "bits"
+    lowest, highest = 2.0, 16.0
+    whole = "Bits"
+    identity = 16.0
+    random = False
+    changes = "cache"
+    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "heads", "experts"})
+
+    def accepts(self, layer: Layer) -> bool:
+        """No weight is rounded."""
+        return False
+
+    def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
+        """The weights as they are."""
+        return weights
+
+    def activation(self, values: Tensor, dose: float) -> Tensor:
+        """Keys or values ``[..., head size]``, in steps of (largest - least) / (2^bits - 1) from the least."""
+        if dose == self.identity or not values.numel():
+            return values
+        rows = at_least_single(values)
+        least, most = rows.aminmax(dim=-1, keepdim=True)
+        step = (most - least) / (2 ** round(dose) - 1)
+        step = step.masked_fill(step == 0, 1.0)
+        return ((rows - least) / step).round_().mul_(step).add_(least).to(values.dtype)
 
 
 _SILENT = 1e-4

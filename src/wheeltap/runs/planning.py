@@ -71,7 +71,7 @@ def require_named(plan: Plan, subjects: Sequence[Subject], task: BaseTask) -> No
             for label, trial in audit.named_trials(plan, subject.record):
                 kind = create(trial.perturbation, trial.settings)
                 covered = [layer for layer in subject.layers if trial.site.covers(layer.name)]
-                if not any(kind.accepts(layer) for layer in covered):
+                if kind.changes != "cache" and not any(kind.accepts(layer) for layer in covered):
                     raise UsageError(
                         f"{subject.name} cannot be shipped so: {label}.",
                         where=f"--for, {subject.name}",

@@ -1,0 +1,242 @@
+"""Rounded activations and caches, against models whose code rounds by itself, in three families."""
+
+import copy
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import wheeltap as wt
+from wheeltap.audits.schemes import scheme
+from wheeltap.core.choices import ChoiceTask
+from wheeltap.core.errors import UsageError
+from wheeltap.core.fingerprint import weights_digest
+from wheeltap.core.site import WHOLE, Site
+from wheeltap.core.subject import Subject
+from wheeltap.engine.activations import NoCache, require_whole
+from wheeltap.engine.apply import Disturbance
+from wheeltap.perturb import create
+from wheeltap.sources import hf
+from wheeltap.testing.planted import planted
+
+VOCABULARY = 60
+FAMILIES = ("Llama", "GPT2", "GPTNeoX", "Gemma")
+SCHEMES = ("w8a8", "fp8", "fp8-tensor", "kv8", "kv4")
+IDS = torch.randint(0, VOCABULARY, (3, 9), generator=torch.Generator().manual_seed(1))
+
+
+def language_model(family: str) -> Any:
+    """A random model of two layers, in double precision: no number comes near a tie of both sides."""
+    pytest.importorskip("transformers", reason="needs the extra llm")
+    library = hf.library(needed_for="tests")
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    if family in ("Llama", "Gemma"):
+        sizes |= {"num_key_value_heads": 2, "head_dim": 8}
+    if family == "GPT2":
+        sizes = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 40}
+    with hf.quiet(library), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = getattr(library, f"{family}Config")(vocab_size=VOCABULARY, **sizes)
+        kind = {"GPT2": "GPT2LMHeadModel"}.get(family, f"{family}ForCausalLM")
+        model = getattr(library, kind)(config).double().eval()
+        for parameter in model.parameters():
+            parameter.data.add_(torch.randn_like(parameter), alpha=0.2)
+    return model.requires_grad_(False)
+
+
+# ---- independent code -------------------------------------------------------------------------------------------
+
+E4M3 = np.array([m / 8 * 2.0**-6 if not e else (1 + m / 8) * 2.0 ** (e - 7) for e in range(16) for m in range(8)][:127])
+"""Magnitudes of FP8 E4M3 by code; 127 is no number."""
+
+
+def nearest_e4m3(numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The nearest magnitude, of two as near the one of an even code."""
+    away = np.abs(E4M3[:, None] - np.abs(numbers))
+    lower = away.argmin(0)
+    tied = (lower % 2 == 1) & (away[np.minimum(lower + 1, 126), np.arange(len(numbers))] == away.min(0))
+    return np.copysign(E4M3[lower + tied], numbers)
+
+
+def on_grid(numbers: np.ndarray[Any, Any], form: str) -> np.ndarray[Any, Any]:
+    """A vector whose largest magnitude is the end of its grid."""
+    step = np.abs(numbers).max() / (127 if form == "w8a8" else 448)
+    each = np.rint if form == "w8a8" else nearest_e4m3
+    return numbers if step == 0 else each(numbers / step) * step
+
+
+def between(numbers: np.ndarray[Any, Any], bits: int) -> np.ndarray[Any, Any]:
+    """A vector in equal steps from its least to its largest number."""
+    levels = np.linspace(numbers.min(), numbers.max(), 2**bits)
+    return levels[np.abs(levels[:, None] - numbers).argmin(0)]
+
+
+def by_row(values: Tensor, rounded: Any, *more: Any) -> Tensor:
+    rows = values.reshape(-1, values.shape[-1]).numpy()
+    return torch.tensor(np.stack([rounded(row, *more) for row in rows])).reshape(values.shape)
+
+
+class RoundedMap(nn.Module):
+    """A linear map, from weights ``[unit, in]``, of rounded inputs."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, name: str) -> None:
+        super().__init__()
+        form, _, tensor = name.partition("-")
+        rounded = on_grid(weight.reshape(-1).numpy(), form).reshape(weight.shape) if tensor else None
+        self.form, self.bias = form, bias
+        self.rounded = by_row(weight, on_grid, form) if rounded is None else torch.tensor(rounded)
+
+    def forward(self, values: Tensor) -> Tensor:
+        return nn.functional.linear(by_row(values, on_grid, self.form), self.rounded, self.bias)
+
+
+def attention(bits: int) -> Any:
+    """Attention over rounded keys and values, without any cache."""
+
+    def attend(
+        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, scaling: float, **_: Any
+    ) -> tuple[Tensor, None]:
+        key, value = (by_row(one.contiguous(), between, bits) for one in (key, value))
+        key, value = (one.repeat_interleave(query.shape[1] // one.shape[1], dim=1) for one in (key, value))
+        logits = scaling * query @ key.mT
+        later = torch.ones(logits.shape[-2:], dtype=torch.bool).triu(1)
+        return (logits.masked_fill(later, -torch.inf).softmax(-1) @ value).transpose(1, 2), None
+
+    return attend
+
+
+def by_hand(model: Any, name: str) -> Any:
+    """A model that computes what a scheme says, by its own code."""
+    made = copy.deepcopy(model)
+    if name.startswith("kv"):
+        from transformers import AttentionInterface
+
+        AttentionInterface.register(f"rounded-{name}", attention(int(name[2:])))
+        made.config._attn_implementation = f"rounded-{name}"
+        return made
+    for path, module in list(made.named_modules()):
+        kind = type(module).__name__
+        if kind not in ("Linear", "Conv1D") or path in ("lm_head", "embed_out"):
+            continue
+        weight = module.weight.T if kind == "Conv1D" else module.weight
+        parent, _, last = path.rpartition(".")
+        setattr(made.get_submodule(parent), last, RoundedMap(weight.contiguous(), module.bias, name))
+    return made
+
+
+def disturbance(model: Any, name: str, *, dose: float | None = None) -> Disturbance:
+    subject, one = Subject(model), scheme(name)
+    spared = one.spared(subject.record)
+    return Disturbance(subject, create(one.perturbation, one.settings), Site.without(spared))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_scheme_is_what_independent_code_computes_and_is_undone(family: str) -> None:
+    model = language_model(family)
+    digest, clean = weights_digest(model), model(IDS, use_cache=False).logits
+    for name in SCHEMES:
+        with disturbance(model, name) as under_way:
+            under_way.apply(scheme(name).dose, root=0, seed=0)
+            given = model(IDS, use_cache=False).logits
+            reach = under_way.reach
+        expected = by_hand(model, name)(IDS, use_cache=False).logits
+        assert torch.allclose(given, expected, rtol=0.0, atol=1e-9), name
+        assert (given - clean).abs().max() > 1e-3, name
+        assert reach is None if name.startswith("kv") else reach == 1.0, name
+        assert weights_digest(model) == digest and torch.equal(model(IDS, use_cache=False).logits, clean), name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_at_sixteen_bits_nothing_changes_to_the_bit(family: str) -> None:
+    model = language_model(family).float()
+    clean = model(IDS, use_cache=False).logits
+    for name in ("w8a8", "fp8", "kv8"):
+        with disturbance(model, name) as under_way:
+            under_way.apply(16, root=0, seed=0)
+            assert torch.equal(model(IDS, use_cache=False).logits, clean), name
+            assert under_way.hooks is not None and under_way.relative_norm == 0.0
+            assert under_way.hooks.cached == (2 if name == "kv8" else 0)
+
+
+def test_a_runtime_that_goes_on_from_its_cache_gives_the_same(family: str = "Llama") -> None:
+    """Token by token from one cache, as a runtime does, or all at once: rounding sees one token and head at a time."""
+    model = language_model(family)
+    with disturbance(model, "kv4") as under_way:
+        under_way.apply(4, root=0, seed=0)
+        whole, held, steps = model(IDS, use_cache=False).logits, {}, list[Tensor]()
+        for at in range(IDS.shape[1]):
+            output = model(IDS[:, at : at + 1], **held)
+            name = "cache" if "cache" in output else "past_key_values"
+            held = {name: output[name]}
+            steps.append(output.logits)
+    assert torch.allclose(torch.cat(steps, 1), whole, rtol=0.0, atol=1e-9)
+
+
+def test_an_exception_leaves_no_hook_and_no_changed_weight() -> None:
+    model = language_model("GPT2")
+    digest = weights_digest(model)
+    for name in ("w8a8", "kv4"):
+        with pytest.raises(InterruptedError), disturbance(model, name) as under_way:
+            under_way.apply(scheme(name).dose, root=0, seed=0)
+            raise InterruptedError
+        assert weights_digest(model) == digest
+        assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+class Aside(nn.Module):
+    """One map is called, the other one's weight is read by a function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called, self.read = nn.Linear(8, 8, bias=False), nn.Linear(8, 4, bias=False)
+
+    def forward(self, values: Tensor) -> Tensor:
+        return nn.functional.linear(self.called(values).relu(), self.read.weight)
+
+
+def test_a_map_whose_inputs_cannot_be_rounded_is_not_counted() -> None:
+    with Disturbance(Subject(Aside().eval()), create("quantize-inputs"), WHOLE) as under_way:
+        under_way.apply(8, root=0, seed=0)
+        under_way.subject.model(torch.randn(3, 8))
+        assert under_way.coverage == under_way.reach == 64 / 96
+
+
+def test_a_model_without_a_cache_is_told_so_and_a_part_of_one_is_refused() -> None:
+    library = hf.library(needed_for="tests") if pytest.importorskip("transformers", reason="needs the extra llm") else 0
+    config = cast("Any", library).BertConfig(
+        vocab_size=VOCABULARY, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
+    )
+    model = cast("Any", library).BertForSequenceClassification(config).eval()
+    with Disturbance(Subject(model), create("quantize-cache"), WHOLE) as under_way:
+        under_way.apply(8, root=0, seed=0)
+        model(IDS)
+        assert under_way.hooks is not None
+        with pytest.raises(NoCache, match="keeps no keys and values"):
+            under_way.hooks.require_cached()
+    with pytest.raises(UsageError, match="part of a model"):
+        require_whole(create("quantize-cache"), Site("block", "layers.0"))
+
+
+def test_rows_stand_beside_other_schemes_and_say_where_there_is_no_cache() -> None:
+    model = language_model("Llama").float()
+    rng = np.random.default_rng(0)
+    contexts = [[int(one) for one in row] for row in rng.integers(0, VOCABULARY, (120, 6))]
+    choices = [[[int(one)] for one in rng.choice(VOCABULARY, 2, replace=False)] for _ in contexts]
+    own = ChoiceTask(contexts, choices, [0] * 120).scores(model).argmax(1)
+    task = ChoiceTask(contexts, choices, own.tolist(), name="own answers")
+    names = ["w8a8", "nf4", "fp8", "kv8", "kv4"]
+    report = wt.audit(model, task, audits=[wt.AuditSpec("deployment", {"schemes": ",".join(names)})])
+    rows = {row.scheme: row for row in report.findings if row.code == "WT100"}
+    assert list(rows) == names
+    for name in names:
+        if name == "nf4":
+            continue
+        right = (task.scores(by_hand(model.double(), name)).argmax(1) == own).double().mean()
+        score = next(one for one in rows[name].estimates if one.name == "score")
+        assert score.value == pytest.approx(float(right), abs=1 / 120), name
+    mlp = planted("mlp")
+    report = wt.audit(mlp.subject.model, mlp.task, audits=[wt.AuditSpec("deployment", {"schemes": "int8,kv8"})])
+    found = next(row for row in report.findings if row.scheme == "kv8")
+    assert found.status == "not_applicable" and "keeps no keys and values" in found.because
