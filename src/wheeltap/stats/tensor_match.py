@@ -13,7 +13,8 @@ _TIMES: Final = 2.0
 """Error that no sound rounding makes, in those of our own rounding to the same format: imatrix makes up to 1.5."""
 
 _SLOPE: Final = 0.01
-"""How far the slope of the stored on the original values may be from 1, beside what rounding does to it."""
+"""How far the slope of the stored on the original values may be from that of our own rounding; where there is none,
+from 1, beside what rounding does to it. Weights that were on another grid before are rounded with slopes of 1.02."""
 
 _SHRINKS: Final = 1.5
 """Times the squared error: as far rounding to the centers of its cells brings the slope below 1."""
@@ -27,9 +28,10 @@ _PASSED: Final = 2.0**-9
 _FLOOR: Final = 1e-12
 """Share of a sum of squares below which nothing is left of it."""
 
-_BEYOND, _HALF = 1.2, 2.0**-11
-"""Largest error of a block, in that of our own rounding, and beside it in its largest value: float16 on the way moves
-what lies between two steps."""
+_BEYOND, _HALF = 1.2, 2.0**-9
+"""Largest error of a block, in that of our own rounding, and beside it in its largest value: where the original was
+kept in float16 on the way, the scale of a block is another float16 number (2^-10 of it), and its values move by 2^-11.
+In files that llama.cpp made it is up to 2^-10.4."""
 
 
 @dataclass
@@ -60,6 +62,7 @@ class TensorError:
     _original: float = 0.0
     _gap: float = 0.0
     _ours: float = 0.0
+    _toward: float = 0.0
     _sum: float = 0.0
     _sum_original: float = 0.0
 
@@ -90,6 +93,7 @@ class TensorError:
             return
         rest = ours.astype(np.float64).ravel() - two
         self._ours += float(rest @ rest)
+        self._toward += float(rest @ two)
         apart = (stored != ours).reshape(-1, block).any(1)
         self.blocks += len(apart)
         self.changed += int(apart.sum())
@@ -144,6 +148,9 @@ class TensorError:
         """
         expected = usual if self.expected is None else self.expected
         near = self.error <= max(_TIMES * expected, _PASSED)
+        if self.known:
+            own = 1.0 + (self._toward / self._original if self._original > 0.0 else 0.0)
+            return near and abs(self.slope - own) <= _SLOPE + _SHRINKS * expected**2
         return near and abs(self.slope - 1.0) <= _SLOPE + _SHRINKS * expected**2
 
     @property
