@@ -18,7 +18,7 @@ from wheeltap.stats.family import holm
 from wheeltap.stats.members import MemberTest, NumberScale, Single, added, mean
 from wheeltap.stats.members.adding import SPLITS
 from wheeltap.stats.members.means import shared_sample
-from wheeltap.stats.members.student import LocationLaw
+from wheeltap.stats.members.student import LocationLaw, welch
 
 WORLDS = {(one.name, one.within): one for one in scored()}
 RUNS = 40
@@ -155,6 +155,15 @@ def test_nets_that_happen_to_agree_make_nothing_certain(nets: int, spread: float
     ]
     missed = np.mean([not low <= 0.0 <= high for low, high in ends])
     assert missed <= 1.1 * alpha + 3.0 * math.sqrt(alpha / runs)
+
+
+@pytest.mark.parametrize(("counts", "wide"), [((2, 12), 3.0), ((3, 12), 3.0), ((2, 12), 0.3), ((4, 24), 10.0)])
+def test_few_that_happen_to_agree_are_not_told_from_many(counts: tuple[int, int], wide: float) -> None:
+    rng, alpha, runs = np.random.default_rng(counts), 0.0036, 20_000
+    one, two = wide * rng.standard_normal((runs, counts[0])), rng.standard_normal((runs, counts[1]))
+    gaps, pairs = one.mean(1) - two.mean(1), zip(one.var(1, ddof=1), two.var(1, ddof=1), strict=True)
+    halves = [welch([float(v) for v in pair], counts).half(alpha) for pair in pairs]
+    assert np.mean(np.abs(gaps) > halves) <= alpha + 3.0 * math.sqrt(alpha / runs)
 
 
 pytestmark = pytest.mark.slow  # simulations

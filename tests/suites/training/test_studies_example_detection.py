@@ -23,7 +23,7 @@ from wheeltap.suites.training.studies import example_detection as own
 from wheeltap.suites.training.studies.example_detection import ExampleDetection, gain_of
 from wheeltap.testing.study_contract import StudyContract
 
-NETS = [f"benchmarks.nets.fragile:seed{at}" for at in range(4)]
+NETS = [f"benchmarks.nets.fragile:seed{at}" for at in range(5)]
 EFFORT = wt.Effort(draws=4, control_draws=4, block_draws=0)
 
 

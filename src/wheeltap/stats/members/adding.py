@@ -43,7 +43,7 @@ def over_halves(variances: Sequence[float], counts: Sequence[int]) -> Spread:
     seen = welch(variances, counts)
     unseen = sum(2.0 / len(counts) / (n + 2.0) ** 2 for n in counts)
     return Spread(
-        math.sqrt(seen.error**2 + unseen), seen.df if seen.error > 0.0 else min(counts) - 1.0, seen.members,
+        ((math.sqrt(seen.error**2 + unseen), seen.df if seen.error > 0.0 else min(counts) - 1.0),), seen.members,
         among=lambda members: over_halves(variances, in_proportion(counts, members)), reference=seen.reference,
     )  # fmt: skip
 

@@ -16,18 +16,16 @@ from wheeltap.stats.members.student import LocationLaw, Spread, with_spread
 def shared_sample(variance: float, count: int, own: float) -> Spread:
     """Of the mean of members that were all measured on one sample: its error is theirs together, however many they are.
 
-    Each part keeps its own quantile. One number of degrees of freedom for both (Satterthwaite's) is found from members
-    that happen to agree: with 2 nets it is false 18 times as often as alpha = .0036 says, with 3 nets 7 times.
+    One number of degrees of freedom for both would be false 18 times as often as an alpha of .0036 says with 2 nets,
+    7 times with 3.
 
     Args:
         variance: From member to member.
         count: Members.
         own: Mean square of their own standard errors, taken to be the same error in all of them: on the safe side.
-
-    Source: Graybill & Wang (1980), "Confidence intervals on nonnegative linear combinations of variances".
     """
     return Spread(
-        math.sqrt(variance / count), count - 1.0, count, known=math.sqrt(own),
+        ((math.sqrt(variance / count), count - 1.0), (math.sqrt(own), math.inf)), count,
         among=lambda members: shared_sample(variance, max(2, members), own),
         reference=partial(skewed.reference, count),
     )  # fmt: skip
@@ -36,7 +34,7 @@ def shared_sample(variance: float, count: int, own: float) -> Spread:
 def _own(one: Single) -> Spread:
     """Of one member, from what was sampled within it: how members differ is not known, so more are not foreseen."""
     df = math.inf if one.df is None else float(one.df)
-    return Spread(one.se, df, 1, among=lambda members: _own(one), reference=partial(skewed.reference, 1))
+    return Spread(((one.se, df),), 1, among=lambda members: _own(one), reference=partial(skewed.reference, 1))
 
 
 def mean(singles: Sequence[Single], *, name: str = "mean", scale: NumberScale) -> MemberTest:
