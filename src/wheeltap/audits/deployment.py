@@ -11,7 +11,7 @@ import msgspec
 from wheeltap.audits.base import Audit, Case, Count, Hypothesis, Margin, NoAnswer, Verdict, pair
 from wheeltap.audits.claims import LOSS, PAIR, Edge
 from wheeltap.audits.controls import AGAIN, AGAIN_DRAWS, Null, controls_of, destroyed, silent, silent_twice, twin_of
-from wheeltap.audits.losses import Losses, losing, remarks, shipped
+from wheeltap.audits.losses import SAME_TOKEN, TOKEN_KL, Losses, losing, remarks, shipped
 from wheeltap.audits.schemes import Scheme, scheme, schemes
 from wheeltap.core.errors import UsageError
 from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Trial
@@ -186,7 +186,7 @@ class DeploymentAudit(Audit):
         for one in self.schemes:
             drafts += [self._single(case, subject, one) for subject in case.plan.subjects]
             drafts += [self._pair(case, rival, one) for rival in case.rivals]
-        return Verdict(drafts, controls, sections=_changes(drafts) if self.files() else [])
+        return Verdict(drafts, controls, sections=_changes(drafts))
 
     def _disturbed(self, case: Case, subject: SubjectRecord, one: Scheme) -> Losses:
         case.require_above_chance(subject)
@@ -203,8 +203,8 @@ class DeploymentAudit(Audit):
         left = there.no_better
         spared = one.spared(subject) if self.settings.spare_ends else ()  # left in full precision on purpose
         kept = f"\n\n{SPARED}: {', '.join(spared[:3])}." if spared else ""
-        change = there.change if self.files() else ()
-        amounts = f"\n\n{CHANGE}: {', '.join(f'{each.name} {each}' for each in change)}." if change else ""
+        change = there.change if self.files() else there.tokens
+        amounts = f"\n\n{CHANGE}: {', '.join(map(_amount, change))}." if change else ""
         rest = f"{remarks(edge, left)}{shipped(expected)}{kept}{amounts}"
         claim = Hypothesis(
             test=lost, margin=edge.value, evidence=there.sample(edge=edge), one_sided=True, words=LOSS, title=one.label,
@@ -291,17 +291,29 @@ class DeploymentAudit(Audit):
         return destroyed(f"{self.code} {_DESTROYS}", lost, least=above / 4, surely=surely, because=words)
 
 
+def _amount(one: Estimate) -> str:
+    """An amount of change in three digits: of divergences most are small."""
+    ends = "" if one.low is None or one.high is None or one.low == one.high else f" [{one.low:.3g}, {one.high:.3g}]"
+    return f"{one.name} {one.value:.3g}{ends}"
+
+
 def _changes(drafts: Iterable[Hypothesis]) -> list[Section]:
-    """What changes in each row, in a table."""
-    heads = ("answers lost", "answers gained", "answers changed", "same top answer", "mean KL divergence",
-             "99 % KL divergence")  # fmt: skip
-    rows: list[tuple[str | Estimate, ...]] = []
-    for draft in drafts:
-        known = {one.name: one for one in draft.finding.estimates}
-        if known.keys() & {*heads}:
-            rows.append((draft.finding.title, *(known.get(head, "") for head in heads)))
+    """What changes in each row, in a table: of next tokens where a language model's were compared, else of options."""
+    answers, same = ("answers lost", "answers gained", "answers changed"), "same top answer"
+    found = [(draft.finding, {one.name: one for one in draft.finding.estimates}) for draft in drafts]
+    several = len({finding.subject for finding, known in found if SAME_TOKEN in known}) > 1
+    tokens = any(SAME_TOKEN in known for _, known in found)
+    kl = (
+        (SAME_TOKEN, f"mean {TOKEN_KL}", f"99 % {TOKEN_KL}") if tokens else ("mean KL divergence", "99 % KL divergence")
+    )
+    found = [(finding, known) for finding, known in found if known.keys() & {same, *kl}]
+    heads = tuple(name for name in (*answers, same, *kl) if any(name in known for _, known in found))
+    rows = tuple(
+        (f"{finding.subject}: {finding.title}" if several else finding.title, *(known.get(head, "") for head in heads))
+        for finding, known in found
+    )
     says = "An answer may change and none be lost; near the original, KL divergence says nothing of the loss."
-    return [Section(title=CHANGE, blocks=(Table(title=says, heads=("shipped as", *heads), rows=tuple(rows)),))]
+    return [Section(title=CHANGE, blocks=(Table(title=says, heads=("shipped as", *heads), rows=rows),))] if rows else []
 
 
 def _shared(twin: SubjectRecord) -> Scheme:

@@ -22,6 +22,9 @@ GROWN = "times the undisturbed error"
 FEW_CARRY = "of the undisturbed error is of 1 % of the examples: too narrow an interval"
 """How the method of that estimate ends where few examples decide it."""
 
+TOKEN_KL, SAME_TOKEN = "KL divergence per token", "same top token"
+"""How these are called: over the vocabulary of a language model."""
+
 _HEAVY = 0.2
 """Share of an error in 1 % of the examples from which its mean is known badly: of squared normal errors it is .08."""
 
@@ -154,7 +157,8 @@ class Losses:
     def change(self) -> tuple[Estimate, ...]:
         """How much changes, whether or not it is lost: answers lost and gained, the same top answer, KL divergence.
 
-        The last is over the options, where it was measured: its mean, and the value that 99 % of examples stay below.
+        The last is over the options, where it was measured: its mean, and the value that 99 % of examples stay below;
+        and of a language model over its vocabulary, token by token.
         """
         changed, found = self.changed, list[Estimate]()
         if self.case.plan.task.bounded and not self.rare:
@@ -173,7 +177,28 @@ class Losses:
             )
             most = float(np.quantile(mean, _FAR))
             found.append(Estimate.exact("99 % KL divergence", most, "nats", n=len(mean)))
-        return tuple(found)
+        return (*found, *self.tokens)
+
+    @property
+    def tokens(self) -> tuple[Estimate, ...]:
+        """How what is said next differs at the places where the task reads a token: the same likeliest one, and KL.
+
+        Places of one example, or group, vary together. None where it was not measured (see ``engine.next_tokens``).
+        """
+        kl, same, items, count = (
+            self.case.measured(self.trials, name) for name in ("token_kl", "token_top", "token_item", "tokens")
+        )
+        if kl is None or same is None or items is None or count is None:
+            return ()
+        item, mean, n = items[0].astype(np.intp), kl.mean(0), kl.shape[1]
+        groups = item if self.case.groups is None else self.case.groups[item]
+        of = "" if n == int(count[0]) else f"; {n:,} of {int(count[0]):,} tokens, evenly spaced"
+        found = (
+            score_interval(same.mean(0), bounded=True, groups=groups, name=SAME_TOKEN, unit="share of tokens"),
+            score_interval(mean, bounded=False, groups=groups, name=f"mean {TOKEN_KL}", unit="nats"),
+            Estimate.exact(f"99 % {TOKEN_KL}", float(np.quantile(mean, _FAR)), "nats", n=n),
+        )
+        return tuple(replace_in(one, method=f"{one.method}{of}".removeprefix("; ")) for one in found)
 
     @property
     def no_better(self) -> Estimate | None:

@@ -1,7 +1,7 @@
 """Tasks of language models: items of a context and options, scored by what the model would say next."""
 
 import inspect
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Protocol, final, runtime_checkable
@@ -151,6 +151,14 @@ class ChoiceTask(BaseTask):
         items = zip(self.contexts, self.choices, strict=True)
         return lookalikes([np.array([*context, *chain(*options)]) for context, options in items])
 
+    def places(self) -> dict[Hashable, int]:
+        """See ``BaseTask.places``: where a token of an option is read, by all tokens up to there."""
+        found: dict[Hashable, int] = {}
+        for row, (context, options) in enumerate(zip(self.contexts, self.choices, strict=True)):
+            for prefix in (context + option[:k] for option in options for k in range(len(option))):
+                found.setdefault(prefix, row)
+        return found
+
     def halve_batch(self) -> bool:
         """See ``BaseTask.halve_batch``."""
         longest = max(map(len, self.sequences))
@@ -259,6 +267,8 @@ class ChoiceTask(BaseTask):
         rows = torch.tensor([row for row, _, _ in places], device=ids.device)
         ends = torch.tensor([end for _, end, _ in places], device=ids.device)
         chosen = logits[rows, ends - (ids.shape[1] - logits.shape[1])].float().log_softmax(-1).cpu()
+        if self.watch is not None:
+            self.watch([prefix for _, _, prefix in places], chosen)
         steps = [(at, prefix, token) for at, (_, _, prefix) in enumerate(places) for token in wanted[prefix]]
         logprobs = chosen[torch.tensor([at for at, _, _ in steps]), torch.tensor([token for _, _, token in steps])]
         return [(*prefix, token) for _, prefix, token in steps], logprobs

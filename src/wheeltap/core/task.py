@@ -2,7 +2,7 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar, cast, final
 
@@ -57,6 +57,9 @@ from wheeltap.core.typed import to_array, to_tensor
 Kind = TypeVar("Kind", bound="BaseTask")
 Known = TypeVar("Known", bound=Annotation)
 
+Watch = Callable[[Sequence[Hashable], Tensor], None]
+"""What is shown the log-probabilities ``[place, token]`` of next tokens at some places of a task, as a pass goes."""
+
 _MANY = 0.5
 """Share of the examples from which their most common answer has a name."""
 
@@ -72,6 +75,7 @@ class BaseTask(ABC):
             ``with_symmetry``, ``with_votes``, ``with_annotation``.
         more: Further inputs, which serve only to estimate layer moments.
         repeats: How many examples that repeat others were left out: see ``once``.
+        watch: What a pass shows distributions of next tokens, where the task reads some: see ``places``.
     """
 
     name: str
@@ -80,6 +84,7 @@ class BaseTask(ABC):
     annotations: Annotations = Annotations()
     more: Any = None
     repeats: int = 0
+    watch: Watch | None = None
 
     @property
     @abstractmethod
@@ -288,6 +293,10 @@ class BaseTask(ABC):
     def copies(self) -> NDArray[np.int64] | None:
         """Sets of examples whose inputs differ by nothing or by a tiny change, ``[example]``; ``None`` where few do."""
         return repeats.same(self.contents)
+
+    def places(self) -> Mapping[Hashable, int]:
+        """Where a pass reads next tokens of a language model: each place with the first example that it belongs to."""
+        return {}
 
     @property
     def adaptive(self) -> bool:

@@ -15,6 +15,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
 from wheeltap.engine.clean import scores_of
+from wheeltap.engine.next_tokens import NextTokens
 
 
 class Shelf(Protocol):
@@ -40,7 +41,9 @@ def tensors_of(trial: Trial, reference: Subject, shelf: Shelf) -> Outcome:
     return Outcome(key=trial.key, status="done", values=values, seconds=time.perf_counter() - began)
 
 
-def answered(trial: Trial, reference: Subject, clean: Tensor, task: BaseTask, shelf: Shelf) -> Outcome:
+def answered(
+    trial: Trial, reference: Subject, clean: Tensor, task: BaseTask, shelf: Shelf, *, tokens: NextTokens
+) -> Outcome:
     """What a file's model answers, measured as a disturbed copy of the original would be.
 
     Args:
@@ -49,12 +52,14 @@ def answered(trial: Trial, reference: Subject, clean: Tensor, task: BaseTask, sh
         clean: Its scores ``[example, option]``.
         task: The examples.
         shelf: Loads the model.
+        tokens: What the original says next.
 
     Raises:
         WheeltapError: If it cannot be loaded, or gives other outputs than the original.
     """
     began = time.perf_counter()
-    scores = scores_of(shelf.model(str(trial.settings["file"]), reference), task)
+    model = shelf.model(str(trial.settings["file"]), reference)
+    scores, beside = tokens.compared(lambda: scores_of(model, task))
     if scores.shape != clean.shape:
         raise ModelError(
             "The model as it is shipped gives other outputs than the original.", where=reference.name,
@@ -68,6 +73,6 @@ def answered(trial: Trial, reference: Subject, clean: Tensor, task: BaseTask, sh
             values["kl"] = to_array(kl(scores, targets, clean))
     done = bool(values) and all(np.isfinite(array).all() for array in values.values())
     return Outcome(
-        key=trial.key, status="done" if done else "diverged", values=values if done else {}, forwards=1.0,
+        key=trial.key, status="done" if done else "diverged", values=values | beside if done else {}, forwards=1.0,
         seconds=time.perf_counter() - began, because="" if done else "The outputs of the shipped model are not finite.",
     )  # fmt: skip

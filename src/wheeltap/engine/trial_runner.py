@@ -6,9 +6,10 @@ They are grouped so that each model is made, measured and put back once, and com
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from itertools import chain, groupby, zip_longest
 from statistics import median_low
-from typing import Protocol, final
+from typing import Any, Protocol, final
 
 import msgspec
 import numpy as np
@@ -34,6 +35,7 @@ from wheeltap.engine.fast.prefix import PrefixCache
 from wheeltap.engine.needs.gather import gather, of_another
 from wheeltap.engine.needs.moments import MOMENT_BYTES
 from wheeltap.engine.needs.tuning import TuningCopy
+from wheeltap.engine.next_tokens import NextTokens
 from wheeltap.engine.readings.census import outliers
 from wheeltap.engine.shipped import Shelf, answered, tensors_of
 from wheeltap.engine.units import probe_run
@@ -99,6 +101,7 @@ class TrialRunner:
         self._families: dict[str, gauge.Family | None] = {}
         self._known: dict[tuple[str, ...], Knowledge | WheeltapError] = {}
         self._clean: dict[str, Tensor] = {}
+        self._tokens = NextTokens(task, memory=memory)
         self._prefix: tuple[str, PrefixCache] | None = None
         self._beside: tuple[tuple[str, ...], LowRankCopies | None] | None = None
         self._part: tuple[tuple[int, Subset], _Part] | None = None
@@ -289,7 +292,8 @@ class TrialRunner:
         subject = self.subject(trial.subject)
         if trial.perturbation == "weights":
             return tensors_of(trial, subject, self._shelf)
-        outcome = answered(trial, subject, self.clean(subject), self.task, self._shelf)
+        self._tokens.know(subject.record.fingerprint, partial(self.scores, subject))
+        outcome = answered(trial, subject, self.clean(subject), self.task, self._shelf, tokens=self._tokens)
         self.forwards += outcome.forwards
         return outcome
 
@@ -302,7 +306,7 @@ class TrialRunner:
         began = time.perf_counter()
         subject = self.subject(trial.subject)
         self.forwards += 1.0
-        scores = clean_scores(subject, self.task)
+        scores = self._tokens.clean(subject.record.fingerprint, partial(clean_scores, subject, self.task))
         if not bool(torch.isfinite(scores).all()):
             bad = int((~torch.isfinite(scores)).any(1).nonzero()[0])
             corrupt = "; ".join(str(outlier) for outlier in outliers(subject.model)[:3])
@@ -361,7 +365,9 @@ class TrialRunner:
         before = known.forwards
         try:
             disturbance.apply(trial.dose, root=trial.root, seed=trial.seed, keep=keep)
-            scores = self.scores(subject, share=share, chosen=chosen)
+            compared = self._tokens.asked(trial, disturbance.perturbation)
+            run = partial(self.scores, subject, share=share, chosen=chosen)
+            scores, beside = self._tokens.compared(run) if compared else (run(), dict[str, NDArray[Any]]())
             if disturbance.hooks is not None:
                 disturbance.hooks.require_cached()
             extent = (disturbance.relative_norm, disturbance.coverage, disturbance.reach)
@@ -369,8 +375,8 @@ class TrialRunner:
             because = because or disturbance.untouched
             if values:
                 index = torch.arange(len(self.task.targets)) if chosen is None else to_tensor(chosen[1])
-                beside = known.kept(scores, index, root=trial.root, seed=trial.seed)
-                values |= {name: to_array(array) for name, array in beside.items()}
+                more = known.kept(scores, index, root=trial.root, seed=trial.seed)
+                values |= beside | {name: to_array(array) for name, array in more.items()}
         except Exception as error:
             # Whatever a model's own code raises: the other trials go on.
             status, because = "skipped" if isinstance(error, NoCache) else "failed", in_line(error)
@@ -443,6 +449,8 @@ class TrialRunner:
         subject = self.subject(trial.subject)
         perturbation = create(trial.perturbation, trial.settings)
         self.clean(subject)  # now: once the weights are disturbed, a pass is no longer a clean one
+        if self._tokens.asked(trial, perturbation):
+            self._tokens.know(subject.record.fingerprint, partial(self.scores, subject))
         known = self.knowledge(subject, perturbation) if perturbation.needs else None
         require_whole(perturbation, trial.site)
         found = Disturbance(subject, perturbation, trial.site, known)
