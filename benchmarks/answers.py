@@ -386,7 +386,7 @@ def held(ledger: Ledger, ids: Sequence[str], folder: Path, size: Size = "small")
     for claim in ledger.chosen(ids):
         results = [
             _stored(claim, one, run) or RetestResult(
-                name=one.name, question=one.question, answer="undecided", because="", study=one.study
+                name=one.name, question=one.question, answer="not run", because="", study=one.study
             )
             for one in claim.retests
         ]  # fmt: skip
@@ -452,7 +452,7 @@ def main() -> None:
     elif given.held:
         records = [held(ledger, ids, given.stores, size) for size, ids in sizes]
     else:
-        records = [retested(ledger, ids, size=size, folder=given.stores, watch=watch) for size, ids in sizes]
+        records = [retested(ledger, ids, RetestRun(size, folder=given.stores, watch=watch)) for size, ids in sizes]
     write(ledger, records)
 
 

@@ -15,10 +15,11 @@ import pytest
 
 from wheeltap.core.errors import StoreError, UnknownName, UsageError
 from wheeltap.runs.loop import Progress, Watch
+from wheeltap.runs.request import StudyRequest
 from wheeltap.suites.claims.ledger import Ledger, read
 from wheeltap.suites.claims.record import ClaimsRecord, diff
 from wheeltap.suites.claims.record import read as read_record
-from wheeltap.suites.claims.retest import retested
+from wheeltap.suites.claims.retest import RetestRun, claim_result, retested
 
 STUDY = """
 question = "Do wide nets score more?"
@@ -112,7 +113,7 @@ def timeless(record: ClaimsRecord) -> ClaimsRecord:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ClaimsRecord]:
     """A run that was never interrupted."""
     folder = tmp_path_factory.mktemp("whole")
-    return folder, retested(ledger(folder), folder=folder / "out")
+    return folder, retested(ledger(folder), run=RetestRun(folder=folder / "out"))
 
 
 def test_verdicts_follow_the_rules(whole: tuple[Path, ClaimsRecord]) -> None:
@@ -152,9 +153,9 @@ def test_the_same_seed_gives_the_same_record_however_often_it_was_stopped(
         yield watch
 
     with pytest.raises(KeyboardInterrupt):
-        retested(ledger(tmp_path), folder=tmp_path / "out", watch=stopping)
+        retested(ledger(tmp_path), run=RetestRun(folder=tmp_path / "out", watch=stopping))
     assert not (tmp_path / "out" / "claims.json").exists()
-    again = retested(ledger(tmp_path), folder=tmp_path / "out")
+    again = retested(ledger(tmp_path), run=RetestRun(folder=tmp_path / "out"))
     assert timeless(again) == timeless(whole[1]) and diff(whole[1], again) == ()
 
 
@@ -163,7 +164,8 @@ def test_killed_at_random_it_resumes_with_the_same_record(whole: tuple[Path, Cla
     ledger(tmp_path)
     code = (
         "from pathlib import Path; from wheeltap.suites.claims import ledger, retest; "
-        f"retest.retested(ledger.read(Path({str(tmp_path / 'claims.toml')!r})), folder=Path({str(tmp_path / 'out')!r}))"
+        f"run = retest.RetestRun(folder=Path({str(tmp_path / 'out')!r})); "
+        f"retest.retested(ledger.read(Path({str(tmp_path / 'claims.toml')!r})), run=run)"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     draw, kills = random.Random(0), 0
@@ -189,7 +191,7 @@ def test_a_store_of_other_rules_is_refused(whole: tuple[Path, ClaimsRecord], tmp
     }
     for named, (given, seed) in changed.items():
         with pytest.raises(StoreError, match="under other rules") as error:
-            retested(ledger(tmp_path, **given), folder=out, seed=seed)
+            retested(ledger(tmp_path, **given), run=RetestRun(request=StudyRequest(seed=seed), folder=out))
         assert named in str(error.value)
 
 
@@ -198,7 +200,7 @@ def test_a_longer_ledger_has_a_stricter_level_and_measures_nothing_again(
 ) -> None:
     shutil.copytree(whole[0] / "out", tmp_path / "out")
     longer = ledger(tmp_path, claims=f"{CLAIMS}{CLAIMS.replace('W1', 'V1').replace('W2', 'V2')}")
-    record = retested(longer, folder=tmp_path / "out")
+    record = retested(longer, run=RetestRun(folder=tmp_path / "out"))
     assert record.alpha == pytest.approx(whole[1].alpha / 2) and len(record.claims) == 4
     seconds = [one.retests[0].seconds for one in (record.claims[0], whole[1].claims[0])]
     assert seconds[0] == seconds[1]
@@ -207,10 +209,38 @@ def test_a_longer_ledger_has_a_stricter_level_and_measures_nothing_again(
 def test_what_cannot_be_asked_is_refused_before_anything_runs(tmp_path: Path) -> None:
     no_rule = CLAIMS.replace('title = "Wide nets score far more"', 'title = "Wide nets win"')
     with pytest.raises(UnknownName, match="Wide nets score far more"):
-        retested(ledger(tmp_path, claims=no_rule), folder=tmp_path / "out")
+        retested(ledger(tmp_path, claims=no_rule), run=RetestRun(folder=tmp_path / "out"))
     dead = STUDY.replace("margin = 0.9", "margin = 1.1")
     with pytest.raises(UsageError):
-        retested(ledger(tmp_path, study=dead), folder=tmp_path / "out")
+        retested(ledger(tmp_path, study=dead), run=RetestRun(folder=tmp_path / "out"))
     with pytest.raises(UnknownName, match="W9"):
-        retested(ledger(tmp_path), ["W9"], folder=tmp_path / "out")
+        retested(ledger(tmp_path), ["W9"], run=RetestRun(folder=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_retest_whose_file_is_not_given_is_not_run_and_decides_nothing(
+    whole: tuple[Path, ClaimsRecord], tmp_path: Path
+) -> None:
+    """The verdict is that of the other retests, and says which one is missing; a claim without others is not run."""
+    shutil.copytree(whole[0] / "out", tmp_path / "out")
+    needing = """
+[[retests]]
+name = "people"
+question = "Q?"
+study = "votes"
+data = { file = "votes.jsonl", get = "from their authors" }
+rules = [{ title = "Relative noise follows votes beyond outputs, above 0.1" }]
+"""
+    alone = """
+[[claims]]
+id = "W3"
+statement = "S."
+verdict = { word = "contested", date = 2026-11-26, because = "B." }
+""" + needing.replace("[[retests]]", "[[claims.retests]]")
+    claims = CLAIMS.replace("[[claims]]", alone + "\n[[claims]]", 1)
+    record = retested(ledger(tmp_path, claims=claims), ["W3"], RetestRun(folder=tmp_path / "out", data=tmp_path))
+    [claim] = record.claims
+    assert claim.answer == "not run" and "--data FOLDER" in claim.because and "from their authors" in claim.because
+    [one], two = whole[1].claims[0].retests, claim.retests[0]
+    both = claim_result(read(tmp_path / "claims.toml").chosen(["W1"])[0], [one, two])
+    assert both.answer == one.answer != "not run" and "people: not run" in both.because

@@ -14,6 +14,7 @@ from wheeltap.sources import digits
 from wheeltap.suites.claims import examples
 from wheeltap.suites.claims.readings import HiddenVectors
 from wheeltap.suites.claims.specs import FORGOTTEN, PAIRS, SHARES
+from wheeltap.suites.claims.studies.addition import Addition
 from wheeltap.suites.claims.studies.blends import Blends, correlation, entropy
 from wheeltap.suites.claims.studies.twins import CANCELING, INSIDE, OTHERS, OUTPUTS, SAME, TWINS, Twins, alike, gap_of
 from wheeltap.suites.claims.studies.unlearned import FORGOT, RELEARNED, RETRAINED, Unlearned
@@ -47,6 +48,11 @@ class TestTwins(StudyContract):
 class TestBlends(StudyContract):
     study = Blends
     settings: ClassVar[Mapping[str, Any]] = {**TINY, "draws": 4}
+
+
+class TestAddition(StudyContract):
+    study = Addition
+    settings: ClassVar[Mapping[str, Any]] = {"seeds": 2, "epochs": 3, "draws": 2}
 
 
 class TestUnlearned(StudyContract):

@@ -10,9 +10,11 @@ from torch.nn import functional
 
 from wheeltap.core.errors import UsageError
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import Task
 from wheeltap.recipes.base import Given, specified
 from wheeltap.recipes.fit import Fit, TrainSettings
 from wheeltap.recipes.make import make
+from wheeltap.suites.claims.adders import AddingNet, sums
 from wheeltap.suites.claims.lessons import LENGTH, lesson
 from wheeltap.suites.claims.nets import CharacterNet, PropertyNet, Rounding, SingleScale
 from wheeltap.suites.claims.readings import WeightTails
@@ -32,6 +34,39 @@ class TestContract(RecipeContract):
         "optimizer": "sgd", "momentum": 0.9, "schedule": "constant", "bits": 3, "single": True,
     }  # fmt: skip
     beside: ClassVar[dict[str, Any]] = {"net": {"hidden": "8"}, "momentum": {"optimizer": "sgd"}}
+
+
+class TestAdders(RecipeContract):
+    test_killed_it_comes_to_the_same_bits = None  # as of the recipe classifier: no more is remembered
+    recipe = AddingNet
+    settings: ClassVar[dict[str, Any]] = {"width": 8, "epochs": 3}
+    other: ClassVar[dict[str, Any]] = {
+        "attends": False, "width": 12, "epochs": 4, "batch": 400, "rate": 1e-2, "decay": 0.1, "optimizer": "sgd",
+        "momentum": 0.9, "schedule": "linear",
+    }  # fmt: skip
+    beside: ClassVar[dict[str, Any]] = {"momentum": {"optimizer": "sgd"}}
+
+    def task(self) -> Task:
+        return sums()
+
+
+def test_what_cannot_attend_gives_both_numbers_the_same_gradient() -> None:
+    """The measure by which the kinds were told apart: gradients of a logit by the two embedded numbers."""
+    cosines = dict[bool, float]()
+    for attends in (True, False):
+        given: dict[str, Any] = {"attends": attends, "epochs": 350}
+        spec = specified(AddingNet, given, seed=1, data=sums().digest)
+        net, held = make(Given(spec, (), sums()), AddingNet(given)).model, dict[str, torch.Tensor]()
+
+        def keep(_: nn.Module, __: Any, output: torch.Tensor, held: dict[str, torch.Tensor] = held) -> torch.Tensor:
+            held["numbers"] = output.detach().requires_grad_()
+            return held["numbers"]
+
+        net.get_submodule("number").register_forward_hook(keep)
+        net(sums().inputs)[:, 5].sum().backward()
+        one, two = held["numbers"].grad.unbind(1)
+        cosines[attends] = float(functional.cosine_similarity(one, two, dim=-1).mean())
+    assert cosines[False] > 0.97 > 0.9 > cosines[True]
 
 
 def trained(seed: int = 3, **settings: Any) -> nn.Module:

@@ -73,6 +73,22 @@ def test_the_shape_is_told_by_the_first_line(tmp_path: Path) -> None:
     assert not fits(tmp_path / "z.jsonl", reader)
 
 
+def test_votes_of_people_are_counted_by_label(tmp_path: Path) -> None:
+    """Right is what most people say; items of one premise are a group."""
+    rows = [item(q0_gold=["neutral", "neutral", "entailment"]), item(q0_gold=["contradiction"]), item(premise="So.",
+            q0_gold=["entailment"])]  # fmt: skip
+    reader, source = ExampleReader(tokenizer=Letters()), ambiguous.AmbientVotes()
+    path = lines(tmp_path / "x.jsonl", [{k: v for k, v in row.items() if k != "disambiguations"} for row in rows])
+    assert source.fits(path, reader) and not source.fits(lines(tmp_path / "y.jsonl", [item()]), reader)
+    task = source.load(str(path), reader)
+    assert task.annotations.votes is not None and task.annotations.votes.tolist() == [[1, 2, 0], [0, 0, 1], [1, 0, 0]]
+    assert task.targets.tolist() == [1, 2, 0] and task.clusters is not None
+    assert len(set(task.clusters.tolist())) == 2
+    for wrong in (["maybe"], []):
+        with pytest.raises(FileFormatError, match="no inference with votes"):
+            source.load(str(lines(tmp_path / "z.jsonl", [item(q0_gold=wrong)])), reader)
+
+
 def test_a_distractor_swaps_one_noun() -> None:
     nouns = ambiguous.lexicon(["The war is over.", "She saw the dog.", "He read the books in the house."])
     assert nouns == ("books", "dog", "house", "war")

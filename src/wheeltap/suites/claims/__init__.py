@@ -16,10 +16,18 @@ from wheeltap.core.lazy import lazy
 if TYPE_CHECKING:
     from wheeltap.suites.claims.ledger import Claim, Ledger, read
     from wheeltap.suites.claims.lint import faults
-    from wheeltap.suites.claims.retest import retested
+    from wheeltap.suites.claims.retest import RetestRun, retested
 
-__all__ = ["Claim", "Ledger", "faults", "read", "retested"]
+__all__ = ["Claim", "Ledger", "RetestRun", "faults", "read", "retested"]
 
 __getattr__ = lazy(
-    __name__, {"Claim": "ledger", "Ledger": "ledger", "faults": "lint", "read": "ledger", "retested": "retest"}
+    __name__,
+    {
+        "Claim": "ledger",
+        "Ledger": "ledger",
+        "RetestRun": "retest",
+        "faults": "lint",
+        "read": "ledger",
+        "retested": "retest",
+    },
 )

@@ -136,6 +136,8 @@ def _retest(retest: "Retest") -> str:
     said = f"{retest.name}: {retest.question}"
     if (one := retest.derived) is not None:
         return f"{said} {one.number} against the {one.statistic} of {one.column} in {one.rows}."
+    if (needed := retest.data) is not None:
+        said = f"{said} Needs --data FOLDER with {needed.file}: {needed.get}."
     rules = "; ".join(f"{rule.title!r} {rule.supports}" for rule in retest.rules)
     said = f"{said} Study {retest.study}; supports if {retest.needs} of: {rules}."
     if (effect := retest.expected) is not None:
@@ -216,6 +218,7 @@ def retest(  # noqa: PLR0913 - a door: each is a choice of its own
     ] = Path("claims.wheeltap.d"),
     seed: Annotated[Seed, Parameter(validator=Number(gte=0, lt=2**63))] = 0,
     workers: Annotated[Whole, Parameter(validator=Number(gte=1), help="Processes; 1 computes in this one.")] = 1,
+    data: Annotated[Path | None, Parameter(help="Folder of files that some retests need; show says which.")] = None,
     allow_code: AllowCode = False,
     quiet: Annotated[bool, Parameter(negative="", help="Print the answer alone, and no progress.")] = False,
 ) -> int:
@@ -234,14 +237,16 @@ def retest(  # noqa: PLR0913 - a door: each is a choice of its own
     from wheeltap.cli.progress import run_progress
     from wheeltap.core.plain import terminal
     from wheeltap.report.sections import terminal as printed
+    from wheeltap.runs.request import StudyRequest
     from wheeltap.suites.claims import sections
     from wheeltap.suites.claims.ledger import read
-    from wheeltap.suites.claims.retest import retested
+    from wheeltap.suites.claims.retest import RetestRun, retested
 
-    record = retested(
-        read(ledger), ids, size=size, seed=seed, folder=out, workers=workers, watch=partial(run_progress, quiet=quiet),
-        allow_code=allow_code,
+    run = RetestRun(
+        size, StudyRequest(seed=seed), out, workers=workers, watch=partial(run_progress, quiet=quiet),
+        allow_code=allow_code, data=data,
     )  # fmt: skip
+    record = retested(read(ledger), ids, run)
     printed([sections.first(record)], terminal(), full=not quiet)
     if not quiet:
         print(f"Written: {out / 'claims.html'}, {out / 'claims.json'}")

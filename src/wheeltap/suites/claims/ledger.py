@@ -146,6 +146,13 @@ class Derived(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     sha256: str = ""
 
 
+class NeededFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A file that a study reads (its setting ``data``) and that no package has: its name, and where to get it."""
+
+    file: str
+    get: str
+
+
 class Retest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a claim is tested again.
 
@@ -156,6 +163,7 @@ class Retest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         needs: Whether all of them must support the claim, or any.
         expected: The effect of the literature, in the unit of the first rule.
         detectable: Smallest effect that it is planned to find, in that unit.
+        data: What its study reads, in the folder that the user gives; without it the retest is not run.
         derived: In place of a study, a number that is held against the rows that it was derived from.
     """
 
@@ -168,6 +176,7 @@ class Retest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     needs: Literal["all", "any"] = "all"
     expected: Expected | None = None
     detectable: float | None = None
+    data: NeededFile | None = None
     derived: Derived | None = None
 
 

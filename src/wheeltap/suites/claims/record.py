@@ -14,7 +14,7 @@ from wheeltap.report import files
 from wheeltap.studies.base import Size
 from wheeltap.suites.claims.ledger import Expected, RuleUse
 
-Verdict = Literal["supports", "refutes", "undecided"]
+Verdict = Literal["supports", "refutes", "undecided", "not run"]
 Needs = Literal["all", "any"]
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +26,15 @@ from wheeltap.studies.base import Size, Study
 from wheeltap.studies.rules import listed, require_sound, subject_of
 from wheeltap.suites.claims import repro, sections
 from wheeltap.suites.claims.ledger import Claim, Ledger, Retest, RuleUse
-from wheeltap.suites.claims.record import ClaimResult, ClaimsRecord, RetestResult, RuleResult, answer_of, together
+from wheeltap.suites.claims.record import (
+    ClaimResult,
+    ClaimsRecord,
+    RetestResult,
+    RuleResult,
+    Verdict,
+    answer_of,
+    together,
+)
 
 FOLDER: Final = Path("claims.wheeltap.d")
 """Where stores and the page lie, where nothing else is asked for."""
@@ -34,65 +42,28 @@ FOLDER: Final = Path("claims.wheeltap.d")
 Watched = Callable[[str], AbstractContextManager[Watch]]
 
 
-def retested(  # noqa: PLR0913 - a door: each is a choice of its own
-    ledger: Ledger,
-    ids: Sequence[str] = (),
-    *,
-    size: Size = "small",
-    seed: int = 0,
-    folder: Path = FOLDER,
-    workers: int = 1,
-    watch: Watched | None = None,
-    allow_code: bool = False,
-) -> ClaimsRecord:
-    """Runs the retests of some claims, and says what they say. Stopped at any time, the same call resumes.
+@dataclass(frozen=True)
+class RetestRun:
+    """How retests are run.
 
-    Rules and level are part of each plan, so of its key. One correction is made over the whole ledger: a verdict does
-    not depend on which others are run.
-
-    Args:
-        ledger: The claims.
-        ids: Which of them; all where none is given.
+    Attributes:
         size: Of the studies.
-        seed: Root of every draw.
+        request: Seed and level.
         folder: Where stores, ``claims.json`` and ``claims.html`` lie.
         workers: Processes.
         watch: From the name of a retest to what watches its run.
         allow_code: Whether a study in a file may name code, which is run.
-
-    Raises:
-        UnknownName: If there is no such claim, study or rule.
-        UsageError: If a study cannot be asked so, or a rule is dead.
-        StoreError: If a store was made under other rules.
+        data: Folder of the files that some retests need.
+        known: What a store says that more than one retest asks.
     """
-    chosen = ledger.chosen(ids)
-    request = StudyRequest(seed=seed, alpha=ledger.alpha)
-    run = RetestRun(size, request, folder, workers=workers, watch=watch, allow_code=allow_code)
-    # All studies are looked at before the first one is run.
-    studies = {(claim.id, one.name): run.sound(claim, one) for claim in chosen for one in claim.retests if one.study}
-    claims = tuple(
-        claim_result(claim, [
-            run.result(claim, one, studies[claim.id, one.name]) if one.study else _derived(claim, one)
-            for one in claim.retests
-        ])
-        for claim in chosen
-    )  # fmt: skip
-    record = ClaimsRecord(size=size, seed=seed, alpha=ledger.alpha, claims=claims, wheeltap=__version__)
-    record.write(folder / "claims.json")
-    files.write(folder / "claims.html", sections.page(ledger, record).encode())
-    return record
 
-
-@dataclass(frozen=True)
-class RetestRun:
-    """How retests are run; ``known`` has what a store says that more than one of them asks."""
-
-    size: Size
-    request: StudyRequest
-    folder: Path
+    size: Size = "small"
+    request: StudyRequest = field(default_factory=StudyRequest)
+    folder: Path = FOLDER
     workers: int = 1
     watch: Watched | None = None
     allow_code: bool = False
+    data: Path | None = None
     known: dict[Path, tuple[Plan, ReportRecord]] = field(default_factory=dict[Path, tuple[Plan, ReportRecord]])
 
     def store(self, retest: Retest) -> Path:
@@ -101,9 +72,16 @@ class RetestRun:
         digest = f"-{canon.digest('retest', canon.canonical(settings))[:8]}" if settings else ""
         return self.folder / f"{Path(retest.study).stem}{digest}-{self.size}.wheeltap"
 
-    def sound(self, claim: Claim, retest: Retest) -> Study:
-        """The study of a retest, which has its rules; its store, where it is there, holds nothing else."""
-        store, seed = self.store(retest), self.request.seed
+    def sound(self, claim: Claim, retest: Retest) -> Study | None:
+        """The study of a retest, which has its rules, and whose store holds nothing else; none where none is run."""
+        store, seed, needed = self.store(retest), self.request.seed, retest.data
+        if needed is not None:
+            if self.data is None or not (self.data / needed.file).is_file():
+                return None
+            given = {**retest.settings, "data": str(self.data / needed.file)}
+            retest = msgspec.structs.replace(retest, settings=given)
+        if not retest.study:
+            return None
         study = claim.study(retest, size=self.size, seed=seed, allow_code=self.allow_code)
         spec = study.spec()
         require_sound(spec, alpha=self.request.alpha)
@@ -117,8 +95,10 @@ class RetestRun:
                     _require_same(store, stored.plan, spec, self.request)
         return study
 
-    def result(self, claim: Claim, retest: Retest, study: Study) -> RetestResult:
-        """What a retest says, once what its store lacks has been run."""
+    def result(self, claim: Claim, retest: Retest, study: Study | None) -> RetestResult:
+        """What a retest says, once what its store lacks has been run; ``study`` is what ``sound`` gave."""
+        if study is None:
+            return _without_study(claim, retest)
         store = self.store(retest)
         if store not in self.known:
             with nullcontext() if self.watch is None else self.watch(f"{claim.id} {retest.name}") as watch:
@@ -132,6 +112,30 @@ class RetestRun:
             outcomes = [kept.get(key) for key in sorted(kept.keys())]
         seconds = sum(one.seconds for one in outcomes if one is not None)
         return msgspec.structs.replace(judged(retest, *self.known[store]), store=store.name, seconds=round(seconds, 1))
+
+
+def retested(ledger: Ledger, ids: Sequence[str] = (), run: RetestRun | None = None) -> ClaimsRecord:
+    """Runs the retests of some claims (all where none is given). Stopped at any time, the same call resumes.
+
+    Rules and level are part of each plan, so of its key. One correction is made over the whole ledger: a verdict does
+    not depend on which others are run.
+
+    Raises:
+        UnknownName: If there is no such claim, study or rule.
+        UsageError: If a study cannot be asked so, or a rule is dead.
+        StoreError: If a store was made under other rules.
+    """
+    run = run or RetestRun()
+    run = replace(run, request=replace(run.request, alpha=ledger.alpha))
+    # All studies are looked at before the first one is run.
+    asked = [(claim, [(one, run.sound(claim, one)) for one in claim.retests]) for claim in ledger.chosen(ids)]
+    claims = tuple(claim_result(claim, [run.result(claim, *one) for one in several]) for claim, several in asked)
+    record = ClaimsRecord(
+        size=run.size, seed=run.request.seed, alpha=ledger.alpha, claims=claims, wheeltap=__version__
+    )  # fmt: skip
+    record.write(run.folder / "claims.json")
+    files.write(run.folder / "claims.html", sections.page(ledger, record).encode())
+    return record
 
 
 def _require_same(store: Path, plan: Plan | None, spec: StudySpec, request: StudyRequest) -> None:
@@ -199,21 +203,29 @@ def _rule(use: RuleUse, rule: Rule, finding: Finding) -> RuleResult:
     )  # fmt: skip
 
 
-def _derived(claim: Claim, retest: Retest) -> RetestResult:
-    """What a stored number says beside the rows that it was derived from: no study, and nothing is estimated."""
-    assert retest.derived is not None, "it has no study"
-    found, name, asks = repro.derived(retest.derived, claim.file.parent), retest.name, retest.question
-    return RetestResult(name=name, question=asks, answer=found.verdict, because=found.because, study="rows")
+def _without_study(claim: Claim, retest: Retest) -> RetestResult:
+    """What a stored number says beside the rows that it was derived from; or which file a study lacks."""
+    study, because = "rows", ""
+    answer: Verdict = "not run"
+    if retest.derived is not None:
+        found = repro.derived(retest.derived, claim.file.parent)
+        answer, because = found.verdict, found.because
+    elif (needed := retest.data) is not None:
+        study = retest.study
+        because = f"Not run: it needs {needed.file} ({needed.get}). Give its folder: --data FOLDER."
+    return RetestResult(name=retest.name, question=retest.question, answer=answer, because=because, study=study)
 
 
 def claim_result(claim: Claim, results: Sequence[RetestResult]) -> ClaimResult:
-    """All retests of a claim: it takes every one to support it, and one to refute it."""
+    """All retests of a claim that were run: it takes every one to support it, and one to refute it."""
     several = [
         f"{listed([one.name for one in results if one.answer == word])}: {word}"
         for word in dict.fromkeys(one.answer for one in results)
     ]
+    run: list[Verdict] = [one.answer for one in results if one.answer != "not run"]
+    answer = together(run, "all") if run or not results else "not run"
     because = results[0].because if len(results) == 1 else f"{'; '.join(several)}." if results else "It has no retest."
     return ClaimResult(
         id=claim.id, statement=claim.statement, literature=claim.verdict.word, date=str(claim.verdict.date or ""),
-        answer=together([one.answer for one in results], "all"), because=because, retests=tuple(results),
+        answer=answer, because=because, retests=tuple(results),
     )  # fmt: skip

@@ -15,7 +15,7 @@ from wheeltap.report.html import DARK, environment
 from wheeltap.suites.claims.ledger import GRADES, KINDS, Claim, Expected, Ledger
 from wheeltap.suites.claims.record import ClaimResult, ClaimsRecord, RetestResult, RuleResult, Verdict, diff
 
-TONES: Final[dict[Verdict, Tone]] = {"supports": "calm", "refutes": "alarm", "undecided": "quiet"}
+TONES: Final[dict[Verdict, Tone]] = {"supports": "calm", "refutes": "alarm", "undecided": "quiet", "not run": "quiet"}
 WIDE, SLIM = 900, 364
 """Pixels of a drawing across a page, and on a phone."""
 

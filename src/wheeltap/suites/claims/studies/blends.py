@@ -12,7 +12,7 @@ from typing import Annotated, Final, final
 import msgspec
 import numpy as np
 
-from wheeltap.audits.case import Case
+from wheeltap.audits.case import Case, Values
 from wheeltap.core.records import SubjectRecord, Trial
 from wheeltap.core.study import CohortSpec, Metric, Rule
 from wheeltap.stats import members
@@ -98,9 +98,7 @@ class Blends(DigitNets):
     def numbers(self, case: Case, member: SubjectRecord) -> Numbers:
         """See ``Study.numbers``."""
         blends, share = PAIRS * len(SHARES), np.tile(SHARES, PAIRS)
-        logits = scores(case, member)[:blends]
-        softmax = np.exp(logits - logits.max(1, keepdims=True))
-        plain = entropy(softmax / softmax.sum(1, keepdims=True))
+        plain = softmax_entropy(scores(case, member)[:blends])
         found = {OUTPUTS: correlation(plain, share)}
         for key in NOISES:
             # [dose, blend, answer]: how often the first digit, the second, any other
@@ -114,6 +112,12 @@ class Blends(DigitNets):
 def entropy(shares: FloatArray) -> FloatArray:
     """Of distributions ``[..., answer]``, nats."""
     return -(shares * np.log(np.where(shares > 0.0, shares, 1.0))).sum(-1)
+
+
+def softmax_entropy(logits: Values) -> FloatArray:
+    """Of the softmax of ``[..., option]``, nats."""
+    shares = np.exp(logits - logits.max(-1, keepdims=True))
+    return entropy(shares / shares.sum(-1, keepdims=True))
 
 
 def correlation(one: FloatArray, two: FloatArray, *, beyond: Sequence[FloatArray] = ()) -> float:

@@ -347,6 +347,48 @@ class AmbientFiles(DataSource):
         return task_of(examples_in(Path(rest)), reader.tokenizer, name=Path(rest).stem)
 
 
+class _Voted(msgspec.Struct, frozen=True):
+    id: str | int
+    premise: str
+    hypothesis: str
+    q0_gold: list[Label]
+
+
+@final
+class AmbientVotes(DataSource):
+    """Inferences with the votes of people, scored by the label with most votes; those of one premise are a group."""
+
+    form = "FILE.jsonl"
+    title = "Lines with premise, hypothesis, q0_gold: inferences and people's votes, as AmbiEnt's crowd has them."
+
+    def fits(self, path: Path, reader: ExampleReader) -> bool:
+        """By the first line, for a language model."""
+        known = path.suffix == ".jsonl" and reader.tokenizer is not None and reader.classifier is None
+        return known and first(path).keys() >= set(_Voted.__struct_fields__)
+
+    def load(self, rest: str, reader: ExampleReader) -> ChoiceTask:
+        """See ``DataSource.load``.
+
+        Raises:
+            FileFormatError: If a line is no such item; it is named by its number, from 1.
+        """
+        assert reader.tokenizer is not None, "it fits"
+        held, votes = list[Example](), list[list[int]]()
+        for number, line in lines(Path(rest)):
+            with parsing(
+                f"{rest}: line {number}", "A line is no inference with votes.",
+                expected=f'{{"id", "premise", "hypothesis", "q0_gold": [one or more of {", ".join(LABELS)}]}}',
+            ):  # fmt: skip
+                row = msgspec.json.decode(line, type=_Voted)
+                votes.append([row.q0_gold.count(label) for label in LABELS])
+                if not row.q0_gold:
+                    raise ValueError("nobody voted")
+            most = LABELS[int(np.argmax(votes[-1]))]
+            held.append(Example(id=str(row.id), premise=row.premise, hypothesis=row.hypothesis, labels=(most,)))
+        task = task_of(held, reader.tokenizer, name=Path(rest).stem).with_votes(votes)
+        return task.with_groups([one.premise for one in held])
+
+
 def examples_in(path: Path) -> list[Example]:
     """The items of a file, with distractors for their ambiguous sentences.
 
