@@ -138,11 +138,16 @@ class DataSource(ABC):
 
 _MODELS: Final = {
     "artifact": "wheeltap.sources.artifact:ArtifactFiles",
+    "awq": "wheeltap.sources.packed:AwqFolders",
+    "bnb": "wheeltap.sources.packed:BitsAndBytesFolders",
+    "ct": "wheeltap.sources.packed:CompressedFolders",
     "digits": "wheeltap.sources.digits:DigitModels",
     "gguf": "wheeltap.sources.gguf:GgufFiles",
+    "gptq": "wheeltap.sources.packed:GptqFolders",
     "hf": "wheeltap.sources.hf:Folders",
     CODE: "wheeltap.sources.callables:CallableModels",
     "smollm2": "wheeltap.sources.smollm2:SmolLM2",
+    "torchao": "wheeltap.sources.packed:TorchaoFolders",
 }
 
 _DATA: Final = {

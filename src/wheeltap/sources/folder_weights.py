@@ -9,12 +9,13 @@ from typing import Any, Final, cast, final
 import torch
 from torch import Tensor, nn
 
-from wheeltap.core.bounded import parsing, tensors
+from wheeltap.core.bounded import parsing
 from wheeltap.core.errors import UsageError, WheeltapError
 from wheeltap.core.subject import Subject
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.sources.contents import FolderContents
-from wheeltap.sources.hf import config_of, load_folder, weight_files
+from wheeltap.sources.hf import config_of, load_folder
+from wheeltap.sources.packed_weights import PackedFolder
 from wheeltap.sources.shipped import Array, Piece, Shipped, StoredWeights, digest_of_files, of_tensor
 from wheeltap.sources.vocabulary import differing, read_vocabulary, vocabulary_of
 
@@ -80,26 +81,28 @@ class ShippedFolder(Shipped):
         """See ``Shipped.weights``: by the names in the files, or as transformers renames them.
 
         Raises:
-            UsageError: If the weights are packed.
+            FileFormatError: If parts of packed weights are missing or do not fit each other.
+            ModelError: If it is not known how they are packed.
         """
-        if "quantization_config" in self._config:
-            raise UsageError(
-                "Packed weights of a folder are not read one by one.", where=str(self._folder),
-                expected="tensors of 16 or 32 bits", got="quantization_config in config.json",
-            )  # fmt: skip
         own = dict(self._reference.model.named_parameters(remove_duplicate=False))
-        buffers, pieces = dict(self._reference.model.named_buffers()), list[Piece]()
-        unread = dict[str, str]()
-        for path in weight_files(self._folder):
-            for name, one in tensors(path, "file of weights")[0].items():
-                if name in own and one.dtype in _FLOATS:
-                    pieces.append(_piece(path, name, one.shape, _FLOATS[one.dtype]))
-                elif name not in buffers:
-                    unread[name] = one.dtype
-        held, first, missing = {piece.name for piece in pieces}, dict[int, str](), list[str]()
-        first.update((id(own[name]), name) for name in held)
-        missing = [name for name, weight in own.items() if name not in held and id(weight) not in first]
-        if missing and unread and (renamed := self._renamed(own)) is not None:
+        buffers, unread = dict(self._reference.model.named_buffers()), dict[str, str]()
+        packed = PackedFolder(self._folder, self._config.get("quantization_config", {}))
+        pieces, plain = list[Piece](), list(packed.entries)
+        if packed.how:
+            plain = packed.plain()
+            for piece in packed.pieces(self._reference.model):
+                pieces += [piece] if piece.parameter in own else []
+                unread |= {} if piece.parameter in own else {piece.name: piece.format}
+        for name in plain:
+            path, one = packed.entries[name]
+            if name in own and one.dtype in _FLOATS:
+                pieces.append(_piece(path, name, one.shape, _FLOATS[one.dtype]))
+            elif name not in buffers:
+                unread[name] = one.dtype
+        held = {piece.parameter for piece in pieces}
+        tied = {id(own[name]) for name in held}
+        missing = [name for name, weight in own.items() if name not in held and id(weight) not in tied]
+        if missing and unread and not (packed.how and packed.packages) and (renamed := self._renamed(own)) is not None:
             return renamed
         return StoredWeights(pieces, missing, unread)
 

@@ -11,12 +11,12 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, final
 
-from torch import nn
+from torch import Tensor, nn
 
 from wheeltap.core import inputs
 from wheeltap.core.bounded import SETTINGS, contents, document, parsing, tensors
@@ -289,14 +289,14 @@ class Folders(ModelSource):
         return ShippedFolder(Path(rest).expanduser(), reference=reference)
 
 
-def library(name: str = "transformers", *, needed_for: str) -> Any:
-    """The optional package ``name``, untyped.
+def library(name: str = "transformers", *, needed_for: str, extra: str = "llm") -> Any:
+    """The optional package ``name`` of an extra, untyped.
 
     Raises:
         MissingExtra: If it is not installed.
     """
     if importlib.util.find_spec(name) is None:
-        raise MissingExtra(name, "llm", needed_for=needed_for)
+        raise MissingExtra(name, extra, needed_for=needed_for)
     return importlib.import_module(name)
 
 
@@ -331,9 +331,17 @@ def load_folder(folder: Path, *, name: str) -> LoadedModel:
             document(file, "file", parts=SETTINGS)  # transformers reads some of them whole
     found, size = architecture_of(config, where=str(folder)), weights_of(folder)
     transformers = library(needed_for=name)
-    if "quantization_config" in config:  # packed: eight numbers of 4 bits in one
-        size = Size(size.tensors, 16 * size.numbers)
-    model, unexpected = read_model(transformers, folder, found, size=size)
+    unpack: Callable[[nn.Module], dict[str, Tensor]] | None = None
+    if "quantization_config" in config:
+        from wheeltap.sources.packed_weights import METHODS, PackedFolder, method_of
+
+        size = Size(size.tensors, 16 * size.numbers)  # packed: eight numbers of 4 bits in one
+        packed = PackedFolder(folder, config["quantization_config"])
+        if method_of(packed.how) in METHODS:
+            for package in packed.packages:
+                library(package, needed_for=name, extra=packed.method.extra)
+            unpack = None if packed.packages else packed.dense
+    model, unexpected = read_model(transformers, folder, found, size=size, unpack=unpack)
     known, subject = any((folder / file).is_file() for file in _TOKENIZER_FILES), Subject(model, name=name)
     again = (lambda: read_tokenizer(transformers, folder).raw) if known else None
     subject.contents = FolderContents(folder, model, unexpected, again)
@@ -348,9 +356,17 @@ def load_folder(folder: Path, *, name: str) -> LoadedModel:
 
 
 def read_model(
-    transformers: Any, folder: Path, found: Architecture, *, size: Size
+    transformers: Any, folder: Path, found: Architecture, *, size: Size,
+    unpack: Callable[[nn.Module], dict[str, Tensor]] | None = None,
 ) -> tuple[nn.Module, tuple[str, ...]]:  # fmt: skip
     """The model in a folder that has passed the checks, and names of tensors in its files that it has no place for.
+
+    Args:
+        transformers: The library.
+        folder: Of the model.
+        found: Its architecture.
+        size: Of its files.
+        unpack: Gives its weights, for a model without any, where they are packed in a way that is read here.
 
     Raises:
         FileFormatError: If its config describes a far larger model.
@@ -365,13 +381,19 @@ def read_model(
     door: Any = getattr(transformers, DOORS[found.kind])
     with translated(transformers, folder, "model"):
         config: Any = transformers.AutoConfig.from_pretrained(str(folder), **_LOCAL)
+        held: dict[str, Any] = {}
+        if unpack is not None:
+            del config.quantization_config
         with size.bounding(folder):
-            door.from_config(config)
+            empty: Any = door.from_config(config)
+        if unpack is not None:
+            held, door = {"config": config, "state_dict": unpack(empty)}, cast("Any", type(empty))
         model, info = door.from_pretrained(
-            str(folder),
+            None if held else str(folder),
             dtype="float32",
             use_safetensors=True,
             output_loading_info=True,
+            **held,
             **_LOCAL,
         )
     # Weights that the files lack would be drawn at random: an audit of noise.

@@ -57,6 +57,7 @@ class Piece:
         ours: Our own rounding to the format, of ``[row, column]`` and the number of the first of these rows; ``None``
             where there is none.
         block: Values along a row that the format stores together.
+        most: Error that no sound rounding makes, in those of our own.
         usual: Error of the format on normal weights, where there is no rounding of our own; ``UNKNOWN`` where that is
             not known either.
     """
@@ -72,6 +73,7 @@ class Piece:
     turned: tuple[Callable[[Tensor], Tensor], ...] = ()
     ours: Callable[[Array, int], Array] | None = None
     block: int = 1
+    most: float = 2.0
     usual: float = UNKNOWN
 
     def beside(self, weight: Tensor) -> Array:
@@ -277,14 +279,14 @@ def _fault(piece: Piece, match: TensorError, original: Array) -> tuple[Fault, fl
         return "constant", match.most
     unknown = match.expected is None and piece.usual == UNKNOWN
     usual = _LOOSE if unknown else piece.usual
-    if match.sound(usual):
+    if match.sound(usual, times=piece.most):
         return ("blocks", match.flipped) if match.flipped else ("unknown" if unknown else "sound", UNKNOWN)
     if match.shifted:
         return "offset", match.offset
     if piece.ours is not None and piece.block > 1:
         _, stop = next(_chunks(piece))
         held, first = piece.read(0, stop), original[:stop]
-        if stepped(held, first, piece.ours(first, 0), block=piece.block):
+        if stepped(held, first, piece.ours(first, 0), block=piece.block, most=piece.most):
             return "steps", match.offset
     expected = usual if match.expected is None else match.expected
     nearest = math.sqrt(max(1.0 - match.cosine**2, 0.0))  # the error after the best factor

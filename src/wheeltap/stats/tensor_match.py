@@ -9,9 +9,6 @@ from numpy.typing import NDArray
 Rows = NDArray[np.floating[Any]]
 """``[row, column]``."""
 
-_TIMES: Final = 2.0
-"""Error that no sound rounding makes, in those of our own rounding to the same format: imatrix makes up to 1.5."""
-
 _SLOPE: Final = 0.01
 """How far the slope of the stored on the original values may be from that of our own rounding; where there is none,
 from 1, beside what rounding does to it. Weights that were on another grid before are rounded with slopes of 1.02."""
@@ -140,14 +137,15 @@ class TensorError:
         spread = self._original - self._sum_original**2 / max(self.count, 1)
         return self.least == self.most and spread > _FLOOR * self._original
 
-    def sound(self, usual: float) -> bool:
+    def sound(self, usual: float, *, times: float) -> bool:
         """Whether all is within what the format gives.
 
         Args:
             usual: Error of the format, where our own rounding is not known.
+            times: Error that no sound rounding makes, in that one.
         """
         expected = usual if self.expected is None else self.expected
-        near = self.error <= max(_TIMES * expected, _PASSED)
+        near = self.error <= max(times * expected, _PASSED)
         if self.known:
             own = 1.0 + (self._toward / self._original if self._original > 0.0 else 0.0)
             return near and abs(self.slope - own) <= _SLOPE + _SHRINKS * expected**2
@@ -170,7 +168,7 @@ def cosine(one: Rows, two: Rows) -> float:
     return float(first @ second / size) if size > 0.0 else 0.0
 
 
-def stepped(stored: Rows, original: Rows, ours: Rows, *, block: int) -> bool:
+def stepped(stored: Rows, original: Rows, ours: Rows, *, block: int, most: float) -> bool:
     """Whether every block is shifted by about a whole number of its own steps: zero points are off.
 
     Args:
@@ -178,13 +176,14 @@ def stepped(stored: Rows, original: Rows, ours: Rows, *, block: int) -> bool:
         original: The original's.
         ours: Our own rounding of these.
         block: Values that share a step.
+        most: What a sound rounding leaves of the error, in that of ours.
     """
     held, first, rounded = (np.float64(1.0) * one.reshape(-1, block) for one in (stored, original, ours))
     shift = (held - first).mean(1)
     noise = (rounded - first).std(1)  # of a rounding to steps of d it is d / sqrt(12)
     left = (held - first).std(1)
     live = noise > 0.0
-    off = live & (left < 2.0 * noise) & (np.abs(shift) > 1.5 * noise)
+    off = live & (left < most * noise) & (np.abs(shift) > 1.5 * noise)
     return bool(np.count_nonzero(off) > _MOSTLY * max(np.count_nonzero(live), 1))
 
 
