@@ -22,7 +22,7 @@ NF4 = (
 
 
 def grid(weight: Tensor, bits: int, *, even: bool, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Codes ``[row, column]``, scales and zero points ``[row, group]``: to the nearest, from the range of each group."""
+    """Codes ``[row, column]``, scales and zero points ``[row, group]``: to the nearest in the range of each group."""
     most, codes = 2**bits - 1, torch.zeros(weight.shape, dtype=torch.int64)
     scales, zeros = (torch.zeros(len(weight), int(index.max()) + 1) for _ in range(2))
     for group in range(scales.shape[1]):
@@ -61,7 +61,7 @@ def gptq(bits: int = 4, *, version: int = 1, even: bool = True, act_order: bool 
         codes, scales, zeros = grid(weight, bits, even=even, index=index)
         return {
             f"{stem}.qweight": words(codes, bits).T.contiguous(), f"{stem}.scales": scales.T.half().contiguous(),
-            f"{stem}.qzeros": words((zeros - (version == 1)).T.contiguous(), bits), f"{stem}.g_idx": index.int(),
+            f"{stem}.qzeros": words((zeros - int(version == 1)).T.contiguous(), bits), f"{stem}.g_idx": index.int(),
         }  # fmt: skip
 
     return write
@@ -73,7 +73,8 @@ def awq(*, even: bool = False) -> Writer:
     def write(stem: str, weight: Tensor) -> Tensors:
         codes, scales, zeros = grid(weight, 4, even=even, index=in_groups(weight.shape[1]))
         return {
-            f"{stem}.qweight": words(codes.T.contiguous(), 4, AWQ_ORDER), f"{stem}.scales": scales.T.half().contiguous(),
+            f"{stem}.qweight": words(codes.T.contiguous(), 4, AWQ_ORDER),
+            f"{stem}.scales": scales.T.half().contiguous(),
             f"{stem}.qzeros": words(zeros.T.contiguous(), 4, AWQ_ORDER),
         }  # fmt: skip
 
@@ -106,10 +107,10 @@ def nf4(stem: str, weight: Tensor) -> Tensors:
     absmax = flat.abs().amax(1)
     codes = ((flat / absmax[:, None])[..., None] - table).abs().argmin(-1).reshape(-1, 2)
     said = {"quant_type": "nf4", "blocksize": 64, "dtype": "float32", "shape": list(weight.shape)}
+    packed, state = (codes[:, 0] * 16 + codes[:, 1]).to(torch.uint8)[:, None], bytearray(json.dumps(said), "utf-8")
     return {
-        f"{stem}.weight": (codes[:, 0] * 16 + codes[:, 1]).to(torch.uint8)[:, None], f"{stem}.weight.absmax": absmax,
-        f"{stem}.weight.quant_map": table,
-        f"{stem}.weight.quant_state.bitsandbytes__nf4": torch.frombuffer(bytearray(json.dumps(said), "utf-8"), dtype=torch.uint8),
+        f"{stem}.weight": packed, f"{stem}.weight.absmax": absmax, f"{stem}.weight.quant_map": table,
+        f"{stem}.weight.quant_state.bitsandbytes__nf4": torch.frombuffer(state, dtype=torch.uint8),
     }  # fmt: skip
 
 
@@ -135,7 +136,7 @@ HOW: dict[str, tuple[dict[str, Any], Writer]] = {
         gptq(version=2, even=False),
     ),
     "gptq act-order": ({"quant_method": "gptq", "bits": 4, "desc_act": True}, gptq(even=False, act_order=True)),
-    "gptq 8 bits": ({"quant_method": "gptq", "bits": 8, "group_size": GROUP, "desc_act": True}, gptq(8, act_order=True)),
+    "gptq 8 bits": ({"quant_method": "gptq", "bits": 8, "desc_act": True}, gptq(8, act_order=True)),
     "awq": ({"quant_method": "awq", "bits": 4, "group_size": GROUP, "version": "gemm"}, awq()),
     "ct": ({"quant_method": "compressed-tensors", "format": "pack-quantized"}, compressed()),
     "ct zero points": ({"quant_method": "compressed-tensors", "format": "pack-quantized"}, compressed(even=False)),

@@ -151,7 +151,8 @@ def said(row: TensorRow) -> str:
         "unread": "belongs to no weight of the original",
         "shape": "has another shape than the original's",
         "not finite": "holds numbers that are not finite",
-        "constant": f"holds the same number everywhere ({row.amount:.3g})",
+        "constant": "holds the same number everywhere"
+        + (" in each of its groups" if row.amount == UNKNOWN else f" ({row.amount:.3g})"),
         "scale": f"is {row.amount:.3g} times the original",
         "offset": f"is the original plus {row.amount:.3g}",
         "steps": f"is shifted by whole steps of its grid, as by wrong zero points ({numbers}{usual})",

@@ -8,7 +8,7 @@ from pathlib import PurePath
 
 from wheeltap.core.errors import UnknownName, UsageError
 from wheeltap.core.records import Scalar, SubjectRecord
-from wheeltap.sources.base import is_model, models
+from wheeltap.sources.base import is_model, models, place_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,12 +217,14 @@ def _made(name: str) -> Scheme | None:
 
 
 def scheme(name: str) -> Scheme:
-    """The scheme with this name, whatever its case; a file that was made from the model is one too.
+    """The scheme with this name, whatever its case; a file that was made from the model is one too, also by its path.
 
     Raises:
         UnknownName: If there is none.
     """
-    if is_model(spec := name.strip()):
+    if _made((spec := name.strip()).casefold()) is None and not is_model(spec):
+        spec = place_of(spec)
+    if is_model(spec):
         kind, _, rest = spec.partition(":")
         last = PurePath(rest).name if kind in models else ""
         return Scheme(name=spec, label=last or spec, perturbation="answers", shipped=True)

@@ -206,6 +206,15 @@ def is_model(spec: str) -> bool:
     return bool(rest) and (bool(models.get(kind).place) if kind in models else bool(CALLABLE.fullmatch(spec)))
 
 
+def place_of(path: str) -> str:
+    """How a model is asked for of which only its place is named: a folder, or a file by its ending; else as it is."""
+    if os.path.isdir(path):
+        return f"hf:{path}"
+    ending = Path(path).suffix.removeprefix(".")
+    known = ending in models and models.get(ending).place == "file" and os.path.isfile(path)
+    return f"{ending}:{path}" if known else path
+
+
 def is_code(spec: str) -> bool:
     """Whether a model that is asked for by this spec is made by code of the user's: ``module:callable``."""
     return bool(CALLABLE.fullmatch(spec)) and spec.partition(":")[0] not in models

@@ -57,7 +57,7 @@ class Piece:
         ours: Our own rounding to the format, of ``[row, column]`` and the number of the first of these rows; ``None``
             where there is none.
         block: Values along a row that the format stores together.
-        most: Error that no sound rounding makes, in those of our own.
+        most: Error that no sound rounding makes, in that of our own, where that is more than usual.
         usual: Error of the format on normal weights, where there is no rounding of our own; ``UNKNOWN`` where that is
             not known either.
     """
@@ -73,7 +73,7 @@ class Piece:
     turned: tuple[Callable[[Tensor], Tensor], ...] = ()
     ours: Callable[[Array, int], Array] | None = None
     block: int = 1
-    most: float = 2.0
+    most: float = 0.0
     usual: float = UNKNOWN
 
     def beside(self, weight: Tensor) -> Array:
@@ -276,24 +276,28 @@ def _chunks(piece: Piece) -> Iterator[tuple[int, int]]:
 def _fault(piece: Piece, match: TensorError, original: Array) -> tuple[Fault, float]:
     """What is wrong with a tensor, and how much; without a search through the others."""
     if match.constant:
-        return "constant", match.most
+        return "constant", match.most if match.least == match.most else UNKNOWN
     unknown = match.expected is None and piece.usual == UNKNOWN
     usual = _LOOSE if unknown else piece.usual
-    if match.sound(usual, times=piece.most):
+    near = match.sound(usual, times=_TIMES)
+    if not near and not match.shifted and piece.ours is not None and piece.block > 1:
+        _, stop = next(_chunks(piece))
+        held, first = piece.read(0, stop), original[:stop]
+        if stepped(held, first, piece.ours(first, 0), block=piece.block, most=max(piece.most, _TIMES)):
+            return "steps", match.offset
+    if near or match.sound(usual, times=max(piece.most, _TIMES)):
         return ("blocks", match.flipped) if match.flipped else ("unknown" if unknown else "sound", UNKNOWN)
     if match.shifted:
         return "offset", match.offset
-    if piece.ours is not None and piece.block > 1:
-        _, stop = next(_chunks(piece))
-        held, first = piece.read(0, stop), original[:stop]
-        if stepped(held, first, piece.ours(first, 0), block=piece.block, most=piece.most):
-            return "steps", match.offset
     expected = usual if match.expected is None else match.expected
     nearest = math.sqrt(max(1.0 - match.cosine**2, 0.0))  # the error after the best factor
     if match.cosine > 0.0 and nearest <= max(2.0 * expected, _NEARLY):
         return "scale", match.slope
     return "other values", UNKNOWN
 
+
+_TIMES: Final = 2.0
+"""Error that no other rounding to nearest makes, in that of our own: imatrix makes up to 1.5."""
 
 _LOOSE: Final = 0.35
 """Error above which a tensor of an unknown format is no rounding of the original: that to two bits is below."""

@@ -42,6 +42,7 @@ class TensorError:
         changed: Those that are not our own rounding's, to the bit.
         beyond: Those of them that no rounding gives.
         known: Whether there is a rounding of our own.
+        flat: Whether all stored values of each block are one.
         least: Of the stored values.
         most: Of the stored values.
     """
@@ -52,6 +53,7 @@ class TensorError:
     beyond: int = 0
     finite: bool = True
     known: bool = True
+    flat: bool = True
     least: float = np.inf
     most: float = -np.inf
     _dot: float = 0.0
@@ -77,6 +79,7 @@ class TensorError:
             self.finite = False
             return
         self.least, self.most = min(self.least, float(stored.min())), max(self.most, float(stored.max()))
+        self.flat = self.flat and block > 1 and bool((np.ptp(stored.reshape(-1, block), axis=1) == 0.0).all())
         one, two = stored.astype(np.float64).ravel(), original.astype(np.float64).ravel()
         self._dot += float(one @ two)
         self._stored += float(one @ one)
@@ -133,9 +136,9 @@ class TensorError:
 
     @property
     def constant(self) -> bool:
-        """Whether all stored values are one, and the original ones are not."""
+        """Whether all stored values, or all of each block, are one, and the original ones are not."""
         spread = self._original - self._sum_original**2 / max(self.count, 1)
-        return self.least == self.most and spread > _FLOOR * self._original
+        return (self.flat or self.least == self.most) and spread > _FLOOR * self._original
 
     def sound(self, usual: float, *, times: float) -> bool:
         """Whether all is within what the format gives.

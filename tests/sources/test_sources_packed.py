@@ -1,0 +1,288 @@
+"""Folders of packed weights: read to the bit, damage named, rows that a loop confirms; what does not fit is refused."""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from packed_files import HOW, NF4, Tensors, grid, in_groups, write_packed
+from safetensors.torch import load_file
+from test_sources_shipped import audited, llama, task, trained  # noqa: F401  (two are fixtures)
+
+import wheeltap as wt
+from wheeltap.core.choices import ChoiceTask
+from wheeltap.core.errors import MissingExtra, WheeltapError
+from wheeltap.sources import load_model
+from wheeltap.sources.base import models
+from wheeltap.sources.folder_weights import ShippedFolder
+from wheeltap.sources.packed_weights import PackedFolder
+from wheeltap.sources.shipped import compared
+
+MIXED = ("gptq act-order", "gptq 8 bits")
+ALONE = [kind for kind in HOW if kind.partition(" ")[0] in ("gptq", "awq", "ct")]
+"""Kinds that need no library."""
+
+OUT = "model.layers.1.self_attn.o_proj.weight"
+UP, DOWN = "model.layers.0.mlp.up_proj", "model.layers.1.mlp.up_proj"
+
+
+@pytest.fixture(scope="session")
+def original() -> Any:
+    """A Llama that is random."""
+    return llama(0)
+
+
+def found(folder: Path, original: Any) -> dict[str, str]:
+    """What is wrong with tensors of a folder, by name."""
+    rows = compared(ShippedFolder(folder, reference=wt.Subject(original)).weights(), original)
+    assert len(rows) >= 19
+    return {row.name: f"{row.fault} {row.beside}".strip() for row in rows if row.fault != "sound"}
+
+
+def written(kind: str, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a kind keeps of a matrix, and half of the step that each number was rounded by; by loops of its own."""
+    made: Tensors = HOW[kind][1]("m", weight)
+    if kind == "bnb":
+        table = torch.tensor(NF4)
+        codes = torch.stack([made["m.weight"] >> 4, made["m.weight"] & 15], 1).reshape(-1, 64).long()
+        scale = made["m.weight.absmax"][:, None]
+        gaps = torch.diff(table).max() / 2.0
+        return (table[codes] * scale).reshape(weight.shape), (scale * gaps).expand_as(codes).reshape(weight.shape)
+    if kind in ("bnb 8 bits", "torchao"):
+        step = weight.abs().amax(1, keepdim=True) / 127.0
+        return (weight / step).round() * step, (step / 2.0).expand_as(weight)
+    if kind == "ct float8":
+        step = weight.abs().amax(1, keepdim=True) / 448.0
+        return made["m.weight"].float() * step, (weight / 16.0).abs() + step * 2.0**-10
+    bits = 8 if "8 bits" in kind else 4
+    index = in_groups(weight.shape[1], ordered=kind not in MIXED)
+    even = kind in ("gptq", "gptq 8 bits", "ct", "ct 8 bits")
+    codes, scale, zero = grid(weight, bits, even=even, index=index)
+    ends = (codes == 0) | (codes == 2**bits - 1)  # what lies beyond the range is cut
+    return (codes - zero[:, index]) * scale[:, index], scale[:, index] * (0.5 + ends.float())
+
+
+@pytest.mark.parametrize("kind", HOW)
+def test_numbers_are_those_that_were_written_and_a_sound_folder_has_no_fault(
+    tmp_path: Path, original: Any, kind: str
+) -> None:
+    folder = write_packed(tmp_path / "m", original, kind)
+    source = models.get(kind.partition(" ")[0])()
+    opened = source.shipped(str(folder), reference=wt.Subject(original))
+    assert opened is not None and opened.record("x").differs == ()
+    made = PackedFolder(folder, HOW[kind][0]).dense(original)
+    for name, weight in original.named_parameters():
+        if name.endswith("_proj.weight"):
+            expected, half = written(kind, weight)
+            assert torch.allclose(made[name], expected, atol=1e-7), name
+            assert ((made[name] - weight).abs() <= 1.001 * half + 1e-7).all(), name
+        else:
+            assert torch.equal(made[name], weight)
+    assert found(folder, original) == {}
+    if kind in ALONE:
+        held = dict(opened.model().named_parameters())
+        assert all(torch.equal(held[name], made[name]) for name in held)
+
+
+def shifted(tensors: Tensors) -> None:
+    """One scale a tenth larger."""
+    name = next(name for name in tensors if name.startswith(UP) and name.endswith(("scale", "scales", "absmax", "SCB")))
+    tensors[name] = (tensors[name].float() * 1.1).to(tensors[name].dtype)
+
+
+def constant(tensors: Tensors) -> None:
+    """From layer 1 on each word is the same."""
+    for name, tensor in tensors.items():
+        if name.startswith(OUT.removesuffix(".weight")) and name.endswith(("qweight", "packed", "weight", "qdata")):
+            tensor.fill_(0x77777777 if tensor.dtype == torch.int32 else 0x77)
+
+
+def swapped(tensors: Tensors) -> None:
+    """Two layers in each other's place."""
+    for name in [name for name in tensors if name.startswith(UP)]:
+        other = name.replace(UP, DOWN)
+        tensors[name], tensors[other] = tensors[other], tensors[name]
+
+
+DAMAGE: dict[str, tuple[Callable[[Tensors], object], dict[str, str]]] = {
+    "scale": (shifted, {f"{UP}.weight": "scale"}),
+    "constant": (constant, {OUT: "constant"}),
+    "swapped": (
+        swapped,
+        {f"{UP}.weight": f"other tensor {DOWN}.weight", f"{DOWN}.weight": f"other tensor {UP}.weight"},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in HOW if kind not in ("gptq 8 bits", "ct float8")])
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_matrix_is_named_and_no_other(tmp_path: Path, original: Any, kind: str, damage: str) -> None:
+    change, expected = DAMAGE[damage]
+    assert found(write_packed(tmp_path / "m", original, kind, change=change), original) == expected
+
+
+@pytest.mark.parametrize("kind", ["gptq", "gptq v2", "gptq act-order", "gptq 8 bits"])
+def test_zero_points_of_the_other_version_are_named_in_every_matrix(tmp_path: Path, original: Any, kind: str) -> None:
+    other = "gptq" if kind == "gptq v2" else "gptq_v2"
+    wrong = found(write_packed(tmp_path / "m", original, kind, checkpoint_format=other), original)
+    assert set(wrong) == {name for name, _ in original.named_parameters() if "_proj" in name}
+    assert set(wrong.values()) == {"steps"}
+
+
+# ---- rows ------------------------------------------------------------------------------------------------------
+
+
+def share_right(model: Any, items: ChoiceTask) -> float:
+    """Share of items whose right option is the likelier one, by one call for each option."""
+    right = 0
+    for context, choices, target in zip(items.contexts, items.choices, items.targets.tolist(), strict=True):
+        scores: list[float] = []
+        for option in choices:
+            tokens = torch.tensor([[*context, *option]])
+            logprobs = model(tokens).logits.double().log_softmax(-1)[0, len(context) - 1 : -1]
+            scores.append(float(logprobs.gather(1, tokens[0, len(context) :, None]).sum()))
+        right += int(scores.index(max(scores)) == target)
+    return right / len(items.contexts)
+
+
+def test_rows_are_what_a_loop_gives(trained: Any, task: ChoiceTask, tmp_path: Path) -> None:  # noqa: F811
+    write_packed(tmp_path / "eight", trained, "gptq 8 bits")
+    write_packed(tmp_path / "four", trained, "awq")
+    noise = torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
+    worn = {f"model.layers.0.self_attn.{part}_proj.weight": noise for part in "qo"}
+    write_packed(tmp_path / "worn", trained, "ct", weights=lambda held: held.update(worn))
+    specs = [f"gptq:{tmp_path / 'eight'}", str(tmp_path / "four"), f"hf:{tmp_path / 'worn'}"]
+    report = audited(trained, task, *specs)
+    rows = {row.title: row for row in report.findings if row.code == "WT100"}
+    for name, kind in (("eight", "gptq 8 bits"), ("four", "awq"), ("worn", "ct")):
+        model = llama(1, vocabulary=24)
+        held = load_file(tmp_path / name / "model.safetensors")
+        for parameter, weight in model.named_parameters():
+            own = (
+                worn.get(parameter, trained.get_parameter(parameter))
+                if name == "worn"
+                else trained.get_parameter(parameter)
+            )
+            weight.copy_(held[parameter] if parameter in held else written(kind, own)[0])
+        score = next(one.value for one in rows[name].estimates if one.name == "score")
+        assert score == pytest.approx(share_right(model, task), abs=1e-6)
+    assert rows["eight"].verdict == "safe" and rows["worn"].verdict == "costs"
+    files = {row.title.rpartition(" ")[2]: row.verdict for row in report.findings if row.code == "WT003"}
+    assert files == {"eight": "as its formats give", "four": "as its formats give", "worn": "damaged"}
+
+
+LIBRARIES = {"bnb": "bitsandbytes", "bnb 8 bits": "bitsandbytes", "torchao": "torchao", "ct": "compressed_tensors"}
+INPUTS = {"config_groups": {"all": {"input_activations": {"num_bits": 8}}}}
+
+
+@pytest.mark.parametrize("kind", LIBRARIES)
+def test_what_a_missing_library_runs_is_not_loaded_and_its_install_line_is_said(
+    tmp_path: Path, original: Any, kind: str
+) -> None:
+    if importlib.util.find_spec(LIBRARIES[kind]) is not None:
+        pytest.skip(f"{LIBRARIES[kind]} is installed")
+    folder = write_packed(tmp_path / "m", original, kind, **(INPUTS if kind == "ct" else {}))
+    opened = ShippedFolder(folder, reference=wt.Subject(original))
+    with pytest.raises(MissingExtra, match=rf"wheeltap\[{kind.partition(" ")[0]}\]"):
+        opened.model()
+    assert found(folder, original) == {}, "and its tensors are compared all the same"
+
+
+@pytest.mark.parametrize("kind", ["bnb", "bnb 8 bits", "torchao"])
+def test_libraries_write_and_run_what_is_read_here(tmp_path: Path, original: Any, kind: str) -> None:
+    transformers = pytest.importorskip("transformers", reason="needs the extra llm")
+    library = pytest.importorskip(LIBRARIES[kind], reason="its library is not installed")
+    pytest.importorskip("accelerate", reason="needs the extra bnb")
+    original.save_pretrained(tmp_path / "base")
+    if kind == "torchao":
+        how = transformers.TorchAoConfig(library.quantization.Int8WeightOnlyConfig(version=2))
+    else:
+        how = transformers.BitsAndBytesConfig(
+            load_in_8bit=kind != "bnb", load_in_4bit=kind == "bnb", bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+        )  # fmt: skip
+    packed = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "base", quantization_config=how, dtype="float32")
+    packed.save_pretrained(tmp_path / "packed")
+    assert found(tmp_path / "packed", original) == {}
+    loaded = ShippedFolder(tmp_path / "packed", reference=wt.Subject(original)).model()
+    tokens = torch.arange(2, 10)[None]
+    assert torch.equal(loaded(tokens).logits, packed(tokens).logits)
+    plain = llama(1)
+    for name, weight in (
+        PackedFolder(tmp_path / "packed", {"quant_method": how.quant_method.value}).dense(original).items()
+    ):
+        plain.get_parameter(name).copy_(weight)
+    gap = (plain(tokens).logits - packed(tokens).logits).abs().max()
+    assert gap < 0.1 * plain(tokens).logits.std()  # libraries round inputs too
+
+
+# ---- what does not fit -----------------------------------------------------------------------------------------
+
+
+def cut(name: str) -> Callable[[Tensors], object]:
+    return lambda tensors: tensors.update({f"{UP}.{name}": tensors[f"{UP}.{name}"][:-1].contiguous()})
+
+
+def dropped(name: str) -> Callable[[Tensors], object]:
+    return lambda tensors: tensors.pop(f"{UP}.{name}")
+
+
+def outside(tensors: Tensors) -> None:
+    tensors[f"{UP}.g_idx"][0] = 7
+
+
+BAD: dict[str, tuple[str, dict[str, Any], str]] = {
+    "no scales": ("gptq", {"change": dropped("scales")}, "up_proj.scales"),
+    "no zero points": ("awq", {"change": dropped("qzeros")}, "up_proj.qzeros"),
+    "no shape": ("ct", {"change": dropped("weight_shape")}, "up_proj.weight_shape"),
+    "no table": ("bnb", {"change": dropped("weight.quant_map")}, "quant_map"),
+    "order without groups": ("gptq 8 bits", {"change": dropped("g_idx")}, "up_proj.g_idx"),
+    "a group that is not there": ("gptq", {"change": outside}, "groups from 0 to 1"),
+    "fewer zero points": ("gptq", {"change": cut("qzeros")}, "96 rows of 4 bits in 2 groups"),
+    "fewer scales": ("awq", {"change": cut("scales")}, "96 rows of 4 bits in 1 groups"),
+    "fewer rows": ("ct", {"change": cut("weight_packed")}, "95 rows"),
+    "fewer blocks": ("bnb", {"change": cut("weight.absmax")}, "95 blocks"),
+    "bits": ("gptq", {"bits": 3}, "bits 3"),
+    "bits of another": ("gptq", {"bits": 8}, "rows of 8 bits"),
+    "layout": ("awq", {"version": "gemv"}, "version gemv"),
+    "version": ("gptq", {"checkpoint_format": "marlin"}, "marlin"),
+    "method": ("gptq", {"quant_method": "exl3"}, "exl3"),
+    "nothing packed": ("gptq", {"change": lambda tensors: [tensors.pop(one) for one in list(tensors) if "_proj" in one]},
+                       "none of these"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_folder_that_is_not_as_its_format_has_it_is_refused_with_its_tensor(
+    tmp_path: Path, original: Any, case: str
+) -> None:
+    kind, how, said = BAD[case]
+    folder = write_packed(tmp_path / "m", original, kind, **how)
+    with pytest.raises(WheeltapError) as error:
+        ShippedFolder(folder, reference=wt.Subject(original)).weights()
+    assert said in str(error.value), str(error.value)
+    if kind in ALONE and case != "method":
+        with pytest.raises(WheeltapError) as error:
+            load_model(f"hf:{folder}")
+        assert said in str(error.value)
+
+
+def test_a_prefix_a_config_and_a_whole_file_are_asked_for(tmp_path: Path, original: Any) -> None:
+    folder = write_packed(tmp_path / "m", original, "awq")
+    reference = wt.Subject(original)
+    with pytest.raises(WheeltapError, match="quant_method awq"):
+        models.get("gptq")().shipped(str(folder), reference=reference)
+    config = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(config.replace("quantization_config", "other"))
+    with pytest.raises(WheeltapError, match="no quantization_config"):
+        models.get("awq")().load(str(folder), name="m")
+    (folder / "config.json").write_text(config.replace('"hidden_size": 64', '"hidden_size": 32'))
+    with pytest.raises(WheeltapError, match="another model than the original"):
+        ShippedFolder(folder, reference=reference).record("x")
+    (folder / "config.json").write_text(config)
+    data = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
+    with pytest.raises(WheeltapError, match="cannot be read"):
+        ShippedFolder(folder, reference=reference).weights()
