@@ -21,7 +21,7 @@ from wheeltap.sources.packed_weights import PackedFolder
 from wheeltap.sources.shipped import compared
 
 MIXED = ("gptq act-order", "gptq 8 bits")
-ALONE = [kind for kind in HOW if kind.partition(" ")[0] in ("gptq", "awq", "ct")]
+ALONE = [kind for kind in HOW if kind not in ("bnb 8 bits", "torchao")]
 """Kinds that need no library."""
 
 OUT = "model.layers.1.self_attn.o_proj.weight"
@@ -135,16 +135,15 @@ def test_zero_points_of_the_other_version_are_named_in_every_matrix(tmp_path: Pa
 
 
 def share_right(model: Any, items: ChoiceTask) -> float:
-    """Share of items whose right option is the likelier one, by one call for each option."""
-    right = 0
-    for context, choices, target in zip(items.contexts, items.choices, items.targets.tolist(), strict=True):
-        scores: list[float] = []
-        for option in choices:
-            tokens = torch.tensor([[*context, *option]])
-            logprobs = model(tokens).logits.double().log_softmax(-1)[0, len(context) - 1 : -1]
-            scores.append(float(logprobs.gather(1, tokens[0, len(context) :, None]).sum()))
-        right += int(scores.index(max(scores)) == target)
-    return right / len(items.contexts)
+    """Share of items whose right option is the likelier one, by one call for each of the options of one length."""
+    scores = torch.zeros(len(items.contexts), 2, dtype=torch.float64)
+    for length in (1, 2):
+        rows = [row for row, options in enumerate(items.choices) if len(options[0]) == length]
+        for column in (0, 1):
+            tokens = torch.tensor([[*items.contexts[row], *items.choices[row][column]] for row in rows])
+            logprobs = model(tokens).logits.double().log_softmax(-1)[:, 3:-1]
+            scores[rows, column] = logprobs.gather(2, tokens[:, 4:, None]).sum((1, 2))
+    return float((scores.argmax(1) == items.targets).double().mean())
 
 
 def test_rows_are_what_a_loop_gives(trained: Any, task: ChoiceTask, tmp_path: Path) -> None:  # noqa: F811
@@ -173,7 +172,7 @@ def test_rows_are_what_a_loop_gives(trained: Any, task: ChoiceTask, tmp_path: Pa
     assert files == {"eight": "as its formats give", "four": "as its formats give", "worn": "damaged"}
 
 
-LIBRARIES = {"bnb": "bitsandbytes", "bnb 8 bits": "bitsandbytes", "torchao": "torchao", "ct": "compressed_tensors"}
+LIBRARIES = {"bnb 8 bits": "bitsandbytes", "torchao": "torchao", "ct": "compressed_tensors"}
 INPUTS = {"config_groups": {"all": {"input_activations": {"num_bits": 8}}}}
 
 
@@ -185,7 +184,7 @@ def test_what_a_missing_library_runs_is_not_loaded_and_its_install_line_is_said(
         pytest.skip(f"{LIBRARIES[kind]} is installed")
     folder = write_packed(tmp_path / "m", original, kind, **(INPUTS if kind == "ct" else {}))
     opened = ShippedFolder(folder, reference=wt.Subject(original))
-    with pytest.raises(MissingExtra, match=rf"wheeltap\[{kind.partition(" ")[0]}\]"):
+    with pytest.raises(MissingExtra, match=rf"wheeltap\[{kind.partition(' ')[0]}\]"):
         opened.model()
     assert found(folder, original) == {}, "and its tensors are compared all the same"
 
@@ -193,7 +192,9 @@ def test_what_a_missing_library_runs_is_not_loaded_and_its_install_line_is_said(
 @pytest.mark.parametrize("kind", ["bnb", "bnb 8 bits", "torchao"])
 def test_libraries_write_and_run_what_is_read_here(tmp_path: Path, original: Any, kind: str) -> None:
     transformers = pytest.importorskip("transformers", reason="needs the extra llm")
-    library = pytest.importorskip(LIBRARIES[kind], reason="its library is not installed")
+    library = pytest.importorskip(
+        "torchao" if kind == "torchao" else "bitsandbytes", reason="its library is not installed"
+    )
     pytest.importorskip("accelerate", reason="needs the extra bnb")
     original.save_pretrained(tmp_path / "base")
     if kind == "torchao":
@@ -208,14 +209,17 @@ def test_libraries_write_and_run_what_is_read_here(tmp_path: Path, original: Any
     assert found(tmp_path / "packed", original) == {}
     loaded = ShippedFolder(tmp_path / "packed", reference=wt.Subject(original)).model()
     tokens = torch.arange(2, 10)[None]
-    assert torch.equal(loaded(tokens).logits, packed(tokens).logits)
-    plain = llama(1)
-    for name, weight in (
-        PackedFolder(tmp_path / "packed", {"quant_method": how.quant_method.value}).dense(original).items()
-    ):
-        plain.get_parameter(name).copy_(weight)
-    gap = (plain(tokens).logits - packed(tokens).logits).abs().max()
-    assert gap < 0.1 * plain(tokens).logits.std()  # libraries round inputs too
+    assert (loaded(tokens).logits - packed(tokens).logits).abs().max() < (0.03 if kind == "bnb" else 1e-6)
+    dense = PackedFolder(tmp_path / "packed", {"quant_method": how.quant_method.value}).dense(original)
+    numbers: dict[str, Callable[[Any], torch.Tensor]] = {
+        "bnb": lambda layer: library.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state),
+        "bnb 8 bits": lambda layer: layer.state.CB * layer.state.SCB[:, None] / 127.0,
+        "torchao": lambda layer: layer.weight.dequantize(),
+    }
+    for name, layer in packed.named_modules():
+        # On a CPU, bitsandbytes 0.50.2 reads 4 bits wrongly where a row is no whole number of blocks.
+        if name.endswith("_proj") and (kind != "bnb" or "down" not in name):
+            assert torch.allclose(dense[f"{name}.weight"], numbers[kind](layer), rtol=1e-6, atol=0.0), name
 
 
 # ---- what does not fit -----------------------------------------------------------------------------------------
@@ -227,6 +231,11 @@ def cut(name: str) -> Callable[[Tensors], object]:
 
 def dropped(name: str) -> Callable[[Tensors], object]:
     return lambda tensors: tensors.pop(f"{UP}.{name}")
+
+
+def emptied(tensors: Tensors) -> None:
+    for name in [name for name in tensors if "_proj" in name]:
+        del tensors[name]
 
 
 def outside(tensors: Tensors) -> None:
@@ -243,14 +252,13 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     "fewer zero points": ("gptq", {"change": cut("qzeros")}, "96 rows of 4 bits in 2 groups"),
     "fewer scales": ("awq", {"change": cut("scales")}, "96 rows of 4 bits in 1 groups"),
     "fewer rows": ("ct", {"change": cut("weight_packed")}, "95 rows"),
-    "fewer blocks": ("bnb", {"change": cut("weight.absmax")}, "95 blocks"),
+    "fewer blocks": ("bnb", {"change": cut("weight.absmax")}, "(95,) blocks"),
     "bits": ("gptq", {"bits": 3}, "bits 3"),
     "bits of another": ("gptq", {"bits": 8}, "rows of 8 bits"),
     "layout": ("awq", {"version": "gemv"}, "version gemv"),
     "version": ("gptq", {"checkpoint_format": "marlin"}, "marlin"),
     "method": ("gptq", {"quant_method": "exl3"}, "exl3"),
-    "nothing packed": ("gptq", {"change": lambda tensors: [tensors.pop(one) for one in list(tensors) if "_proj" in one]},
-                       "none of these"),
+    "nothing packed": ("gptq", {"change": emptied}, "none of these"),
 }  # fmt: skip
 
 

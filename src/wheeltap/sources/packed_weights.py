@@ -119,8 +119,7 @@ class PackedFolder:
     @property
     def packages(self) -> tuple[str, ...]:
         """What it runs with; nothing where its weights are numbers like any other once they are unpacked."""
-        weights_alone = method_of(self.how) == "compressed-tensors" and not _rounds_more(self.how)
-        return () if weights_alone else self.method.packages
+        return self.method.packages if _rounds_more(self.how) else ()
 
     @cached_property
     def entries(self) -> dict[str, tuple[Path, bounded.Tensor]]:
@@ -210,10 +209,11 @@ def method_of(how: Mapping[str, Any]) -> str:
 
 
 def _rounds_more(how: Mapping[str, Any]) -> bool:
-    """Whether compressed-tensors rounds or turns more than weights when it runs."""
+    """Whether more is done than to round weights when it runs; what torchao does is in no config."""
     groups = cast("Mapping[str, Any]", how.get("config_groups") or {}).values()
     inputs = [one[side] for one in groups for side in ("input_activations", "output_activations") if side in one]
-    return any((*inputs, how.get("kv_cache_scheme"), how.get("transform_config")))
+    more = (how.get("kv_cache_scheme"), how.get("transform_config"), how.get("load_in_8bit"))
+    return any((*inputs, *more, method_of(how) == "torchao"))
 
 
 def _placed(piece: Piece, there: Callable[[Tensor], Tensor], back: Callable[[Tensor], Tensor]) -> Piece:
