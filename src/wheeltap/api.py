@@ -10,7 +10,19 @@ from wheeltap.report.report import Report
 from wheeltap.runs.given import Examples, Model, subjects_of, task_of
 from wheeltap.runs.loop import Execution, ExecutionOptions, run
 from wheeltap.runs.planning import plan
-from wheeltap.runs.request import Request, RequestOptions, StudyOptions, StudyRequest, door, functions_of
+from wheeltap.runs.recorded import are_logs, put_logs
+from wheeltap.runs.request import (
+    Request,
+    RequestOptions,
+    StudyOptions,
+    StudyRequest,
+    audits_of,
+    door,
+    functions_of,
+    only_files,
+)
+from wheeltap.runs.shipping import compare_files
+from wheeltap.runs.stored import judge
 from wheeltap.runs.studying import create, folder_of, planned
 from wheeltap.studies.base import Study
 
@@ -20,7 +32,7 @@ class Options(RequestOptions, ExecutionOptions, total=False):
 
 
 @door(Request, Execution)
-def audit(subject: Model, task: Examples, *, name: str = "", **asked: Unpack[Options]) -> Report:
+def audit(subject: Model, task: Examples | None = None, *, name: str = "", **asked: Unpack[Options]) -> Report:
     """Plans, runs and judges an audit of one model.
 
         wt.audit(net, (inputs, targets))
@@ -29,36 +41,55 @@ def audit(subject: Model, task: Examples, *, name: str = "", **asked: Unpack[Opt
     Args:
         subject: The model, a ``Subject`` or a bare module in eval mode; it comes back bit-identical.
         task: The examples: a task, a pair ``(inputs, targets)`` of tensors or arrays, a ``Dataset`` or a
-            ``DataLoader`` (see ``given.task_of``). A pair's inputs may be a dict, for ``model(**inputs)``.
+            ``DataLoader`` (see ``given.task_of``). A pair's inputs may be a dict, for ``model(**inputs)``. Not needed
+            where files are only compared with the original: ``audits="file"``.
         name: What the report calls a bare module; by default its class.
         asked: What is passed on.
 
     Raises:
         WheeltapError: See ``plan`` and ``run``.
     """
-    return _judged([subject], (name,) if name else (), task, asked)
+    names = (name,) if name else ()
+    if only_files(audits_of(asked.get("audits"))):
+        options: Any = asked
+        store = options.pop("store", None)
+        request = Request(**{key: one for key, one in options.items() if key in RequestOptions.__annotations__})
+        (single,) = subjects_of([subject], names=names)
+        with tempfile.TemporaryDirectory(prefix="wheeltap-") as folder:
+            place = Path(folder) / "files.wheeltap" if store is None else Path(store)
+            return compare_files(single, request, store=place)
+    return _judged([subject], names, task, asked)
 
 
 @door(Request, Execution)
 def compare(
-    *models: Model | Examples, task: Examples | None = None, names: Sequence[str] = (), **asked: Unpack[Options]
+    *models: Model | Examples | str, task: Examples | None = None, names: Sequence[str] = (), **asked: Unpack[Options]
 ) -> Report:
     """Compares models on the same examples and the same draws: do scores differ, does fragility?
 
         wt.compare(before, after, (inputs, targets), names=("before", "after"))
         wt.compare(first, second, third, task=(inputs, targets))
+        wt.compare("answers:base.jsonl", "answers:quantized.jsonl")     # logs of a benchmark: no model is loaded
 
     Args:
         models: Each a ``Subject`` or a bare module in eval mode, and then the examples, as for ``audit``. The first is
-            the reference, which doses are bracketed on; each other is compared with it.
+            the reference, which doses are bracketed on; each other is compared with it. Or recorded answers, by their
+            files: what each loses beside the first.
         task: The examples, where they do not stand behind the models.
         names: What the report calls bare modules; by default their classes, the second of one class numbered.
         asked: What is passed on.
 
     Raises:
-        UsageError: If there are not two models and the examples.
+        UsageError: If there are not two models and the examples, or logs and models.
         WheeltapError: See ``plan`` and ``run``.
     """
+    if are_logs(models):
+        store: Any = asked.pop("store", None)
+        with tempfile.TemporaryDirectory(prefix="wheeltap-") as folder:
+            place = Path(folder) / "logs.wheeltap" if store is None else Path(store)
+            given: Any = {name: one for name, one in asked.items() if name in RequestOptions.__annotations__}
+            put_logs(models, Request(**given), names=names, store=place)
+            return judge(place)
     several, examples = (models[:-1], models[-1]) if task is None and models else (models, task)
     if len(several) < 2:
         raise UsageError(

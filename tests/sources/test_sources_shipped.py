@@ -11,6 +11,7 @@ import torch
 from gguf_files import BYTES, Change, write_gguf
 
 import wheeltap as wt
+from wheeltap.cli import main
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import UsageError, WheeltapError
 from wheeltap.plans.store import Outcomes, Store
@@ -334,6 +335,31 @@ def test_a_file_that_cannot_be_loaded_costs_its_row_alone_and_its_fault_is_named
     rows = {row.title: row for row in report.findings}
     assert rows["8 bits, per channel"].verdict == "safe" and rows["short.gguf"].status == "error"
     assert "layers.0.mlp.down_proj.weight is missing" in rows["File against original: short.gguf"].because
+
+
+def test_tensors_alone_need_no_examples_and_no_pass_and_the_original_may_be_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model, wrong = llama(0), at("blk.0.ffn_up.weight", lambda v: 2.0 * v)
+    write_gguf(tmp_path / "original.gguf", model)
+    write_gguf(tmp_path / "m.gguf", model, form="Q8_0")
+    write_gguf(tmp_path / "wrong.gguf", model, form="Q8_0", damage=wrong)
+    words = ["audit", "gguf:original.gguf", "--audits", "file", "--for"]
+    assert main([*words, "gguf:m.gguf"]) == 0
+    assert "all 20 tensors are what their formats" in " ".join(capsys.readouterr().out.split())
+    assert main([*words, "gguf:m.gguf,gguf:wrong.gguf"]) == 1
+    assert "blk.0.ffn_up.weight (Q8_0) is 2 times the original" in " ".join(capsys.readouterr().out.split())
+    assert main(["audit", "gguf:original.gguf", "--audits", "file"]) == 2
+    assert "no file to compare" in capsys.readouterr().err
+
+    def never_called(*_: object) -> None:
+        raise AssertionError("the model was run")
+
+    model.register_forward_pre_hook(never_called)
+    report = wt.audit(wt.Subject(model), schemes=["gguf:m.gguf"], audits="file")
+    assert [one.code for one in report.findings] == ["WT003"] and report.findings[0].verdict == "as its formats give"
+    assert not report.controls and "No model was run" in str(report)
 
 
 def test_files_are_of_one_original(trained: Any, task: ChoiceTask, files: dict[str, Path]) -> None:

@@ -35,7 +35,7 @@ def wanted(plan: Plan, lookup: Lookup, audits: Sequence[Audit] | None = None) ->
         lookup: From a trial's key to its outcome.
         audits: The plan's, where they were made already.
     """
-    if plan.reference.role == "recorded":
+    if plan.unrun:
         return []  # what was recorded is all there is
     making = plan.makings()
     if any(lookup(trial.key) is None for trial in making):
@@ -67,7 +67,7 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
     drafts = [draft for verdict in verdicts for draft in verdict.drafts]
     alpha = plan.alpha / _tests(plan, drafts)
     recorded = plan.reference.role == "recorded"
-    controls = [] if recorded else [baseline(case), *copies(plan, case)]
+    controls = [] if plan.unrun else [baseline(case), *copies(plan, case)]
     for verdict in verdicts:
         graded = verdict.graded
         controls += [*verdict.controls, *([] if graded is None else [power_control(graded, alpha=alpha)])]

@@ -66,9 +66,13 @@ def compare(
       wheeltap compare hf:checkpoints/a hf:checkpoints/b --for nf4,int4-g32
       wheeltap compare digits my_nets:candidate --audits structure
       wheeltap compare hf:a hf:b hf:c --audits survival --full
+      wheeltap compare answers:base.jsonl answers:quantized.jsonl
     """
-    from wheeltap.cli.execution import plan_and_run
+    from wheeltap.cli.execution import compare_logs, plan_and_run
+    from wheeltap.runs.recorded import are_logs
 
+    if are_logs((a, b, *more)):
+        return compare_logs((a, b, *more), request, store=execution.store, output=output)
     return plan_and_run((a, b, *more), request, execution=execution, output=output)
 
 

@@ -1,7 +1,9 @@
 """From what the command line asks for to a report: load, plan, run with progress."""
 
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Final, final
@@ -9,18 +11,20 @@ from typing import Final, final
 from wheeltap import sources
 from wheeltap.audits.base import DEFAULT
 from wheeltap.cli import COMMAND
-from wheeltap.cli.options import ExecutionFlags, Output, RequestFlags, default_store, listed
+from wheeltap.cli.options import STDOUT, ExecutionFlags, Output, RequestFlags, default_store, listed
 from wheeltap.cli.progress import run_progress, share, spinner
 from wheeltap.core.errors import UsageError
+from wheeltap.core.plain import terminal
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.plans.plan import Plan
 from wheeltap.recipes.make import Pace
 from wheeltap.report import files
 from wheeltap.report.report import Report
-from wheeltap.runs import loop, planning, samples, stored, studying
+from wheeltap.report.words import wrapped
+from wheeltap.runs import loop, planning, recorded, samples, shipping, stored, studying
 from wheeltap.runs.loop import MakingProgress, Progress
-from wheeltap.runs.request import Budget
+from wheeltap.runs.request import Budget, only_files
 from wheeltap.runs.studying import PlannedStudy
 from wheeltap.sources.specs import SharedExamples, located
 
@@ -85,6 +89,8 @@ def plan_and_run(
     if samples_to is not None:
         samples.require_asked(samples_to, request.examples)
         files.require_writable(samples_to)
+    if len(specs) == 1 and only_files(request.specs(DEFAULT)):
+        return compare_files(specs[0], request, execution=execution, output=output)
     with spinner("loading " + " and ".join(specs)):
         plan, subjects, task = planned(specs, request)
     code = output.give(run_on(plan, subjects, task, execution=execution, output=output))
@@ -93,6 +99,46 @@ def plan_and_run(
         with spinner("writing samples"):
             samples.write(samples_to, plan, subjects[0], store)
     return code
+
+
+def compare_files(spec: str, request: RequestFlags, *, execution: ExecutionFlags, output: Output) -> int:
+    """Compares files with their original tensor by tensor, without examples; gives the exit code.
+
+    Args:
+        spec: The original.
+        request: Which files.
+        execution: Where outcomes are kept.
+        output: Where the report goes.
+    """
+    names = listed(request.name)
+    with spinner(f"loading {spec}"):
+        subject = sources.load_model(spec, name=names[0] if names else "")
+    store = execution.store or default_store(subject.name)
+    output.prepare(store)
+    with spinner("comparing tensors"):
+        asked = replace(request, audits=request.specs(DEFAULT))  # pyright: ignore[reportArgumentType]
+        report = shipping.compare_files(subject, asked, store=store, source=spec)
+    return output.give(report)
+
+
+def compare_logs(specs: Sequence[str], request: RequestFlags, *, store: Path | None, output: Output) -> int:
+    """Compares recorded answers with the first of them, without a model; gives the exit code.
+
+    Args:
+        specs: The logs.
+        request: Margin, level and names.
+        store: Where what was read is kept; nowhere if not given.
+        output: Where the report goes.
+    """
+    output.prepare(store)
+    with tempfile.TemporaryDirectory(prefix="wheeltap-") as folder:
+        place = store or Path(folder) / "logs.wheeltap"
+        said = recorded.put_logs(specs, request, names=listed(request.name), store=place)
+        if not output.quiet and output.json != STDOUT:
+            for line in said:
+                wrapped(terminal(), line, style="dim")
+            print()
+        return output.give(stored.judge(place))
 
 
 def run_on(

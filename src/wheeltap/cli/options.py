@@ -176,7 +176,8 @@ class RequestFlags(Request):
             require_schemes(self.schemes)
             given = given if only_files(given or ()) else (*(given or ("score",)), "deployment")
         tables = {} if self.config is None else _tables(self.config)
-        names = dict.fromkeys((*base.expanded(map(base.named, given or default)), *ALWAYS))
+        asked = base.expanded(map(base.named, given or default))
+        names = dict.fromkeys((*asked, *(() if only_files(asked) else ALWAYS)))
         for name in {**tables, **names}:
             base.create(name, tables.get(name, {}))
         return [AuditSpec(name=name, settings=tables.get(name, {})) for name in names]

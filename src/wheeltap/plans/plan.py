@@ -243,12 +243,17 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         """How many hidden units of a subject or its copy can be ablated; ``None`` where it was not counted."""
         return self.sizes.hidden.get(subject.base or subject.fingerprint)
 
+    @property
+    def unrun(self) -> bool:
+        """Whether no model is run: answers were recorded, or files are only looked at."""
+        return self.reference.role == "recorded" or not self.task.examples
+
     def baselines(self) -> list[Trial]:
         """The clean passes every run starts with: two of the reference, one of each other subject and control.
 
         Stronger plants are passed when they are needed. Of recorded answers nothing can be passed.
         """
-        if self.reference.role == "recorded":
+        if self.unrun:
             return []
         first = (*self.subjects, *self._twins, *self.plants[:1], *self.graded)
         return [*(self.clean(subject) for subject in first), self.clean(self.reference, seed=1)]

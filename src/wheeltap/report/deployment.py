@@ -91,7 +91,7 @@ def notes(record: ReportRecord, *, read_on: str = READ_ON) -> tuple[str, ...]:
     open_rows = (line.verdict.note for table in lines(record) for line in table.lines)
     if any(TELL in text for text in (record.headline, *open_rows)):
         found.append(_ONCE)
-    return (*found, f"{_PROVES} {read_on}".strip())
+    return (*found, f"{_PROVES if record.task.examples else _UNRUN} {read_on}".strip())
 
 
 _ONCE = (
@@ -104,6 +104,7 @@ _ANSWERS = "Holds for these items and answers."
 _AGAIN = "Look again once, with the number named and a fifth of alpha: both looks err in at most 1.2 times alpha."
 
 
+_UNRUN = "No model was run: what its answers are is not known."
 _PROVES = "Holds for these examples only; passing does not make a network correct or safe."
 
 

@@ -224,6 +224,8 @@ def fragile_table(record: ReportRecord, *, rows: int = 6) -> Table:
 def examples(record: ReportRecord) -> str:
     """How many examples there are, of what, scored how; and what it costs that they come in groups."""
     task = record.task
+    if not task.examples:
+        return "weights alone, no examples"
     stated = f"{many(task.examples, 'example')} of {words.plain(task.name)} ({words.plain(task.measure)})"
     grouped = record.provenance.get(GROUPED)
     return f"{stated} {words.plain(str(grouped))}" if grouped else stated
@@ -237,6 +239,11 @@ def explanation(record: ReportRecord) -> str:
             f"A benchmark asks how many answers are right. This report asks what that leaves out: from the answers to "
             f"{task.examples:,} items, and the votes of people on them where there are any. Nothing was run. Systems "
             "are compared item by item, so what differs is not that one met harder items."
+        )
+    if not task.examples:
+        return (
+            "wheeltap compared the tensors of each file with those of the original, after what converters do to them, "
+            "and held each error against that of its format. No model was run, so nothing is known of its answers."
         )
     names = dict.fromkeys(finding.subject for finding in record.findings if finding.subject not in paired)
     nets = "the network" if len(names) == 1 else f"{len(names)} networks" if names else "the networks"

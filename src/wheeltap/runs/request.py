@@ -165,12 +165,10 @@ class Request(StudyRequest):
 
 
 def only_files(asked: Sequence[str | AuditSpec]) -> bool:
-    """Whether files are only looked at, tensor by tensor, and no loss of score is asked for."""
+    """Whether files are only looked at, tensor by tensor, and nothing is run."""
     from wheeltap.audits.base import named
-    from wheeltap.audits.census import ALWAYS
 
-    names = {one if isinstance(one, str) else one.name for one in asked}
-    return bool(names) and {named(name) for name in names} <= {FILES, *ALWAYS} and names != set(ALWAYS)
+    return {named(one if isinstance(one, str) else one.name) for one in asked} == {FILES}
 
 
 class StudyOptions(TypedDict, total=False):

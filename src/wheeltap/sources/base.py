@@ -7,7 +7,7 @@ entry's name is how what users write begins: ``hf`` of ``hf:FOLDER``. This modul
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, final
@@ -100,6 +100,26 @@ class ModelSource(ABC):
 
         Raises:
             WheeltapError: If there is none.
+        """
+        return None
+
+    def put_logs(
+        self, rests: Sequence[str], *, names: Sequence[str], store: Path, margin: float, alpha: float
+    ) -> tuple[str, ...] | None:
+        """Puts logs into a store as a plan that compares each with the first, where this gives recorded answers.
+
+        Args:
+            rests: As of ``load``, one a log.
+            names: What to call them.
+            store: Where the plan and what was recorded go.
+            margin: Smallest loss of score of interest.
+            alpha: Probability of any false alarm, over all findings together; of any false reassurance, likewise.
+
+        Returns:
+            What the logs are and what was assumed, in sentences; ``None`` where this gives models.
+
+        Raises:
+            WheeltapError: If a log cannot be read, or they are not of the same items, prompts and settings.
         """
         return None
 

@@ -248,7 +248,7 @@ def _levels(spec: str, *, alone: bool) -> tuple[str, ...]:
     place = models.get(kind).place if kind in models and rest else ""
     if place:
         path = Path(os.path.abspath(Path(rest).expanduser()))
-        inner = (path.name if place == "folder" else path.stem) or spec
+        inner = (path.name if place == "folder" or path.is_dir() else path.stem) or spec
         places = [inner, *(parent.name for parent in path.parents if parent.name)]
         return tuple("-".join(reversed(places[:count])) for count in range(1, len(places) + 1))
     return (rest, spec) if CALLABLE.fullmatch(spec) and not alone else (spec,)

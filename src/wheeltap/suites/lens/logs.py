@@ -66,7 +66,12 @@ def of_logs(paths: Sequence[Path], *, names: Sequence[str]) -> RecordedRun:
         DataError: If they are not of the same items, prompts and settings, or one holds several systems.
         WheeltapError: If one cannot be read.
     """
-    first, *others = logs = [_tasks_of(path) for path in paths]
+    return of_answers([_tasks_of(path) for path in paths], names=names)
+
+
+def of_answers(logs: Sequence[Mapping[str, AnswerFile]], *, names: Sequence[str]) -> RecordedRun:
+    """The same of answers by their tasks; see ``of_logs``."""
+    first, *others = logs
     for name, other in zip(names[1:], others, strict=True):
         if first.keys() != other.keys():
             alone = [", ".join(sorted(a.keys() - b.keys())) or "none" for a, b in ((first, other), (other, first))]

@@ -135,7 +135,7 @@ def imported(recordings: Sequence[AnswerFile], *, audits: Sequence[AuditSpec] | 
     parts = [one if one.items == items else one.part(items) for one in recordings]
     votes = next((part.votes for part in parts if part.votes is not None), None)
     groups, sampled = _groups(parts)
-    found = () if groups else next((part.found for part in parts if part.found), ())
+    found = () if sampled else next((part.found for part in parts if part.found), ())
     clusters = groups if sampled else found
     clusters = () if len(set(clusters)) == len(clusters) else clusters  # where each is its own, items are independent
     more = tuple(one for part in parts for one in part.more)

@@ -24,6 +24,12 @@ _NAMED: Final = 3
 _PAIRED: Final = 3
 """Systems up to which every pair is compared."""
 
+ALL: Final = "all items"
+"""What the findings on all tasks together are about."""
+
+_TASKS: Final = 6
+"""Tasks that a line names before it counts the rest."""
+
 T = TypeVar("T")
 
 
@@ -34,6 +40,10 @@ def pairs_of(systems: Sequence[T]) -> Iterator[tuple[T, T]]:
 
 def lines(subjects: Sequence[SubjectRecord], findings: Sequence[Finding], sections: Sequence[Section]) -> list[str]:
     """What was found first, then what was excluded and what is undecided; what was measured, where nothing is shown."""
+    shipped = [finding for finding in findings if finding.scheme]
+    if shipped:
+        names = dict.fromkeys(finding.subject for finding in shipped)
+        return [line for name in names for line in _lost([one for one in shipped if one.subject == name])]
     found = [_named(finding) for finding in findings if finding.status == "found"]
     less = list[str]()
     for one in findings:
@@ -54,6 +64,25 @@ def lines(subjects: Sequence[SubjectRecord], findings: Sequence[Finding], sectio
         *map(_named, measured),
         *_unanswered([f for f in findings if f.status in ("not_applicable", "error")]),
     ]
+
+
+def _lost(rows: Sequence[Finding]) -> Iterator[str]:
+    """What is lost over all items, with its verdict, and the tasks by theirs: those that lose too much come first."""
+    whole, *tasks = rows
+    limit = f" The margin is {_limit(whole)}." if whole.margin is not None else ""
+    enough = enough_for([whole], "items") if whole.status == "inconclusive" else ""
+    said = f"{whole.verdict.upper()}: {whole.brief or whole.because}{limit}{f' {enough} would tell.' if enough else ''}"
+    costly = [one for one in tasks if one.status == "found"]
+    if not costly or whole.status == "found":
+        yield said
+    for at, verdict in enumerate(dict.fromkeys(one.verdict for one in (*costly, *tasks))):
+        mine = [one for one in tasks if one.verdict == verdict]
+        named = [f"{one.scheme} ({amount(one.estimates[0])})" if one.estimates else one.scheme for one in mine[:_TASKS]]
+        more = f" and {len(mine) - _TASKS} more" if len(mine) > _TASKS else ""
+        first = at == 0 and costly and whole.status != "found"
+        yield f"{verdict.upper() if first else verdict.capitalize()}: {', '.join(named)}{more}."
+        if first:
+            yield said
 
 
 def _named(finding: Finding) -> str:

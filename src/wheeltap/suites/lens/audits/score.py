@@ -4,9 +4,10 @@ from itertools import combinations
 from typing import Final, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wheeltap.audits.base import Audit, Case, Hypothesis, MarginSettings, NoAnswer, Verdict, create, pair
-from wheeltap.audits.claims import PAIR
+from wheeltap.audits.claims import LOSS, PAIR
 from wheeltap.audits.score import DIFFERENCE, ScoreAudit
 from wheeltap.core.plain import fixed
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
@@ -16,13 +17,24 @@ from wheeltap.stats.effect import has_width, score_interval, share_interval, wit
 from wheeltap.stats.sample import Sample
 from wheeltap.stats.unpaired import unpaired_effect
 from wheeltap.suites.lens.audits import sections
-from wheeltap.suites.lens.audits.headline import amount, lines
+from wheeltap.suites.lens.audits.headline import ALL, amount, lines
 
 SCORE: Final = "score"
 """Unit of scores that are no shares."""
 
 MOST: Final = 6
 """Systems up to which every pair is compared; of more, the first one with each of the others."""
+
+
+class RecordedScoreSettings(MarginSettings, frozen=True, kw_only=True):
+    """What is compared.
+
+    Attributes:
+        shipped: Whether the first system is a model, and each other one that model as it is shipped: what is lost is
+            judged, task by task and over all of them.
+    """
+
+    shipped: bool = False
 
 
 @final
@@ -37,22 +49,33 @@ class RecordedScoreAudit(Audit):
     number = "score"
     recorded = True
     answer = staticmethod(lines)
-    settings_type = MarginSettings
-    settings: MarginSettings
+    settings_type = RecordedScoreSettings
+    settings: RecordedScoreSettings
 
     def ask(self, case: Case) -> list[Trial]:
         """Nothing: what was recorded is all there is."""
         return []
 
     def judge(self, case: Case) -> Verdict:
-        """One finding per system, one per pair."""
+        """One finding per system, one per pair; of what is shipped one per task, and one over all of them."""
         verdict = Verdict(drafts=[self._single(case, subject) for subject in case.plan.subjects])
         support = next(
             (create(one.name, dict(one.settings)) for one in case.plan.audits if one.name == "support"), None
         )
         if support is None or not any(case.known([trial]) for trial in support.ask(case)):  # pass@1 is the score
             verdict.sections.append(sections.scores(draft.finding for draft in verdict.drafts))
-        verdict.drafts += [self._pair(case, *two) for two in compared(case.plan)]
+        if not self.settings.shipped:
+            verdict.drafts += [self._pair(case, *two) for two in compared(case.plan)]
+            return verdict
+        clean = case.outcome(case.plan.clean(case.plan.reference))
+        parts = None if clean is None else clean.values.get("part")
+        several = case.plan.names.groups if case.plan.names is not None and parts is not None else ()
+        every: list[tuple[str, NDArray[np.bool_]]] = [(ALL, np.ones(case.plan.task.examples, dtype=np.bool_))]
+        if parts is not None and parts.max() > 0:
+            every += [(task, parts == at) for at, task in enumerate(several)]
+        for rival in case.plan.subjects[1:]:
+            verdict.drafts += [self._shipped(case, rival, task, rows) for task, rows in every]
+        verdict.sections = [sections.losses([draft.finding for draft in verdict.drafts if draft.finding.scheme])]
         return verdict
 
     def _single(self, case: Case, subject: SubjectRecord) -> Hypothesis:
@@ -79,6 +102,47 @@ class RecordedScoreAudit(Audit):
         except NoAnswer as missing:
             return self.unanswered(name, missing, title=DIFFERENCE)
         return self.draft(case, name, claim, trials, title=DIFFERENCE)
+
+    def _shipped(self, case: Case, rival: SubjectRecord, task: str, rows: NDArray[np.bool_]) -> Hypothesis:
+        """What one system loses beside the first on some items; the exact McNemar test of any difference beside it.
+
+        The margin is a share, yet at most half of the first one's score: see ``Case.edge``.
+        """
+        one = case.plan.reference
+        name, trials = pair(one, rival), (case.plan.clean(one), case.plan.clean(rival))
+        title = f"Loss of benchmark score: {task}"
+        try:
+            a, b = case.clean(one)[rows], case.clean(rival)[rows]
+            shares, groups = are_shares(a, b), None if case.groups is None else case.groups[rows]
+            guess = case.measured(trials[:1], "guess")
+            least = 0.0 if guess is None else float(guess[0][rows].mean())
+            above = score_interval(a, bounded=True, groups=groups, unit=SCORE).low if shares else None
+            if shares and (above is None or above <= least):
+                got = f"{one.name} scores {fixed(100 * float(a.mean()), 1)} % on {len(a):,} items"
+                because = f"{got}: not shown to be above {least:.3g}, so there is nothing to lose."
+                raise NoAnswer("not_applicable", because)
+        except NoAnswer as gap:
+            return self.unanswered(name, gap, title=title, scheme=task)
+        share = case.plan.margin if self.settings.margin is None else self.settings.margin
+        half = a / 2.0 if shares and a.mean() / 2.0 < share else None
+        margin = float(half.mean()) if half is not None else share if shares else case.margin(self.settings.margin)
+        sample = Sample((a - b)[None, :], 1.0 if shares else None, groups=groups, margins=half)
+        unit = case.plan.task.measure if shares else SCORE
+        lost = sample.effect(margin=margin, name=f"loss {task}", unit=unit)
+        exact = sample.effect(name="any difference", unit=unit)
+        scores = [Estimate.exact(each, float(x.mean()), unit, n=len(x)) for each, x in (("before", a), ("score", b))]
+        first, second = int((a > b).sum()), int((b > a).sum())
+        mcnemar = "exact McNemar" if "exact McNemar" in exact.method else "paired"
+        of_one, of_two = (f"{fixed(100 * float(x.mean()), 1)} %" if shares else f"{x.mean():.3g}" for x in (a, b))
+        words = (
+            f"{one.name} scores {of_one} on {task}, {rival.name} {of_two}: lost {amount(lost)} ({len(a):,} items, "
+            f"{first:,} lost, {second:,} gained; {mcnemar} p {_p(exact)} of any difference)."
+        )
+        claim = Hypothesis(
+            test=lost, margin=margin, evidence=sample, one_sided=True, words=LOSS, title=title, scheme=task,
+            beside=(exact, *scores), found=words, otherwise=words, brief=words,
+        )  # fmt: skip
+        return self.draft(case, name, claim, trials)
 
 
 def compared(plan: Plan) -> list[tuple[SubjectRecord, SubjectRecord]]:

@@ -11,6 +11,7 @@ from wheeltap.core.records import Estimate, Finding
 from wheeltap.core.section import Axis, Block, Chart, Section, Series, Table, Text
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.simultaneous import Band
+from wheeltap.suites.lens.audits.headline import amount
 from wheeltap.suites.lens.stats.passk import Runs, runs_of
 
 _COLUMNS: Final = 9
@@ -34,6 +35,20 @@ def scores(findings: Iterable[Finding]) -> Section:
     more = "Scores alone do not tell more able from more certain: give several answers an item."
     table = Table(heads=("system", "score", "95 % interval"), rows=tuple(rows), place="first")
     return Section(title="Scores", blocks=(table, *((Text(text=more),) if len(rows) > 1 else ())))
+
+
+def losses(findings: Sequence[Finding]) -> Section:
+    """What each system loses beside the first, over all items and task by task."""
+    several, rows = len({one.subject for one in findings}) > 1, list[tuple[str | Estimate, ...]]()
+    for one in findings:
+        if not one.estimates:
+            continue
+        lost, exact, before, after = one.estimates
+        named = f"{one.scheme}{f' ({one.subject})' if several else ''}"
+        scores = [_percent(before, score.value) if score.unit == before.unit else "" for score in (before, after)]
+        rows.append((named, f"{lost.n:,}", *scores, amount(lost), f"{exact.p:.2g}" if exact.p is not None else ""))
+    heads = ("task", "items", "before", "after", "lost, 95 %", "McNemar p")
+    return Section(title="What is lost", blocks=(Table(heads=heads, rows=tuple(rows), place="first"),))
 
 
 def _percent(score: Estimate, number: float | None) -> str:

@@ -1,7 +1,7 @@
 """What a file of recorded answers holds: items, who answered them how, what people said of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, final
 
 import numpy as np
@@ -156,6 +156,8 @@ class AnswerFile:
         notes: What was left out or assumed, in sentences.
         more: What else is known of the items, whoever answers them.
         metric: What says whether an answer is right, where the file names it.
+        prompts: A number for what each item's prompt says, alike for equal ones within this process; 0: unknown.
+        settings: How the benchmark was run, where the file says it.
 
     Raises:
         DataError: If there is no item, one is there twice, or nobody voted on one.
@@ -172,6 +174,8 @@ class AnswerFile:
     notes: tuple[str, ...] = ()
     more: tuple[ReadingArrays, ...] = ()
     metric: str = ""
+    prompts: tuple[int, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "groups", tuple(map(plain, self.groups)))
@@ -228,6 +232,7 @@ class AnswerFile:
             found=tuple(self.found[place[item]] for item in items) if self.found else (),
             labels=self.labels, parts=self.parts,
             notes=self.notes, more=tuple(one.part(rows) for one in self.more), metric=self.metric,
+            prompts=tuple(self.prompts[place[item]] for item in items) if self.prompts else (), settings=self.settings,
         )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Final, cast, final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -92,6 +93,7 @@ class AnswerTable:
         self._items: dict[str, int] = {}
         self._groups: list[str] = []
         self._texts: dict[str, Words] = {}
+        self._prompts: dict[str, int] = {}
         self._systems: dict[str, _Columns] = {}
         self._votes: tuple[array[int], array[int], array[int]] = (array("i"), array("i"), array("q"))
         self._labels: dict[str, int] = {}
@@ -116,6 +118,11 @@ class AnswerTable:
                 do="Give each item the group it shares with others; one of its own where it shares nothing.",
             )  # fmt: skip
         return at
+
+    def prompted(self, item: str, prompt: Any) -> None:
+        """Takes all that was put before a model, by which two logs of other prompts are known."""
+        if prompt:
+            self._prompts.setdefault(item, hash(msgspec.json.encode(prompt, order="deterministic")) or 1)
 
     def asked(self, item: str, given: Any) -> None:
         """Takes what an item asks, text or lists and tables of texts, by which items that look alike are known."""
@@ -231,7 +238,7 @@ class AnswerTable:
         found = () if groups else self._found(names, stated)
         return AnswerFile(
             shape=self._shape, items=tuple(names), systems=systems, votes=votes, groups=groups, labels=asked,
-            found=found, notes=tuple(stated),
+            found=found, notes=tuple(stated), prompts=tuple(self._prompts.get(name, 0) for name in names),
         )  # fmt: skip
 
     def _found(self, names: list[str], stated: list[str]) -> tuple[int, ...]:

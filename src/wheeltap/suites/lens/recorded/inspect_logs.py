@@ -1,6 +1,7 @@
 """Logs of inspect: ``.eval`` archives and JSON documents. Epochs are repeats of an item."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
@@ -39,11 +40,14 @@ class _Sample(msgspec.Struct, frozen=True):
 class _Eval(msgspec.Struct, frozen=True):
     model: str = ""
     task: str = ""
+    task_version: Any = None
+    task_args: Any = None
 
 
 class _Log(msgspec.Struct, frozen=True):
     eval: _Eval
     status: str = ""
+    plan: Any = None
     samples: list[_Sample] | None = None
 
 
@@ -55,7 +59,7 @@ def read(path: Path) -> AnswerFile:
         DataError: If no sample is scored, or scores have no number.
     """
     log = _decoded(whole(path), _Log, where=str(path))
-    return _recording(path, log.eval, log.status, map(_needed, log.samples or ()))
+    return _recording(path, log, map(_needed, log.samples or ()))
 
 
 def read_archive(path: Path) -> AnswerFile:
@@ -78,13 +82,14 @@ def read_archive(path: Path) -> AnswerFile:
                 do="Give answers, votes or a log; arrays of examples are for wheeltap audit --data.",
             )
         head = _decoded(archive.member(heads[0]), _Log, where=f"{path}: {heads[0]}")
-        status = head.status if heads[0] == "header.json" else "not finished"
+        if heads[0] != "header.json":
+            head = msgspec.structs.replace(head, status="not finished")
         samples = (
             _needed(_decoded(archive.member(name), _Sample, where=f"{path}: {name}", parts=SETTINGS))
             for name in archive.members
             if name.startswith("samples/") and name.endswith(".json")
         )
-        return _recording(path, head.eval, status, samples)
+        return _recording(path, head, samples)
 
 
 def _needed(sample: _Sample) -> _Sample:
@@ -111,7 +116,8 @@ def _decoded(data: bytes, kind: type[T], *, where: str, parts: int = PARTS) -> T
         ) from error
 
 
-def _recording(path: Path, about: _Eval, status: str, samples: Iterable[_Sample]) -> AnswerFile:
+def _recording(path: Path, log: _Log, samples: Iterable[_Sample]) -> AnswerFile:
+    about, status = log.eval, log.status
     held = sorted(samples, key=lambda one: (isinstance(one.id, str), one.id, one.epoch))
     if not held:
         raise FileFormatError(
@@ -139,6 +145,7 @@ def _recording(path: Path, about: _Eval, status: str, samples: Iterable[_Sample]
             continue
         value = _value(score.value, where=f"{path}: sample {one.id}, epoch {one.epoch}")
         gathered.asked(str(one.id), one.input)
+        gathered.prompted(str(one.id), one.input)
         gathered.add(system, AnswerRow(str(one.id), at, value, score.answer, one.epoch))
     notes = [f"Task {about.task}; right is what the scorer {names[0]} says"
              + (f"; also there: {', '.join(names[1:])}." if len(names) > 1 else ".")]  # fmt: skip
@@ -146,7 +153,11 @@ def _recording(path: Path, about: _Eval, status: str, samples: Iterable[_Sample]
         notes.append(f"The run did not come to its end (status: {status}): samples that it had are judged.")
     if unscored:
         notes.append(f"{many(unscored, 'sample')} without a score {'is' if unscored == 1 else 'are'} left out.")
-    return gathered.recording(notes=notes)
+    plan = cast("dict[str, Any]", log.plan) if isinstance(log.plan, dict) else {}  # pyright: ignore[reportUnknownMemberType]
+    given: dict[str, Any] = {"version": about.task_version, "arguments": about.task_args}
+    stated: dict[str, Any] = {"task": about.task, **given, "solvers": plan.get("steps")}
+    settings = {name: str(one) for name, one in stated.items() if one}
+    return replace(gathered.recording(notes=notes), metric=f"the scorer {names[0]}", settings=settings)
 
 
 def _scores(sample: _Sample) -> dict[str, _Score]:

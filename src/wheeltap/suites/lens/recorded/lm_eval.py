@@ -1,8 +1,9 @@
 """Samples that lm-eval logged (``samples_TASK_TIME.jsonl``), in any of the shapes that its versions wrote.
 
 A row is one document under one filter. Numbers may be texts (``["-12.5", "False"]``); answers may have a list around
-them, or none (the flattened shape); arguments are not needed. Several answers to one document are in ``filtered_resps``
-(``take_first_k``), or each in a row of its own with a number (``sample``, ``repeat`` or ``resp_id``).
+them, or none (the flattened shape); arguments are the prompts, and are not needed. Several answers to one document are
+in ``filtered_resps`` (``take_first_k``), or each in a row of its own with a number (``sample``, ``repeat`` or
+``resp_id``).
 """
 
 import math
@@ -40,6 +41,8 @@ class _Line(msgspec.Struct, frozen=True):
     resps: Any = None
     filter: str = "none"
     doc_hash: str = ""
+    prompt_hash: str = ""
+    arguments: Any = None
     sample: int | None = None
     repeat: int | None = None
     resp_id: int | None = None
@@ -108,6 +111,7 @@ class _LogReader:
     def _take(self, number: int, line: _Line, grade: float) -> None:
         item = f"{line.doc_id} {line.doc_hash[:16]}".rstrip()
         self._gathered.asked(item, line.doc)
+        self._gathered.prompted(item, line.arguments or line.prompt_hash)
         answers = _answers(line)
         sample = line.sample if line.sample is not None else line.repeat if line.repeat is not None else line.resp_id
         choices = _log_likelihoods(answers)

@@ -118,7 +118,9 @@ def _recording(path: Path, rows: Iterable[tuple[int, _Line]]) -> AnswerFile:
         if has != fields:
             raise misfit(path, number, expected=", ".join(fields), got=", ".join(has))
         item, group = str(line.id), "" if line.group is UNSET else str(line.group)
-        gathered.asked(item, [line.prompt, line.question, line.text])
+        texts = [one for one in (line.prompt, line.question, line.text) if one]
+        gathered.asked(item, texts)
+        gathered.prompted(item, texts)
         p: list[float] | None = None
         if line.probabilities is not UNSET:
             labels = {label: at for at, label in enumerate(line.probabilities)} if labels is None else labels
