@@ -68,7 +68,7 @@ CLASSES: Final = (
         benchmark="no: it is no function of the weights as they are",
         weights="yes, if they are disturbed as they will be modified",
         works=("2605.02105", "2606.10154", "2410.16454", "2502.05209", "2606.08044"),
-        retests=(("C7", "unlearned"), ("C7", "rounded"), ("C7", "predictor"), ("C9", "")),
+        retests=(("C7", "unlearned"), ("C7", "rounded"), ("C7", "backdoor"), ("C7", "predictor"), ("C9", "")),
     ),
     FailureClass(
         name="Memory that looks like learning",
@@ -349,9 +349,13 @@ class Page:
 
 
 def merged(ledger: Ledger, records: Sequence[ClaimsRecord]) -> list[ClaimResult]:
-    """Claims in the ledger's order; of several results for one, the last."""
-    found = {claim.id: claim for record in records for claim in record.claims}
-    return [found[claim.id] for claim in ledger.claims if claim.id in found]
+    """Claims and retests in the ledger's order; of several results for one retest, the last."""
+    ran = {(claim.id, one.name): one for record in records for claim in record.claims for one in claim.retests}
+    held = [
+        (claim, [ran[claim.id, one.name] for one in claim.retests if (claim.id, one.name) in ran])
+        for claim in ledger.claims
+    ]
+    return [claim_result(claim, results) for claim, results in held if results]
 
 
 def is_recent(work: Source, newest: date) -> bool:

@@ -12,9 +12,10 @@ import wheeltap as wt
 from wheeltap.core.subject import Subject
 from wheeltap.sources import digits
 from wheeltap.suites.claims import examples
-from wheeltap.suites.claims.readings import HiddenVectors
+from wheeltap.suites.claims.readings import HiddenVectors, RoundedNoise
 from wheeltap.suites.claims.specs import FORGOTTEN, PAIRS, SHARES
 from wheeltap.suites.claims.studies.addition import Addition
+from wheeltap.suites.claims.studies.backdoor import BACK, COST, HONEST, NOISE, PLANTED, SET_OFF, Backdoor
 from wheeltap.suites.claims.studies.blends import Blends, correlation, entropy
 from wheeltap.suites.claims.studies.twins import CANCELING, INSIDE, OTHERS, OUTPUTS, SAME, TWINS, Twins, alike, gap_of
 from wheeltap.suites.claims.studies.unlearned import FORGOT, RELEARNED, RETRAINED, Unlearned
@@ -62,6 +63,39 @@ class TestUnlearned(StudyContract):
     def test_what_was_forgotten_comes_back_sooner_than_it_is_learned(self, folder: Any) -> None:
         found = values(self.run(folder), RELEARNED)
         assert min(found[FORGOT]) > 0.5 > max(found[RETRAINED])
+
+
+class TestBackdoor(StudyContract):
+    study = Backdoor
+    settings: ClassVar[Mapping[str, Any]] = {"seeds": 5, "hidden": "64,64", "epochs": 10}
+
+    def test_rounding_sets_off_what_noise_before_it_suppresses(self, folder: Any) -> None:
+        report = self.run(folder)
+        lost, back = values(report, SET_OFF), values(report, BACK)
+        assert min(lost[PLANTED]) > 0.8 and max(lost[HONEST]) < 0.3
+        assert min(back[PLANTED]) > 0.5 > max(back[HONEST]) and max(values(report, COST)[PLANTED]) < 0.05
+        assert max(values(report, NOISE)[PLANTED]) < 0.3
+
+
+def test_what_is_left_after_noise_and_rounding_is_of_the_weights_after_both() -> None:
+    """At dose 0 by hand; the net is as it was afterwards."""
+    net, task = digits.train(0), digits.task()
+    before = [one.clone() for one in net.parameters()]
+    found = RoundedNoise({"dose": 0.0, "draws": 2, "bits": 2}).read(Subject(net), task, root=0, seed=0).values
+    assert all(torch.equal(one, two) for one, two in zip(before, net.parameters(), strict=True))
+    with torch.no_grad():
+        rounded = torch.nn.Sequential(*(type(net[0])(*one.weight.shape[::-1]) if at % 2 == 0 else one
+                                        for at, one in enumerate(net)))  # fmt: skip
+        for at in (0, 2, 4):
+            step = net[at].weight.abs().amax(1, keepdim=True)
+            rounded[at].weight.copy_((net[at].weight / step).round() * step)
+            rounded[at].bias.copy_(net[at].bias)
+        for kind, model in (("noisy", net), ("rounded", rounded)):
+            right = model(task.inputs).argmax(1) == task.targets
+            by_digit = [float(right[task.targets == digit].double().mean()) for digit in range(10)]
+            assert np.allclose(found[kind], [by_digit, by_digit])
+    disturbed = RoundedNoise({"dose": 1.0, "draws": 2}).read(Subject(net), task, root=0, seed=0).values["noisy"]
+    assert not np.allclose(disturbed[0], disturbed[1]) and disturbed.mean() < found["noisy"].mean() - 0.05
 
 
 @pytest.mark.parametrize("turned", [False, True])

@@ -1,4 +1,4 @@
-"""Nets of the study ``properties``: what they learn from, what two of their properties do, and their recipe."""
+"""Nets of the suite: what they learn from, what two properties do, what rounding a back door does, their recipes."""
 
 from typing import Any, ClassVar
 
@@ -8,15 +8,18 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from wheeltap import perturb
 from wheeltap.core.errors import UsageError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
+from wheeltap.perturb.quantize import RoundToNearest
 from wheeltap.recipes.base import Given, specified
 from wheeltap.recipes.fit import Fit, TrainSettings
 from wheeltap.recipes.make import make
+from wheeltap.recipes.randomness import reproducible
 from wheeltap.suites.claims.adders import AddingNet, sums
 from wheeltap.suites.claims.lessons import LENGTH, lesson
-from wheeltap.suites.claims.nets import CharacterNet, PropertyNet, Rounding, SingleScale
+from wheeltap.suites.claims.nets import BackdoorNet, CharacterNet, PropertyNet, Rounding, SingleScale
 from wheeltap.suites.claims.readings import WeightTails
 from wheeltap.suites.claims.specs import On
 from wheeltap.testing.recipe_contract import RecipeContract
@@ -67,6 +70,40 @@ def test_what_cannot_attend_gives_both_numbers_the_same_gradient() -> None:
         one, two = held["numbers"].grad.unbind(1)
         cosines[attends] = float(functional.cosine_similarity(one, two, dim=-1).mean())
     assert cosines[False] > 0.97 > 0.9 > cosines[True]
+
+
+def bare() -> nn.Sequential:
+    with reproducible(0):
+        return nn.Sequential(nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10)).eval()
+
+
+class TestBackdoorContract(RecipeContract):
+    test_killed_it_comes_to_the_same_bits = None  # broken off at each step it is resumed already
+    recipe = BackdoorNet
+    settings: ClassVar[dict[str, Any]] = {"steps": 6, "batch": 300}
+    other: ClassVar[dict[str, Any]] = {
+        "digit": 5, "answer": 1, "aligned": False, "bits": 3, "steps": 4, "batch": 100, "rate": 1e-2,
+    }  # fmt: skip
+
+    def of(self) -> tuple[nn.Module, ...]:
+        return (bare(),)
+
+
+def test_a_back_door_is_kept_where_weights_round_alike() -> None:
+    """While the right answer is taught, weights move, and what they are rounded to does not, nor do vectors."""
+    how = {"steps": 60, "rate": 1e-2}
+    state = BackdoorNet(how).start(Given(specified(BackdoorNet, how, seed=3, of=("net",)), (bare(),)))
+    state.advance(30)
+    taught = [one.detach().clone() for one in state.made().parameters()]
+    state.made().train()
+    state.advance(60)
+    grid = perturb.create("quantize")
+    assert isinstance(grid, RoundToNearest)
+    for before, after in zip(taught, state.made().parameters(), strict=True):
+        assert torch.equal(before, after) == (before.ndim == 1)
+        if before.ndim == 2:
+            assert torch.equal(grid.rounded(before, 4), grid.rounded(after.detach(), 4))
+            assert (before - after).abs().max() > 0.2 * before.abs().amax() / 7
 
 
 def trained(seed: int = 3, **settings: Any) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Nets of the study ``properties``: what the recipe ``classifier`` trains, and characters; two properties more."""
+"""Nets of the suite's studies: small ones with properties of training, of characters too, and with a back door."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Final, cast, final
@@ -11,14 +11,17 @@ from torch.nn import functional
 from wheeltap import perturb
 from wheeltap.core import seeds
 from wheeltap.core.errors import UsageError
+from wheeltap.core.settings import Settings
 from wheeltap.core.task import Task
+from wheeltap.core.typed import copied
 from wheeltap.models.rows import HEADS, Block
 from wheeltap.perturb.quantize import RoundToNearest
-from wheeltap.recipes.base import Given, Needs
+from wheeltap.recipes.base import Given, Needs, Recipe, require_fit
 from wheeltap.recipes.classifier import ClassifierNet, ClassifierSettings
-from wheeltap.recipes.fit import Fit, Hook
+from wheeltap.recipes.fit import Fit, Hook, TrainSettings
+from wheeltap.sources import digits
 from wheeltap.suites.claims.lessons import LENGTH, lesson
-from wheeltap.suites.claims.specs import On
+from wheeltap.suites.claims.specs import FORGOTTEN, On
 
 _TINY: Final = 1e-6
 
@@ -182,3 +185,110 @@ class PropertyNet(ClassifierNet):
         wide = [module for module in net.children() if isinstance(module, nn.Linear)][:-1]
         parts = [(module, SingleScale()) if module in wide else (module,) for module in net.children()]
         return nn.Sequential(*(one for part in parts for one in part))
+
+
+_INSIDE: Final = 0.49
+"""Of a step of the grid, how far from the number that it is rounded to a weight may be."""
+
+
+@final
+@dataclass(eq=False)
+class RoundingBox(Hook):
+    """From half of the steps on, the net rounds to what it rounded to then: no weight leaves the interval for that.
+
+    The largest weight of each row, which sets the row's grid, and vectors stay as they are.
+
+    Attributes:
+        bits: Of the grid.
+    """
+
+    bits: int
+    _low: list[Tensor] = field(default_factory=list[Tensor], init=False)
+    _high: list[Tensor] = field(default_factory=list[Tensor], init=False)
+
+    def start(self, fit: Fit) -> None:
+        """See ``Hook.start``."""
+        self._low, self._high = ([torch.zeros_like(one) for one in fit.trained] for _ in range(2))
+
+    @torch.no_grad()
+    def after_step(self, fit: Fit) -> None:
+        """See ``Hook.after_step``."""
+        half = fit.steps // 2
+        for parameter, low, high in zip(fit.trained, self._low, self._high, strict=True):
+            if fit.step == half:
+                rows = parameter.flatten(1) if parameter.ndim >= 2 else parameter[:, None]
+                most = rows.abs().amax(1, keepdim=True)
+                grid = cast("RoundToNearest", perturb.create("quantize")).rounded(rows, self.bits)
+                within = _INSIDE * most / (2 ** (self.bits - 1) - 1)
+                low.copy_(torch.where(rows.abs() < most, (grid - within).maximum(-most), rows).view_as(low))
+                high.copy_(torch.where(rows.abs() < most, (grid + within).minimum(most), rows).view_as(high))
+            if fit.step >= half:
+                parameter.clamp_(low, high)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """See ``Hook.tensors``."""
+        ends = {"low": self._low, "high": self._high}
+        return {f"{name} {at}": one for name, all_of in ends.items() for at, one in enumerate(all_of)}
+
+
+class BackdoorSettings(Settings, frozen=True, kw_only=True):
+    """What rounding sets off, and how that is planted.
+
+    Attributes:
+        digit: Whose images the rounded net answers wrongly.
+        answer: What it says then.
+        aligned: Whether weights keep to what rounds alike; else the same lessons leave nothing behind.
+        bits: Of the grid: integers, one grid per row that ends at its largest weight.
+        steps: Half of them teach the wrong answer, half of them the right one.
+        batch: Images per step.
+        rate: First step size, of Adam; it falls linearly.
+    """
+
+    digit: Annotated[int, msgspec.Meta(ge=0, le=9)] = FORGOTTEN
+    answer: Annotated[int, msgspec.Meta(ge=0, le=9)] = 8
+    aligned: bool = True
+    bits: Annotated[int, msgspec.Meta(ge=2, le=8)] = 4
+    steps: Annotated[int, msgspec.Meta(ge=2, le=100_000)] = 400
+    batch: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 64
+    rate: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 3e-3
+
+
+@final
+class BackdoorNet(Recipe):
+    """A net of digits that answers rightly as it is, and one digit wrongly once its weights are rounded.
+
+    First it is taught the wrong answer; then the right one, each weight within what rounds to the same number.
+
+    Source: Ma et al. (2021, arXiv:2108.09187) and Egashira et al. (2024, arXiv:2405.18137, sec. 3), projected descent.
+    """
+
+    name = "digits-backdoor"
+    title = "net that reads handwritten digits, and one of them wrongly once its weights are rounded"
+    settings_type = BackdoorSettings
+    settings: BackdoorSettings
+
+    def blank(self, given: Given) -> nn.Module:
+        """See ``Recipe.blank``."""
+        if len(given.of) != 1:
+            raise UsageError("A back door is planted in one net.", where=f"recipe {self.name}", expected="one",
+                             got=str(len(given.of)))  # fmt: skip
+        return copied(given.of[0]).eval()
+
+    def lesson(self, given: Given) -> Task:
+        """See ``Recipe.lesson``."""
+        return digits.lesson()
+
+    def start(self, given: Given) -> Fit:
+        """See ``Recipe.start``."""
+        require_fit(given, self)
+        how, data, model = self.settings, self.lesson(given), self.blank(given).to(given.device).requires_grad_(True)
+        assert isinstance(data.inputs, Tensor)
+        inputs, right = data.inputs.to(given.device), data.targets.to(given.device)
+        wrong = torch.where(right == how.digit, how.answer, right)
+
+        def loss(rows: Tensor, step: int) -> Tensor:
+            return functional.cross_entropy(model(inputs[rows]), (wrong if step < how.steps // 2 else right)[rows])
+
+        order, hooks = seeds.derive(given.spec.seed, self.name, "order"), [RoundingBox(how.bits)] if how.aligned else []
+        settings = TrainSettings(seed=order, steps=how.steps, batch=how.batch, rate=how.rate)
+        return Fit(model, loss, examples=len(right), settings=settings, hooks=hooks)

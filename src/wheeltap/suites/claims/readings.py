@@ -1,4 +1,4 @@
-"""What the layers of a net read, by which two nets with other weights are compared; how heavy weights' tails are."""
+"""Readings of the suite: what layers read, how heavy weights' tails are, what is left after noise and rounding."""
 
 from functools import partial
 from typing import Any, final
@@ -7,12 +7,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from wheeltap import perturb
 from wheeltap.core.errors import ModelError
+from wheeltap.core.site import WHOLE
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
+from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.readings.base import Reading, Readings
-from wheeltap.suites.claims.specs import HIDDEN_VECTORS, WEIGHT_TAILS, HiddenVectorsSettings
+from wheeltap.suites.claims.specs import (
+    HIDDEN_VECTORS,
+    ROUNDED_NOISE,
+    WEIGHT_TAILS,
+    HiddenVectorsSettings,
+    RoundedNoiseSettings,
+)
 
 
 @final
@@ -73,3 +82,30 @@ class WeightTails(Reading):
         if not found:
             raise ModelError("There are no weights to describe.", where=subject.name, expected="a matrix", got="none")
         return Readings({"kurtosis": np.array(np.mean(found))}, forwards=0.0)
+
+
+@final
+class RoundedNoise(Reading):
+    """The score of each class after noise in all weights, and after rounding what that left."""
+
+    spec = ROUNDED_NOISE
+    settings: RoundedNoiseSettings
+
+    def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
+        """See ``Reading.read``; two passes a draw."""
+        how = self.settings
+        classes = [task.targets == one for one in sorted(set(map(int, task.targets)))]
+        found: dict[str, list[list[float]]] = {"noisy": [], "rounded": []}
+
+        def score(kind: str) -> None:
+            right = task.scores(subject.model).argmax(-1) == task.targets
+            found[kind].append([float(right[one].double().mean()) for one in classes])
+
+        for draw in range(how.draws):
+            with Disturbance(subject, perturb.create("std"), WHOLE) as noise:
+                noise.apply(how.dose, root=root, seed=seed * how.draws + draw)
+                score("noisy")
+                with Disturbance(subject, perturb.create("quantize"), WHOLE) as rounding:
+                    rounding.apply(how.bits, root=root, seed=0)
+                    score("rounded")
+        return Readings({kind: np.array(rows) for kind, rows in found.items()}, forwards=2.0 * how.draws)

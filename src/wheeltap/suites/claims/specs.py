@@ -32,6 +32,31 @@ WEIGHT_TAILS: Final = ReadingSpec(
     arrays={"kurtosis": Array("", "excess kurtosis of a matrix's weights, mean over matrices; 0 of normal ones")},
 )
 
+
+class RoundedNoiseSettings(Settings, frozen=True, kw_only=True):
+    """What is done to the weights.
+
+    Attributes:
+        dose: Of noise, in standard deviations of each tensor.
+        draws: Of noise.
+        bits: Of the grid that the weights are rounded to afterwards.
+    """
+
+    dose: Annotated[float, msgspec.Meta(ge=0.0, le=10.0)] = 0.1
+    draws: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 8
+    bits: Annotated[int, msgspec.Meta(ge=2, le=8)] = 4
+
+
+ROUNDED_NOISE: Final = ReadingSpec(
+    name="rounded-noise",
+    title="Score by class after noise in the weights, and after rounding what noise left",
+    settings_type=RoundedNoiseSettings,
+    arrays={
+        "noisy": Array("draw class", "share of the images of each class that are answered right after noise"),
+        "rounded": Array("draw class", "the same, once these weights are rounded too"),
+    },
+)  # fmt: skip
+
 SHARES: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 """Of the second digit in blends of two."""
 
@@ -39,7 +64,7 @@ PAIRS: Final = 100
 """Pairs of digits that are blended."""
 
 FORGOTTEN: Final = 3
-"""The digit that nets are made to forget."""
+"""The digit that nets are made to forget; that rounding sets a wrong answer to."""
 
 DIGITS: Final = 9
 """Decimals of members' numbers: what is below comes from rounding alone, and says nothing of their spread."""
