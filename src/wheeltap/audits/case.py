@@ -1,5 +1,6 @@
 """What an audit sees: a plan, and what is known so far of its trials."""
 
+import math
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any, final
@@ -39,6 +40,8 @@ def _wrong_way(task: TaskRecord) -> str:
         return "are the labels shifted or in another order than the model's outputs, or is less of the measure better?"
     if task.higher_is_better:
         return "is less of the measure better (higher_is_better = False), or are the targets in another order?"
+    if task.log:
+        return "it says no more of the text than how often each token comes. Is it of a kind that the model knows?"
     if task.measure in ("nll", "kl"):
         return "are the outputs no logits, or the labels shifted or in another order than the model's outputs?"
     return "are the targets in other units or in another order than the outputs, or are the outputs logits of labels?"
@@ -124,7 +127,8 @@ class Case:
         Of a share of right answers it is the share that was asked for, yet at most half of what the score has above the
         better of chance and the most common answer: with less than half of that left, little was learned that is not
         lost. Of an error it is a share of the undisturbed one, yet at most half of what that is below the error of the
-        best answer that is one for all examples; of what is neither, of the way from chance.
+        best answer that is one for all examples; of a logarithm that of 1 + the share; of what is none of these, a
+        share of the way from chance.
 
         Args:
             *subjects: Whose loss it is: one, or the two of a pair, of which the first one's error counts and the better
@@ -141,6 +145,8 @@ class Case:
             what, value = "chance" if least == self.chance else task.always, float(half.mean())
             because = f"The margin is half of what the undisturbed score has above {what} ({least:.1%}): {value:.2g}."
             return Edge(value, half, because=because)
+        if task.log:
+            return Edge(math.log1p(share))
         clean = self.clean(subjects[0])
         if self.is_error(subjects[0]):
             least = self._constant
@@ -162,7 +168,7 @@ class Case:
         """Whether the score is an error of which a share can be taken: without a bound, never below 0, and not 0."""
         task, clean = self.plan.task, self.clean(subject)
         positive = float(clean.min()) >= 0.0 and float(clean.mean()) > NO_ERROR * abs(self.chance)
-        return not task.bounded and not task.higher_is_better and positive
+        return not task.bounded and not task.higher_is_better and not task.log and positive
 
     def margin(self, own: float | None = None) -> float:
         """The reference's ``edge`` alone."""
@@ -285,7 +291,7 @@ class Case:
         common = 0.0 if task.common is None else task.common
         if task.sign * (near - chance) > 0.0 and (task.common is None or near > common):
             return "", ""
-        scores = f"{subject.name} scores {score}"
+        scores = f"{subject.name} scores {score}{task.unit}"
         if task.sign * (far - chance) < 0.0 and not self._one_answer(subject):
             shown = f"{scores}, shown to be worse than chance ({chance:.3g}), so there is nothing to lose"
             return WORSE, f"{shown}: {_wrong_way(task)}"

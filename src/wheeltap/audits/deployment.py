@@ -199,7 +199,7 @@ class DeploymentAudit(Audit):
             return self.unanswered(subject.name, gap, title=one.label, scheme=one.name)
         edge = there.edge(subject, own=self.settings.margin)
         lost, expected = there.loss(one.label, edge=edge), there.expected(subject)
-        words = f"{subject.name} loses {lost} of its score at {one.label}{there.diverged}"
+        words = f"{subject.name} loses {lost} of its {case.plan.task.lost} at {one.label}{there.diverged}"
         left = there.no_better
         spared = one.spared(subject) if self.settings.spare_ends else ()  # left in full precision on purpose
         kept = f"\n\n{SPARED}: {', '.join(spared[:3])}." if spared else ""
@@ -222,7 +222,7 @@ class DeploymentAudit(Audit):
             return self.unanswered(name, gap, title=one.label, scheme=one.name)
         edge = theirs.edge(reference, rival, own=self.settings.margin)
         more = theirs.loss(one.label, beyond=mine, edge=edge)
-        words = f"At {one.label}, {rival.name} loses {more} more of its score than {reference.name}"
+        words = f"At {one.label}, {rival.name} loses {more} more of its {case.plan.task.lost} than {reference.name}"
         claim = Hypothesis(
             test=more, margin=edge.value, evidence=theirs.sample(mine, edge=edge), words=PAIR, title=one.label,
             scheme=one.name, beside=(mine.score, theirs.score),

@@ -1,12 +1,13 @@
 """The answer in one sentence for each model or pair: what it costs to ship it, and what stays open."""
 
+import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import final
 
 from wheeltap.audits.base import Answer, pair
 from wheeltap.audits.case import TOO_FEW
-from wheeltap.audits.losses import GROWN
+from wheeltap.audits.losses import GROWN, LIKELIHOODS
 from wheeltap.audits.score import SAME_OUTPUTS
 from wheeltap.core.records import Estimate, Finding, Instrument, SubjectRecord, TaskRecord
 from wheeltap.core.section import Section
@@ -236,7 +237,7 @@ class _Sentences:
             )
             most = f"loses no more than {amount(safe[0].margin or 0.0, self.plan.task)}"
             if all(map(_grown, safe)):
-                most = f"{self.plan.task.measure} grows x {times(margin_of(safe[0]))} at most"
+                most = f"{self.plan.task.reported} grows x {times(margin_of(safe[0]))} at most"
             start = f"SAFE {tried}: {most}."
         beside = [
             f"May cost {_at(leaning)}." if costs and leaning else "",
@@ -254,7 +255,7 @@ class _Sentences:
             f"{_grown(row) if grow else amount(abs(_value(row)), task)} {_placed(_lower(where(row)))}"
             for row in worst[:_NAMED]
         ]
-        phrases[0] = f"{f'{task.measure} grows' if grow else 'loses'} {phrases[0]}" if verb else phrases[0]
+        phrases[0] = f"{f'{task.reported} grows' if grow else 'loses'} {phrases[0]}" if verb else phrases[0]
         more = len(worst) - len(phrases)
         return f"{'; '.join(phrases)}{f'; and at {more} more' if more else ''}"
 
@@ -401,6 +402,8 @@ def _grown(row: Finding) -> str:
 
 def margin_of(row: Finding) -> float:
     """How many times the undisturbed error the margin of a row about an error is; 1 where that is not known."""
+    if any(one.unit == LIKELIHOODS for one in row.estimates):
+        return math.exp(row.margin or 0.0)
     before = next((one.value or 0.0 for one in row.estimates if one.name == "score"), 0.0) - _value(row)
     return 1.0 + (row.margin or 0.0) / before if before > 0.0 else 1.0
 

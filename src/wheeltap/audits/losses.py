@@ -1,5 +1,6 @@
 """What a disturbance of the weights costs: the loss of score on each example, and what is reported with it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -27,6 +28,12 @@ TOKEN_KL, SAME_TOKEN = "KL divergence per token", "same top token"
 
 _HEAVY = 0.2
 """Share of an error in 1 % of the examples from which its mean is known badly: of squared normal errors it is .08."""
+
+LIKELIHOODS = "ratio of perplexities"
+"""Unit of that estimate where it is the ratio of perplexities."""
+
+_MOST = 700.0
+"""The largest logarithm of a perplexity that is taken for one: numbers hold no more."""
 
 NOTHING = Edge(0.0)
 """A margin of nothing: any loss is of interest."""
@@ -110,13 +117,17 @@ class Losses:
     def score(self) -> Estimate:
         """The score under the disturbance, without an interval of its own: the loss has one."""
         task = self.case.plan.task
+        mean = float(self.scores.mean())
+        mean = math.exp(min(mean, _MOST)) if task.log else mean
         return Estimate(
-            name="score", value=float(self.scores.mean()), low=None, high=None, level=0.95, n=self.scores.shape[1],
-            unit=task.measure, method=f"mean over {len(self.scores)} draws",
+            name="score", value=mean, low=None, high=None, level=0.95, n=self.scores.shape[1], unit=task.reported,
+            method=f"mean over {len(self.scores)} draws",
         )  # fmt: skip
 
     def grown(self, subject: SubjectRecord) -> Estimate | None:
         """How many times the undisturbed error the error is; ``None`` of a score that is no error."""
+        if self.case.plan.task.log:
+            return exponential(self.loss(GROWN), name=GROWN, unit=LIKELIHOODS)
         if not self.case.is_error(subject):
             return None
         before = float(self.clean.mean())
@@ -224,10 +235,18 @@ def shipped(expected: Sequence[Estimate]) -> str:
     answers = f", with {changed[0]} of its answers changed" if changed else ""
     if kept.name == GROWN:
         few = f" {kept.method.rpartition('; ')[2].capitalize()}." if kept.method.endswith(FEW_CARRY) else ""
-        return f"Shipped this way, its error is expected to be {kept} times the undisturbed one{answers}.{few}"
+        what = "perplexity" if kept.unit == LIKELIHOODS else "error"
+        return f"Shipped this way, its {what} is expected to be {kept} times the undisturbed one{answers}.{few}"
     if kept.low is not None and kept.high is not None and kept.high - kept.low > _TELLS_NOTHING:
         return "Its score is too near chance to estimate what share of it is kept when it is shipped this way."
     return f"Shipped this way, it is expected to keep {kept} of its score above chance{answers}."
+
+
+def exponential(log: Estimate, *, name: str, unit: str) -> Estimate:
+    """An estimate of what one is the logarithm of."""
+    value, low, high = (None if end is None else math.exp(min(end, _MOST)) for end in (log.value, log.low, log.high))
+    method = f"exp of: {log.method}"
+    return replace_in(log, name=name, value=value, low=low, high=high, p=None, unit=unit, method=method)
 
 
 def grown_of(scores: Values, clean: Values, *, groups: Groups | None, level: float = 0.95) -> Estimate:

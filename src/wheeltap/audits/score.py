@@ -1,5 +1,6 @@
 """WT001: the benchmark score, with its interval; in a comparison, whether the scores differ."""
 
+import math
 from typing import final
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from wheeltap.audits.base import Audit, Case, Hypothesis, MarginSettings, NoAnswer, Verdict, pair
 from wheeltap.audits.case import TOO_FEW
 from wheeltap.audits.claims import PAIR, Words
+from wheeltap.audits.losses import exponential
 from wheeltap.core.plain import many
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
 from wheeltap.stats.effect import score_interval
@@ -73,7 +75,7 @@ def _mixed(case: Case, subject: SubjectRecord) -> str:
 def _no_error(case: Case, subject: SubjectRecord) -> str:
     """That there is no error of which a share could be taken, as a paragraph, where that is so."""
     task, clean = case.plan.task, case.clean(subject)
-    if task.bounded or task.higher_is_better or case.is_error(subject) or clean.min() < 0.0:
+    if task.bounded or task.higher_is_better or task.log or case.is_error(subject) or clean.min() < 0.0:
         return ""
     return (
         f"\n\nWarning: the undisturbed error of {subject.name} is 0, so margins are no share of it: they are "
@@ -138,8 +140,10 @@ class ScoreAudit(Audit):
         except NoAnswer as gap:
             return self.unanswered(subject.name, gap)
         score = score_interval(clean, bounded=task.bounded, groups=case.groups, name=task.measure, unit=task.measure)
+        score = exponential(score, name=task.reported, unit=task.reported) if task.log else score
+        chance = math.exp(case.chance) if task.log else case.chance
         because = (
-            f"{subject.name} scores {score} ({task.measure}; chance {case.chance:.3f}) on "
+            f"{subject.name} scores {score} ({task.reported}; chance {chance:.3f}) on "
             f"{many(task.examples, 'example')}. This is all that a benchmark sees."
         )
         verdict, nothing = case.headroom(subject)
@@ -163,7 +167,10 @@ class ScoreAudit(Audit):
         margin = edge.value
         sample = Sample(values, 1.0 if bounded else None, groups=case.groups, margins=edge.each)
         gap = sample.effect(margin=margin, name="score_difference", unit=plan.task.measure)
-        words = f"The scores of {plan.reference.name} and {rival.name} differ by {gap} (paired on the same examples)"
+        words = (
+            f"The scores of {plan.reference.name} and {rival.name} differ by {gap}{plan.task.unit} "
+            "(paired on the same examples)"
+        )
         same = same_outputs(case, rival)
         claim = Hypothesis(
             test=gap, margin=margin, evidence=sample, words=PAIR, beside=() if same is None else (same,),

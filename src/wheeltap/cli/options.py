@@ -83,7 +83,7 @@ class RequestFlags(Request):
         Path | None,
         Parameter(
             help="Examples: .npz with inputs (or named arrays, such as input_ids and attention_mask) and targets; or "
-            ".jsonl with context, choices, answer, or with text, label. Some audits need more: "
+            ".jsonl with context, choices, answer, or with text, label; .txt for perplexity. Some audits need more: "
             "decodable needs factor_NAME [example] (in .jsonl factors), symmetry needs symmetry [element, example], "
             "and fine-tuning and relearning look at behaviors [example] (in .jsonl behavior). Examples that share "
             "something have the same number or name in groups [example] (in .jsonl group)."

@@ -234,23 +234,7 @@ class ChoiceTask(BaseTask):
             what="item",
         )
         require_short(model, map(len, self.more), where=self.name, what="further sequence")
-        longest = self.sequences[-1]
-        if len(longest) < 2:
-            longest = longest * 2
-        device = next(model.parameters()).device
-        with torch.no_grad():
-            whole, part = (
-                as_scores(model(torch.tensor([tokens], device=device))).float() for tokens in (longest, longest[:-1])
-            )
-        gap, scale = (whole[:, : part.shape[1]] - part).abs().max(), part.abs().max()
-        if bool(torch.isfinite(gap)) and float(gap) > _CAUSAL * max(float(scale), 1e-6):
-            raise ModelError(
-                "The model reads ahead: its scores at a position depend on later tokens.",
-                where=self.name,
-                expected="a causal language model",
-                got=f"scores that change by {float(gap):.2g} when one more token follows",
-                do="Score such a model by a task of your own (a subclass of BaseTask).",
-            )
+        require_causal(model, self.sequences[-1], where=self.name)
 
     def _read(
         self, model: nn.Module, batch: list[tuple[int, ...]], wanted: dict[tuple[int, ...], set[int]]
@@ -278,6 +262,23 @@ class ChoiceTask(BaseTask):
         # Half as many tokens as in a scoring pass: here the model gives scores at every position.
         for batch in batches(_without_prefixes([*self.sequences, *self.more]), self.tokens_per_batch // 2):
             yield Moments(torch.tensor(batch), sinks=1)
+
+
+def require_causal(model: nn.Module, tokens: Sequence[int], *, where: str) -> None:
+    """Raises ``ModelError`` if what the model says at a position of these tokens depends on later ones."""
+    longest = list(tokens) if len(tokens) > 1 else [*tokens] * 2
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        whole, part = (as_scores(model(torch.tensor([ids], device=device))).float() for ids in (longest, longest[:-1]))
+    gap, scale = (whole[:, : part.shape[1]] - part).abs().max(), part.abs().max()
+    if bool(torch.isfinite(gap)) and float(gap) > _CAUSAL * max(float(scale), 1e-6):
+        raise ModelError(
+            "The model reads ahead: its scores at a position depend on later tokens.",
+            where=where,
+            expected="a causal language model",
+            got=f"scores that change by {float(gap):.2g} when one more token follows",
+            do="Score such a model by a task of your own (a subclass of BaseTask).",
+        )
 
 
 def filled_up(rows: Sequence[tuple[int, ...]], model: nn.Module) -> Tensor:

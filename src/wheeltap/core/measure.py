@@ -273,6 +273,40 @@ class LabelAccuracy(Measure):
         return float(torch.maximum(ones, 1.0 - ones).mean())
 
 
+@final
+class LogPerplexity(Measure):
+    """Mean negative log-likelihood of an example's tokens, the logarithm of their perplexity. Unit: nats per token.
+
+    Scores are log-likelihoods of tokens, ``[example, token]``.
+
+    Args:
+        guessing: What it is for one who knows only how often each token comes.
+    """
+
+    name = "log_perplexity"
+    higher_is_better = False
+
+    def __init__(self, guessing: float) -> None:
+        self.guessing = guessing
+
+    @property
+    def identity(self) -> list[str]:
+        """The name alone: what guessing gets follows from the tokens."""
+        return [self.name]
+
+    def __call__(self, scores: Tensor, targets: Tensor, clean: Tensor) -> Tensor:
+        """See ``Measure.__call__``."""
+        return -scores.mean(-1)
+
+    def chance(self, scores: Tensor, targets: Tensor) -> float:
+        """What guessing gets."""
+        return self.guessing
+
+    def constant(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """The same for every example."""
+        return torch.full((len(scores),), self.guessing)
+
+
 accuracy, nll, margin, agreement, kl, squared_error = Accuracy(), NLL(), Margin(), Agreement(), KL(), SquaredError()
 label_accuracy = LabelAccuracy()
 

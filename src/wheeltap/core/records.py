@@ -127,6 +127,26 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
         return 1.0 if self.higher_is_better else -1.0
 
     @property
+    def log(self) -> bool:
+        """Whether the measure is the logarithm of what is reported: a loss is then the logarithm of a ratio."""
+        return self.measure == "log_perplexity"
+
+    @property
+    def reported(self) -> str:
+        """What scores are reported as."""
+        return self.measure.removeprefix("log_") if self.log else self.measure
+
+    @property
+    def unit(self) -> str:
+        """What follows a number of the measure, where it has a unit."""
+        return " nats per token" if self.log else ""
+
+    @property
+    def lost(self) -> str:
+        """What is lost of it, in words."""
+        return "log-likelihood (nats per token)" if self.log else "score"
+
+    @property
     def always(self) -> str:
         """What a net does that answers without looking, in words."""
         return (

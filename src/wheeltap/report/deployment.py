@@ -183,7 +183,7 @@ def _score(record: ReportRecord, value: float | None, *, unit: bool = False) -> 
         return words.UNKNOWN
     if record.task.bounded:
         return f"{100 * value:.1f}{' %' if unit else ''}"
-    return f"{words.number(value)}{f' {words.plain(record.task.measure)}' if unit else ''}"
+    return f"{words.number(value)}{f' {words.plain(record.task.reported)}' if unit else ''}"
 
 
 def _effect(record: ReportRecord, row: Finding) -> str:
@@ -253,7 +253,7 @@ def _single(record: ReportRecord, rows: Sequence[Finding], name: str) -> Deploym
         share = f"{100 * (changed[0].value or 0.0):.1f} %" if changed else ""
         found.append(_line(row, own, _effect(record, row), share))
     lost = "grows, 95 %" if any(_named(row, GROWN) for row in mine) else "lost, 95 %"
-    heads = ("shipped as", words.plain(record.task.measure), lost, "changed", _heading(record, mine))
+    heads = ("shipped as", words.plain(record.task.reported), lost, "changed", _heading(record, mine))
     return DeploymentTable(title=words.plain(name), headings=heads, lines=tuple(found), scale=_scale(record))
 
 

@@ -20,7 +20,7 @@ from wheeltap.audits.noise import NoiseAudit
 from wheeltap.audits.settle import audits_of as audits_in
 from wheeltap.core import seeds
 from wheeltap.core.errors import UsageError
-from wheeltap.core.measure import chance_of, values_of
+from wheeltap.core.measure import LogPerplexity, chance_of, values_of
 from wheeltap.core.records import Outcome, SubjectRecord, Trial
 from wheeltap.core.settings import LARGE, SMALL
 from wheeltap.core.subject import Subject, derived_record
@@ -352,7 +352,7 @@ def _settled(subjects: Model | Sequence[Model], task: Examples) -> tuple[list[Su
 def _usual_margin(subject: Subject, task: BaseTask) -> float:
     """The margin where none is asked for: a tenth of an error that has no bound; see ``Case.is_error``."""
     measure = task.measure
-    if measure.bounded or measure.higher_is_better or subject.settled is None:
+    if measure.bounded or measure.higher_is_better or isinstance(measure, LogPerplexity) or subject.settled is None:
         return MARGIN
     scores, targets = subject.settled.scores, task.targets.cpu()
     errors = values_of(measure, scores, targets, scores)

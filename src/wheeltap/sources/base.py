@@ -176,6 +176,7 @@ _DATA: Final = {
     "lm_eval": "wheeltap.sources.lm_eval:LmEvalTasks",
     CODE: "wheeltap.sources.callables:CallableData",
     "npz": "wheeltap.sources.arrays:ArrayFiles",
+    "txt": "wheeltap.sources.texts:TextFiles",
 }
 
 models: Registry[ModelSource] = Registry("model", "wheeltap.models", _MODELS, ModelSource)  # pyright: ignore[reportAbstractUsage]
@@ -215,7 +216,7 @@ def source_of_file(path: Path, reader: ExampleReader) -> DataSource:
     raise UsageError(
         "This kind of data file is not known.",
         where=str(path),
-        expected="FILE.npz (arrays inputs, targets) or FILE.jsonl (context, choices, answer)",
+        expected="FILE.npz (arrays inputs, targets) or FILE.jsonl (context, choices, answer), FILE.txt (text)",
         got=path.suffix or "a name without an ending",
     )
 

@@ -144,7 +144,7 @@ def _refuse_path(spec: str) -> None:
             got="a file" if name.endswith(".py") else "a module alone",
             do=f"wheeltap audit {module}:{function or 'FUNCTION'}",
         )
-    if path.suffix in (".npz", ".jsonl") and os.path.isfile(path):
+    if path.suffix in (".npz", ".jsonl", ".txt") and os.path.isfile(path):
         raise UsageError(
             "A file of examples is no model.",
             where=spec,

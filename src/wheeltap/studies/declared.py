@@ -169,7 +169,7 @@ def _found(cohort: CohortToml, folder: Path, where: str) -> CohortToml:
 
 def _file(spec: str, folder: Path) -> str:
     """Examples by an absolute path, where they are a file."""
-    return str(folder / spec) if Path(spec).suffix in (".npz", ".jsonl") else spec
+    return str(folder / spec) if Path(spec).suffix in (".npz", ".jsonl", ".txt") else spec
 
 
 @final
