@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from wheeltap.runs.checkup import Checkup, MissingPart
 
 _NEEDED: Final = ("torch", "numpy", "scipy", "scikit-learn", "msgspec", "safetensors", "altair", "vl-convert-python")
-_EXTRA: Final = (("transformers", "llm"), ("gguf", "llm"), ("lm-eval", "eval"))
+_EXTRA: Final = (("transformers", "llm"), ("gguf", "llm"), ("lm-eval", "eval"), ("onnxruntime", "onnx"),
+                 ("ai-edge-litert", "tflite"))  # fmt: skip
 
 LONGEST: Final = 210
 """Characters of one reason; ``--json`` has all of it."""

@@ -66,7 +66,8 @@ class RequestFlags(Request):
         Parameter(
             name="--for",
             help="How it will be shipped: schemes with commas between, such as nf4,int4-g32,int8,prune30 (see: "
-            "wheeltap list schemes); and files that were made from it: gguf:FILE, hf:FOLDER, module:callable.",
+            "wheeltap list schemes); and files that were made from it: gguf:FILE, hf:FOLDER, onnx:FILE, tflite:FILE, "
+            "module:callable.",
         ),
     ] = None
     margin: Annotated[

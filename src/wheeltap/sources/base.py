@@ -166,7 +166,9 @@ _MODELS: Final = {
     "gptq": "wheeltap.sources.packed:GptqFolders",
     "hf": "wheeltap.sources.hf:Folders",
     CODE: "wheeltap.sources.callables:CallableModels",
+    "onnx": "wheeltap.sources.onnx_graph:OnnxFiles",
     "smollm2": "wheeltap.sources.smollm2:SmolLM2",
+    "tflite": "wheeltap.sources.tflite_graph:TfliteFiles",
     "torchao": "wheeltap.sources.packed:TorchaoFolders",
 }
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Final, final
 
 from wheeltap.core.choices import Tokenizer
 from wheeltap.core.errors import UnknownName, UsageError
@@ -117,7 +117,18 @@ def located(text: str) -> str:
     return text if addressed(text) is not None else str(Path(text).resolve())
 
 
+def _with_kind(spec: str) -> str:
+    """What was asked for, with its kind where the ending of a path is one."""
+    ending = Path(spec).suffix.removeprefix(".").lower()
+    return f"{ending}:{spec}" if ending in _ENDINGS and spec.partition(":")[0] not in models else spec
+
+
+_ENDINGS: Final = ("onnx", "tflite")
+"""Endings of files that say their kind by themselves."""
+
+
 def _model(spec: str, name: str) -> LoadedModel:
+    spec = _with_kind(spec)
     kind, _, rest = spec.partition(":")
     name = name or names_of([spec])[0]
     if kind in models:
@@ -244,6 +255,7 @@ def names_of(specs: Sequence[str]) -> tuple[str, ...]:
 
 def _levels(spec: str, *, alone: bool) -> tuple[str, ...]:
     """The names that a spec may get, the shortest first."""
+    spec = _with_kind(spec)
     kind, _, rest = spec.partition(":")
     place = models.get(kind).place if kind in models and rest else ""
     if place:
