@@ -131,6 +131,67 @@ def test_zero_points_of_the_other_version_are_named_in_every_matrix(tmp_path: Pa
     assert set(wrong.values()) == {"steps"}
 
 
+# ---- smoothed weights ------------------------------------------------------------------------------------------
+
+
+def smooth(held: Tensors) -> None:
+    """What AWQ does first: columns times factors, and what feeds them divided by these."""
+    generator = torch.Generator().manual_seed(0)
+    for layer in ("model.layers.0.", "model.layers.1."):
+        groups = {
+            "input_layernorm": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+            "post_attention_layernorm": ("mlp.gate_proj", "mlp.up_proj"), "mlp.up_proj": ("mlp.down_proj",),
+        }  # fmt: skip
+        for source, users in groups.items():
+            fed = held[f"{layer}{source}.weight"]
+            factors = torch.exp(0.5 * torch.randn(len(fed), generator=generator))
+            fed /= factors if fed.ndim == 1 else factors[:, None]
+            for user in users:
+                held[f"{layer}{user}.weight"] *= factors
+
+
+def scaled(held: Tensors) -> None:
+    held["model.layers.0.mlp.gate_proj.weight"] *= 1.1
+
+
+def undivided(held: Tensors) -> None:
+    """A norm is divided by other factors than its columns were multiplied by."""
+    held["model.layers.0.input_layernorm.weight"] *= torch.exp(
+        torch.randn(64, generator=torch.Generator().manual_seed(1))
+    )
+
+
+def alone(held: Tensors) -> None:
+    """The factors of one map are undone nowhere."""
+    held["model.layers.1.mlp.down_proj.weight"] *= torch.exp(
+        0.3 * torch.randn(96, generator=torch.Generator().manual_seed(1))
+    )
+
+
+SMOOTHED: dict[str, tuple[Callable[[Tensors], object], set[str]]] = {
+    "sound": (lambda _: None, set()),
+    "scale": (scaled, {"model.layers.0.mlp.gate_proj.weight"}),
+    "undivided": (undivided, {f"model.layers.0.{part}.weight" for part in (
+        "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "input_layernorm")}),
+    "alone": (alone, {f"model.layers.1.mlp.{part}_proj.weight" for part in ("up", "down")}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["awq", "ct", "ct 8 bits", "ct float8"])
+@pytest.mark.parametrize("case", SMOOTHED)
+def test_smoothing_is_no_damage_where_it_is_undone(tmp_path: Path, original: Any, kind: str, case: str) -> None:
+    damage, expected = SMOOTHED[case]
+
+    def change(held: Tensors) -> None:
+        smooth(held)
+        damage(held)
+
+    folder = write_packed(tmp_path / "m", original, kind, weights=change)
+    assert set(found(folder, original)) == expected
+    rows = compared(ShippedFolder(folder, reference=wt.Subject(original)).weights(), original)
+    assert sum("smoothed" in row.format for row in rows) >= 12
+
+
 # ---- rows ------------------------------------------------------------------------------------------------------
 
 

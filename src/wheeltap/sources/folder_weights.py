@@ -17,6 +17,7 @@ from wheeltap.sources.contents import FolderContents
 from wheeltap.sources.hf import config_of, load_folder
 from wheeltap.sources.packed_weights import PackedFolder
 from wheeltap.sources.shipped import Array, Piece, Shipped, StoredWeights, digest_of_files, of_tensor
+from wheeltap.sources.smoothed_weights import smoothed
 from wheeltap.sources.vocabulary import differing, read_vocabulary, vocabulary_of
 
 _READ: Final = (".json", ".safetensors", ".model", ".txt", ".jinja")
@@ -104,7 +105,7 @@ class ShippedFolder(Shipped):
         missing = [name for name, weight in own.items() if name not in held and id(weight) not in tied]
         if missing and unread and not (packed.how and packed.packages) and (renamed := self._renamed(own)) is not None:
             return renamed
-        return StoredWeights(pieces, missing, unread)
+        return StoredWeights(smoothed(pieces, own) if packed.how else pieces, missing, unread)
 
     def _renamed(self, own: Mapping[str, Tensor]) -> StoredWeights | None:
         """The tensors of the model that transformers makes of the folder; nothing where it makes none."""

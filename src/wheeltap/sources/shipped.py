@@ -57,7 +57,7 @@ class Piece:
         ours: Our own rounding to the format, of ``[row, column]`` and the number of the first of these rows; ``None``
             where there is none.
         block: Values along a row that the format stores together.
-        most: Error that no sound rounding makes, in that of our own, where that is more than usual.
+        most: Error that no sound rounding makes, in that of our own, where it is known to be no rounding to nearest.
         usual: Error of the format on normal weights, where there is no rounding of our own; ``UNKNOWN`` where that is
             not known either.
     """
@@ -286,7 +286,8 @@ def _fault(piece: Piece, match: TensorError, original: Array) -> tuple[Fault, fl
         if stepped(held, first, piece.ours(first, 0), block=piece.block, most=max(piece.most, _TIMES)):
             return "steps", match.offset
     if near or match.sound(usual, times=max(piece.most, _TIMES)):
-        return ("blocks", match.flipped) if match.flipped else ("unknown" if unknown else "sound", UNKNOWN)
+        flipped = 0.0 if piece.most else match.flipped
+        return ("blocks", flipped) if flipped else ("unknown" if unknown else "sound", UNKNOWN)
     if match.shifted:
         return "offset", match.offset
     expected = usual if match.expected is None else match.expected
