@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Final, cast, final
+from typing import Any, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from wheeltap.core.errors import FileFormatError, MissingFile, ModelError, UsageError
 from wheeltap.core.subject import Subject
 from wheeltap.core.typed import copied, named_modules
+from wheeltap.plans.shipped import UNKNOWN
 from wheeltap.sources import hf
 from wheeltap.sources.gguf import (
     TensorPlace,
@@ -152,8 +153,7 @@ class ShippedGguf(Shipped):
 
     def model(self) -> nn.Module:
         """See ``Shipped.model``: the original's structure with the file's numbers."""
-        weights = self.weights()
-        return filled(copied(self._reference.model), weights)
+        return filled(copied(self._reference.model), self.weights())
 
     def differences(self) -> tuple[str, ...]:
         """See ``Shipped.differences``; a file that is cut short is refused too."""
@@ -218,11 +218,10 @@ class ShippedGguf(Shipped):
             tied = first.setdefault(id(weight), parameter) != parameter  # then one tensor is enough
             if not found and not tied:
                 missing.append(parameter)
-        kept = {name: place for name, (_, _, place) in self._file.tensors.items() if name not in seen}
         unread = {
             name: str(gguf.GGMLQuantizationType(place.kind).name)
-            for name, place in kept.items()
-            if not _BESIDE.fullmatch(name)
+            for name, (_, _, place) in self._file.tensors.items()
+            if name not in seen and not _BESIDE.fullmatch(name)
         }
         return StoredWeights(pieces, missing, unread)
 
@@ -254,32 +253,26 @@ class _Layout:
 
     def pieces(self, parameter: str, stored: str) -> list[Piece]:
         """What a parameter is made from: a tensor, rows of a fused one, or several; nothing where none is there."""
-        if stored in self.file.tensors:
+        held = self.file.tensors
+        if stored in held:
             return [self._piece(parameter, stored)]
         fused = re.fullmatch(r"(.*)attn_(q|k|v|qkv)\.(weight|bias)", stored)
         if fused is None:
             return []
         stem, part, end = fused.groups()
-        if part == "qkv":
+        if part == "qkv":  # one of the model's, three of the file's
             names, at, found = [f"{stem}attn_{one}.{end}" for one in "qkv"], 0, list[Piece]()
-            for name in names if all(name in self.file.tensors for name in names) else ():
-                rows = self._rows(name)
+            for name in names if held.keys() >= set(names) else ():
+                shape = held[name][2].shape
+                rows = shape[0] if len(shape) == 1 else math.prod(shape[1:])
                 found.append(self._piece(parameter, name, rows=slice(at, at + rows)))
                 at += rows
             return found
-        name = f"{stem}attn_qkv.{end}"
-        if name not in self.file.tensors:
+        name, at = f"{stem}attn_qkv.{end}", "qkv".index(part)
+        if name not in held:
             return []
-        sizes = [self._own_rows(parameter, one) for one in "qkv"]
-        start = sum(sizes["qkv".index(one)] for one in "qkv"[: "qkv".index(part)])
-        return [self._piece(parameter, name, start=start, stop=start + sizes["qkv".index(part)])]
-
-    def _own_rows(self, parameter: str, part: str) -> int:
-        return len(self.model.get_parameter(re.sub(r"(?<=\.)[qkv](?=_proj\.)", part, parameter)))
-
-    def _rows(self, stored: str) -> int:
-        shape = self.file.tensors[stored][2].shape
-        return shape[0] if len(shape) == 1 else math.prod(shape[1:])
+        own = [len(self.model.get_parameter(re.sub(r"(?<=\.)[qkv](?=_proj\.)", one, parameter))) for one in "qkv"]
+        return [self._piece(parameter, name, start=sum(own[:at]), stop=sum(own[: at + 1]))]
 
     def _piece(
         self, parameter: str, stored: str, *, rows: slice = slice(None), start: int = 0, stop: int | None = None
@@ -289,30 +282,31 @@ class _Layout:
         kind = self.gguf.GGMLQuantizationType(place.kind)
         block = int(self.gguf.GGML_QUANT_SIZES[kind][0])
         vector, count = len(place.shape) == 1, math.prod(place.shape[1:]) if stop is None else stop - start
-        ways = self._ways(parameter, stored)
-        quantize = partial(_rounded, self.gguf, kind)
+        ways, quants = self._ways(parameter, stored), self.gguf.quants
+
+        def rounded(rows: Array, _: int) -> Array:
+            kept: NDArray[Any] = quants.quantize(np.ascontiguousarray(rows), kind)
+            return np.asarray(quants.dequantize(kept.view(np.uint8), kind), np.float32).reshape(rows.shape)
+
+        try:
+            rounded(np.zeros((1, block), np.float32), 0)
+            ours = rounded
+        except NotImplementedError:  # gguf reads this kind, and does not write it
+            ours = None
         return Piece(
             name=stored, parameter=parameter, format=str(kind.name), rows=rows,
             shape=(1, place.shape[0]) if vector else (count, place.shape[0]),
             read=lambda first, last: self.file.rows(stored, start + first, start + last),
-            ours=(lambda rows, _: quantize(rows)) if self._writes(kind, block) else None, block=block,
-            usual=_USUAL.get(str(kind.name), -1.0), laid=ways[0], placed=ways[1], turned=ways[2:],
+            ours=ours, block=block, usual=_USUAL.get(str(kind.name), UNKNOWN), laid=ways[0], placed=ways[1],
+            turned=ways[2:],
         )  # fmt: skip
-
-    def _writes(self, kind: Any, block: int) -> bool:
-        """Whether ``gguf`` can write this kind."""
-        try:
-            self.gguf.quants.quantize(np.zeros((1, block), np.float32), kind)
-        except NotImplementedError:
-            return False
-        return True
 
     def _ways(self, parameter: str, stored: str) -> tuple[Callable[[Tensor], Tensor], ...]:
         """From the layout of a parameter to that of the file, and back; and ways that wrong converters take."""
         path, _, end = parameter.rpartition(".")
         module = dict(named_modules(self.model)).get(path)
         if type(module).__name__ == "Conv1D" and end == "weight":  # of transformers: [input, output]
-            return (_transposed, _transposed)
+            return (Tensor.t, Tensor.t)
         if self.does == "offset" and stored.endswith("norm.weight"):
             return (lambda gain: gain + 1.0, lambda gain: gain - 1.0)
         part = re.search(r"\.attn_([qk])\.", stored)
@@ -324,10 +318,6 @@ class _Layout:
         return (lambda rows: rows, lambda rows: rows)
 
 
-def _transposed(rows: Tensor) -> Tensor:
-    return rows.T
-
-
 def _paired(rows: Tensor, *, heads: int) -> Tensor:
     """Rows of each head in the order in which GGUF has them: the two of a rotated pair side by side."""
     return rows.reshape(heads, 2, -1, *rows.shape[1:]).transpose(1, 2).reshape(rows.shape)
@@ -336,12 +326,6 @@ def _paired(rows: Tensor, *, heads: int) -> Tensor:
 def _halved(rows: Tensor, *, heads: int) -> Tensor:
     """The other way: the first ones of all pairs, then the second ones."""
     return rows.reshape(heads, -1, 2, *rows.shape[1:]).transpose(1, 2).reshape(rows.shape)
-
-
-def _rounded(gguf: Any, kind: Any, rows: Array) -> Array:
-    """What a format keeps of rows, by the quantizer of ``gguf``."""
-    kept: NDArray[Any] = gguf.quants.quantize(np.ascontiguousarray(rows), kind)
-    return cast("Array", np.asarray(gguf.quants.dequantize(kept.view(np.uint8), kind), np.float32).reshape(rows.shape))
 
 
 # ---- tokens ----------------------------------------------------------------------------------------------------

@@ -64,7 +64,11 @@ def differing(file: Vocabulary, original: Vocabulary, *, where: str) -> tuple[st
         UsageError: If it is another vocabulary.
     """
     both = min(len(file.tokens), len(original.tokens))
-    others = [at for at in range(both) if not _alike(file.tokens[at], original.tokens[at])]
+    others = list[int]()
+    for at, (mine, own) in enumerate(zip(file.tokens, original.tokens, strict=False)):
+        # Converters write spaces out, and number tokens that fill up.
+        if mine != own and mine.replace(" ", "\u2581") != own.replace(" ", "\u2581") and not mine.startswith("[PAD"):
+            others.append(at)
     if both == 0 or len(others) > _APART * both:
         at = others[0] if others else 0
         raise UsageError(
@@ -93,11 +97,6 @@ def differing(file: Vocabulary, original: Vocabulary, *, where: str) -> tuple[st
         usual = "The chat template is not the original's."
         said.append(kinds.get((bool(file.template), bool(original.template)), usual))
     return tuple(said)
-
-
-def _alike(file: str, original: str) -> bool:
-    """Whether a token is the original's; converters write spaces out, and number tokens that fill up."""
-    return file == original or file.replace(" ", "\u2581") == original.replace(" ", "\u2581") or file.startswith("[PAD")
 
 
 def _text(held: Vocabulary, at: int) -> str:
