@@ -91,11 +91,11 @@ class TextTask(BaseTask):
         """Log-likelihood ``[window, token]`` of each token but the first, on the CPU."""
         device, read = next(model.parameters()).device, list[Tensor]()
         for start, batch in self._batches(self.tokens_per_batch):
-            logits = as_scores(model(batch.to(device)))[:, :-1].float().log_softmax(-1).cpu()
+            logits = as_scores(model(batch.to(device)))[:, :-1].float().log_softmax(-1)
             if self.watch is not None:
                 rows, positions = range(start, start + len(batch)), range(batch.shape[1] - 1)
                 self.watch([(row, at) for row in rows for at in positions], logits.flatten(0, 1))
-            read.append(logits.gather(-1, batch[:, 1:, None])[..., 0])
+            read.append(logits.gather(-1, batch[:, 1:, None].to(device))[..., 0].cpu())
         return torch.cat(read)
 
     def loss(self, model: nn.Module, index: Tensor | None = None, *, targets: Tensor | None = None) -> Tensor:

@@ -96,4 +96,4 @@ class NextTokens:
         """Rows that are held of some places, with the undisturbed log-probabilities ``[row, token]`` and these."""
         at = [at for at, place in enumerate(places) if place in self._row]
         rows = np.array([self._row[places[one]] for one in at], dtype=np.intp)
-        return rows, self._clean[to_tensor(rows)], log_probabilities[torch.tensor(at, dtype=torch.long)]
+        return rows, self._clean[to_tensor(rows)], log_probabilities[torch.tensor(at, dtype=torch.long)].cpu()
