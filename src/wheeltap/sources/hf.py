@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import io
 import json
+import logging
 import math
 import re
 import warnings
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, final
 
+import torch
 from torch import Tensor, nn
 
 from wheeltap.core import inputs
@@ -340,6 +342,7 @@ def load_folder(folder: Path, *, name: str) -> LoadedModel:
         if method_of(packed.how) in METHODS:
             for package in packed.packages:
                 library(package, needed_for=name, extra=packed.method.extra)
+                logging.getLogger(package).setLevel(logging.ERROR)  # else each map of each pass says that it rounds
             unpack = None if packed.packages else packed.dense
     model, unexpected = read_model(transformers, folder, found, size=size, unpack=unpack)
     known, subject = any((folder / file).is_file() for file in _TOKENIZER_FILES), Subject(model, name=name)
@@ -396,6 +399,8 @@ def read_model(
             **held,
             **_LOCAL,
         )
+        if getattr(config, "quantization_config", None) and found.kind == "language":
+            model(torch.zeros(1, 1, dtype=torch.long, device=model.device))  # libraries unpack in the first pass
     # Weights that the files lack would be drawn at random: an audit of noise.
     absent = [*info["missing_keys"], *(key[0] for key in info["mismatched_keys"])]
     if absent and found.headless:

@@ -282,7 +282,7 @@ class Groups:
                 nearest=lambda units: np.clip(np.rint(units), 0, 2**self.bits - 1), block=block, count=2**self.bits,
             )  # fmt: skip
 
-        label = f"{label}int{self.bits}, groups of {sizes.max()}"
+        label = f"{label}int{self.bits}-g{sizes.max()}"
         piece = _piece(self.stem, label, self.shape, block, levels)
         there, back = torch.from_numpy(order), torch.from_numpy(np.argsort(order))  # pyright: ignore[reportUnknownMemberType]
         in_order = bool((groups == self.index).all())
@@ -474,7 +474,7 @@ def _bitsandbytes(folder: PackedFolder, stem: str) -> Piece:
             block=math.gcd(columns, size), count=len(ordered),
         )  # fmt: skip
 
-    return _piece(stem, f"{kind}, blocks of {size}", (rows, columns), math.gcd(columns, size), levels)
+    return _piece(stem, f"{kind}-g{size}", (rows, columns), math.gcd(columns, size), levels)
 
 
 def _torchao(folder: PackedFolder, stem: str) -> Piece:

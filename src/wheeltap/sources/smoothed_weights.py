@@ -139,4 +139,4 @@ def _expected(piece: Piece, fit: _Fit) -> Piece:
     def laid(weight: Tensor) -> Tensor:
         return piece.laid(weight * columns * rows[:, None] if weight.ndim > 1 else weight * columns)
 
-    return replace(piece, laid=laid, format=f"{piece.format}, smoothed", most=max(piece.most, _OFF))
+    return replace(piece, laid=laid, format=f"{piece.format} smoothed", most=max(piece.most, _OFF))
