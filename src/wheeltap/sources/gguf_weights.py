@@ -55,6 +55,9 @@ _SETTINGS: Final[tuple[tuple[str, str], ...]] = (
 _BASE: Final = 10_000.0
 """Base of rotary positions where a file names none."""
 
+_ROWS: Final = 64
+"""Rows that are put behind each other: ``gguf`` calls its functions for 16 rows at a time, and calls are slow."""
+
 _BESIDE: Final = re.compile(r"rope_(freqs|factors_(long|short))\.weight")
 """Tensors that hold no weights."""
 
@@ -130,8 +133,9 @@ class GgufFile:
         kind = gguf.GGMLQuantizationType(place.kind)
         each, size = gguf.GGML_QUANT_SIZES[kind]
         width = place.shape[0] // each * size
-        data = np.memmap(path, np.uint8, "r", first + start * width, (stop - start, width))
-        return np.array(gguf.quants.dequantize(data, kind), np.float32)
+        several = math.gcd(stop - start, _ROWS)
+        data = np.memmap(path, np.uint8, "r", first + start * width, ((stop - start) // several, several * width))
+        return np.array(gguf.quants.dequantize(np.asarray(data), kind), np.float32).reshape(stop - start, -1)
 
 
 @final
@@ -285,7 +289,8 @@ class _Layout:
         ways, quants = self._ways(parameter, stored), self.gguf.quants
 
         def rounded(rows: Array, _: int) -> Array:
-            kept: NDArray[Any] = quants.quantize(np.ascontiguousarray(rows), kind)
+            joined = np.ascontiguousarray(rows).reshape(len(rows) // math.gcd(len(rows), _ROWS), -1)
+            kept: NDArray[Any] = quants.quantize(joined, kind)
             return np.asarray(quants.dequantize(kept.view(np.uint8), kind), np.float32).reshape(rows.shape)
 
         try:
