@@ -18,6 +18,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from wheeltap.audits.base import studies
 from wheeltap.core.records import Scalar
 from wheeltap.runs.request import StudyRequest
 from wheeltap.stats.effect import score_interval
@@ -38,16 +39,19 @@ class World:
         answer: What must come out.
         settings: Of the study.
         rule: Title of the rule that decides, where these nets have another name than those of the ledger.
+        study: A study of the same rules on other nets, where the nets of the ledger's study cannot be chosen.
     """
 
     answer: Verdict
     settings: dict[str, Scalar]
     rule: str = ""
+    study: str = ""
 
 
 def planted_in(
-    true: dict[str, Scalar], false: dict[str, Scalar], few: dict[str, Scalar], *, rules: tuple[str, str] = ("", "")
-) -> dict[str, World]:
+    true: dict[str, Scalar], false: dict[str, Scalar], few: dict[str, Scalar], *, rules: tuple[str, str] = ("", ""),
+    study: str = "",
+) -> dict[str, World]:  # fmt: skip
     """The three worlds: the claim made true, made false, and too few nets where it is true.
 
     Args:
@@ -55,11 +59,12 @@ def planted_in(
         false: What of these makes it false.
         few: What of these makes it undecidable.
         rules: Titles of the rules that decide the first two, where they are not those of the ledger.
+        study: See ``World``.
     """
     return {
-        "true": World(answer="supports", settings=true, rule=rules[0]),
-        "false": World(answer="refutes", settings={**true, **false}, rule=rules[1]),
-        "too few": World(answer="undecided", settings={**true, **few}, rule=rules[0]),
+        "true": World(answer="supports", settings=true, rule=rules[0], study=study),
+        "false": World(answer="refutes", settings={**true, **false}, rule=rules[1], study=study),
+        "too few": World(answer="undecided", settings={**true, **few}, rule=rules[0], study=study),
     }
 
 
@@ -68,11 +73,17 @@ def fragile(nets: int, kind: str = "seed") -> str:
     return ",".join(f"benchmarks.nets.fragile:{kind}{{seed}}0{at}" for at in range(nets))
 
 
+studies.add("planted-circuits", "benchmarks.nets.lanes:PlantedCircuits")
+
 _KEPT: Final = ": more kept at equal score, mean of five families"
 
 PLANTED: Final[dict[tuple[str, str], dict[str, World]]] = {
     ("C1", "twins"): planted_in(
         {"epochs": 8, "draws": 2, "seeds": 12}, {"spread": 0.05}, {"seeds": 2}
+    ),
+    ("C3", "circuits"): planted_in(
+        {"seeds": 6, "tasks": 1, "nulls": 1, "steps": 40, "pairs": 32, "lanes": 6, "dense_lanes": 12}, {"lanes": 13},
+        {"seeds": 2}, study="planted-circuits",
     ),
     ("C5", "memory"): planted_in(
         {"models": fragile(8), "label": "fragile"}, {"models": fragile(8, "shown")}, {"models": fragile(2)}
@@ -94,7 +105,8 @@ def asked(ledger: Ledger, name: tuple[str, str], world: World, seed: int = 0) ->
     [retest] = [one for one in claim.retests if one.name == name[1]]
     uses = (msgspec.structs.replace(retest.rules[0], title=world.rule),) if world.rule else retest.rules
     settings = {key: one.format(seed=seed) if isinstance(one, str) else one for key, one in world.settings.items()}
-    return claim, msgspec.structs.replace(retest, settings={**retest.settings, **settings}, small={}, rules=uses)
+    made = {"study": world.study or retest.study, "settings": {**retest.settings, **settings}}
+    return claim, msgspec.structs.replace(retest, **made, small={}, rules=uses)
 
 
 def decided(ledger: Ledger, name: tuple[str, str], world: World, seed: int) -> Verdict:

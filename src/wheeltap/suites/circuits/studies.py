@@ -219,7 +219,7 @@ class SparseCircuits(Study):
         own, other = ({task: self._best(case, one, task) for task in range(self.settings.tasks)} for one in
                       (member, twin))  # fmt: skip
         both = [task for task in own if own[task] is not None and other[task] is not None]
-        made = case.outcome(case.plan.make(member))
+        made = None if member.artifact is None else case.outcome(case.plan.make(member))
         found = {SOLVED: float(len(both))}
         if made is not None and "validation" in made.values:
             found[LOSS] = float(made.values["validation"].reshape(-1)[-1])
