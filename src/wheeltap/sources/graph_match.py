@@ -24,7 +24,13 @@ _LIKE: Final = 0.9
 """Cosine from which a matrix without a name may be a parameter."""
 
 _NEAR: Final = 0.05
-"""Error up to which a vector without a name may be one: many are all but constant, so that all are alike."""
+"""Error up to which a bias says which layer it belongs to."""
+
+_SAME: Final = 0.02
+"""Error up to which a vector without a name is a parameter: many are all but constant, so that all are alike."""
+
+_SCALED: Final = 0.5
+"""Share of the error that a factor for each column must leave at most, to be what is wrong."""
 
 _APART: Final = 0.2
 """Error from which a bias is not another layer's."""
@@ -37,6 +43,9 @@ _ENDS: Final = re.compile(r"(_Transposed)?(_quantized)?$|_fp16$|_fused_bn$")
 
 _COARSE: Final = 2.1
 """How many times as wide as it must be the step of a grid is, at most: some converters leave a bit unused."""
+
+_ROUNDED: Final = 2.0**-9
+"""Error that any way of storing numbers may make."""
 
 Change = Callable[[Tensor], Tensor]
 """What an exporter makes of a parameter."""
@@ -106,7 +115,7 @@ class _Matching:
         self._own = dict(model.named_parameters(remove_duplicate=False))
         self._called = {name.replace(".", "/"): name for name in self._own}
         self._pieces, self._taken = dict[str, Piece](), set[str]()
-        self._folded = dict[str, _Fold]()
+        self._folded, self._scaled = dict[str, _Fold](), set[str]()
         self._samples = dict[str, Array]()
 
     def found(self) -> StoredWeights:
@@ -131,7 +140,7 @@ class _Matching:
                 self._take(weight, name, _same if fold is None else fold.shift)
         self._by_values([one for one in weights if one.name not in self._pieces])
         seen = {id(self._own[name]) for name in self._taken if name in self._own}
-        left = [name for name, one in self._own.items() if id(one) not in seen and one.is_floating_point()]
+        left = [name for name, one in self._own.items() if id(one) not in seen or name in self._scaled]
         return StoredWeights(list(self._pieces.values()), uncompared=left)
 
     def _named(self, weight: GraphWeight) -> str:
@@ -189,12 +198,15 @@ class _Matching:
             for way in self._ways(name, weight)
         ]
         for alike, at, name, way in sorted(pairs, key=lambda pair: -pair[0]):
-            least = _LIKE if weights[at].matrix[0] > 1 else 1.0 - _NEAR
+            least = _LIKE if weights[at].matrix[0] > 1 else 1.0 - _SAME
             if alike >= least and weights[at].name not in self._pieces and name not in self._taken:
                 self._take(weights[at], name, way)
 
     def _take(self, weight: GraphWeight, name: str, way: Change) -> None:
         self._taken.add(name)
+        if weight.matrix[0] > 1 and self._by_columns(weight, way(self._own[name].detach().float().cpu())):
+            self._scaled.add(name)
+            return
         fold = self._folds.get(name)
         if fold is not None and way is not _same:
             self._folded[name] = fold
@@ -207,6 +219,21 @@ class _Matching:
             laid=lambda held: way(held).reshape(matrix_of(held.shape)),
             ours=partial(_rounded, weight), block=(weight.grid.block if weight.grid else 0) or weight.matrix[1],
         )  # fmt: skip
+
+    def _by_columns(self, weight: GraphWeight, made: Tensor) -> bool:
+        """Whether each column of a weight is the parameter's by a factor of its own.
+
+        Exporters fold the gains of a layer norm into the layers behind it, and smoothing moves large inputs into them.
+        """
+        if matrix_of(made.shape) != weight.matrix:
+            return False
+        held, first = weight.rows(self._graph.read(weight.name)), to_array(made).reshape(weight.matrix)
+        size = np.maximum((first * first).sum(0), np.finfo(np.float32).tiny)
+        products = (held * first).sum(0)
+        whole, each = (
+            float(np.linalg.norm(held - first * factor)) for factor in (products.sum() / size.sum(), products / size)
+        )
+        return whole > _ROUNDED * float(np.sqrt(size.sum())) and each < _SCALED * whole
 
 
 def _sampled(values: Array) -> Array:

@@ -70,6 +70,10 @@ _OPERATORS: Final[Mapping[str, _Operator]] = {
 _GRIDS: Final = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
 
 
+_PASSED: Final = ("Identity", "Cast", "Transpose", "Reshape", "QuantizeLinear", "DequantizeLinear")
+"""Operators behind which a constant is looked for."""
+
+
 class _Traced(NamedTuple):
     """A constant behind an input of an operator.
 
@@ -203,20 +207,26 @@ class OnnxGraph(Graph):
                 continue
             seen.add(weight.name)
             rows = operator.rows or _attribute(node, "transB", 0) == 1
-            grid = weight.grid
-            if grid is None and (scale := given["scale"] or self._scale_behind(node)):
-                seen.add(scale)
-                grid = self._grid(weight.name, scale, given["zero"], axis=0 if rows or len(weight.axes) > 2 else 1)
+            grid, behind = weight.grid, self._behind(node)
+            scale, zero = given["scale"] or behind[0], given["zero"] or behind[1]
+            if grid is None and scale:
+                seen |= {scale, zero}
+                grid = self._grid(weight.name, scale, zero, axis=0 if rows or len(weight.axes) > 2 else 1)
             turned = weight.axes if rows or len(weight.axes) != 2 else weight.axes[::-1]
             plain = _attribute(node, "alpha", 1.0) == 1.0
             yield self._weight(weight._replace(axes=turned, grid=grid), plain=plain)
-            bias = self._traced(given["bias"])
+            bias = self._traced(given["bias"] or behind[2])
             if bias is not None and bias.name not in seen:
                 seen.add(bias.name)
                 if bias.grid is None and given["inputs"] and grid is not None:
                     step = self.read(given["inputs"]).reshape(-1) * grid.scale.reshape(-1)
                     bias = bias._replace(grid=Grid(scale=step, zero=np.zeros(1), low=-(2**31), high=2**31 - 1))
                 yield self._weight(bias, plain=_attribute(node, "beta", 1.0) == 1.0, bias_of=weight.name)
+        for node in self._nodes:
+            found = self._traced(node.output[0]) if node.op_type == "DequantizeLinear" else None
+            if found is not None and found.name not in seen and math.prod(self._held[found.name].dims) > 1:
+                seen.add(found.name)
+                yield self._weight(found, plain=True)
         for name, tensor in self._held.items():
             if name not in seen and math.prod(tensor.dims) > 1:
                 dtype = self._dtype(name)
@@ -240,10 +250,12 @@ class OnnxGraph(Graph):
         if name in self._held:
             return _Traced(name, tuple(range(len(self._held[name].dims))), None)
         node = self._made.get(name)
-        if node is None or depth > _DEEP or node.op_type not in ("Identity", "Cast", "Transpose", *_GRIDS[:2]):
+        if node is None or depth > _DEEP or node.op_type not in _PASSED:
             return None
         found = self._traced(node.input[0], depth + 1)
         if found is None or (found.grid is not None and node.op_type in _GRIDS):
+            return None
+        if node.op_type == "Reshape" and len(found.axes) > 1:
             return None
         if node.op_type == "Transpose":
             order: list[int] = _attribute(node, "perm", list(range(len(found.axes)))[::-1])
@@ -268,14 +280,23 @@ class OnnxGraph(Graph):
             low=low, high=high, block=block,
         )  # fmt: skip
 
-    def _scale_behind(self, node: Any) -> str:
-        """The constant that a product of whole numbers is scaled by behind it, together with its input's scale."""
-        cast = self._uses.get(node.output[0]) if node.op_type in ("MatMulInteger", "ConvInteger") else None
-        product = None if cast is None else self._uses.get(cast.output[0])
-        if cast is None or product is None or (cast.op_type, product.op_type) != ("Cast", "Mul"):
-            return ""
-        scales = (self._made.get(name) for name in product.input if name != cast.output[0])
-        return next((name for one in scales if one is not None for name in one.input if name in self._held), "")
+    def _behind(self, node: Any) -> tuple[str, str, str]:
+        """Constants behind a product: what it is scaled by, beside its input's scale, the zero point, what is added."""
+        behind = self._uses.get(node.output[0])
+        if behind is None or (node.op_type == "Gather" and behind.op_type != "DequantizeLinear"):
+            return "", "", ""
+        if node.op_type == "Gather":
+            return str(behind.input[1]), _input(behind, 2), ""
+        scale = ""
+        if node.op_type in ("MatMulInteger", "ConvInteger") and behind.op_type == "Cast":
+            cast, behind = behind.output[0], self._uses.get(behind.output[0])
+            factors: list[str] = [] if behind is None else list(behind.input)
+            makers = [self._made.get(name) for name in factors if name != cast]
+            scales = [str(name) for one in makers if one is not None for name in one.input]
+            scale = next((name for name in scales if name in self._held), "")
+            behind = None if behind is None else self._uses.get(behind.output[0])
+        added = behind.input if behind is not None and behind.op_type == "Add" else ()
+        return scale, "", next((name for name in added if self._traced(name) is not None), "")
 
 
 _DAMAGED: Final = "The ONNX file cannot be read."
