@@ -319,6 +319,7 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     "layout": ("awq", {"version": "gemv"}, "version gemv"),
     "version": ("gptq", {"checkpoint_format": "marlin"}, "marlin"),
     "method": ("gptq", {"quant_method": "exl3"}, "exl3"),
+    "a config of other kinds": ("ct", {"config_groups": [1]}, "quantization_config cannot be read"),
     "nothing packed": ("gptq", {"change": emptied}, "none of these"),
 }  # fmt: skip
 

@@ -87,7 +87,7 @@ class ShippedFolder(Shipped):
         """
         own = dict(self._reference.model.named_parameters(remove_duplicate=False))
         buffers, unread = dict(self._reference.model.named_buffers()), dict[str, str]()
-        packed = PackedFolder(self._folder, self._config.get("quantization_config", {}))
+        packed = PackedFolder.of(self._folder, self._config)
         pieces, plain = list[Piece](), list(packed.entries)
         if packed.how:
             plain = packed.plain()

@@ -338,7 +338,7 @@ def load_folder(folder: Path, *, name: str) -> LoadedModel:
         from wheeltap.sources.packed_weights import METHODS, PackedFolder, method_of
 
         size = Size(size.tensors, 16 * size.numbers)  # packed: eight numbers of 4 bits in one
-        packed = PackedFolder(folder, config["quantization_config"])
+        packed = PackedFolder.of(folder, config)
         if method_of(packed.how) in METHODS:
             for package in packed.packages:
                 library(package, needed_for=name, extra=packed.method.extra)

@@ -1,13 +1,13 @@
 """Folders of packed weights by the name of their format; ``hf:FOLDER`` reads the same ones."""
 
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import ClassVar, final
 
 from wheeltap.core.errors import UsageError
 from wheeltap.core.subject import Subject
 from wheeltap.sources.base import LoadedModel, ModelSource
 from wheeltap.sources.hf import Folders, config_of
-from wheeltap.sources.packed_weights import method_of
+from wheeltap.sources.packed_weights import PackedFolder, method_of
 from wheeltap.sources.shipped import Shipped
 
 
@@ -32,7 +32,8 @@ class PackedFolders(ModelSource):
         return Folders().shipped(rest, reference=reference)
 
     def _require(self, rest: str) -> None:
-        how: dict[str, Any] = config_of(Path(rest).expanduser()).get("quantization_config") or {}
+        folder = Path(rest).expanduser()
+        how = PackedFolder.of(folder, config_of(folder)).how
         if method_of(how) != self.method:
             raise UsageError(
                 "The folder is not packed as its prefix says.", where=rest,

@@ -89,6 +89,15 @@ class Levels:
         return np.where(worse[:, None], even, near).reshape(rows.shape)
 
 
+class _Said(msgspec.Struct):
+    """Kinds of what a config may say of quantization."""
+
+    quant_method: str | None = None
+    bits: int | None = None
+    group_size: int | None = None
+    config_groups: dict[str, dict[str, Any] | list[Any]] | None = None
+
+
 @final
 @dataclass(frozen=True)
 class PackedFolder:
@@ -101,6 +110,19 @@ class PackedFolder:
 
     folder: Path
     how: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, folder: Path, config: Mapping[str, Any]) -> "PackedFolder":
+        """The folder with this config; ``how`` is empty where it says nothing of quantization.
+
+        Raises:
+            FileFormatError: If it says what cannot be meant.
+        """
+        how: Any = config.get("quantization_config") or {}
+        expected = "an object: quant_method a name, bits and group_size numbers, config_groups objects"
+        with bounded.parsing(folder / "config.json", "Its quantization_config cannot be read.", expected=expected):
+            msgspec.convert(how, _Said)
+        return cls(folder, how)
 
     @cached_property
     def method(self) -> "Method":
