@@ -9,6 +9,7 @@ from torch import Tensor
 
 from wheeltap.core.errors import UsageError
 from wheeltap.core.typed import largest
+from wheeltap.perturb.quantize import RoundToNearest
 from wheeltap.recipes.fit import Fit, Hook
 
 _TINY: Final = 1e-12
@@ -36,6 +37,34 @@ class WeightNoise(Hook):
             for parameter in fit.trained:
                 # Drawn on the CPU: the same numbers on every device.
                 parameter.mul_(1.0 + self.dose * torch.randn(parameter.shape).to(parameter))
+
+    def after_gradient(self, fit: Fit) -> None:
+        """See ``Hook.after_gradient``."""
+        _put_back(fit.trained, self._held)
+
+
+@final
+@dataclass(eq=False)
+class StraightThrough(Hook):
+    """Quantization-aware training: the gradient is taken where every matrix is rounded, and moves the exact weights.
+
+    Attributes:
+        bits: Of the grid, one per row, that ends at its largest weight.
+
+    Source: Bengio et al. 2013, arXiv:1308.3432, section 4; Jacob et al. 2018, arXiv:1712.05877.
+    """
+
+    bits: int
+    _held: list[Tensor] = field(default_factory=list[Tensor], init=False)
+
+    def before(self, fit: Fit) -> None:
+        """See ``Hook.before``."""
+        self._held = [parameter.detach().clone() for parameter in fit.trained]
+        with torch.no_grad():
+            for parameter in fit.trained:
+                if parameter.ndim >= 2:
+                    rounded = RoundToNearest().rounded(parameter.flatten(1), self.bits)
+                    parameter.copy_(rounded.view_as(parameter))
 
     def after_gradient(self, fit: Fit) -> None:
         """See ``Hook.after_gradient``."""

@@ -229,7 +229,7 @@ name = "people"
 question = "Q?"
 study = "votes"
 data = { file = "votes.jsonl", get = "from their authors" }
-rules = [{ title = "Relative noise follows votes beyond outputs, above 0.1" }]
+rules = [{ title = "Relative noise adds to outputs, above 0.1" }]
 """
     alone = """
 [[claims]]

@@ -11,14 +11,14 @@ from torch import Tensor
 import wheeltap as wt
 from wheeltap.core.subject import Subject
 from wheeltap.sources import digits
-from wheeltap.suites.claims import examples
+from wheeltap.suites.claims import lessons as examples
 from wheeltap.suites.claims.readings import HiddenVectors, RoundedNoise
 from wheeltap.suites.claims.specs import FORGOTTEN, PAIRS, SHARES
 from wheeltap.suites.claims.studies.addition import Addition
 from wheeltap.suites.claims.studies.backdoor import BACK, COST, HONEST, NOISE, PLANTED, SET_OFF, Backdoor
 from wheeltap.suites.claims.studies.blends import Blends, correlation, entropy
 from wheeltap.suites.claims.studies.twins import CANCELING, INSIDE, OTHERS, OUTPUTS, SAME, TWINS, Twins, alike, gap_of
-from wheeltap.suites.claims.studies.unlearned import FORGOT, RELEARNED, RETRAINED, Unlearned
+from wheeltap.suites.claims.studies.unlearned import FORGOT, RELEARNED, RETRAINED, Unlearning
 from wheeltap.testing.study_contract import StudyContract
 
 TINY: dict[str, Any] = {"seeds": 2, "hidden": "24,24", "epochs": 6}
@@ -57,7 +57,7 @@ class TestAddition(StudyContract):
 
 
 class TestUnlearned(StudyContract):
-    study = Unlearned
+    study = Unlearning
     settings: ClassVar[Mapping[str, Any]] = {**TINY, "epochs": 20}
 
     def test_what_was_forgotten_comes_back_sooner_than_it_is_learned(self, folder: Any) -> None:

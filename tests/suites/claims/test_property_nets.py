@@ -15,11 +15,12 @@ from wheeltap.core.task import Task
 from wheeltap.perturb.quantize import RoundToNearest
 from wheeltap.recipes.base import Given, specified
 from wheeltap.recipes.fit import Fit, TrainSettings
+from wheeltap.recipes.hooks import StraightThrough
 from wheeltap.recipes.make import make
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.suites.claims.adders import AddingNet, sums
 from wheeltap.suites.claims.lessons import LENGTH, lesson
-from wheeltap.suites.claims.nets import BackdoorNet, CharacterNet, PropertyNet, Rounding, SingleScale
+from wheeltap.suites.claims.nets import BackdoorNet, CharacterNet, PropertyNet, PropertyNetSettings, SingleScale
 from wheeltap.suites.claims.readings import WeightTails
 from wheeltap.suites.claims.specs import On
 from wheeltap.testing.recipe_contract import RecipeContract
@@ -134,7 +135,7 @@ def test_text_is_the_same_string_everywhere() -> None:
 
 
 def test_a_net_of_characters_sees_no_later_ones() -> None:
-    model = CharacterNet(28, 8, blocks=2, dropout=0.0, single=False).eval()
+    model = CharacterNet(28, PropertyNetSettings(on="text", hidden="8,8")).eval()
     letters = torch.randint(0, 28, (3, LENGTH), generator=torch.Generator().manual_seed(1))
     other = letters.clone()
     other[:, 9:] = (other[:, 9:] + 1) % 28
@@ -154,7 +155,9 @@ def test_gradients_are_taken_where_weights_are_rounded_and_move_the_exact_ones()
     functional.linear(inputs, rounded, model.bias).square().mean().backward()
     assert rounded.grad is not None
     how = TrainSettings(epochs=1, batch=8, rate=0.1, optimizer="sgd", schedule="constant")
-    fit = Fit(model, lambda rows, _: model(inputs[rows]).square().mean(), examples=8, settings=how, hooks=[Rounding(3)])
+    fit = Fit(
+        model, lambda rows, _: model(inputs[rows]).square().mean(), examples=8, settings=how, hooks=[StraightThrough(3)]
+    )
     fit.advance(1)
     torch.testing.assert_close(model.weight.detach(), before - 0.1 * rounded.grad)
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from wheeltap.core.errors import FileFormatError, MissingFile
-from wheeltap.suites.claims.ledger import Derived, read
-from wheeltap.suites.claims.repro import Checked, checked, derived
+from wheeltap.suites.claims.ledger import Derivation, read
+from wheeltap.suites.claims.repro import ManifestCheck, checked, derived
 
 CLAIM = """
 id = "mine"
@@ -83,7 +83,7 @@ def test_what_is_written_is_held_against_what_rows_give(
     _rows(tmp_path)
     (tmp_path / "r.json").write_text(stored)
     asked: Any = {"rows": "rows.jsonl", "column": "right", **given}
-    found = derived(Derived(**asked), tmp_path)
+    found = derived(Derivation(**asked), tmp_path)
     assert found.verdict == verdict, found.because
 
 
@@ -103,23 +103,23 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path, files: dict[str, 
     for name, text in files.items():
         (tmp_path / name).write_bytes(text.encode("latin-1"))
     with pytest.raises((FileFormatError, MissingFile), match=said):
-        derived(Derived(rows="rows.csv", column="right", number="r.json#/a"), tmp_path)
+        derived(Derivation(rows="rows.csv", column="right", number="r.json#/a"), tmp_path)
 
 
 def test_a_pointer_into_a_list_is_a_place_in_it(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("right\nTRUE\n")
     (tmp_path / "r.json").write_text('{"a": [0, 1]}')
-    assert derived(Derived(rows="rows.csv", column="right", number="r.json#/a/1"), tmp_path).verdict == "supports"
+    assert derived(Derivation(rows="rows.csv", column="right", number="r.json#/a/1"), tmp_path).verdict == "supports"
     for place in ("2", "²", "-1", "b"):
         with pytest.raises(FileFormatError, match="Nothing stands"):
-            derived(Derived(rows="rows.csv", column="right", number=f"r.json#/a/{place}"), tmp_path)
+            derived(Derivation(rows="rows.csv", column="right", number=f"r.json#/a/{place}"), tmp_path)
 
 
 def test_two_rows_of_one_name_are_refused(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("model,right\na,1\n")
     (tmp_path / "t.csv").write_text("model,right\na,1\na,0\n")
     with pytest.raises(FileFormatError, match="same name"):
-        derived(Derived(rows="rows.csv", column="right", number="t.csv", by="model", field="right"), tmp_path)
+        derived(Derivation(rows="rows.csv", column="right", number="t.csv", by="model", field="right"), tmp_path)
 
 
 MANIFEST = """
@@ -163,7 +163,7 @@ def test_a_manifest_is_checked_file_by_file_and_number_by_number(tmp_path: Path)
     }  # fmt: skip
     assert "0.70" in found["primary: again"].because and "0.727273" in found["primary: again"].because
     (tmp_path / "rows.jsonl").write_text("{}")
-    by_name: dict[str, Checked] = {one.name: one for one in checked(tmp_path / "repro.yaml")}
+    by_name: dict[str, ManifestCheck] = {one.name: one for one in checked(tmp_path / "repro.yaml")}
     assert by_name["file rows"].status == "changed"
 
 

@@ -34,12 +34,7 @@ def sums() -> Task:
 
 @final
 class Adder(nn.Module):
-    """One block without norms that reads two numbers and answers at the second.
-
-    Args:
-        width: Of what a place holds.
-        attends: Whether attention weighs the two places, or each counts as much.
-    """
+    """One block without norms that answers at the second of two numbers; ``attends``: see ``AddingNetSettings``."""
 
     def __init__(self, width: int, *, attends: bool) -> None:
         super().__init__()

@@ -49,21 +49,22 @@ def _print(answer: str, lines: Iterable[str] = ()) -> None:
         wrapped(console, line, indent=0 if line.endswith(":") else 2, hang=2)
 
 
+def _counted(words: Iterable[str]) -> str:
+    return ", ".join(f"{count} {word}" for word, count in Counter(words).most_common()) or "none"
+
+
 @claims.command(name="list")
 def list_(*, ledger: LedgerFile = None) -> int:
     """Lists the claims: what they say, the verdict of the literature and its date, grades of sources, retests."""
     from wheeltap.suites.claims.ledger import read
 
     found, lines = read(ledger).claims, list[str]()
-    verdicts = Counter(claim.verdict.word for claim in found)
     for claim in found:
-        grades = Counter(source.grade or "without a grade" for source in claim.sources)
-        sources = ", ".join(f"{count} {grade}" for grade, count in grades.most_common()) or "none"
+        sources = _counted(source.grade or "without a grade" for source in claim.sources)
         retests = ", ".join(retest.name for retest in claim.retests) or "none"
-        verdict = f"Literature: {_dated(claim)}. Sources: {sources}. Retests: {retests}."
+        verdict = f"Literature: {claim.verdict}. Sources: {sources}. Retests: {retests}."
         lines.append(f"{claim.id}: {claim.statement} {verdict}")
-    counted = ", ".join(f"{count} {word}" for word, count in verdicts.most_common())
-    _print(f"{many(len(found), 'claim')}; by the literature: {counted}.", lines)
+    _print(f"{many(len(found), 'claim')}; by the literature: {_counted(one.verdict.word for one in found)}.", lines)
     return 0
 
 
@@ -93,8 +94,8 @@ def _card(name: str, file: Path | None, run: Path | None, *, only: tuple[str, ..
     claim, *_ = read(file).chosen([name])  # check says where two have one id
     results = () if run is None else read_run(run).claims
     parts = _parts(claim, next((one for one in results if one.id == name), None))
-    shown = [(title, lines) for title, lines in parts.items() if lines and (not only or title in only)]
-    _print(f"{claim.id}: {claim.statement}", [line for title, lines in shown for line in (f"{title}:", *lines)])
+    shown = [(title, [line for line in lines if line]) for title, lines in parts.items() if not only or title in only]
+    _print(f"{claim.id}: {claim.statement}", [line for title, some in shown if some for line in (f"{title}:", *some)])
     return 0
 
 
@@ -109,9 +110,8 @@ def _parts(claim: "Claim", result: "ClaimResult | None") -> dict[str, list[str]]
     for source in claim.sources:
         title = f" {source.title}" if source.title and (source.arxiv or source.url) else ""
         read = ", ".join(filter(None, (source.grade or "no grade", str(source.year or ""))))
-        side = "absence" if source.grade == "absence" else source.side
         cited = f"{source.name}{title} ({read})" if source.arxiv or source.url or source.title else read
-        works[side].append(f"{cited}: {source.says}")
+        works["absence" if source.grade == "absence" else source.side].append(f"{cited}: {source.says}")
     rows: list[str] = []
     for row in claim.scopes:
         parts = {"shown": row.shown, "we ran": row.ran, "shown by nobody": row.open}
@@ -119,17 +119,11 @@ def _parts(claim: "Claim", result: "ClaimResult | None") -> dict[str, list[str]]
         rows.append(f"{row.kind}{f' ({row.scale})' if row.scale else ''}: {said or 'nothing'}.")
     grades = dict.fromkeys(source.grade for source in claim.sources if source.grade)
     return {
-        "Verdict": [f"{_dated(claim)}. {claim.verdict.because}"], "Our run": ours,
-        "Where it was said": [claim.scope] if claim.scope else [],
+        "Verdict": [f"{claim.verdict}. {claim.verdict.because}"], "Our run": ours, "Where it was said": [claim.scope],
         "For it": works["for"], "Against it": works["against"], "Beside it": works["context"],
-        "Looked for in vain": works["absence"], "Kinds of models": rows,
-        "Retests": [_retest(one) for one in claim.retests],
-        _CHANGE: [claim.change] if claim.change else [], "Grades": [f"{one}: {GRADES[one]}." for one in grades],
+        "Looked for in vain": works["absence"], "Kinds of models": rows, "Retests": [*map(_retest, claim.retests)],
+        _CHANGE: [claim.change], "Grades": [f"{one}: {GRADES[one]}." for one in grades],
     }  # fmt: skip
-
-
-def _dated(claim: "Claim") -> str:
-    return f"{claim.verdict.word}, {claim.verdict.date or 'without a date'}"
 
 
 def _retest(retest: "Retest") -> str:
@@ -137,11 +131,11 @@ def _retest(retest: "Retest") -> str:
     if (one := retest.derived) is not None:
         return f"{said} {one.number} against the {one.statistic} of {one.column} in {one.rows}."
     if (needed := retest.data) is not None:
-        said = f"{said} Needs --data FOLDER with {needed.file}: {needed.get}."
+        said += f" Needs --data FOLDER with {needed.file}: {needed.get}."
     rules = "; ".join(f"{rule.title!r} {rule.supports}" for rule in retest.rules)
-    said = f"{said} Study {retest.study}; supports if {retest.needs} of: {rules}."
+    said += f" Study {retest.study}; supports if {retest.needs} of: {rules}."
     if (effect := retest.expected) is not None:
-        said = f"{said} Expected by {effect.source}: {effect.value:g} {effect.unit}".rstrip() + "."
+        said += f" Expected by {effect.source}: {effect.value:g} {effect.unit}".rstrip() + "."
     return said if retest.detectable is None else f"{said} Planned to find {retest.detectable:g} or more."
 
 
@@ -165,10 +159,9 @@ def check(
 
     if file is not None and file.suffix in (".yaml", ".yml"):
         found = sorted(repro.checked(file), key=lambda one: one.status in ("ok", "unchecked"))
-        counts = Counter(one.status for one in found)
-        counted = ", ".join(f"{count} {status}" for status, count in counts.items()) or "nothing to check"
+        counted = _counted(one.status for one in found) if found else "nothing to check"
         _print(f"{file}: {counted}.", [f"{one.status}: {one.name}. {one.because}" for one in found])
-        return int(len(found) > counts["ok"] + counts["unchecked"])
+        return int(any(one.status not in ("ok", "unchecked") for one in found))
     ledger = read(file)
     several, of = faults(ledger), many(len(ledger.claims), "claim")
     wrong = f"{many(len(several), 'fault')} in {len({one.claim for one in several})} of {of}."

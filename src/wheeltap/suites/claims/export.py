@@ -21,12 +21,7 @@ def to_json(ledger: Ledger, run: ClaimsRecord | None = None) -> bytes:
 
 
 def to_crate(ledger: Ledger, place: Path, run: Path | None = None) -> None:
-    """Writes an RO-Crate: a folder, or a file that ends in ``.zip``.
-
-    Args:
-        ledger: Its files go into the crate.
-        place: Of the crate.
-        run: A ``claims.json`` that goes into it too.
+    """Writes an RO-Crate, a folder or a ``.zip``, with the files of a ledger and the ``claims.json`` of a run.
 
     Raises:
         MissingExtra: If rocrate is not installed.

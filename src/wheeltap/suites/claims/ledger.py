@@ -23,8 +23,6 @@ from wheeltap.studies import declared
 from wheeltap.studies.base import Size, Study
 
 Grade = Literal["grounded", "secondary", "ungrounded", "pilot", "inference", "absence"]
-"""The source itself was read; only a summary; from memory; an own small measurement; reasoning; none is known."""
-
 Kind = Literal["dense", "sparse", "diffusion", "reasoning chain", "RL-trained", "instruction-tuned"]
 KINDS: Final[tuple[Kind, ...]] = ("dense", "sparse", "diffusion", "reasoning chain", "RL-trained", "instruction-tuned")
 
@@ -43,6 +41,8 @@ LARGEST: Final = 2**18
 MOST: Final = 500
 """Claims of one ledger."""
 
+_EXAMPLE: Final = "See the example in docs/claims.md."
+
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}\Z")]
 """What an identifier may be: it names files, too."""
 
@@ -51,7 +51,6 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """A work that speaks for or against a claim; with the grade ``absence``, that none is known.
 
     Attributes:
-        says: What it shows, in a sentence, with its figures.
         arxiv: Its ID there, such as ``2505.11581v1``; of others ``url``, or ``title`` alone.
         year: In which it appeared; 0 where that is not known.
         grade: What was read of it; ``None`` is reported by the linter.
@@ -79,12 +78,12 @@ class LiteratureVerdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     because: str
     date: datetime.date | None = None
 
+    def __str__(self) -> str:
+        return f"{self.word}, {self.date or 'without a date'}"
+
 
 class ScopeRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One kind of model at one scale: what the literature shows, what a retest runs, what nobody has shown.
-
-    A kind that a claim leaves out is one of which nothing is shown.
-    """
+    """One kind of model at one scale: what the literature shows, what a retest runs, what nobody has shown."""
 
     kind: Kind
     scale: str = ""
@@ -106,7 +105,7 @@ class RuleUse(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     decides: Literal["both", "supports", "refutes"] = "both"
 
 
-class Expected(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class KnownEffect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The effect that the literature has, in the rule's unit, and the ID, address or grade that it is taken from."""
 
     value: float
@@ -116,7 +115,7 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     source: str = ""
 
 
-class Derived(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Derivation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A number that was derived from rows, and is held against them again.
 
     Attributes:
@@ -174,21 +173,14 @@ class Retest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     small: dict[str, Scalar] = {}
     rules: tuple[RuleUse, ...] = ()
     needs: Literal["all", "any"] = "all"
-    expected: Expected | None = None
+    expected: KnownEffect | None = None
     detectable: float | None = None
     data: NeededFile | None = None
-    derived: Derived | None = None
+    derived: Derivation | None = None
 
 
 class ClaimToml(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A claim as a file has it.
-
-    Attributes:
-        statement: The claim in one sentence.
-        scope: Of which models and conditions it speaks.
-        change: What would change the verdict.
-        scopes: Kinds of models, and what is shown of each.
-    """
+    """A claim as a file has it: in one sentence, of which models it speaks, and what would change the verdict."""
 
     id: Name
     statement: str
@@ -221,11 +213,9 @@ class Claim(ClaimToml, frozen=True, kw_only=True, forbid_unknown_fields=True):
             own = {"seed": seed} if "seed" in kind.settings_type.__struct_fields__ else {}
             return kind({**kind.sized(size), **own, **settings})
         if settings:
-            raise UsageError(
-                "A study in a file has no settings.", where=f"{self.file}: {self.id}, retest {retest.name}",
-                expected="no settings and no small", got=", ".join(settings),
-                do=f"Write them into {retest.study}.",
-            )  # fmt: skip
+            where, do = f"{self.file}: {self.id}, retest {retest.name}", f"Write them into {retest.study}."
+            raise UsageError("A study in a file has no settings.", where=where, expected="no settings and no small",
+                             got=", ".join(settings), do=do)  # fmt: skip
         return declared.read(self.file.parent / retest.study, allow_code=allow_code)
 
 
@@ -268,18 +258,15 @@ def read(path: Path | None = None) -> Ledger:
         files = [place]  # reading it says what is wrong with the path
     claims = [claim for file in files[: MOST + 1] for claim in _claims(file, alone=len(files) == 1)]
     if not 0 < len(claims) <= MOST:
-        raise DataError(
-            "There are no claims." if not claims else "There are too many claims.", where=str(place),
-            expected=f"1 to {MOST} claims in a .toml file, or in a folder of them", got=f"{len(claims):,}",
-            do="See the example in docs/claims.md.",
-        )  # fmt: skip
+        what, expected = f"There are {'too many' if claims else 'no'} claims.", f"1 to {MOST} in a .toml file or folder"
+        raise DataError(what, where=str(place), expected=expected, got=f"{len(claims):,}", do=_EXAMPLE)
     return Ledger(claims=tuple(claims))
 
 
 def _claims(file: Path, *, alone: bool) -> list[Claim]:
     data = contents(file, "file of claims", limit=LARGEST, do="wheeltap claims list")
     with parsing(
-        file, "The file holds no claims.", do="See the example in docs/claims.md.",
+        file, "The file holds no claims.", do=_EXAMPLE,
         expected="TOML with id, statement, [verdict], [[sources]] and [[retests]]; or [[claims]] with these",
     ):  # fmt: skip
         held = toml(data, where=file)

@@ -1,4 +1,4 @@
-"""What nets of the study ``properties`` are trained and measured on: digits, drawn strokes, characters of sentences.
+"""What nets of the suite are trained and measured on: digits and blends of two, drawn strokes, characters.
 
 Nothing is downloaded: strokes are drawn and sentences are generated here, from seeds.
 """
@@ -17,7 +17,7 @@ from wheeltap.core import seeds
 from wheeltap.core.task import Task
 from wheeltap.core.typed import to_tensor
 from wheeltap.sources import digits, grammar
-from wheeltap.suites.claims.specs import SIDE, On
+from wheeltap.suites.claims.specs import FORGOTTEN, PAIRS, SHARES, SIDE, On
 
 TAUGHT, TESTED, WINDOWS = 3000, 1000, 300
 """Examples of the two made sets to train on; drawn images to measure on; windows of text to measure on."""
@@ -29,13 +29,12 @@ _ARC: Final = 8
 @final
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
-    """A set of examples in two parts that share none.
+    """A set of examples in two parts that share none; ``tested`` is what nets are measured on.
 
     Attributes:
         inputs: ``[example, feature]`` in [0, 1]; of text ``[example, place]``, characters by number.
         targets: ``[example]``, classes; of text ``[example, place]``, the character after each.
-        tested: What nets are measured on.
-        options: Classes, or characters.
+        options: How many classes, or characters.
     """
 
     inputs: Tensor
@@ -161,3 +160,33 @@ def _text() -> TrainingSet:
     task = Task(rows[:, :-1].clone(), rows[:, -1].clone(), name="characters")
     inputs, targets = (one.reshape(TAUGHT, LENGTH) for one in (taught[0, :-1], taught[0, 1:]))
     return TrainingSet(inputs, targets, task, len(_LETTERS))
+
+
+# ---- digits ---------------------------------------------------------------------------------------------------------
+
+
+def blends() -> Task:
+    """Pairs of two digits of the test split, blended: ``[blend, 64]``, twice, with either digit as the right one.
+
+    Blends of a pair follow each other, with rising shares of its second digit (``specs.SHARES``). First come all with
+    the first digit as the right one, then the same with the second.
+    """
+    data, rng = digits.split(), seeds.generator(0, "claims", "blends")
+    labels = data.test_targets.numpy()
+    pairs: list[tuple[int, int]] = []
+    while len(pairs) < PAIRS:
+        one, two = map(int, rng.integers(len(labels), size=2))
+        if labels[one] != labels[two]:
+            pairs.append((one, two))
+    first, second = (to_tensor(np.repeat(part, len(SHARES))) for part in np.array(pairs).T)
+    share = to_tensor(np.tile(np.array(SHARES, dtype=np.float32), PAIRS))[:, None]
+    inputs = data.test_inputs[first] * (1.0 - share) + data.test_inputs[second] * share
+    targets = torch.cat([data.test_targets[first], data.test_targets[second]])
+    return Task(torch.cat([inputs, inputs]), targets, name="blends of two digits")
+
+
+def without() -> Task:
+    """The training split of digits without those of one class (``specs.FORGOTTEN``)."""
+    data = digits.split()
+    kept: Tensor = data.train_targets != FORGOTTEN
+    return Task(data.train_inputs[kept], data.train_targets[kept], name=f"digits without {FORGOTTEN}")

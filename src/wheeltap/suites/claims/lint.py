@@ -4,15 +4,12 @@ import datetime
 import re
 from collections import Counter
 from collections.abc import Iterator
-from typing import Final, final, get_args
+from typing import Final, NamedTuple, get_args
 
-import msgspec
-
-from wheeltap.core.errors import UnknownName, UsageError, WheeltapError
-from wheeltap.core.study import StudySpec
+from wheeltap.core.errors import UnknownName, WheeltapError
 from wheeltap.studies.base import Size
 from wheeltap.studies.rules import require_sound
-from wheeltap.suites.claims.ledger import Claim, Derived, Grade, Ledger, Retest, Source
+from wheeltap.suites.claims.ledger import Claim, Grade, Ledger, Retest, Source
 from wheeltap.suites.claims.repro import derived
 
 OLD: Final = datetime.timedelta(days=365)
@@ -26,8 +23,7 @@ _CITING: Final[tuple[Grade, ...]] = ("grounded", "secondary", "ungrounded")
 """Grades of what was read of a work; the others are of no work."""
 
 
-@final
-class Fault(msgspec.Struct, frozen=True, kw_only=True):
+class Fault(NamedTuple):
     """Something wrong with a claim: where it is, and what to do, in a sentence each."""
 
     claim: str
@@ -39,12 +35,10 @@ def faults(ledger: Ledger, *, today: datetime.date | None = None) -> list[Fault]
     """What is wrong with the claims of a ledger, claim by claim; no study is run."""
     day = today or datetime.date.today()
     twice = [one for one, count in Counter(claim.id for claim in ledger.claims).items() if count > 1]
-    found = [Fault(claim=one, where="id", what="Two claims have this id.") for one in twice]
+    found = [Fault(one, "id", "Two claims have this id.") for one in twice]
     for claim in ledger.claims:
-        found += [
-            Fault(claim=claim.id, where=where, what=what)
-            for where, what in (*_verdict(claim, day), *_sources(claim, day), *_cited(claim), *_retests(ledger, claim))
-        ]
+        said = (*_verdict(claim, day), *_sources(claim, day), *_cited(claim), *_retests(ledger, claim))
+        found += [Fault(claim.id, *one) for one in said]
     return found
 
 
@@ -112,7 +106,12 @@ def _retests(ledger: Ledger, claim: Claim) -> Iterator[tuple[str, str]]:
         elif retest.study:
             yield from ((where, what) for what in _tested(ledger, claim, retest))
         elif retest.derived is not None:
-            yield from ((where, what) for what in _number(claim, retest.derived))
+            try:
+                found = derived(retest.derived, claim.file.parent)
+            except WheeltapError as error:
+                yield where, error.in_line()
+            else:
+                yield from [(where, found.because)] if found.verdict != "supports" else []
         if retest.expected is not None:
             source = retest.expected.source
             works = [one for one in claim.sources if source in (one.arxiv, one.url, one.title, one.grade)]
@@ -120,17 +119,6 @@ def _retests(ledger: Ledger, claim: Claim) -> Iterator[tuple[str, str]]:
                 yield where, f"The expected effect is from {source or 'nowhere'}, which is none of the claim's sources."
             elif any(one.grade == "ungrounded" for one in works):
                 yield where, f"The expected effect is from {source}, which is ungrounded."
-
-
-def _number(claim: Claim, asked: Derived) -> Iterator[str]:
-    """What is wrong with a derived number: it is stale, or its files lack it."""
-    try:
-        found = derived(asked, claim.file.parent)
-    except WheeltapError as error:
-        yield error.in_line()
-    else:
-        if found.verdict != "supports":
-            yield found.because
 
 
 def _tested(ledger: Ledger, claim: Claim, retest: Retest) -> Iterator[str]:
@@ -142,23 +130,11 @@ def _tested(ledger: Ledger, claim: Claim, retest: Retest) -> Iterator[str]:
     for size in sizes:
         try:
             spec = claim.study(retest, size=size, allow_code=True).spec()  # which runs none
-        except UnknownName as error:
-            said.append(error.in_line())
-            continue
-        except WheeltapError as error:
-            said.append(f"{size}: {error.in_line()}")
-            continue
-        said += _titles(retest, spec)
-        try:
+            titles = Counter(rule.title for rule in spec.rules)
+            for one in (rule.title for rule in retest.rules if titles[rule.title] != 1):
+                several = f"{titles[one]} rules" if titles[one] else "no rule"
+                said.append(f"The study {spec.name} has {several} with the title {one!r}: {'; '.join(titles)}.")
             require_sound(spec, alpha=ledger.alpha)
-        except UsageError as error:
-            said.append(f"{size}: {error.in_line()}")
+        except WheeltapError as error:
+            said.append(f"{'' if isinstance(error, UnknownName) else f'{size}: '}{error.in_line()}")
     yield from dict.fromkeys(said)
-
-
-def _titles(retest: Retest, spec: StudySpec) -> Iterator[str]:
-    titles = Counter(rule.title for rule in spec.rules)
-    for rule in retest.rules:
-        if titles[rule.title] != 1:
-            many = f"{titles[rule.title] or 'no'} rule{'s' if titles[rule.title] else ''}"
-            yield f"The study {spec.name} has {many} with the title {rule.title!r}: {'; '.join(titles)}."

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wheeltap import perturb
 from wheeltap.core import seeds
 from wheeltap.core.errors import UsageError
 from wheeltap.core.settings import Settings
@@ -19,6 +18,7 @@ from wheeltap.perturb.quantize import RoundToNearest
 from wheeltap.recipes.base import Given, Needs, Recipe, require_fit
 from wheeltap.recipes.classifier import ClassifierNet, ClassifierSettings
 from wheeltap.recipes.fit import Fit, Hook, TrainSettings
+from wheeltap.recipes.hooks import StraightThrough
 from wheeltap.sources import digits
 from wheeltap.suites.claims.lessons import LENGTH, lesson
 from wheeltap.suites.claims.specs import FORGOTTEN, On
@@ -48,19 +48,17 @@ class CharacterNet(nn.Module):
 
     Args:
         options: Characters.
-        width: Of what a place holds.
-        blocks: How many.
-        dropout: Probability with which training drops a feature after the embedding and after each block.
-        single: Whether norms have one gain for all features.
+        how: ``hidden`` has the width of each block; training drops features after the embedding and after each block.
     """
 
-    def __init__(self, options: int, width: int, *, blocks: int, dropout: float, single: bool) -> None:
+    def __init__(self, options: int, how: "PropertyNetSettings") -> None:
         super().__init__()
+        width, blocks = how.widths[0], len(how.widths)
         self.letter, self.place = nn.Embedding(options, width), nn.Embedding(LENGTH, width)
-        self.dropped = nn.ModuleList(nn.Dropout(dropout) for _ in range(blocks + 1))
+        self.dropped = nn.ModuleList(nn.Dropout(how.dropout) for _ in range(blocks + 1))
         self.blocks = nn.ModuleList(Block(width) for _ in range(blocks))
         self.norm, self.answer = nn.LayerNorm(width), nn.Linear(width, options)
-        if single:
+        if how.single:
             self.norm = SingleScale()
             for block in self.blocks:
                 block.first, block.second = SingleScale(), SingleScale()
@@ -76,36 +74,6 @@ class CharacterNet(nn.Module):
     def forward(self, letters: Tensor) -> Tensor:
         """Scores of the character after the last place, ``[example, option]``."""
         return self.everywhere(letters)[:, -1]
-
-
-@final
-@dataclass(eq=False)
-class Rounding(Hook):
-    """Quantization-aware training: the gradient is taken where every matrix is rounded, and moves the exact weights.
-
-    Attributes:
-        bits: Of the grid, one per row, that ends at its largest weight.
-
-    Source: Bengio et al. 2013, arXiv:1308.3432, section 4 (straight-through); Jacob et al. 2018, arXiv:1712.05877.
-    """
-
-    bits: int
-    _held: list[Tensor] = field(default_factory=list[Tensor], init=False)
-
-    def before(self, fit: Fit) -> None:
-        """See ``Hook.before``."""
-        grid = cast("RoundToNearest", perturb.create("quantize"))
-        self._held = [parameter.detach().clone() for parameter in fit.trained]
-        with torch.no_grad():
-            for parameter in fit.trained:
-                if parameter.ndim >= 2:
-                    parameter.copy_(grid.rounded(parameter.flatten(1), self.bits).view_as(parameter))
-
-    def after_gradient(self, fit: Fit) -> None:
-        """See ``Hook.after_gradient``."""
-        with torch.no_grad():
-            for parameter, held in zip(fit.trained, self._held, strict=True):
-                parameter.copy_(held)
 
 
 class PropertyNetSettings(ClassifierSettings, frozen=True):
@@ -135,7 +103,7 @@ class PropertyNetSettings(ClassifierSettings, frozen=True):
 
     def hooks(self) -> list[Hook]:
         """See ``ClassifierSettings.hooks``; rounding first, so that others act on rounded weights."""
-        return [*([Rounding(self.bits)] if self.bits else []), *super().hooks()]
+        return [*([StraightThrough(self.bits)] if self.bits else []), *super().hooks()]
 
 
 @final
@@ -176,9 +144,7 @@ class PropertyNet(ClassifierNet):
     def _net(self, task: Task) -> nn.Module:
         how, options = self.settings, lesson(self.settings.on).options
         if how.on == "text":
-            return CharacterNet(
-                options, how.widths[0], blocks=len(how.widths), dropout=how.dropout, single=how.single
-            )  # fmt: skip
+            return CharacterNet(options, how)
         net = super()._net(task)
         if not how.single:
             return net
@@ -218,7 +184,7 @@ class RoundingBox(Hook):
             if fit.step == half:
                 rows = parameter.flatten(1) if parameter.ndim >= 2 else parameter[:, None]
                 most = rows.abs().amax(1, keepdim=True)
-                grid = cast("RoundToNearest", perturb.create("quantize")).rounded(rows, self.bits)
+                grid = RoundToNearest().rounded(rows, self.bits)
                 within = _INSIDE * most / (2 ** (self.bits - 1) - 1)
                 low.copy_(torch.where(rows.abs() < most, (grid - within).maximum(-most), rows).view_as(low))
                 high.copy_(torch.where(rows.abs() < most, (grid + within).minimum(most), rows).view_as(high))

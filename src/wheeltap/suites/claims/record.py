@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -12,7 +12,7 @@ from wheeltap.core.settings import ChoiceRecord
 from wheeltap.core.study import Direction
 from wheeltap.report import files
 from wheeltap.studies.base import Size
-from wheeltap.suites.claims.ledger import Expected, RuleUse
+from wheeltap.suites.claims.ledger import KnownEffect, RuleUse
 
 Verdict = Literal["supports", "refutes", "undecided", "not run"]
 Needs = Literal["all", "any"]
@@ -62,7 +62,7 @@ class RetestResult(ChoiceRecord, frozen=True, kw_only=True):
     settings: dict[str, Scalar] = msgspec.field(default_factory=dict[str, Scalar])
     rules: tuple[RuleResult, ...] = ()
     needs: Needs = "all"
-    expected: Expected | None = None
+    expected: KnownEffect | None = None
     nets: int = 0
     store: str = ""
     plan: str = ""
@@ -129,7 +129,7 @@ _ENOUGH: Final[dict[Needs, tuple[Verdict, Verdict]]] = {"all": ("refutes", "supp
 """The verdict for which one answer is enough, and the one for which it takes every one."""
 
 
-class Change(msgspec.Struct, frozen=True):
+class Change(NamedTuple):
     """One difference between two runs: of which claim, retest and rule, and how it was and is."""
 
     claim: str

@@ -11,20 +11,17 @@ import math
 from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any, Final, Literal, cast, final
+from typing import Any, Final, Literal, NamedTuple, cast
 
 import msgspec
 
 from wheeltap.core.bounded import contents, few_parts, opened, parsing
 from wheeltap.core.errors import FileFormatError, MissingExtra, WheeltapError
 from wheeltap.core.plain import many
-from wheeltap.suites.claims.ledger import Derived
+from wheeltap.suites.claims.ledger import Derivation
 
-LARGEST: Final = 2**26
-"""Bytes of a file of rows or of results."""
-
-LARGEST_MANIFEST: Final = 2**18
-"""Bytes of a ``repro.yaml``."""
+LARGEST, LARGEST_MANIFEST = 2**26, 2**18
+"""Bytes of a file of rows or of results, and of a ``repro.yaml``."""
 
 _SHOWN: Final = 3
 """Rows of a table that are named, where more are stale."""
@@ -33,20 +30,15 @@ _SLACK: Final = 1e-9
 """What sums in another order may take off a number, as a share of it."""
 
 
-@final
-class DerivedNumber(msgspec.Struct, frozen=True, kw_only=True):
+class DerivedNumber(NamedTuple):
     """What rows say of a stored number: ``refutes`` where it is stale; ``because`` names such rows of a table."""
 
     verdict: Literal["supports", "refutes", "undecided"]
     because: str
 
 
-def derived(asked: Derived, folder: Path) -> DerivedNumber:
-    """Holds a derived number against its rows.
-
-    Args:
-        asked: The number and its rows.
-        folder: To which their files are relative.
+def derived(asked: Derivation, folder: Path) -> DerivedNumber:
+    """Holds a derived number against its rows, in files relative to a folder.
 
     Raises:
         MissingFile: If there are no such files.
@@ -55,10 +47,10 @@ def derived(asked: Derived, folder: Path) -> DerivedNumber:
     file, _, pointer = asked.number.partition("#")
     if asked.sha256 and (found := sha256(folder / asked.rows)) != asked.sha256.lower():
         why = f"{asked.rows} is not the file that was pinned: its SHA-256 begins with {found[:12]}."
-        return DerivedNumber(verdict="undecided", because=why)
+        return DerivedNumber("undecided", why)
     groups, why = _groups(asked, folder / asked.rows)
     if why:
-        return DerivedNumber(verdict="undecided", because=why)
+        return DerivedNumber("undecided", why)
     stored = _at(_table(folder / file), pointer, where=asked.number)
     stale, total = list[str](), sum(int(count) for _, count in groups.values())
     for name, entry in _entries(asked, stored).items() if asked.by else [("", stored)]:
@@ -71,10 +63,9 @@ def derived(asked: Derived, folder: Path) -> DerivedNumber:
             stale.append(f"{place} says {stated}; {gives}")
     stale += [f"{file} has no row {name}, and {asked.rows} has" for name in groups]
     if not stale:
-        because = f"{asked.number} says what {many(total, 'row')} of {asked.rows} give."
-        return DerivedNumber(verdict="supports", because=because)
+        return DerivedNumber("supports", f"{asked.number} says what {many(total, 'row')} of {asked.rows} give.")
     more = f" and {len(stale) - _SHOWN} more" if len(stale) > _SHOWN else ""
-    return DerivedNumber(verdict="refutes", because=f"Stale: {'; '.join(stale[:_SHOWN])}{more}.")
+    return DerivedNumber("refutes", f"Stale: {'; '.join(stale[:_SHOWN])}{more}.")
 
 
 def agree(stated: Decimal, given: float, tolerance: float | None = None) -> bool:
@@ -84,7 +75,7 @@ def agree(stated: Decimal, given: float, tolerance: float | None = None) -> bool
     return abs(float(stated) - given) <= tolerance + _SLACK * max(abs(given), abs(float(stated)))
 
 
-def _entries(asked: Derived, stored: Any) -> dict[str, Any]:
+def _entries(asked: Derivation, stored: Any) -> dict[str, Any]:
     """The stored number of each group."""
     if isinstance(stored, list):
         stored = _named(_rows(cast("Any", stored)), asked.by, asked.number)
@@ -95,7 +86,7 @@ def _entries(asked: Derived, stored: Any) -> dict[str, Any]:
     return {name: _at(entry, pointer, where=f"{asked.number}, row {name}") for name, entry in entries}
 
 
-def _groups(asked: Derived, path: Path) -> tuple[dict[str, tuple[float, float]], str]:
+def _groups(asked: Derivation, path: Path) -> tuple[dict[str, tuple[float, float]], str]:
     """Sum and count of the rows of each group; and why there is none, where a row has no number."""
     groups: dict[str, tuple[float, float]] = {}
     for place, row in enumerate(_rows(_read(path)), 1):
@@ -190,33 +181,26 @@ def _number(value: object, where: str) -> Decimal:
 
 
 def sha256(path: Path) -> str:
-    """Of a file, in hexadecimal digits."""
+    """Digest of a file, in hexadecimal digits."""
     with opened(path, "file") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-# ---- repro.yaml -----------------------------------------------------------------------------------------------------
-
-
-class _File(msgspec.Struct):
+class _Entry(msgspec.Struct):
     id: str
-    path: str
+    path: str = ""
     digest: dict[str, str] = {}
-
-
-class _Claim(msgspec.Struct):
-    id: str
     evidence: list[dict[str, Any]] = []
 
 
 class _Manifest(msgspec.Struct):
-    """Keys of other programs are left aside."""
+    """Keys of other programs are left aside; artifacts have a path, claims have evidence."""
 
-    artifacts: list[_File] = []
-    claims: list[_Claim] = []
+    artifacts: list[_Entry] = []
+    claims: list[_Entry] = []
 
 
-class Checked(msgspec.Struct, frozen=True, kw_only=True):
+class ManifestCheck(NamedTuple):
     """One check of a manifest: a file or a number; ``gone`` is one that is not where it was said to be."""
 
     name: str
@@ -224,7 +208,7 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     because: str
 
 
-def checked(path: Path) -> list[Checked]:
+def checked(path: Path) -> list[ManifestCheck]:
     """Checks a manifest: first its files, then its numbers.
 
     Raises:
@@ -235,13 +219,13 @@ def checked(path: Path) -> list[Checked]:
     with parsing(path, "The file is not a manifest.", expected="YAML with artifacts and claims (repro.yaml)",
                  do="See the example in docs/claims.md."):  # fmt: skip
         manifest = msgspec.convert(_yaml(contents(path, "manifest", limit=LARGEST_MANIFEST)) or {}, _Manifest)
-    files, found = {one.id: one.path for one in manifest.artifacts}, list[Checked]()
+    files, found = {one.id: one.path for one in manifest.artifacts}, list[ManifestCheck]()
     for one in manifest.artifacts:
         pinned = one.digest.get("value", "").lower()
         digest = sha256(path.parent / one.path) if pinned and (path.parent / one.path).is_file() else "none"
         status = "unchecked" if not pinned else "ok" if digest == pinned else "changed"
         because = f"{one.path}: its SHA-256 is {digest[:12]}, pinned is {pinned[:12] or 'none'}."
-        found.append(Checked(name=f"file {one.id}", status=status, because=because))
+        found.append(ManifestCheck(f"file {one.id}", status, because))
     for claim in manifest.claims:
         for number, one in enumerate(claim.evidence, 1):
             name = f"{claim.id}: {one.get('name', f'evidence {number}')}"
@@ -250,7 +234,7 @@ def checked(path: Path) -> list[Checked]:
                     status, because = _evidence(one, files, path.parent)
             except WheeltapError as error:
                 status, because = "gone", error.in_line()
-            found.append(Checked(name=name, status=cast("Any", status), because=because))
+            found.append(ManifestCheck(name, cast("Any", status), because))
     return found
 
 
@@ -270,14 +254,13 @@ def _yaml(data: bytes) -> Any:
 
 def _evidence(asked: dict[str, Any], files: Mapping[str, str], folder: Path) -> tuple[str, str]:
     """Status and reason of a number in a file; of the kind ``derived``, of one that rows give again."""
-    kind, artifact = asked.get("kind"), files.get(asked.get("artifact", ""))
-    rows = files.get(asked.get("rows", ""))
+    kind, (artifact, rows) = asked.get("kind"), (files.get(asked.get(one, "")) for one in ("artifact", "rows"))
     if artifact is None or (kind == "derived" and rows is None):
         return "unchecked", "It names no artifact of the manifest."
     place = f"{artifact}#{asked.get('pointer', '')}"
     if kind == "derived":
-        given = {key: value for key, value in asked.items() if key in Derived.__struct_fields__}
-        number = derived(msgspec.convert({**given, "rows": rows, "number": place}, Derived, strict=False), folder)
+        given = {key: value for key, value in asked.items() if key in Derivation.__struct_fields__}
+        number = derived(msgspec.convert({**given, "rows": rows, "number": place}, Derivation, strict=False), folder)
         return {"supports": "ok", "refutes": "stale", "undecided": "unchecked"}[number.verdict], number.because
     if kind != "metric" or asked.get("mode", "printed_precision") != "printed_precision" or "conversion" in asked:
         return "unchecked", f"Evidence of the kind {kind!r}, or with a conversion, is not read."

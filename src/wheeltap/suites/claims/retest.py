@@ -166,11 +166,9 @@ def judged(retest: Retest, plan: Plan, report: ReportRecord) -> RetestResult:
     assert plan.study is not None, "a retest is a study"
     planned = {(rule.code, rule.title, subject_of(rule)): rule for rule in plan.study.rules}
     pairs = [
-        (use, planned[finding.code, finding.title, finding.subject], finding)
-        for use in retest.rules
-        for finding in report.findings
-        if finding.title == use.title
-    ]
+        (use, planned[one.code, one.title, one.subject], one)
+        for use in retest.rules for one in report.findings if one.title == use.title
+    ]  # fmt: skip
     rules = tuple(_rule(use, rule, finding) for use, rule, finding in pairs)
     answer = together([one.answer for one in rules], retest.needs, [use.decides for use, *_ in pairs])
     said = [
@@ -205,13 +203,10 @@ def _rule(use: RuleUse, rule: Rule, finding: Finding) -> RuleResult:
 
 def _without_study(claim: Claim, retest: Retest) -> RetestResult:
     """What a stored number says beside the rows that it was derived from; or which file a study lacks."""
-    study, because = "rows", ""
-    answer: Verdict = "not run"
+    study, answer, because = retest.study, "not run", ""
     if retest.derived is not None:
-        found = repro.derived(retest.derived, claim.file.parent)
-        answer, because = found.verdict, found.because
+        study, (answer, because) = "rows", repro.derived(retest.derived, claim.file.parent)
     elif (needed := retest.data) is not None:
-        study = retest.study
         because = f"Not run: it needs {needed.file} ({needed.get}). Give its folder: --data FOLDER."
     return RetestResult(name=retest.name, question=retest.question, answer=answer, because=because, study=study)
 

@@ -12,7 +12,7 @@ from wheeltap.plans.plan import ALPHA
 from wheeltap.report import figures, sections, words
 from wheeltap.report.blocks import CHART_COLOURS, Drawing, ReportPart
 from wheeltap.report.html import DARK, environment
-from wheeltap.suites.claims.ledger import GRADES, KINDS, Claim, Expected, Ledger
+from wheeltap.suites.claims.ledger import GRADES, KINDS, Claim, KnownEffect, Ledger
 from wheeltap.suites.claims.record import ClaimResult, ClaimsRecord, RetestResult, RuleResult, Verdict, diff
 
 TONES: Final[dict[Verdict, Tone]] = {"supports": "calm", "refutes": "alarm", "undecided": "quiet", "not run": "quiet"}
@@ -37,34 +37,24 @@ SCOPE: Final = (
 _NEEDS: Final = {"all": "every rule must support the claim", "any": "one rule that supports the claim is enough"}
 
 
-# ---- charts -----------------------------------------------------------------------------------------------------
-
-
-EffectRow = tuple[str, RuleResult, Expected | None]
-"""What a rule is called, what it found, and the literature's effect in its unit."""
-
-
-def effects(results: Sequence[ClaimResult]) -> list[EffectRow]:
-    """Every effect of these claims that is a multiple of a margin."""
+def effects(results: Sequence[ClaimResult]) -> list[tuple[str, RuleResult, KnownEffect | None]]:
+    """Every effect of these claims that is a multiple of a margin: name, rule, the literature's in its unit."""
     return [
         (f"{claim.id}: {rule.title}", rule, None if at else one.expected)
         for claim in results
         for one in claim.retests
         for at, rule in enumerate(one.rules)
-        if rule.margin > 0.0 and _value(rule) is not None
+        if rule.margin > 0.0 and rule.effect is not None and rule.effect.value is not None
     ]
 
 
-def _value(rule: RuleResult) -> Any:
-    return None if rule.effect is None else rule.effect.value
-
-
-def effects_chart(effects: Sequence[EffectRow], *, width: int) -> Any:
+def effects_chart(effects: Sequence[tuple[str, RuleResult, KnownEffect | None]], *, width: int) -> Any:
     """Effects with their intervals, a row each: as multiples of the margins of their rules."""
     alt, rows = _altair(), figures.Rows([words.plain(name) for name, *_ in effects], width=width, step=22)
     marks, bars = list[dict[str, Any]](), list[dict[str, Any]]()
     for at, (_, rule, expected) in enumerate(effects):
-        less = rule.direction == "less" or (rule.direction == "either" and _value(rule) < rule.null)
+        value = 0.0 if rule.effect is None else rule.effect.value or 0.0
+        less = rule.direction == "less" or (rule.direction == "either" and value < rule.null)
         scale, tone = -rule.margin if less else rule.margin, TONES[rule.answer]
         place = {"at": rows.at(at), "fill": figures.TONES[tone], "shape": figures.TONE_SHAPES[tone]}
         for shown, estimate in ((marks, rule.effect), (bars, expected)):
@@ -142,9 +132,6 @@ def _effects(results: Sequence[ClaimResult], title: str, note: str) -> list[Draw
     return [_drawing(title, said, partial(effects_chart, rows), note)] if rows else []
 
 
-# ---- sections ---------------------------------------------------------------------------------------------------
-
-
 def answer(record: ClaimsRecord) -> str:
     """How many claims came out which way, in one sentence."""
     counts = Counter(one.answer for one in record.claims)
@@ -164,9 +151,7 @@ def first(record: ClaimsRecord) -> Section:
 def changes(old: ClaimsRecord, new: ClaimsRecord) -> Section:
     """What changed from one run to another."""
     found = diff(old, new)
-    rows = tuple(
-        (" ".join(filter(None, (one.claim, one.retest, one.rule))), one.what, one.old, one.new) for one in found
-    )
+    rows = tuple((" ".join(filter(None, one[:3])), one.what, one.old, one.new) for one in found)
     counts = ", ".join(f"{what} {count}" for what, count in Counter(one.what for one in found).items())
     says = f"{many(len(found), 'difference')}: {counts}." if found else "The two runs say the same."
     table = _table(heads=("of", "what", "old", "new"), rows=rows, place="first")
@@ -177,9 +162,7 @@ def scope(ledger: Ledger, results: Sequence[ClaimResult]) -> ReportPart:
     """The scope table as one picture, with its texts folded."""
     heads = ("claim", "kind", "scale", "shown in the literature", "run here", "shown by nobody")
     rows = tuple((one.id, at.kind, at.scale, at.shown, at.ran, at.open) for one in ledger.claims for at in one.scopes)
-    held = [
-        f"{name}, {kind}: {'; '.join(filter(None, (shown, ran, asked)))}" for name, kind, _, shown, ran, asked in rows
-    ]
+    held = [f"{name}, {kind}: {'; '.join(filter(None, said))}" for name, kind, _, *said in rows]
     chart, title = partial(scope_chart, ledger, results), "Which kinds of models each claim was shown in"
     picture = _drawing(title, held, chart, SCOPE)
     return ReportPart(blocks=(picture, _folded(title="The same in words", heads=heads, rows=rows)))
@@ -198,10 +181,7 @@ def card(claim: Claim, result: ClaimResult | None) -> ReportPart:
     grades = ", ".join(f"{count} {grade}" for grade, count in Counter(row[3] for row in works).items())
     heads = ("side", "source", "title", "grade", "says")
     blocks += [_folded(title=f"Sources: {grades}", heads=heads, rows=works)] if works else []
-    seconds = [words.seconds(one.seconds) for one in retests]
-    runs = tuple(
-        (r.name, r.study, r.store, r.plan[:16], f"{r.nets:,}", s) for r, s in zip(retests, seconds, strict=True)
-    )
+    runs = tuple((r.name, r.study, r.store, r.plan[:16], f"{r.nets:,}", words.seconds(r.seconds)) for r in retests)
     heads = ("retest", "study", "store", "plan", "nets", "computed in")
     blocks += [_folded(title="Runs", heads=heads, rows=runs)] if runs else []
     mind = f"What would change our mind: {claim.change}" if claim.change else ""

@@ -17,7 +17,7 @@ from wheeltap.core.study import CohortSpec, Metric, Rule
 from wheeltap.stats.members import Single
 from wheeltap.studies.measures import AuditMetric
 from wheeltap.studies.table import MemberTable, Numbers
-from wheeltap.suites.claims.studies.digit_nets import DigitNets, DigitNetSettings, Noises, noise
+from wheeltap.suites.claims.studies.digit_nets import DigitNets, DigitNetSettings, Noises, left, left_metrics, noise
 
 CLOCK, PIZZA, SCORE, SYMMETRY = "clock", "pizza", "score", "symmetry"
 
@@ -68,9 +68,8 @@ class Addition(DigitNets):
         """Both kinds."""
         found = list[CohortSpec]()
         for kind, about in ((CLOCK, "Attention weighs the numbers."), (PIZZA, "Both numbers count as much.")):
-            made = self.cohort(
-                kind, about, recipe="adding-net", how={"epochs": self.settings.epochs, "attends": kind == CLOCK}
-            )
+            how: dict[str, Scalar] = {"epochs": self.settings.epochs, "attends": kind == CLOCK}
+            made = self.cohort(kind, about, recipe="adding-net", how=how)
             members = tuple(msgspec.structs.replace(one, on_task=True) for one in made.members)  # most of the sums
             found.append(msgspec.structs.replace(made, members=members))
         return tuple(found)
@@ -81,8 +80,7 @@ class Addition(DigitNets):
         return (
             Metric(key=SCORE, title="Score", unit="accuracy", code="WT001", ends=share, reads="On all sums."),
             Metric(key=SYMMETRY, title=title, unit="share", code="WT204", ends=share, reads="To swapped numbers."),
-            *(Metric(key=key, title=f"{words}: score left", unit="accuracy", code=code, ends=share,
-                     reads="Mean over draws and doses.") for key, (words, code, _) in NOISES.items()),
+            *left_metrics(NOISES),
         )  # fmt: skip
 
     def rules(self) -> tuple[Rule, ...]:
@@ -109,9 +107,8 @@ class Addition(DigitNets):
 
     def numbers(self, case: Case, member: SubjectRecord) -> Numbers:
         """See ``Study.numbers``."""
-        left = {key: case.table(noise(case, member, key, NOISES, self.settings.draws)).mean() for key in NOISES}
-        left[SCORE] = case.clean(member).mean()
-        return {**super().numbers(case, member), **{key: Single(float(value)) for key, value in left.items()}}
+        found = {SCORE: float(case.clean(member).mean()), **left(case, member, NOISES, self.settings.draws)}
+        return {**super().numbers(case, member), **{key: Single(value) for key, value in found.items()}}
 
     def controls(self, case: Case, table: MemberTable) -> list[Control]:
         """See ``Study.controls``."""

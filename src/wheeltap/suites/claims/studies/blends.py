@@ -60,7 +60,7 @@ class Blends(DigitNets):
     @property
     def examples(self) -> str:
         """See ``Study.examples``."""
-        return "wheeltap.suites.claims.examples:blends"
+        return "wheeltap.suites.claims.lessons:blends"
 
     def cast(self) -> tuple[CohortSpec, ...]:
         """Nets that read digits."""
@@ -79,16 +79,7 @@ class Blends(DigitNets):
 
     def rules(self) -> tuple[Rule, ...]:
         """Two for each noise: whether it adds clearly, and whether it adds at all."""
-        return tuple(
-            Rule(
-                code=code, title=f"{words} adds to outputs, above {margin:g}", metric=key, cohorts=(NETS,),
-                statistic="mean", direction="more", margin=margin,
-                supports=f"{words} shows ambiguity beyond the outputs: a partial rank correlation above {margin:g}.",
-                refutes=f"{words} shows no ambiguity beyond the outputs: a partial rank correlation below {margin:g}.",
-            )
-            for key, (words, code, _) in NOISES.items()
-            for margin in (CLEAR, WEAK)
-        )  # fmt: skip
+        return added(NOISES, cohort=NETS, what="ambiguity")
 
     def ask_of(self, case: Case, member: SubjectRecord) -> list[Trial]:
         """Noise of each kind."""
@@ -107,6 +98,20 @@ class Blends(DigitNets):
             answers = np.concatenate([either, 1.0 - either.sum(2, keepdims=True)], axis=2)
             found[key] = correlation(entropy(answers.clip(0.0, 1.0)).mean(0), share, beyond=[plain])
         return {key: Single(value) for key, value in found.items() if np.isfinite(value)}
+
+
+def added(noises: Noises, *, cohort: str, what: str) -> tuple[Rule, ...]:
+    """Of each noise, whether its partial correlation is above ``CLEAR``, and whether it is above ``WEAK``."""
+    return tuple(
+        Rule(
+            code=code, title=f"{words} adds to outputs, above {margin:g}", metric=key, cohorts=(cohort,),
+            statistic="mean", direction="more", margin=margin,
+            supports=f"{words} shows {what} beyond the outputs: a partial rank correlation above {margin:g}.",
+            refutes=f"{words} does not show {what} beyond the outputs: a partial rank correlation below {margin:g}.",
+        )
+        for key, (words, code, _) in noises.items()
+        for margin in (CLEAR, WEAK)
+    )  # fmt: skip
 
 
 def entropy(shares: FloatArray) -> FloatArray:

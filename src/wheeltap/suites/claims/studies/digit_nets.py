@@ -9,7 +9,7 @@ from wheeltap.audits.case import Case, Values
 from wheeltap.core import seeds
 from wheeltap.core.records import Scalar, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
-from wheeltap.core.study import CohortRole, CohortSpec, MemberSpec
+from wheeltap.core.study import CohortRole, CohortSpec, MemberSpec, Metric
 from wheeltap.studies.base import Study
 
 NETS: Final = "nets"
@@ -78,6 +78,19 @@ class DigitNets(Study):
 def noise(case: Case, member: SubjectRecord, key: str, noises: Noises, draws: int) -> list[list[Trial]]:
     """Trials of one disturbance, ``[dose][draw]``."""
     return [[case.plan.trial(member, key, dose=dose, seed=at) for at in range(draws)] for dose in noises[key][2]]
+
+
+def left_metrics(noises: Noises) -> tuple[Metric, ...]:
+    """The score that each disturbance leaves."""
+    return tuple(
+        Metric(key=key, title=f"{words}: score left", unit="accuracy", code=code, ends=(0.0, 1.0),
+               reads="Mean over draws and doses.") for key, (words, code, _) in noises.items()
+    )  # fmt: skip
+
+
+def left(case: Case, member: SubjectRecord, noises: Noises, draws: int) -> dict[str, float]:
+    """The score under each disturbance, mean over doses and draws."""
+    return {key: float(case.table(noise(case, member, key, noises, draws)).mean()) for key in noises}
 
 
 def scores(case: Case, member: SubjectRecord) -> Values:

@@ -40,14 +40,7 @@ PLAIN: Final = "AdamW"
 @final
 @dataclass(frozen=True)
 class Property:
-    """A property of training or structure.
-
-    Attributes:
-        name: Of its cohort.
-        settings: Of the recipe, that differ from those of plain AdamW.
-        about: In one sentence.
-        text: Settings that differ from these again on text.
-    """
+    """A property of training or structure: settings of the recipe that are not plain AdamW's, others again on text."""
 
     name: str
     settings: dict[str, Scalar]
@@ -89,8 +82,6 @@ _EXAMPLES: Final[dict[On, str]] = {
     "text": "wheeltap.suites.claims.lessons:text",
 }
 
-# ---- families of change ---------------------------------------------------------------------------------------------
-
 NOISE, BITS, PRUNING, TUNING, FLIPS, SHIFT = "noise", "four_bits", "pruning", "fine_tuning", "flips", "shift"
 
 FAMILIES: Final = {
@@ -109,10 +100,12 @@ _SLIGHT: Final = 0.03
 
 _SCHEMES: Final = {BITS: ("int4", "int4-tensor"), PRUNING: ("prune40", "prune60"), FLIPS: ("flips5e-3-int8",)}
 _STEPS: Final = (4, 16)
+_DRAWS, _FLIPPED, _FEWEST = 4, 8, 2
 _GROUP: Final = 1
 """Examples of this class are taught other answers; what is kept is counted on those of all other classes."""
 
 SURVIVAL, REST, AREA, SCORE, LOSS = "survival", "rest", "area", "score", "loss"
+_CODES: Final = {NOISE: "WT101", BITS: "WT103", PRUNING: "WT104", TUNING: "WT110", FLIPS: "WT106", SHIFT: "WT701"}
 CURVATURE, HALF, FUNCTION, KURTOSIS, GRID = "curvature", "half_dose", "function_half_dose", "kurtosis", "grid"
 
 PREDICTORS: Final = {
@@ -128,20 +121,8 @@ WORKS, RANK = 0.5, 0.4
 """R2, and rank correlation, from which a number counts as a predictor."""
 
 
-def kept(key: str) -> str:
-    """Key of what is kept of a family's changes."""
-    return f"{key}_kept"
-
-
-def matched(key: str) -> str:
-    """Key of the same at the clean score of plain AdamW."""
-    return f"{key}_matched"
-
-
-def by(key: str) -> str:
-    """Key of how well a number predicts what is kept."""
-    return f"{REST}_by_{key}"
-
+kept, matched, by = "{}_kept".format, "{}_matched".format, (REST + "_by_{}").format
+"""Keys: of what is kept of a family's changes, the same at the score of AdamW, how well a number predicts it."""
 
 QUESTIONS: Final = {
     AREA: ("a larger Pareto area of score and kept score", MARGIN),
@@ -200,16 +181,13 @@ class Properties(Study):
         """See ``Study.examples``."""
         return _EXAMPLES[self.settings.on]
 
-    # ---- who, numbers and rules -----------------------------------------------------------------------------------
-
-    @property
-    def _chosen(self) -> list[Property]:
-        return [PROPERTIES[name] for name in self.settings.named]
-
     def cast(self) -> tuple[CohortSpec, ...]:
         """The properties; and plain AdamW, of the same seeds."""
         plain = Property(PLAIN, {}, "Weight decay .01; the rate falls linearly to nearly 0.")
-        return (*(self._cohort(one, "studied") for one in self._chosen), self._cohort(plain, "compared"))
+        return (
+            *(self._cohort(PROPERTIES[one], "studied") for one in self.settings.named),
+            self._cohort(plain, "compared"),
+        )
 
     def _cohort(self, one: Property, role: CohortRole) -> CohortSpec:
         how, other = self.settings, one.name == PROPERTIES["copy"].name
@@ -269,13 +247,13 @@ class Properties(Study):
                 refutes=f"With {one.name} there is not {what} than with plain AdamW, by {margin:g} or more.",
                 otherwise="Not decided.",
             )
-            for one in self._chosen
+            for one in map(PROPERTIES.__getitem__, self.settings.named)
             for key, (what, margin) in QUESTIONS.items()
         ]  # fmt: skip
         return (*against, *self._predictions())
 
     def _predictions(self) -> list[Rule]:
-        every = (*(one.name for one in self._chosen), PLAIN)
+        every = (*(PROPERTIES[one].name for one in self.settings.named), PLAIN)
         of = {BITS: "4 bits", TUNING: "fine-tuning", **({SHIFT: "input shift"} if self.settings.on != "text" else {})}
         ranks = [
             Rule(
@@ -302,8 +280,6 @@ class Properties(Study):
             for key, words in PREDICTORS.items()
         ]  # fmt: skip
         return [*ranks, *halves]
-
-    # ---- asking ---------------------------------------------------------------------------------------------------
 
     def ask_of(self, case: Case, member: SubjectRecord) -> list[Trial]:
         """The same doses and draws for every net."""
@@ -341,8 +317,6 @@ class Properties(Study):
         shift: dict[str, Scalar] = {"shift_draws": 2, "image": side[self.settings.on]}
         return [tails, plan.reading(member, INPUT_SHIFT.name, shift)]
 
-    # ---- judging --------------------------------------------------------------------------------------------------
-
     def numbers(self, case: Case, member: SubjectRecord) -> Numbers:
         """See ``Study.numbers``: of one net, without what is known of all together."""
         plan, chance, clean = case.plan, case.chance, case.clean(member)
@@ -368,17 +342,18 @@ class Properties(Study):
             AREA: max(whole * whole * survival, 0.0), KURTOSIS: float(case.reading(tails)["kurtosis"]),
             **{kept(key): value for key, value in share.items()},
         }  # fmt: skip
-        half, function = (self._half(case, changes[key], clean) for key in (HALF, FUNCTION))
+        half, function = (
+            half_dose(
+                Response(values=case.table(changes[key]), clean=clean, doses=np.array(_LADDER), chance=chance)
+            ).value
+            for key in (HALF, FUNCTION)
+        )
         width = case.norm(changes[BITS][0])
         if half is not None and width is not None:
             found |= {HALF: half, GRID: math.log(width / half)}
         found |= {} if function is None else {FUNCTION: math.log(function)}
         found |= {} if rise <= 0.0 else {CURVATURE: math.log(2.0 * rise / _SLIGHT**2)}
         return {key: Single(value) for key, value in found.items()}
-
-    def _half(self, case: Case, rows: list[list[Trial]], clean: Values) -> float | None:
-        values = np.stack([np.stack([case.values(trial) for trial in row]) for row in rows])
-        return half_dose(Response(values=values, clean=clean, doses=np.array(_LADDER), chance=case.chance)).value
 
     def table(self, case: Case) -> MemberTable:
         """See ``Study.table``: with what is kept at equal score, and how well it is predicted."""
@@ -394,8 +369,8 @@ class Properties(Study):
 
     def sections(self, case: Case, table: MemberTable) -> list[Section]:
         """Differences from AdamW with their intervals, and ranks that hold together."""
-        found = [section for section in (ranks(table), differences(table)) if section is not None]
-        return [Section(title="Properties", blocks=tuple(found))] if found else []
+        found = tuple(one for one in (ranks(table), differences(table)) if one is not None)
+        return [Section(title="Properties", blocks=found)] if found else []
 
     def said(self, case: Case, table: MemberTable, findings: Sequence[Finding]) -> StudyAnswer:
         """See ``Study.said``."""
@@ -405,10 +380,6 @@ class Properties(Study):
             about=f"Nets trained on {about[self.settings.on]}, alike but for one property; paired by seed.",
             notes=tuple(r2_lines(table)),
         )  # fmt: skip
-
-
-_CODES: Final = {NOISE: "WT101", BITS: "WT103", PRUNING: "WT104", TUNING: "WT110", FLIPS: "WT106", SHIFT: "WT701"}
-_DRAWS, _FLIPPED, _FEWEST = 4, 8, 2
 
 
 def _kept(case: Case, trial: Trial, clean: Values, *, tuned: bool) -> float:
@@ -446,9 +417,7 @@ def equal_score(table: MemberTable, key: str) -> dict[str, float]:
     below = float(np.square(apart[:, :, 0]).sum())
     slope = float((apart[:, :, 0] * apart[:, :, 1]).sum()) / below if below > 0.0 else 0.0
     found = values[:, :, 1] - slope * (values[:, :, 0] - level)
-    return {
-        name: float(value) for row, some in zip(rows, found, strict=True) for name, value in zip(row, some, strict=True)
-    }
+    return dict(zip((name for row in rows for name in row), found.ravel().tolist(), strict=True))
 
 
 def predicted(table: MemberTable, key: str) -> dict[str, float]:
@@ -465,18 +434,13 @@ def predicted(table: MemberTable, key: str) -> dict[str, float]:
     return {row[-1]: round(float(mean), DIGITS) for row, mean in zip(rows, means, strict=True)}
 
 
-# ---- words ----------------------------------------------------------------------------------------------------------
-
-
 def answer(planned: Sequence[Rule], findings: Sequence[Finding]) -> str:
     """Of each question, for whom it was shown, excluded, or not decided."""
     status = {one.title: one.status for one in findings}
     sorts: dict[str, dict[str, list[str]]] = {}
     for rule in planned:
-        key, word = (
-            rule.metric,
-            {"found": "shown", "excluded": "excluded"}.get(status.get(rule.title, ""), "not decided"),
-        )
+        key = rule.metric
+        word = {"found": "shown", "excluded": "excluded"}.get(status.get(rule.title, ""), "not decided")
         if key in QUESTIONS:
             what, name = f"Against plain AdamW, {QUESTIONS[key][0]}, by more than {rule.margin:g}", rule.cohorts[0]
         elif key == HALF:
@@ -521,11 +485,8 @@ def differences(table: MemberTable) -> Table | None:
         return None
     scale, less = NumberScale("", bounded=True), values[:, :-1] - values[:, -1:]
     cells = [
-        (
-            one.name,
-            *(over_nets(less[:, at, k].tolist(), name=key, scale=scale, level=LEVEL) for k, key in enumerate(keys)),
-        )
-        for at, one in enumerate(table.cohorts[:-1])
+        (one.name, *(over_nets(own[:, at].tolist(), name=key, scale=scale, level=LEVEL) for at, key in enumerate(keys)))
+        for one, own in zip(table.cohorts, less.swapaxes(0, 1), strict=False)
     ]
     return Table(
         heads=("less AdamW", *keys.values()), rows=tuple(cells), most=len(cells),

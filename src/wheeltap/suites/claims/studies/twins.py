@@ -21,7 +21,16 @@ from wheeltap.core.study import CohortSpec, Metric, Rule
 from wheeltap.stats.members import Single
 from wheeltap.studies.table import MemberTable, Numbers
 from wheeltap.suites.claims.specs import DIGITS, HIDDEN_VECTORS
-from wheeltap.suites.claims.studies.digit_nets import NETS, DigitNets, DigitNetSettings, Noises, noise, scores
+from wheeltap.suites.claims.studies.digit_nets import (
+    NETS,
+    DigitNets,
+    DigitNetSettings,
+    Noises,
+    left,
+    left_metrics,
+    noise,
+    scores,
+)
 
 TWINS, CANCELING, OTHERS = "twins", "canceling twins", "other seeds"
 """Cohorts; each member stands beside the net of the same number."""
@@ -44,9 +53,8 @@ NOISES: Final[Noises] = {
 }
 
 
-def gap_of(name: str) -> str:
-    """Key of the gap between a member and its net under a disturbance."""
-    return f"gap_{name}"
+gap_of = "gap_{}".format
+"""Key of the gap between a member and its net under a disturbance."""
 
 
 class TwinSettings(DigitNetSettings, frozen=True, kw_only=True):
@@ -96,8 +104,7 @@ class Twins(DigitNets):
                    ends=(0.0, None), reads=f"{beside} The largest over examples and options."),
             Metric(key=INSIDE, title="Distance inside", unit="1 - CKA", code="WT206", ends=share,
                    reads=f"{beside} Of what hidden layers hand on: 1 less the linear CKA, where that is least."),
-            *(Metric(key=key, title=f"{words}: score left", unit="accuracy", code=code, ends=share,
-                     reads="Mean over draws and doses.") for key, (words, code, _) in NOISES.items()),
+            *left_metrics(NOISES),
             *(Metric(key=gap_of(key), title=f"{words}: gap", unit="accuracy", code=code, ends=share,
                      reads=f"{beside} Of what is left of the score, without a sign.")
               for key, (words, code, _) in NOISES.items()),
@@ -131,22 +138,20 @@ class Twins(DigitNets):
 
     def numbers(self, case: Case, member: SubjectRecord) -> Numbers:
         """See ``Study.numbers``."""
-        found, (kind, _, at) = self._left(case, member), member.name.rpartition(" ")
+        found, (kind, _, at) = left(case, member, NOISES, self.settings.draws), member.name.rpartition(" ")
         if kind != NETS:
             net = next((one for one in case.whole.subjects if one.name == f"{NETS} {at}"), None)
             if net is None or case.outcome(case.plan.clean(net)) is None:
                 raise NoAnswer("error", f"The net that it stands beside was not made ({NETS} {at}).")
             own, other = scores(case, net), scores(case, member)
             one, two = (case.reading(case.plan.reading(each, HIDDEN_VECTORS.name, {})) for each in (net, member))
-            found |= {gap_of(key): abs(found[key] - left) for key, left in self._left(case, net).items()}
+            found |= {
+                gap_of(key): abs(found[key] - other)
+                for key, other in left(case, net, NOISES, self.settings.draws).items()
+            }
             found[OUTPUTS] = float((np.abs(own - other).max(0) / own.std(0)).max())
             found[INSIDE] = 1.0 - min(alike(one[layer], two[layer]) for layer in one)
         return {key: Single(round(value, DIGITS)) for key, value in found.items() if np.isfinite(value)}
-
-    def _left(self, case: Case, member: SubjectRecord) -> dict[str, float]:
-        """The score under each noise, mean over doses and draws."""
-        draws = self.settings.draws
-        return {key: float(case.table(noise(case, member, key, NOISES, draws)).mean()) for key in NOISES}
 
     def controls(self, case: Case, table: MemberTable) -> list[Control]:
         """See ``Study.controls``."""

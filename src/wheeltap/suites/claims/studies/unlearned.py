@@ -34,7 +34,7 @@ BACK: Final[dict[str, tuple[str, str, float]]] = {
 """What may bring the digit back: in words, the estimate of the audit ``relearning``, the smallest gap of interest."""
 
 
-class UnlearnedSettings(DigitNetSettings, frozen=True, kw_only=True):
+class UnlearningSettings(DigitNetSettings, frozen=True, kw_only=True):
     """How nets forget, and relearn.
 
     Attributes:
@@ -50,20 +50,20 @@ class UnlearnedSettings(DigitNetSettings, frozen=True, kw_only=True):
 
 
 @final
-class Unlearned(DigitNets):
+class Unlearning(DigitNets):
     """Nets that forgot a digit, and nets that never saw it: what brings it back?"""
 
     name = "unlearned"
     title = "Does a digit come back in nets that were made to forget it, more than in nets trained without it?"
     code = "WT107"
-    settings_type = UnlearnedSettings
-    settings: UnlearnedSettings
+    settings_type = UnlearningSettings
+    settings: UnlearningSettings
     caveats = ("Small nets on handwritten digits, one digit, one way to forget: others may hide more or less.",)
 
     @property
     def training(self) -> str:
         """Of nets that are trained without the digit; the others bring their own."""
-        return "wheeltap.suites.claims.examples:without"
+        return "wheeltap.suites.claims.lessons:without"
 
     def cast(self) -> tuple[CohortSpec, ...]:
         """Nets that knew, nets that forgot, and nets that never knew."""

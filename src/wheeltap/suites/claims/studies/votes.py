@@ -1,9 +1,6 @@
 """The study ``votes``: do labels under noise in a language model's weights divide as people do, beyond its softmax?
 
-Items are inferences on which several people voted. How a model's label varies under noise in its weights is held
-against how people's votes do, on the same items; what its own softmax says of that in one pass is removed.
-
-Source: Liu et al. (2023, arXiv:2304.14399), for the items and the votes.
+Source: Liu et al. (2023, arXiv:2304.14399), for inferences on which several people voted.
 """
 
 from typing import Annotated, ClassVar, Final, final
@@ -21,14 +18,12 @@ from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.members import Single
 from wheeltap.studies.base import Study
 from wheeltap.studies.table import Numbers
-from wheeltap.suites.claims.studies.blends import CLEAR, WEAK, correlation, entropy, softmax_entropy
-from wheeltap.suites.claims.studies.digit_nets import scores
+from wheeltap.suites.claims.studies.blends import OUTPUTS, added, correlation, entropy, softmax_entropy
+from wheeltap.suites.claims.studies.digit_nets import Noises, noise, scores
 
-MODEL: Final = "smollm2"
-OUTPUTS, NOISE = "outputs", "relative"
+MODEL, RELATIVE = "smollm2", "relative"
 
-DOSES: Final = (0.02, 0.05)
-"""Relative noise in the weights."""
+NOISES: Final[Noises] = {RELATIVE: ("Relative noise", "WT505", (0.02, 0.05))}
 
 
 class VotesSettings(Settings, frozen=True, kw_only=True):
@@ -62,11 +57,7 @@ class Votes(Study):
 
     @property
     def examples(self) -> str:
-        """See ``Study.examples``.
-
-        Raises:
-            UsageError: If no file is given.
-        """
+        """See ``Study.examples``; ``UsageError`` if no file is given."""
         if not self.settings.data:
             do = "Give AmbiEnt's crowdworker_annotations.jsonl, or a file of the same fields."
             raise UsageError("There are no votes.", where="study votes", expected="a file", got="no data", do=do)
@@ -83,57 +74,38 @@ class Votes(Study):
 
     def metrics(self) -> tuple[Metric, ...]:
         """See ``Study.metrics``: rank correlations over items with the entropy of votes."""
-        unit, ends = "rank correlation", (-1.0, 1.0)
-        return (
-            Metric(key=OUTPUTS, title="Entropy of the outputs with that of votes", unit=unit, code="WT501", ends=ends,
-                   reads="Of the softmax over labels, in one pass."),
-            Metric(key=NOISE, title="Relative noise: entropy of labels with that of votes, beyond outputs", unit=unit,
-                   code=self.code, ends=ends, reads="Of whether the label is the undisturbed one, over draws; mean "
-                   "over doses. The part of the entropy of the outputs is removed."),
-        )  # fmt: skip
+        words = {OUTPUTS: ("Entropy of the outputs with that of votes", "Of the softmax over labels, in one pass."),
+                 RELATIVE: ("Relative noise: entropy of labels with that of votes, beyond outputs", "Of whether the "
+                            "label is the undisturbed one, over draws; mean over doses.")}  # fmt: skip
+        return tuple(
+            Metric(key=key, title=title, unit="rank correlation", code=self.code, ends=(-1.0, 1.0), reads=reads)
+            for key, (title, reads) in words.items()
+        )
 
     def rules(self) -> tuple[Rule, ...]:
         """Whether noise adds clearly, and whether it adds at all."""
-        return tuple(
-            Rule(
-                code=self.code, title=f"Relative noise follows votes beyond outputs, above {margin:g}", metric=NOISE,
-                cohorts=("model",), statistic="mean", direction="more", margin=margin,
-                supports=f"Labels under noise divide as people do, beyond outputs, above {margin:g}.",
-                refutes=f"Labels under noise do not divide as people do, beyond outputs, above {margin:g}.",
-            )
-            for margin in (CLEAR, WEAK)
-        )  # fmt: skip
-
-    def _noise(self, case: Case, member: SubjectRecord) -> list[list[Trial]]:
-        draws = range(self.settings.draws)
-        return [[case.plan.trial(member, NOISE, dose=dose, seed=at) for at in draws] for dose in DOSES]
+        return added(NOISES, cohort="model", what="on which items people disagree")
 
     def ask_of(self, case: Case, member: SubjectRecord) -> list[Trial]:
         """The votes, and noise."""
-        return [case.plan.reading(member, "votes", {}), *(one for row in self._noise(case, member) for one in row)]
+        rows = noise(case, member, RELATIVE, NOISES, self.settings.draws)
+        return [case.plan.reading(member, "votes", {}), *(trial for row in rows for trial in row)]
 
     def numbers(self, case: Case, member: SubjectRecord) -> Numbers:
         """See ``Study.numbers``; standard errors by a jackknife over groups of items."""
         votes = case.reading(case.plan.reading(member, "votes", {}))["votes"].astype(np.float64)
-        same = [case.measured(row, "agreement") for row in self._noise(case, member)]
+        same = [case.measured(row, "agreement") for row in noise(case, member, RELATIVE, NOISES, self.settings.draws)]
         kept = np.array([one.mean(0) for one in same if one is not None])
-        if len(kept) < len(DOSES) or case.groups is None:
-            raise NoAnswer("error", "Noise did not record which labels it changed.")
-        columns = np.array([
-            entropy(votes / votes.sum(1, keepdims=True)), softmax_entropy(scores(case, member)),
-            entropy(np.stack([kept, 1.0 - kept], axis=-1).clip(0.0, 1.0)).mean(0),
-        ])  # fmt: skip
+        if len(kept) < len(same) or case.groups is None:
+            raise NoAnswer("error", "Noise did not record which labels it changed, or items have no groups.")
+        people, plain = entropy(votes / votes.sum(1, keepdims=True)), softmax_entropy(scores(case, member))
+        changed = entropy(np.stack([kept, 1.0 - kept], axis=-1).clip(0.0, 1.0)).mean(0)
         several, found = np.unique(case.groups), dict[str, Single]()
-        for key in (OUTPUTS, NOISE):
-            left = np.array([_over(columns[:, case.groups != group], key) for group in several])
-            se = float(np.sqrt((len(several) - 1.0) * left.var()))
-            value, method = _over(columns, key), f"jackknife over {len(several)} groups of items"
-            if np.isfinite([value, se]).all():
-                found[key] = Single(value, se, method, len(several) - 1)
+        for key, own, beyond in ((OUTPUTS, plain, list[FloatArray]()), (RELATIVE, changed, [plain])):
+            left: list[float] = []
+            for rows in (np.ones(len(people), dtype=bool), *(case.groups != group for group in several)):
+                left.append(correlation(own[rows], people[rows], beyond=[one[rows] for one in beyond]))
+            se, df = float(np.sqrt((len(several) - 1.0) * np.var(left[1:]))), len(several) - 1
+            if np.isfinite(left).all():
+                found[key] = Single(left[0], se, f"jackknife over {len(several)} groups of items", df)
         return found
-
-
-def _over(columns: FloatArray, key: str) -> float:
-    """The rank correlation of votes with outputs, or with noise beyond outputs; ``[votes, outputs, noise][item]``."""
-    people, outputs, changed = columns
-    return correlation(outputs, people) if key == OUTPUTS else correlation(changed, people, beyond=[outputs])
