@@ -7,7 +7,7 @@ from typing import Any, Unpack
 
 from wheeltap.core.errors import UsageError
 from wheeltap.report.report import Report
-from wheeltap.runs.given import Examples, Model, subjects_of, task_of
+from wheeltap.runs.given import Examples, Model, scored, subjects_of, task_of
 from wheeltap.runs.loop import Execution, ExecutionOptions, run
 from wheeltap.runs.planning import plan
 from wheeltap.runs.recorded import are_logs, put_logs
@@ -105,7 +105,7 @@ def _judged(models: Sequence[Any], names: Sequence[str], task: Any, options: Opt
     subjects, examples = subjects_of(list(models), names=names), task_of(task)
     asked: Any = {name: one for name, one in options.items() if name in RequestOptions.__annotations__}
     how: Any = {name: one for name, one in options.items() if name not in asked}
-    given = functions_of(asked.get("schemes"))
+    examples, given = scored(examples, asked.pop("measure", None)), functions_of(asked.get("schemes"))
     return run(plan(subjects, examples, **asked), subjects, examples, given=given, **how)
 
 

@@ -172,9 +172,9 @@ def test_one_hot_rows_may_be_meant_as_outputs() -> None:
     ("targets", "words"),
     [
         (torch.zeros(4), "targets.reshape(-1, 1)"),
-        (torch.zeros(4, 2, 2), "targets.reshape(len(targets), -1)"),
+        (torch.full((4, 2, 2), 0.5), "targets.reshape(len(targets), -1)"),
         (torch.zeros(4, 1, dtype=torch.long), "targets.squeeze(1)"),
-        (torch.zeros(4, 2, dtype=torch.long), "one whole number per example"),
+        (torch.full((4, 2), 2), "one whole number per example"),
     ],
 )
 def test_targets_of_another_shape_say_how_to_reshape(targets: Tensor, words: str) -> None:

@@ -216,10 +216,12 @@ def test_logits_of_labels_are_not_scored_by_squared_error() -> None:
     for columns in (4, 1):
         net = linear(20.0 * torch.eye(4)[:columns])
         with pytest.raises(DataError, match="label_accuracy"):
-            wt.audit(net, (inputs, targets[:, :columns]), schemes="int8")
-        right = wt.Task(inputs, targets[:, :columns], measure="label_accuracy")
-        report = wt.audit(net, right, schemes="int8,int2")
-        assert report["WT001"][0].estimates[0].value == 1.0 and report.record.task.bounded
+            wt.audit(net, wt.Task(inputs, targets[:, :columns], measure="squared_error"), schemes="int8")
+        given = (inputs, targets[:, :columns])
+        for right in (given, wt.Task(*given, measure="label_accuracy")):
+            report = wt.audit(net, right, schemes="int8,int2")
+            assert report["WT001"][0].estimates[0].value == 1.0 and report.record.task.measure == "label_accuracy"
+            assert bool(report.record.task.chosen) == (right is given)
 
 
 def test_numbers_that_happen_to_be_0_and_1_are_wanted_outputs() -> None:
@@ -257,12 +259,10 @@ def test_probabilities_are_not_read_as_logits() -> None:
 def test_targets_of_another_kind_say_what_to_give() -> None:
     labels = torch.randint(0, 2, (8, 3), generator=torch.Generator().manual_seed(0))
     column = torch.zeros(8, 1) + torch.arange(8.0)[:, None] % 3
-    for targets, words in (
-        (column, "targets.squeeze(1).long()"), (labels, "label_accuracy"), (labels.bool(), "label_accuracy"),
-    ):  # fmt: skip
-        with pytest.raises(WheeltapError) as caught:
-            wt.audit(linear(torch.eye(3)), (drawn(8, 3), targets), schemes="int8")
-        assert words in str(caught.value)
+    with pytest.raises(WheeltapError, match=r"targets.squeeze\(1\).long\(\)"):
+        wt.audit(linear(torch.eye(3)), (drawn(8, 3), column), schemes="int8")
+    for several in (labels, labels.bool()):
+        assert wt.Task(drawn(8, 3), several).measure is label_accuracy, "what else could they be"
     with pytest.raises(DataError, match="no labels"):
         wt.Task(drawn(4, 2), drawn(4, 2), measure="label_accuracy")
     with pytest.raises(UsageError, match="does not fit"):
@@ -448,7 +448,7 @@ def with_one(value: float) -> Callable[[Tensor], Tensor]:
 @pytest.mark.parametrize(
     ("measure", "words"),
     [
-        (Given(with_one(np.nan)), "given: example 3"),
+        (Given(lambda right: right * np.nan), "gives no example a number"),
         (Given(with_one(np.inf)), "example 3"),
         (Given(Tensor.mean), "one number per example"),
         (Given(lambda right: right[:, None]), "one number per example"),
@@ -458,9 +458,26 @@ def with_one(value: float) -> Callable[[Tensor], Tensor]:
 )
 def test_a_measure_that_gives_no_number_is_named(measure: Measure, words: str) -> None:
     inputs, targets = four_classes(40)
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(WheeltapError) as caught:
         wt.audit(linear(torch.eye(4)), wt.Task(inputs, targets, measure=measure), schemes="int8")
     assert words in str(caught.value) and "what to do" in str(caught.value) and "bug" not in str(caught.value)
+
+
+def test_an_example_that_has_no_number_is_left_out_and_counted() -> None:
+    inputs, targets = four_classes(40)
+    inputs[3, 0] = 99.0
+
+    def known(scores: Tensor, targets: Tensor) -> Tensor:
+        right = (scores.argmax(-1) == targets).float()
+        return torch.where(scores[:, 0] > 50.0, torch.nan, right)
+
+    net, kept = linear(torch.eye(4)), torch.arange(40) != 3
+    mine = wt.measure.of(known, bounded=True)
+    report = wt.audit(net, wt.Task(inputs, targets, measure=mine), schemes="int8,int2")
+    less = wt.audit(net, wt.Task(inputs[kept], targets[kept], measure=mine), schemes="int8,int2")
+    assert report.record.task.left_out == 1 and report.record.task.examples == 39
+    assert verdicts(report) == verdicts(less) and report["WT001"][0].estimates == less["WT001"][0].estimates
+    assert "1 of the 40 examples were left out" in " ".join(report.markdown().split())
 
 
 def test_a_measure_that_fails_under_a_disturbance_alone_is_no_divergence() -> None:

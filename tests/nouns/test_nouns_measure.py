@@ -98,6 +98,15 @@ def test_names_and_directions() -> None:
         "kl": (False, False),
         "squared_error": (False, False),
         "label_accuracy": (True, True),
+        "exact_labels": (True, True),
+        "pixel_accuracy": (True, True),
+        "iou": (True, True),
+        "recall@10": (True, True),
+        "ndcg@10": (True, True),
+        "mrr": (True, True),
+        **dict.fromkeys(
+            ("f1", "precision", "recall", "balanced_accuracy", "mcc", "auc", "macro_f1", "micro_f1"), (True, False)
+        ),  # statistics of all examples: an example's part may lie beyond 0 and 1
     }
     assert all(m.name == name for name, m in BY_NAME.items())
     assert repr(measure.kl) == "wt.measure.kl"

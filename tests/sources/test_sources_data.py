@@ -71,7 +71,7 @@ BAD_ARRAYS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"targets": np.array([1, "a", None, 0], dtype=object)}, FileFormatError, "pickle"),
     ({"inputs": np.array(["a", "b", "c", "d"])}, FileFormatError, "does not hold numbers"),
     ({"targets": np.array([0, 1])}, DataError, "differ in number"),
-    ({"targets": np.zeros((4, 2), dtype=int)}, DataError, "wrong shape"),
+    ({"targets": np.full((4, 2), 2)}, DataError, "wrong shape"),
     ({"inputs": np.array([[1.0], [np.nan], [2.0], [3.0]])}, DataError, "example 1"),
     ({"inputs": np.ones((0, 2)), "targets": np.zeros(0, dtype=int)}, DataError, "empty"),
     ({"inputs": np.float32(3.0), "targets": np.array([0])}, DataError, "no axes"),

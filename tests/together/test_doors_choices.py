@@ -257,10 +257,12 @@ ONE = {"audits": MISSPELLED}, {"schemes": MISSPELLED}, {"schemes": ["int8", None
 CHECKED: dict[tuple[str, str], list[Callable[[Report], object]]] = {
     **{(f"wt.{verb}", key): [of(**one) for one in ONE if key in one]
        for verb, of in (("audit", judged), ("compare", compared), ("plan", asks))
-       for key in ("audits", "schemes", "budget")},
+       for key in ("audits", "schemes", "budget", "measure")},
     ("wt.AuditSpec", "settings"): [asks(audits=wt.AuditSpec("pruning", {"margn": 0.1})),
                                    asks(audits=wt.AuditSpec("redundancy", {"to": "mena"}))],
     ("wt.Task", "measure"): [lambda _: wt.Task(INPUTS, TARGETS, measure=MISSPELLED)],
+    **{(f"{kind}.scored_by", "measure"): [lambda _: wt.Task(INPUTS, TARGETS).scored_by(MISSPELLED)]
+       for kind in ("BaseTask", "wt.Task", "ChoiceTask")},
     ("wt.study", "which"): [lambda _: wt.study(MISSPELLED)],
     ("wt.study", "settings"): [lambda _: wt.study("pictures", settings={"pictur": "face"}),
                                lambda _: wt.study("pictures", settings={"picture": "fase"}),

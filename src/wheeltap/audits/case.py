@@ -13,7 +13,8 @@ from wheeltap.audits.claims import Edge, NoAnswer
 from wheeltap.core.records import Estimate, Outcome, SubjectRecord, TaskRecord, Trial
 from wheeltap.plans.plan import MARGIN, Lookup, Plan
 from wheeltap.stats.clusters import Groups, one_by_one, one_group
-from wheeltap.stats.effect import score_interval
+from wheeltap.stats.effect import score_interval, share_interval
+from wheeltap.stats.wilson1927 import wilson_of_statistic
 
 Values = NDArray[np.floating[Any]]
 Arrays = dict[str, NDArray[Any]]
@@ -136,7 +137,7 @@ class Case:
             own: The audit's share; the plan's, where it has none.
         """
         share, task = self.plan.margin if own is None else own, self.plan.task
-        if task.bounded:
+        if task.in_points:
             least = max(self.chance, task.common or 0.0)
             clean = max((self.clean(subject) for subject in subjects), key=lambda scores: float(scores.mean()))
             half = (clean - least) / 2.0
@@ -179,7 +180,7 @@ class Case:
 
         Of an error the plan's share is one of the error, so an audit that has no share of its own takes the usual one.
         """
-        usual = self.plan.margin if self.plan.task.bounded or self.plan.task.higher_is_better else MARGIN
+        usual = self.plan.margin if self.plan.task.in_points or self.plan.task.higher_is_better else MARGIN
         return self.scaled(usual if own is None else own)
 
     def scaled(self, share: float) -> float:
@@ -187,7 +188,7 @@ class Case:
 
         The whole is 1 for a share of right answers, and the way from chance to the reference's score for the rest.
         """
-        if self.plan.task.bounded:
+        if self.plan.task.in_points:
             return share
         return share * abs(float(self.clean(self.plan.reference).mean()) - self.chance)
 
@@ -273,13 +274,32 @@ class Case:
         """The undisturbed score per example."""
         return self.values(self.plan.clean(subject))
 
+    def score(self, subject: SubjectRecord) -> Estimate:
+        """The undisturbed score with its interval."""
+        task, clean, carried = self.plan.task, self.clean(subject), self.carried(subject)
+        if carried is not None and task.range is not None:
+            return wilson_of_statistic(
+                clean, worth=float(carried[0]), ends=task.range, groups=self.groups, name=task.measure
+            )  # fmt: skip
+        if task.bounded:
+            return share_interval(clean, groups=self.groups, name=task.measure, unit=task.measure)
+        return score_interval(clean, bounded=False, groups=self.groups, name=task.measure, unit=task.measure)
+
+    def carried(self, subject: SubjectRecord) -> Values | None:
+        """Of a statistic of all examples: how many carry it, how far one more may move it, how many must.
+
+        The second is that times the number of examples. ``None`` where the score is a mean.
+        """
+        outcome = self._lookup(self.plan.clean(subject).key)
+        return None if outcome is None else outcome.values.get("carried")
+
     def headroom(self, subject: SubjectRecord) -> tuple[str, str]:
         """Why the undisturbed score leaves nothing to lose: in a word (see ``AT_CHANCE``), and in a sentence.
 
         Both are empty where the score is shown to be better than chance, so that there is something to lose.
         """
         task, clean, chance = self.plan.task, self.clean(subject), self.chance
-        score = score_interval(clean, bounded=task.bounded, groups=self.groups, name=task.measure, unit=task.measure)
+        score, carried = self.score(subject), self.carried(subject)
         near, far = (score.low, score.high) if task.higher_is_better else (score.high, score.low)
         if task.measure == "squared_error":  # chance varies with the same targets
             gap = score_interval(clean - self._constant, bounded=False, groups=self.groups, unit=task.measure)
@@ -288,6 +308,11 @@ class Case:
                 return UNITS, f"{subject.name} scores {score}, chance is {chance:.3g}: {other}"
         if near is None or far is None:
             return "", ""  # one example has no spread: its losses still vary from draw to draw
+        if carried is not None and carried[0] < carried[2]:
+            return TOO_FEW, (
+                f"{subject.name} scores {score}, which about {carried[0]:.0f} examples of the rarest class carry: too "
+                f"few for an interval of {task.measure} ({carried[2]:.0f} are needed)."
+            )
         common = 0.0 if task.common is None else task.common
         if task.sign * (near - chance) > 0.0 and (task.common is None or near > common):
             return "", ""

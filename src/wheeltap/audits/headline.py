@@ -135,7 +135,7 @@ def of_all(findings: Sequence[Finding]) -> list[Finding]:
 
 def amount(value: float, task: TaskRecord) -> str:
     """A loss of score in the words of its measure: points, for a share of right answers."""
-    return f"{100 * value + 0.0:.1f} points" if task.bounded else f"{value:.3g} {task.measure}"
+    return f"{100 * value + 0.0:.1f} points" if task.in_points else f"{value:.3g} {task.measure}"
 
 
 def enough_for(rows: Sequence[Finding], noun: str) -> str:
@@ -365,7 +365,7 @@ class _Sentences:
         if score is None or not score.estimates:
             return ""
         gap = score.estimates[0]
-        phrases = _points(gap) if self.plan.task.bounded else str(gap)
+        phrases = _points(gap) if self.plan.task.in_points else str(gap)
         if self._said_once(rival, score):
             phrases = _SAME_OUTPUTS
         if score.status == "found":

@@ -91,9 +91,10 @@ class Losses:
         else:
             values, most = values - other.lost, 2.0
             apart = task.sign * float((self.clean - other.clean).mean())
-            ends = (apart - 1.0, apart + 1.0) if task.bounded else (None, None)
-        bound = most if task.bounded else None
-        return Sample(values, bound, ends, self.groups, edge.each, skewed=not self.rare)
+            ends = (apart - 1.0, apart + 1.0) if task.in_points else (None, None)
+        bound, carried = most if task.bounded else None, self.case.carried(self.case.plan.reference)
+        far = None if carried is None else float(carried[1])
+        return Sample(values, bound, ends, self.groups, edge.each, skewed=not self.rare, far=far)
 
     @property
     def groups(self) -> Groups | None:
@@ -172,7 +173,8 @@ class Losses:
         and of a language model over its vocabulary, token by token.
         """
         changed, found = self.changed, list[Estimate]()
-        if self.case.plan.task.bounded and not self.rare:
+        answers = bool(np.isin(self.clean, (0.0, 1.0)).all()) and bool(np.isin(self.scores, (0.0, 1.0)).all())
+        if self.case.plan.task.bounded and answers and not self.rare:
             for name, sign in (("answers lost", 1.0), ("answers gained", -1.0)):
                 share = (sign * self.lost > 0.0).mean(0)
                 found.append(
@@ -281,6 +283,6 @@ def losing(case: Case) -> list[SubjectRecord]:
 def ends_of(case: Case, origin: float, unit: float) -> Ends:
     """The least and the most of (score - ``origin``) / ``unit``, as far as the measure has bounds."""
     task = case.plan.task
-    scores = (0.0, 1.0) if task.bounded else (None, None) if task.higher_is_better else (0.0, None)
+    scores = (0.0, 1.0) if task.bounded else task.range or ((None, None) if task.higher_is_better else (0.0, None))
     ends = [None if score is None else (score - origin) / unit for score in scores]
     return (ends[0], ends[1]) if unit > 0.0 else (ends[1], ends[0])

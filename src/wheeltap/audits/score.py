@@ -11,7 +11,6 @@ from wheeltap.audits.claims import PAIR, Words
 from wheeltap.audits.losses import exponential
 from wheeltap.core.plain import many
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
-from wheeltap.stats.effect import score_interval
 from wheeltap.stats.sample import Sample
 
 DIFFERENCE = "Difference of benchmark scores"
@@ -70,6 +69,21 @@ def _mixed(case: Case, subject: SubjectRecord) -> str:
         "experts of limited capacity): all of this holds for batches as they were here. Measure in batches of one, "
         "Task(..., batch=1), if that is how it will be used."
     )
+
+
+_LISTED = 20
+"""Classes that are listed, the lowest first."""
+
+
+def _by_class(case: Case, subject: SubjectRecord) -> str:
+    """The score of each class or label by itself, as a paragraph, where it has such parts."""
+    found = case.measured([case.plan.clean(subject)], "by_class")
+    if found is None or len(found[0]) < 2:
+        return ""
+    each = sorted((value, int(at)) for at, value in found[0])
+    more = f"; {len(each) - _LISTED} more are higher" if len(each) > _LISTED else ""
+    listed = ", ".join(f"{at}: {value:.3f}" for value, at in each[:_LISTED])
+    return f"\n\n{case.plan.task.measure} by class, the lowest first: {listed}{more}."
 
 
 def _no_error(case: Case, subject: SubjectRecord) -> str:
@@ -136,10 +150,9 @@ class ScoreAudit(Audit):
     def _single(self, case: Case, subject: SubjectRecord) -> Hypothesis:
         task = case.plan.task
         try:
-            clean = case.clean(subject)
+            score = case.score(subject)
         except NoAnswer as gap:
             return self.unanswered(subject.name, gap)
-        score = score_interval(clean, bounded=task.bounded, groups=case.groups, name=task.measure, unit=task.measure)
         score = exponential(score, name=task.reported, unit=task.reported) if task.log else score
         chance = math.exp(case.chance) if task.log else case.chance
         because = (
@@ -148,7 +161,9 @@ class ScoreAudit(Audit):
         )
         verdict, nothing = case.headroom(subject)
         status = "inconclusive" if verdict == TOO_FEW else "found" if verdict else "measured"
-        warnings = "".join(warning(case, subject) for warning in (_as_probabilities, _no_error, _hidden, _mixed))
+        warnings = "".join(
+            warning(case, subject) for warning in (_as_probabilities, _no_error, _hidden, _mixed, _by_class)
+        )
         claim = Hypothesis(
             test=None, status=status, found=nothing or f"{because}{warnings}", beside=(score,),
             words=Words(verdict, "measured", "measured", undecided=verdict),
@@ -165,7 +180,11 @@ class ScoreAudit(Audit):
             return self.unanswered(name, missing, title=DIFFERENCE)
         edge, bounded = case.edge(plan.reference, rival, own=self.settings.margin), plan.task.bounded
         margin = edge.value
-        sample = Sample(values, 1.0 if bounded else None, groups=case.groups, margins=edge.each)
+        carried = case.carried(plan.reference)
+        sample = Sample(
+            values, 1.0 if bounded else None, groups=case.groups, margins=edge.each,
+            far=None if carried is None else float(carried[1]),
+        )  # fmt: skip
         gap = sample.effect(margin=margin, name="score_difference", unit=plan.task.measure)
         words = (
             f"The scores of {plan.reference.name} and {rival.name} differ by {gap}{plan.task.unit} "

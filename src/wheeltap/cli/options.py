@@ -119,6 +119,7 @@ class RequestFlags(Request):
     partial: Annotated[
         bool, Parameter(negative="", help="Conclude although less than 90 % of the weights could be disturbed.")
     ] = False
+    measure: Annotated[str | None, Parameter(help=_SAID["measure"])] = None
     name: Annotated[
         str, Parameter(help="What the report calls the models, separated by commas; by default taken from their specs.")
     ] = ""

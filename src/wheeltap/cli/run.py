@@ -53,7 +53,8 @@ def run(
         )
     if not allow_code:
         files = (file.spec for file in made.files)
-        require_no_code([*made.sources, *files], examples=[] if made.data is None else [made.data], where=str(plan))
+        code = [*made.sources, *files, made.task.measure]
+        require_no_code(code, examples=[] if made.data is None else [made.data], where=str(plan))
     with spinner("loading " + " and ".join(made.sources)):
         subjects, task = load(made.sources, made.data, names=[subject.name for subject in made.subjects])
     return output.give(run_on(made, subjects, task, execution=execution, output=output))

@@ -2,8 +2,10 @@
 
 import inspect
 import math
+import re
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, final
+from collections.abc import Callable
+from typing import Any, final
 
 import torch
 from jaxtyping import Float
@@ -18,12 +20,12 @@ class Measure(ABC):
     Attributes:
         name: Recorded in trial keys.
         higher_is_better: Direction.
-        bounded: Whether each example's value is 0 or 1.
+        bounded: Whether each example's value is 0 or 1, or a share between.
     """
 
-    name: ClassVar[str]
-    higher_is_better: ClassVar[bool] = True
-    bounded: ClassVar[bool] = False
+    name: str
+    higher_is_better: bool = True
+    bounded: bool = False
 
     @abstractmethod
     def __call__(
@@ -69,13 +71,15 @@ def values_of(
 ) -> Float[Tensor, " example"]:
     """A measure's value per example; of a measure that is not ours, checked.
 
-    Infinite values are left: where outputs are huge, an error is. NaN of finite outputs is the measure's own.
+    Infinite values are left: where outputs are huge, an error is. So is NaN of an example that has no number
+    undisturbed: it is left out when a plan is made.
 
     Raises:
-        UsageError: If there is not one number per example, one is NaN, or one is not within the bounds it claims.
+        UsageError: If there is not one number per example, one is NaN that was a number undisturbed, or one is not
+            within the bounds it claims.
     """
     given: Any = one(scores, targets, clean)
-    if type(one) is type(BY_NAME.get(one.name)):
+    if isinstance(one, Family) or type(one) is type(BY_NAME.get(one.name)):
         return given
     expected = f"a tensor [{len(scores)}]: one finite number per example"
     if not isinstance(given, Tensor) or given.shape != (len(scores),):
@@ -89,15 +93,16 @@ def values_of(
         )
     values = given.float()
     undefined = values.isnan()
-    if bool(undefined.any()):
-        first = int(undefined.nonzero()[0])
+    fresh = undefined & ~one(clean, targets, clean).isnan() if bool(undefined.any()) else undefined
+    if bool(fresh.any()):
+        first = int(fresh.nonzero()[0])
         raise UsageError(
             "The measure gives NaN, although the model's outputs are finite.",
             where=f"{one.name}: example {first}",
-            expected=expected,
-            got=f"NaN for {int(undefined.sum())} of {len(values)} examples",
-            do="Say in the measure what such an example is worth (an empty mask that is left empty: 1), or leave the "
-            "example out of the task.",
+            expected=f"{expected}, where the undisturbed model has one",
+            got=f"NaN for {int(fresh.sum())} of {len(values)} examples",
+            do="Say in the measure what such an example is worth (an empty mask that is left empty: 1). What has no "
+            "number undisturbed is left out.",
         )
     beyond = (values < 0.0) | (values > 1.0)
     if one.bounded and bool(beyond.any()):
@@ -253,27 +258,6 @@ class SquaredError(Measure):
 
 
 @final
-class LabelAccuracy(Measure):
-    """Share of an example's labels, each 0 or 1, that its scores get right. Unit: share.
-
-    A score above 0 (a logit) says 1; where all undisturbed scores lie in [0, 1] (probabilities), one above .5 does.
-    """
-
-    name = "label_accuracy"
-    bounded = True
-
-    def __call__(self, scores: Tensor, targets: Tensor, clean: Tensor) -> Tensor:
-        """See ``Measure.__call__``."""
-        shares = bool((clean >= 0.0).all()) and bool((clean <= 1.0).all())
-        return ((scores > (0.5 if shares else 0.0)) == (targets > 0.5)).float().mean(-1)
-
-    def chance(self, scores: Tensor, targets: Tensor) -> float:
-        """The share that always giving each label's more common value gets right."""
-        ones = (targets > 0.5).float().mean(0)
-        return float(torch.maximum(ones, 1.0 - ones).mean())
-
-
-@final
 class LogPerplexity(Measure):
     """Mean negative log-likelihood of an example's tokens, the logarithm of their perplexity. Unit: nats per token.
 
@@ -307,8 +291,62 @@ class LogPerplexity(Measure):
         return torch.full((len(scores),), self.guessing)
 
 
+@final
+class FunctionMeasure(Measure):
+    """See ``of``."""
+
+    def __init__(
+        self, function: Callable[[Tensor, Tensor], Tensor], *, name: str, higher_is_better: bool, bounded: bool
+    ) -> None:
+        self.function, self.name = function, name
+        self.higher_is_better, self.bounded = higher_is_better, bounded
+
+    def __call__(self, scores: Tensor, targets: Tensor, clean: Tensor) -> Tensor:
+        """See ``Measure.__call__``."""
+        return self.function(scores, targets)
+
+
+def of(
+    function: Callable[[Tensor, Tensor], Tensor], *, name: str = "", higher_is_better: bool = True,
+    bounded: bool = False,
+) -> Measure:  # fmt: skip
+    """A measure of one's own: a function of the scores ``[example, option]`` and the targets, of all examples at once.
+
+    It gives one number per example, NaN where an example has none: such examples are left out.
+
+    Args:
+        function: ``function(scores, targets)``.
+        name: What reports call it; by default the function's.
+        higher_is_better: Direction.
+        bounded: Whether each number is from 0 to 1.
+    """
+    called = name or str(getattr(function, "__name__", "measure"))
+    return FunctionMeasure(function, name=called, higher_is_better=higher_is_better, bounded=bounded)
+
+
+# Families build on ``Measure``: they can be imported only now.
+from wheeltap.core.measures.classes import (  # noqa: E402
+    AUC,
+    F1,
+    MCC,
+    BalancedAccuracy,
+    ExactLabels,
+    LabelAccuracy,
+    Linearized,
+    MacroF1,
+    MicroF1,
+    Precision,
+    Recall,
+)
+from wheeltap.core.measures.family import Family, Kind  # noqa: E402
+from wheeltap.core.measures.masks import IoU, PixelAccuracy  # noqa: E402
+from wheeltap.core.measures.ranking import MRR, NDCG, RecallAt  # noqa: E402
+
 accuracy, nll, margin, agreement, kl, squared_error = Accuracy(), NLL(), Margin(), Agreement(), KL(), SquaredError()
-label_accuracy = LabelAccuracy()
+f1, precision, recall, balanced_accuracy, mcc, auc = F1(), Precision(), Recall(), BalancedAccuracy(), MCC(), AUC()
+label_accuracy, exact_labels, macro_f1, micro_f1 = LabelAccuracy(), ExactLabels(), MacroF1(), MicroF1()
+pixel_accuracy, iou = PixelAccuracy(), IoU()
+mrr = MRR()
 
 STANDARD: tuple[Measure, ...] = (accuracy, nll, margin, agreement, kl)
 """Of options; every one can be what a task is scored by."""
@@ -316,12 +354,20 @@ STANDARD: tuple[Measure, ...] = (accuracy, nll, margin, agreement, kl)
 RECORDED: tuple[Measure, ...] = (accuracy, nll, agreement)
 """What every trial records beside the task's own measure: what audits read. Others would double a store's size."""
 
+BY_NAME: dict[str, Measure] = {
+    m.name: m
+    for m in (
+        *STANDARD, squared_error, f1, precision, recall, balanced_accuracy, mcc, auc, label_accuracy, exact_labels,
+        macro_f1, micro_f1, pixel_accuracy, iou, mrr, RecallAt(10), NDCG(10),
+    )
+}  # fmt: skip
 
-BY_NAME: dict[str, Measure] = {m.name: m for m in (*STANDARD, squared_error, label_accuracy)}
+_FIRST = {"recall": RecallAt, "ndcg": NDCG}
+_NUMBERED = re.compile(r"(recall|ndcg)@(\d{1,9})")
 
 
 def named(given: Any, *, where: str) -> Measure:
-    """The measure that was given: one itself, its name, or a class of one that needs no arguments.
+    """The measure that was given: one itself, its name (``recall@5``), or a class of one that needs no arguments.
 
     Raises:
         UnknownName: If no measure has this name.
@@ -330,6 +376,8 @@ def named(given: Any, *, where: str) -> Measure:
     if isinstance(given, Measure):
         return given
     if isinstance(given, str):
+        if found := _NUMBERED.fullmatch(given):
+            return _FIRST[found[1]](int(found[2]))
         if given not in BY_NAME:
             raise UnknownName("measure", given, BY_NAME)
         return BY_NAME[given]
@@ -351,3 +399,35 @@ def named(given: Any, *, where: str) -> Measure:
         got=got,
         do="Give a name such as measure='nll', or an instance: measure=MyMeasure(...).",
     )
+
+
+def beside(one: Measure, scores: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    """What undisturbed scores tell beside the values: what carries a statistic of all examples; its parts by class."""
+    found: dict[str, Tensor] = {}
+    if isinstance(one, Linearized):
+        found["carried"] = torch.tensor([*one.carried(scores, targets), one.enough])
+    if isinstance(one, Family) and (each := one.by_class(scores, targets)):
+        found["by_class"] = torch.tensor(list(each.items()))
+    return found
+
+
+def fitting(kind: Kind) -> list[str]:
+    """Names of the measures that read targets of this kind."""
+    return [name for name, one in BY_NAME.items() if kind in kinds_of(one)]
+
+
+def kinds_of(one: Measure) -> tuple[Kind, ...]:
+    """Kinds of targets that a measure reads; none where it is not known, as of a measure of one's own."""
+    if isinstance(one, Family):
+        return one.fits
+    return ("classes",) if one in STANDARD else ("outputs",) if one is squared_error else ()
+
+
+__all__ = [
+    "AUC", "BY_NAME", "F1", "KL", "MCC", "MRR", "NDCG", "NLL", "RECORDED", "STANDARD", "Accuracy", "Agreement",
+    "BalancedAccuracy", "ExactLabels", "Family", "FunctionMeasure", "IoU", "LabelAccuracy", "Linearized",
+    "LogPerplexity", "MacroF1", "Margin", "Measure", "MicroF1", "PixelAccuracy", "Precision", "Recall", "RecallAt", "SquaredError", "accuracy",
+    "agreement", "auc", "balanced_accuracy", "beside", "chance_of", "exact_labels", "f1", "fitting", "iou", "kinds_of",
+    "kl", "label_accuracy", "log_probabilities", "macro_f1", "margin", "mcc", "micro_f1", "mrr", "named", "nll", "of",
+    "pixel_accuracy", "precision", "recall", "squared_error", "values_of",
+]  # fmt: skip

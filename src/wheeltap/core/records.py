@@ -96,6 +96,10 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
         measures: Everything recorded per example in each trial.
         chance: The score an answer without information gets, in units of ``measure``; known after a clean pass.
         bounded: Whether the measure is a share of right answers (0 or 1 per example).
+        range: The least and the most of a statistic of all examples together (F1, AUC), of which an example has the
+            influence, which may lie beyond; ``None`` where the score is a mean over examples.
+        chosen: How the examples are scored, in words, where that follows from targets that are no plain classes.
+        left_out: How many examples were left out because the measure gives them no number.
         tokens: Distinct rows (tokens or examples) the weights' inputs can be estimated from.
         common: Share of the examples with the most common right answer, where answers are classes.
         answer: The most common right answer, where at least half of the examples have it.
@@ -120,6 +124,14 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     distinct: int | None = None
     alike: int | None = None
     found: str | None = None
+    range: tuple[float, float] | None = None
+    chosen: str | None = None
+    left_out: int | None = None
+
+    @property
+    def in_points(self) -> bool:
+        """Whether the score is a share, so that losses of it are points, also where an example's value is none."""
+        return self.bounded or self.range == (0.0, 1.0)
 
     @property
     def sign(self) -> float:

@@ -1,7 +1,7 @@
 """Subjects: a model under audit, with its gates, fingerprint, layers and blocks."""
 
 import contextlib
-from collections.abc import Mapping, Set
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Final, cast, final
@@ -14,7 +14,7 @@ from torch.fx import GraphModule
 from torch.nn.parameter import is_lazy
 
 from wheeltap.core import canon, coverage
-from wheeltap.core.errors import ModelError
+from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.files import Contents
 from wheeltap.core.fingerprint import Description, described
 from wheeltap.core.layer import Layer, find_blocks, find_layers, weight_in
@@ -54,6 +54,8 @@ class Subject:
     Args:
         model: In eval mode, with finite parameters on one real device.
         name: What reports call it.
+        data: Paths of buffers or parameters that are data and no weights, such as a pool of documents: they are neither
+            disturbed nor counted.
 
     Attributes:
         layers: What disturbances change.
@@ -65,12 +67,23 @@ class Subject:
 
     Raises:
         ModelError: If the model is not a module, is in training mode, or has non-finite or missing weights.
+        UsageError: If ``data`` names what the model does not have.
     """
 
-    def __init__(self, model: nn.Module, *, name: str = "model") -> None:
+    def __init__(self, model: nn.Module, *, name: str = "model", data: str | Collection[str] = ()) -> None:
         self.model, self.name = model, name_of(name)
         _require_auditable(model, name)
-        self.layers: tuple[Layer, ...] = find_layers(model)
+        self.data = frozenset((data,) if isinstance(data, str) else data)
+        known = [path for path, _ in (*model.named_buffers(), *model.named_parameters())]
+        if not self.data <= {*known}:
+            raise UsageError(
+                "The model has no such data.",
+                where=f"{name}: {', '.join(sorted(self.data.difference(known)))}",
+                expected=", ".join(known[:20]),
+                got="no buffer and no parameter of that name",
+                do="Name it by the path that model.named_buffers() gives.",
+            )
+        self.layers: tuple[Layer, ...] = tuple(one for one in find_layers(model) if one.weight not in self.data)
         self.fixed: dict[str, int] = {}
         self.idle: Set[str] = frozenset()
         self.mixes = False
@@ -110,14 +123,14 @@ class Subject:
 
         So are packed weights, and others that are no parameters (``fixed``); ``idle`` parameters are left out.
         """
-        apart = {layer.weight for layer in self._apart} | self.idle
+        apart = {layer.weight for layer in self._apart} | self.idle | self.data
         sizes = coverage.sizes(self.model, buffers=not self._traced)
         return {name: size for name, size in sizes.items() if name not in apart} | self.fixed
 
     @property
     def parameters(self) -> tuple[str, ...]:
         """Paths of the parameters, a tied one once; of a copy, those of its base."""
-        apart = {layer.weight for layer in self._apart}
+        apart = {layer.weight for layer in self._apart} | self.data
         return tuple(name for name, _ in self.model.named_parameters() if name not in apart)
 
     @property
@@ -187,7 +200,8 @@ class Subject:
     @checked
     def count(self, fixed: Mapping[str, int], *, idle: Set[str], traced: bool) -> None:
         """Takes which numbers the answers depend on (see ``engine.counted``); the record is made again."""
-        self.fixed, self.idle, self._traced, self._record = dict(fixed), idle, traced, None
+        self.fixed = {name: size for name, size in fixed.items() if name not in self.data}
+        self.idle, self._traced, self._record = idle, traced, None
 
     def known_as(self, record: SubjectRecord) -> None:
         """Takes the record that a plan has of it: the fingerprint of a member that a recipe makes is how it is made.
@@ -213,7 +227,7 @@ class Subject:
         It is disturbed only where this one is (a weight that a gauge untied stays out), unless its maps are cut anew:
         its layers are then its own.
         """
-        child = Subject(model, name=record.name)
+        child = Subject(model, name=record.name, data=self.data)
         child.count(self.fixed, idle=self.idle, traced=self._traced)
         known = {layer.name: layer for layer in self.layers}
         anew = record.made is not None and "regroup" in record.made.operations

@@ -4,15 +4,104 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from wheeltap.core.errors import DataError, ModelError
+from wheeltap.core.errors import DataError, ModelError, UsageError
+from wheeltap.core.measure import Measure, fitting, kinds_of
+from wheeltap.core.measures.family import Kind
+from wheeltap.core.measures.masks import counted
 
 
-def require_targets(targets: Tensor, examples: int, *, of_outputs: bool, where: str) -> None:
+def read(targets: Tensor, fits: tuple[Kind, ...]) -> tuple[Tensor, str]:
+    """Targets as tasks keep them, and the measure that they ask for where none is asked for.
+
+    Several labels, relevance and masks are floating point: these are not the number of one right option.
+
+    Args:
+        targets: As they were given.
+        fits: Kinds of targets that the measure reads which was asked for; none where none was.
+    """
+    binary = bool(((targets == 0) | (targets == 1)).all())
+    if targets.ndim == 4 and targets.shape[1] == 1:
+        targets = targets[:, 0]
+    if targets.ndim == 3 and ("masks" in fits or not targets.is_floating_point() or binary):
+        return targets.float(), "iou"
+    if targets.is_floating_point():
+        return targets, "squared_error"
+    asked = not {"labels", "relevance"}.isdisjoint(fits)
+    if targets.ndim == 2 and targets.shape[1] > 1 and (asked or (binary and not is_one_hot(targets))):
+        return targets.float(), "label_accuracy"
+    return (targets.long() if targets.ndim == 1 else targets), "accuracy"
+
+
+def kinds(targets: Tensor) -> tuple[Kind, ...]:
+    """What targets may be, as a task keeps them."""
+    if not targets.is_floating_point():
+        return ("classes",)
+    if targets.ndim == 3:
+        return ("masks",)
+    if are_labels(targets):
+        return ("outputs", "relevance", "labels")
+    return ("outputs", "relevance") if bool((targets >= 0.0).all()) else ("outputs",)
+
+
+_SAID: dict[Kind, str] = {
+    "classes": "whole numbers", "outputs": "floating-point numbers", "masks": "a class for each pixel",
+}  # fmt: skip
+
+
+def require_fit(measure: Measure, targets: Tensor, *, where: str) -> None:
+    """Checks that a measure reads such targets.
+
+    Raises:
+        DataError: If it is one of labels, and these are other numbers.
+        UsageError: If it is one of other targets.
+    """
+    fits, known = kinds_of(measure), kinds(targets)
+    if "labels" in fits and "outputs" in known and "labels" not in known:
+        raise DataError(
+            "The targets are no labels.",
+            where=where,
+            expected="floating point [example, label], each 0 or 1",
+            got=f"numbers from {float(targets.min()):g} to {float(targets.max()):g}",
+            do="Give 1 where a label holds and 0 where it does not; wanted outputs are scored by squared_error.",
+        )
+    if fits and set(fits).isdisjoint(known):
+        raise UsageError(
+            f"The measure {measure.name} does not fit these targets.",
+            where=f"{where}: measure",
+            expected=", ".join(dict.fromkeys(name for kind in known for name in fitting(kind))),
+            got=f"{measure.name}, with {_SAID[known[0]]} as targets",
+            do="Class labels are whole numbers: targets.long(). Wanted outputs are floating point: targets.float().",
+        )
+
+
+def flattened(scores: Tensor, targets: Tensor, *, where: str) -> Tensor:
+    """Scores of masks ``[example, class, height, width]`` as one row per example; others as they are.
+
+    Raises:
+        ModelError: If the model gives other planes than the targets have.
+    """
+    if targets.ndim != 3:
+        return scores
+    planes = scores.unsqueeze(1) if scores.ndim == 3 else scores
+    if planes.ndim == 4 and planes.shape[2:] == targets.shape[1:]:
+        return planes.flatten(1)
+    raise ModelError(
+        "The model does not give a score for each pixel of the masks.",
+        where=where,
+        expected=f"[example, class, {', '.join(map(str, targets.shape[1:]))}], as the targets {list(targets.shape)}",
+        got=str(list(scores.shape)),
+        do="Wrap the model so that it returns its planes in the size of the masks: functional.interpolate(logits, "
+        "size=..., mode='bilinear').",
+    )
+
+
+def require_targets(targets: Tensor, examples: int, *, of_outputs: bool, of_masks: bool = False, where: str) -> None:
     """Checks that targets are one per example, and of a shape that says which of the two kinds they are.
 
     Args:
         targets: ``[example]`` of whole numbers, or floating point ``[example, output]``.
         examples: How many there are.
+        of_masks: Whether they are classes of pixels, ``[example, height, width]``.
         of_outputs: Whether a measure of wanted outputs was asked for: one-hot rows are then taken at their word.
         where: Name of the task.
 
@@ -38,7 +127,7 @@ def require_targets(targets: Tensor, examples: int, *, of_outputs: bool, where: 
             do="Give targets.argmax(1). If these numbers are meant as wanted outputs, say so: "
             "measure=wt.measure.squared_error.",
         )
-    if targets.ndim != (2 if targets.is_floating_point() else 1):
+    if targets.ndim != (3 if of_masks else 2 if targets.is_floating_point() else 1):
         raise DataError(
             "The targets have the wrong shape.",
             where=where,
@@ -70,11 +159,7 @@ def _reshaped(targets: Tensor) -> str:
         return "For regression give one row of outputs per example: targets.reshape(len(targets), -1)."
     if targets.ndim == 2 and targets.shape[1] == 1:
         return "For class labels: targets.squeeze(1). For regression make them floating point: targets.float()."
-    labels = targets.ndim == 2 and bool(((targets == 0) | (targets == 1)).all())
-    more = (
-        " For several labels of 0 or 1: wt.Task(inputs, targets.float(), measure='label_accuracy')." if labels else ""
-    )
-    return f"Give one whole number per example: the index of its right option. For regression use floating point.{more}"
+    return "Give one whole number per example: the index of its right option. For regression use floating point."
 
 
 def require_fitting(targets: Tensor, options: int, *, where: str) -> None:
@@ -84,6 +169,8 @@ def require_fitting(targets: Tensor, options: int, *, where: str) -> None:
         DataError: If a target is not the index of an option, or wanted outputs are of another number.
         ModelError: If there is one score where there should be a choice.
     """
+    if targets.ndim == 3:
+        return
     if targets.is_floating_point():
         if targets.shape[1] != options:
             whole = targets.shape[1] == 1 and options > 1 and bool((targets == targets.round()).all())
@@ -145,6 +232,21 @@ def are_labels(targets: Tensor) -> bool:
     return targets.is_floating_point() and bool(((targets == 0.0) | (targets == 1.0)).all())
 
 
+def shows_labels(scores: Tensor, targets: Tensor) -> bool:
+    """Whether outputs beside wanted ones of 0 and 1 are logits of labels, or probabilities of several."""
+    if scores.shape != targets.shape:
+        return False
+    shares = bool((scores >= 0.0).all()) and bool((scores <= 1.0).all())
+    return _are_logits(scores, targets) or (shares and targets.shape[1] > 1)
+
+
+def _are_logits(scores: Tensor, targets: Tensor) -> bool:
+    shares = targets.mean(0, keepdim=True).expand_as(targets)
+    worse = (scores - targets).square().mean() > (shares - targets).square().mean()
+    as_logits = functional.binary_cross_entropy_with_logits(scores, targets)
+    return bool(worse) and bool(as_logits < functional.binary_cross_entropy(shares, targets))
+
+
 def require_no_logits(scores: Tensor, targets: Tensor, *, where: str) -> None:
     """Checks that scores held against wanted outputs of 0 and 1 by their squared error are no logits of labels.
 
@@ -159,12 +261,7 @@ def require_no_logits(scores: Tensor, targets: Tensor, *, where: str) -> None:
     Raises:
         DataError: If they are logits.
     """
-    if not are_labels(targets):
-        return
-    shares = targets.mean(0, keepdim=True).expand_as(targets)
-    worse = (scores - targets).square().mean() > (shares - targets).square().mean()
-    as_logits = functional.binary_cross_entropy_with_logits(scores, targets)
-    if not (bool(worse) and bool(as_logits < functional.binary_cross_entropy(shares, targets))):
+    if not are_labels(targets) or not _are_logits(scores, targets):
         return
     several = targets.shape[1] > 1
     raise DataError(
@@ -184,8 +281,13 @@ def require_no_logits(scores: Tensor, targets: Tensor, *, where: str) -> None:
 
 
 def mean_loss(scores: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy of scores over options, or mean squared error of wanted outputs."""
+    """Mean cross-entropy of scores over options, or of pixels; or mean squared error of wanted outputs."""
     held = targets.to(scores.device)
+    if held.ndim == 3:
+        planes, some = scores.reshape(len(scores), -1, *held.shape[1:]), counted(held)
+        if planes.shape[1] == 1:
+            return functional.binary_cross_entropy_with_logits(planes[:, 0][some], held[some].to(scores.dtype))
+        return functional.cross_entropy(planes, torch.where(some, held, -100.0).long())
     if held.is_floating_point():
         return functional.mse_loss(scores, held.to(scores.dtype))
     return functional.cross_entropy(scores, held)

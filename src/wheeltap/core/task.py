@@ -45,9 +45,11 @@ from wheeltap.core.repeats import lookalikes, sizes_of
 from wheeltap.core.settings import checked, name_of
 from wheeltap.core.symmetry import Symmetry
 from wheeltap.core.targets import (
-    are_labels,
+    flattened,
     mean_loss,
+    read,
     require_finite,
+    require_fit,
     require_fitting,
     require_scores,
     require_targets,
@@ -60,6 +62,9 @@ Known = TypeVar("Known", bound=Annotation)
 Watch = Callable[[Sequence[Hashable], Tensor], None]
 """What is shown the log-probabilities ``[place, token]`` of next tokens at some places of a task, as a pass goes."""
 
+_CHOSEN = {"label_accuracy": "scored as several labels", "iou": "scored as masks"}
+"""How a report says that a measure follows from targets that are no plain classes or numbers."""
+
 _MANY = 0.5
 """Share of the examples from which their most common answer has a name."""
 
@@ -69,13 +74,15 @@ class BaseTask(ABC):
 
     Attributes:
         name: For reports.
-        targets: Index of the right option per example, or the wanted outputs.
+        targets: Index of the right option per example; or floating point: wanted outputs, labels, relevance, masks.
         measure: What the benchmark would score.
+        chosen: Whether that follows from the targets, and was not asked for.
         annotations: What else is known of the examples: ``with_groups``, ``with_behaviors``, ``with_factors``,
             ``with_symmetry``, ``with_votes``, ``with_annotation``.
         more: Further inputs, which serve only to estimate layer moments.
         repeats: How many examples that repeat others were left out: see ``once``.
         watch: What a pass shows distributions of next tokens, where the task reads some: see ``places``.
+        left_out: How many examples were left out, to which the measure gives no number.
     """
 
     name: str
@@ -85,6 +92,8 @@ class BaseTask(ABC):
     more: Any = None
     repeats: int = 0
     watch: Watch | None = None
+    chosen: bool = False
+    left_out: int = 0
 
     @property
     @abstractmethod
@@ -236,6 +245,18 @@ class BaseTask(ABC):
                 return known
         return torch.zeros(len(self.targets), dtype=torch.long) if self.targets.is_floating_point() else self.targets
 
+    def scored_by(self: Kind, measure: Measure | str) -> Kind:
+        """The same examples, scored by another measure.
+
+        Raises:
+            UnknownName: If there is no such measure.
+            UsageError: If it does not fit the targets.
+        """
+        other = copy.copy(self)
+        other.measure = measures.named(measure, where=self.name)
+        require_fit(other.measure, other.targets, where=self.name)
+        return other
+
     def part(self, index: Tensor) -> "BaseTask":
         """The same task with the examples ``index`` alone, in that order.
 
@@ -380,6 +401,9 @@ class BaseTask(ABC):
             measures=tuple(m.name for m in self.measures),
             higher_is_better=self.measure.higher_is_better,
             bounded=self.measure.bounded,
+            range=(self.measure.least, self.measure.most) if isinstance(self.measure, measures.Linearized) else None,
+            chosen=_CHOSEN.get(self.measure.name) if self.chosen else None,
+            left_out=self.left_out or None,
             tokens=self.tokens,
             common=common,
             answer=None if (common or 0.0) < _MANY else int(self.targets.mode()[0]),
@@ -397,7 +421,7 @@ class BaseTask(ABC):
 
 @final
 class Task(BaseTask):
-    """Examples with integer labels (or wanted outputs) for a model called as ``model(inputs)``.
+    """Examples with targets for a model called as ``model(inputs)``.
 
     Inputs by name, ``Task({"input_ids": ..., "attention_mask": ...}, targets)``, are for a model called as
     ``model(input_ids=..., attention_mask=...)``. Floating-point inputs are cast to the dtype of the model's first
@@ -406,8 +430,10 @@ class Task(BaseTask):
 
     Args:
         inputs: ``[example, ...]``, or a mapping of names to such; kept in this order. Tensors or numpy arrays.
-        targets: Integer ``[example]``, or floating point ``[example, output]`` for regression.
-        measure: What the benchmark would score, or its name; by default accuracy, or squared error for regression.
+        targets: Integer ``[example]``; floating point ``[example, output]`` for regression; several labels of 0 or 1
+            ``[example, label]``; masks, whole numbers ``[example, height, width]``; relevance ``[example, document]``.
+        measure: What the benchmark would score, or its name; by default what the targets are: accuracy, squared error,
+            label accuracy, IoU.
         name: For reports.
         batch: Examples per forward call.
         more: Further inputs of the same kind, ``[row, ...]``, used only for estimating layer moments.
@@ -437,38 +463,19 @@ class Task(BaseTask):
                 do="Give batch=512, say, or leave it out.",
             )
         self.inputs: Inputs = as_inputs(inputs, where=name)
-        self.targets = as_tensor(targets, what="targets", where=name)
         self.more: Inputs | None = None if more is None else as_inputs(more, where=name)
         wanted = None if measure is None else measures.named(measure, where=name)
-        of_outputs = wanted is not None and wanted not in measures.STANDARD  # any but ours of options may be
-        require_targets(self.targets, count(self.inputs), of_outputs=of_outputs, where=name)
-        outputs = self.targets.is_floating_point()
-        if not outputs:
-            self.targets = self.targets.long()
-        self.measure = wanted or (measures.squared_error if outputs else measures.accuracy)
+        fits = () if wanted is None else measures.kinds_of(wanted)
+        self.targets, usual = read(as_tensor(targets, what="targets", where=name), fits)
+        of_outputs = wanted is not None and fits != ("classes",)  # one of the user's own may be
+        require_targets(
+            self.targets, count(self.inputs), of_outputs=of_outputs, of_masks=usual == "iou", where=name
+        )  # fmt: skip
+        self.measure, self.chosen = wanted or measures.BY_NAME[usual], wanted is None
         self._require_sound()
 
     def _require_sound(self) -> None:
-        one, outputs = self.measure, self.targets.is_floating_point()
-        if one in ((measures.squared_error, measures.label_accuracy), measures.STANDARD)[outputs]:
-            raise UsageError(
-                f"The measure {one.name} does not fit these targets.",
-                where=f"{self.name}: measure",
-                expected="squared_error, or label_accuracy for several labels of 0 or 1"
-                if outputs
-                else ", ".join(each.name for each in measures.STANDARD),
-                got=f"{one.name}, with {'floating-point' if outputs else 'whole'} numbers as targets",
-                do="Class labels are whole numbers: targets.long(). "
-                "Wanted outputs are floating point: targets.float().",
-            )
-        if one is measures.label_accuracy and not are_labels(self.targets):
-            raise DataError(
-                "The targets are no labels.",
-                where=self.name,
-                expected="floating point [example, label], each 0 or 1",
-                got=f"numbers from {float(self.targets.min()):g} to {float(self.targets.max()):g}",
-                do="Give 1 where a label holds and 0 where it does not; wanted outputs are scored by squared_error.",
-            )
+        require_fit(self.measure, self.targets, where=self.name)
         if self.more is not None and shapes(self.more) != shapes(self.inputs):
             raise DataError(
                 "The task's further inputs have another shape than its inputs.",
@@ -549,7 +556,14 @@ class Task(BaseTask):
             name=self.name,
             batch=self.batch,
         )
+        part.chosen = self.chosen
         return part._annotated(self.annotations.part(index))
+
+    def scored_by(self, measure: Measure | str) -> "Task":
+        """See ``BaseTask.scored_by``."""
+        other = super().scored_by(measure)
+        other.chosen = False
+        return other
 
     def halve_batch(self) -> bool:
         """See ``BaseTask.halve_batch``."""
@@ -564,7 +578,8 @@ class Task(BaseTask):
 
     def forward(self, model: nn.Module) -> Tensor:
         """Scores ``[example, option]``, of copies of the inputs: a model may write into them."""
-        return torch.cat([as_scores(answered(model, part)) for part in split(self.inputs, self.batch)])
+        scores = torch.cat([as_scores(answered(model, part)) for part in split(self.inputs, self.batch)])
+        return flattened(scores, self.targets, where=self.name)
 
     def moments(self) -> Iterator[Moments]:
         """Inputs for layer moments: the task's own and ``more``."""

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from wheeltap import gauge
 from wheeltap.core.errors import ModelError, StoreError, UsageError, WheeltapError
-from wheeltap.core.measure import chance_of, squared_error, values_of
+from wheeltap.core.measure import beside, chance_of, squared_error, values_of
 from wheeltap.core.records import Outcome, OutcomeStatus, SubjectRecord, Subset, Trial
 from wheeltap.core.settings import SMALL
 from wheeltap.core.subject import Subject
@@ -339,6 +339,8 @@ class TrialRunner:
             values["group"] = np.unique(clusters.cpu().numpy(), return_inverse=True)[1].astype(np.float32)
         chance = chance_of(self.task.measure, scores, self.task.targets.cpu())
         values["chance"] = np.array(chance, dtype=np.float32)
+        more = beside(self.task.measure, scores, self.task.targets.cpu())
+        values |= {name: to_array(tensor) for name, tensor in more.items()}
         if not self.task.measure.bounded:
             constant = self.task.measure.constant(scores, self.task.targets.cpu()).float()
             values |= {"constant": to_array(constant)} if bool(torch.isfinite(constant).all()) else {}

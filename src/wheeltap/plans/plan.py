@@ -76,7 +76,8 @@ MARGIN, ERROR_MARGIN = 0.02, 0.1
 ALPHA, HIGHEST = 0.05, 0.5
 """The usual chance of a false verdict, and the highest: from there on a verdict says nothing."""
 
-_LATER = ("answer", "repeats", "distinct", "alike", "found", "study", "artifact", "names", "raters", "mixes")
+_LATER = ("answer", "repeats", "distinct", "alike", "found", "study", "artifact", "names", "raters", "mixes",
+          "range", "chosen", "left_out")  # fmt: skip
 """Fields that came after the first plans of this schema."""
 
 

@@ -116,6 +116,11 @@ def _examples(record: ReportRecord) -> list[str]:
             f"Warning: {task.repeats:,} of the {task.examples + task.repeats:,} examples given repeat others and were "
             f"left out: {task.examples:,} differ, and each counts once."
         )
+    if task.left_out:
+        found.append(
+            f"Warning: {task.left_out:,} of the {task.examples + task.left_out:,} examples were left out: they have no "
+            f"{words.plain(task.measure)}."
+        )
     if task.distinct is not None:
         found.append(
             f"Warning: only {task.distinct:,} of the {task.examples:,} examples differ in their inputs, and intervals "
@@ -175,13 +180,13 @@ def lines(record: ReportRecord) -> tuple[DeploymentTable, ...]:
 
 
 def _scale(record: ReportRecord) -> float:
-    return 100.0 if record.task.bounded else 1.0
+    return 100.0 if record.task.in_points else 1.0
 
 
 def _score(record: ReportRecord, value: float | None, *, unit: bool = False) -> str:
     if value is None:
         return words.UNKNOWN
-    if record.task.bounded:
+    if record.task.in_points:
         return f"{100 * value:.1f}{' %' if unit else ''}"
     return f"{words.number(value)}{f' {words.plain(record.task.reported)}' if unit else ''}"
 
@@ -196,7 +201,7 @@ def _effect(record: ReportRecord, row: Finding) -> str:
     if grown:
         value, low, high = (words.OPEN if end is None else times(end) for end in ends)
         return f"x {value} [{low}, {high}]"
-    if not record.task.bounded:
+    if not record.task.in_points:
         return words.interval(effect)
     value, low, high = (words.OPEN if end is None else f"{100 * end + 0.0:.1f}" for end in ends)
     return f"{value} [{low}, {high}]".replace("-0.0", "0.0")
@@ -340,7 +345,7 @@ def blocks(record: ReportRecord, *, page: bool) -> list[Block | Drawing]:
 
 def _unit(record: ReportRecord) -> str:
     measure = words.plain(record.task.measure)
-    return f"points of {measure}" if record.task.bounded else measure
+    return f"points of {measure}" if record.task.in_points else measure
 
 
 def _caption(record: ReportRecord, table: DeploymentTable) -> str:

@@ -166,7 +166,7 @@ def require_losses(record: ReportRecord, max_loss: Mapping[str, float]) -> None:
         )
     limits: dict[str, float] = {}
     for name, value in max_loss.items():
-        known, limit = _known(record, name), _limit(name, value, record.task.bounded)
+        known, limit = _known(record, name), _limit(name, value, record.task.in_points)
         limits[known] = min(limit, limits.get(known, limit))  # one scheme may go by two names
     if not limits:
         raise UsageError(

@@ -30,7 +30,7 @@ from wheeltap.gauge import general
 from wheeltap.gauge.base import GaugeSettings
 from wheeltap.plans.plan import Plan
 from wheeltap.runs.budget import most_passes
-from wheeltap.runs.planning import default_audits, plan, priced
+from wheeltap.runs.planning import default_audits, plan, priced, settled_on
 
 TWIN: Final = "twin"
 PLANTED: Final = "planted at"
@@ -266,7 +266,7 @@ def checkup(subject: Subject, task: BaseTask) -> Checkup:
         ModelError: If an audit refuses the model: it fails on the task, changes its weights in each pass, or is not
             deterministic.
     """
-    task = task.once()
+    task = settled_on(task, [subject])
     made = plan(subject, task, audits=(*default_audits([subject]), *GROUPS["noise"]))
     both = [made.clean(made.reference, seed=seed) for seed in (0, 1)]
     outcomes = _outcomes(both, TrialRunner([subject], (), task))

@@ -1,17 +1,20 @@
 """What a user gives in place of a subject and a task: a bare module, tensors, arrays, a Dataset or a DataLoader."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from wheeltap.core import measure
 from wheeltap.core.errors import DataError, UsageError
 from wheeltap.core.inputs import by_name
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.runs import examples
+from wheeltap.sources import callables
+from wheeltap.sources.base import CALLABLE
 
 Model = Subject | nn.Module
 """A subject, or a module in eval mode that one is made of."""
@@ -106,6 +109,25 @@ def task_of(given: Any) -> BaseTask:
         got=type(given).__name__,
         do="Give the inputs and the targets: wt.audit(model, (inputs, targets)).",
     )
+
+
+def scored(task: BaseTask, asked: str | Callable[..., Any] | None) -> BaseTask:
+    """The task, scored by what was asked for: a measure, its name, a function, or ``module:callable``, named like that.
+
+    Raises:
+        WheeltapError: If there is no such measure, or it does not fit the targets.
+    """
+    if asked is None or asked == task.measure.name:
+        return task
+    found: Any = callables.found(asked) if isinstance(asked, str) and CALLABLE.fullmatch(asked) else asked
+    name = asked if isinstance(asked, str) else ""
+    if isinstance(found, measure.FunctionMeasure) and name:
+        found = measure.of(
+            found.function, name=name, higher_is_better=found.higher_is_better, bounded=found.bounded
+        )  # fmt: skip
+    elif callable(found) and not isinstance(found, measure.Measure | type):
+        found = measure.of(cast("Any", found), name=name)
+    return task.scored_by(measure.named(found, where=task.name))
 
 
 def _is_pair(given: Any) -> bool:

@@ -29,7 +29,7 @@ from wheeltap.plans.store import Outcomes, Store
 from wheeltap.report.report import Report
 from wheeltap.runs.executors import ProcessPool, run_here
 from wheeltap.runs.given import Examples, Model, subjects_of, task_of
-from wheeltap.runs.planning import require_installed, require_named
+from wheeltap.runs.planning import require_installed, require_named, settled_on
 from wheeltap.runs.request import Given, door, whole_of
 from wheeltap.runs.shipping import FileShelf
 from wheeltap.runs.stored import note_run, noted, require_audits, unread
@@ -137,7 +137,8 @@ def run(
         memory = whole_of(memory, name="memory", least=1, do="Give bytes: memory=4_000_000_000 is 4 GB.")
     require_audits(plan, where="the plan")
     several, task = subjects_of(subjects) if subjects else [], task_of(task)
-    task = task if task.digest == plan.task.digest else task.once()  # as a plan takes them
+    if task.digest != plan.task.digest:
+        task = settled_on(task, several, measure=plan.task.measure)
     settled = [settled_since_planned(subject, task) for subject in several]
     _require_same(plan, several, task, members)
     require_named(plan, several, task)

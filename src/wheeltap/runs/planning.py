@@ -1,7 +1,7 @@
 """From what is asked to a plan with its price: names resolved, subjects and task checked."""
 
 import tempfile
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from secrets import token_bytes
 from statistics import fmean
@@ -10,6 +10,7 @@ from typing import Any, Final, Unpack, final
 
 import msgspec
 import numpy as np
+import torch
 
 from wheeltap import gauge
 from wheeltap.audits import base as audits_base
@@ -19,13 +20,14 @@ from wheeltap.audits.census import ALWAYS
 from wheeltap.audits.noise import NoiseAudit
 from wheeltap.audits.settle import audits_of as audits_in
 from wheeltap.core import seeds
-from wheeltap.core.errors import UsageError
-from wheeltap.core.measure import LogPerplexity, chance_of, values_of
+from wheeltap.core.errors import DataError, UsageError
+from wheeltap.core.measure import LogPerplexity, chance_of, label_accuracy, squared_error, values_of
 from wheeltap.core.records import Outcome, SubjectRecord, Trial
 from wheeltap.core.settings import LARGE, SMALL
 from wheeltap.core.subject import Subject, derived_record
+from wheeltap.core.targets import are_labels, shows_labels
 from wheeltap.core.task import BaseTask
-from wheeltap.core.typed import to_array
+from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.engine.apply import preserved_state
 from wheeltap.engine.clean import in_line, settle, threads_for
 from wheeltap.engine.readings import create as reading
@@ -37,7 +39,7 @@ from wheeltap.plans.plan import ERROR_MARGIN, FILES, MARGIN, AuditSpec, Effort, 
 from wheeltap.plans.store import Store
 from wheeltap.recipes.base import recipes
 from wheeltap.runs.budget import Prices, least, within
-from wheeltap.runs.given import Examples, Model, subjects_of, task_of
+from wheeltap.runs.given import Examples, Model, scored, subjects_of, task_of
 from wheeltap.runs.request import Budget, Given, Request, RequestOptions, audits_of, door, functions_of, margin_of
 from wheeltap.runs.shipping import found
 
@@ -291,7 +293,9 @@ def planned(
 ) -> Plan:
     """The plan of a request; see ``plan``."""
     given, request = functions_of(request.schemes), request.sound()
-    several, task = _settled(subjects, task)
+    several = subjects_of(subjects)
+    _require_different(several)
+    task = settled_on(task_of(task), several, measure=request.measure)
     margin = _usual_margin(several[0], task) if request.margin is None else request.margin
     if request.margin is not None:
         margin = margin_of(margin, of_answers=task.measure.bounded)
@@ -333,10 +337,8 @@ def _with_files(specs: tuple[AuditSpec, ...], subjects: Sequence[Subject], given
     return (*(spec for spec in specs if spec.name != FILES), AuditSpec(FILES, settings))
 
 
-def _settled(subjects: Model | Sequence[Model], task: Examples) -> tuple[list[Subject], BaseTask]:
-    """The subjects after their first pass, by which their fingerprints are known, and the task."""
-    examples, several = task_of(task).once(), subjects_of(subjects)
-    names = [subject.name for subject in several]
+def _require_different(subjects: Sequence[Subject]) -> None:
+    names = [subject.name for subject in subjects]
     if not names or len(set(names)) < len(names):
         raise UsageError(
             "Subjects must have different names.",
@@ -344,9 +346,48 @@ def _settled(subjects: Model | Sequence[Model], task: Examples) -> tuple[list[Su
             got=", ".join(names) or "no subject",
             do="Give each a name: wt.Subject(model, name=...).",
         )
-    for subject in several:
-        settle(subject, examples)
-    return several, examples
+
+
+def settled_on(
+    task: BaseTask, subjects: Sequence[Subject], *, measure: str | Callable[..., Any] | None = None
+) -> BaseTask:
+    """The examples as a plan takes them, after the subjects' first pass over them, by which fingerprints are known.
+
+    They are scored as asked (where nothing was asked, float targets of 0 and 1 as the labels that the outputs show
+    them to be), each once, and without those to which the measure gives no number.
+
+    Args:
+        task: The examples.
+        subjects: The models.
+        measure: By what they are scored; by default the task's own.
+
+    Raises:
+        DataError: If the measure gives no example a number.
+        ModelError: See ``settle``.
+    """
+    task = scored(task, measure).once()
+    if task.chosen and task.measure is squared_error and are_labels(task.targets) and subjects:
+        labels = task.scored_by(label_accuracy)
+        labels.chosen = True
+        task = labels if shows_labels(settle(subjects[0], labels).scores, task.targets.cpu()) else task
+    undefined = np.zeros(len(task.targets), dtype=bool)
+    for subject in subjects:
+        settled, targets = settle(subject, task), task.targets.cpu()
+        values = to_array(values_of(task.measure, settled.scores, targets, settled.scores))
+        undefined |= np.isnan(values) if bool(torch.isfinite(settled.scores).all()) else False
+    if undefined.all():
+        raise DataError(
+            "The measure gives no example a number.",
+            where=f"{task.name}: {task.measure.name}", expected="a number for some", got=f"NaN for {len(undefined)}",
+            do="Check the targets: a query needs a relevant document.",
+        )  # fmt: skip
+    if not undefined.any():
+        return task
+    kept = task.part(to_tensor(np.flatnonzero(~undefined)))
+    kept.left_out, kept.repeats, kept.more = int(undefined.sum()), task.repeats, task.more
+    for subject in subjects:
+        settle(subject, kept)
+    return kept
 
 
 def _usual_margin(subject: Subject, task: BaseTask) -> float:

@@ -117,6 +117,9 @@ class Request(StudyRequest):
         margin: Smallest loss of score of interest: a share of right answers (by default MARGIN), of an error without a
             bound (ERROR_MARGIN), or of the way from chance to any other score (MARGIN).
         partial: Whether verdicts are given although many weights were left alone.
+        measure: What the examples are scored by: a name (see ``wheeltap list measures``), such as f1, iou, recall@10, a
+            ``wt.measure``, or a function of scores and targets (also ``module:callable``); by default what the targets
+            are.
     """
 
     audits: Audits | None = None
@@ -124,6 +127,7 @@ class Request(StudyRequest):
     schemes: str | Sequence[str | Callable[[], Any]] | None = None
     margin: float | None = None
     partial: bool = False
+    measure: str | Callable[..., Any] | None = None
 
     def sound(self) -> Self:
         """The same with numbers of Python's own, and audits one by one; that of deployment judges the schemes.
@@ -187,6 +191,7 @@ class RequestOptions(StudyOptions, total=False):
     schemes: str | Sequence[str | Callable[[], Any]] | None
     margin: float | None
     partial: bool
+    measure: str | Callable[..., Any] | None
 
 
 def door(*kinds: type) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:

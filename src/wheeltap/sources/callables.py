@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast, final
 
@@ -29,6 +30,8 @@ class CallableModels(ModelSource):
             ModelError: If the callable gives something else, or a model that is not fit for an audit.
         """
         model, task = _parts(_called(rest))
+        data = model.data if isinstance(model, Subject) else ()
+        model = model.model if isinstance(model, Subject) else model
         if not isinstance(model, nn.Module) or not (task is None or isinstance(task, BaseTask)):
             raise ModelError(
                 "The callable does not give a model.",
@@ -37,7 +40,7 @@ class CallableModels(ModelSource):
                 got=type(model).__name__ if task is None else f"({type(model).__name__}, {type(task).__name__})",
                 do="Return the module in eval mode: def model(): ...; return net.eval()",
             )
-        return LoadedModel(Subject(model, name=name or rest), None if task is None else lambda: task)
+        return LoadedModel(Subject(model, name=name or rest, data=data), None if task is None else lambda: task)
 
 
 @final
@@ -72,12 +75,26 @@ class CallableData(DataSource):
 
 
 def _called(spec: str) -> object:
+    return _run(spec, lambda one: one())
+
+
+def found(spec: str) -> Any:
+    """What ``module:callable`` names, not called.
+
+    Raises:
+        MissingFile: If the Python module cannot be found.
+        UsageError: If it has no such callable.
+    """
+    return _run(spec, lambda one: one)
+
+
+def _run(spec: str, use: Callable[[Any], object]) -> object:
     path, _, attribute = spec.partition(":")
     before = list(sys.path)
     sys.path.insert(0, str(Path.cwd()))
     importlib.invalidate_caches()
     try:
-        return _found(spec, path, attribute)()
+        return use(_found(spec, path, attribute))
     except WheeltapError:
         raise
     except (Exception, SystemExit) as error:

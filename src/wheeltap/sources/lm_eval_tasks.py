@@ -10,7 +10,7 @@ import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Final, final
+from typing import Any, Final, final
 
 import torch
 from torch import Tensor, nn
@@ -189,7 +189,7 @@ class Grade(Measure):
         by_chance: The mean grade of answers without information.
     """
 
-    name: ClassVar[str] = "grade"
+    name: str = "grade"
 
     def __init__(self, *, by_chance: float) -> None:
         self.by_chance = by_chance
@@ -206,28 +206,28 @@ class Grade(Measure):
 class _Right(Grade):
     """Whether a document is answered right. Unit: share."""
 
-    bounded: ClassVar[bool] = True
+    bounded: bool = True
 
 
 @final
 class Acc(_Right):
     """Whether the likeliest option is a right one; of a single continuation, whether it is the greedy one."""
 
-    name: ClassVar[str] = "acc"
+    name: str = "acc"
 
 
 @final
 class AccNorm(_Right):
     """Whether the option of the largest log-likelihood per character is a right one."""
 
-    name: ClassVar[str] = "acc_norm"
+    name: str = "acc_norm"
 
 
 @final
 class ExactMatch(_Right):
     """Whether what was generated is the right answer to the letter, after the task's filter."""
 
-    name: ClassVar[str] = "exact_match"
+    name: str = "exact_match"
 
 
 _RIGHT: dict[str, type[Grade]] = {one.name: one for one in (Acc, AccNorm, ExactMatch)}
@@ -268,6 +268,17 @@ class GradedTask(BaseTask):
     def adaptive(self) -> bool:
         """See ``BaseTask.adaptive``."""
         return self._answering.adaptive
+
+    def scored_by(self, measure: Measure | str) -> "GradedTask":
+        """Lm-eval grades it.
+
+        Raises:
+            UsageError: Always.
+        """
+        raise UsageError(
+            "A task of lm-eval is graded by its own metric.", where=self.name, expected=self.measure.name,
+            got=str(measure), do="Name a metric of the task: --task lm_eval:NAME,metric=acc_norm.",
+        )  # fmt: skip
 
     @property
     def digest(self) -> str:

@@ -291,12 +291,13 @@ def _ends(spread: CrossedMean, alpha: float) -> tuple[float | None, float | None
     return centre - half, centre + half
 
 
-def amplitude(x: FloatArray, *, enough: bool = False) -> float:
+def amplitude(x: FloatArray, *, enough: bool = False, whole: float = 1.0) -> float:
     """How far the two imaginary examples moved: root mean square over the moved ones and one that moved all the way.
 
-    Of groups few ever do: where ``enough`` of them moved, that one moved twice as far as the furthest.
+    Of groups few ever do: where ``enough`` of them moved, that one moved twice as far as the furthest. All the way is
+    ``whole``: 1 of a difference of two scores in [0, 1].
     """
     moved = np.any(np.abs(x) > _NO_WIDTH, axis=0)  # what clusters leave of 0 is rounding
     squares = np.square(x.mean(axis=0)[moved])
-    far = min(4.0 * float(squares.max(initial=0.0)), 1.0) if enough else 1.0
+    far = min(4.0 * float(squares.max(initial=0.0)), whole**2) if enough else whole**2
     return float(np.sqrt((far + squares.sum()) / (1.0 + moved.sum())))

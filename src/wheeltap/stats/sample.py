@@ -33,6 +33,8 @@ class Sample(Evidence):
         margins: ``[example]``, each example's part of the margin, whose mean the margin is, where it was estimated from
             the same examples: each value is then held against its own part, so that the margin's noise is in the test.
         least: How many margins an example that nobody drew may lose at least, where nothing bounds it.
+        far: How far an example may move that nobody drew, of values that are a statistic's, linearized: two imaginary
+            ones are added then, as of bounded values.
 
     Raises:
         DataError: If values are not finite or beyond the bound, or shapes do not fit.
@@ -45,6 +47,7 @@ class Sample(Evidence):
     margins: Values | None = None
     skewed: bool = False
     least: float = three_sided.LEAST
+    far: float | None = None
 
     def __post_init__(self) -> None:
         x = checked(self.values, ("draw", "example"), what="differences")
@@ -91,13 +94,14 @@ class Sample(Evidence):
             cells = clustered(x, self.groups)
             made = rare.rare_effect(cells, self.ends, margin=margin, bounded=self._within(cells), name=name, unit=unit)
             return msgspec.structs.replace(made, n=x.shape[1])
-        if self._plain or (self.bound is None and self.groups is None):
+        if self.far is None and (self._plain or (self.bound is None and self.groups is None)):
             made = mean_effect(x, level=level, margin=margin, bounded=self._within(x), name=name, unit=unit)
             known = self.margins is None and not self._unseen
             return made if known else msgspec.structs.replace(made, p=self.above(margin))
         alpha, value, cells = checked_alpha(level), float(x.mean()), clustered(x, self.groups)
-        adjusted = self._within(x) and not self._signs(x, margin)
-        spread = crossed(cells, pseudo=amplitude(cells, enough=enough_moved(x, self.groups)) if adjusted else 0.0)
+        adjusted = (self._within(x) or self.far is not None) and not self._signs(x, margin)
+        enough, whole = enough_moved(x, self.groups), self.far or 1.0
+        spread = crossed(cells, pseudo=amplitude(cells, enough=enough, whole=whole) if adjusted else 0.0)
         low = high = None
         if spread.example_df and not one_group(self.groups):
             half = float(spread.half_width(alpha))
@@ -117,7 +121,7 @@ class Sample(Evidence):
         """P-value of "the effect is within the margin, either way"; ``None`` where a single number has no spread."""
         sign = 1.0 if float(np.mean(self.values)) >= 0.0 else -1.0
         x = self._toward(sign)
-        if self._plain and not self._unseen:
+        if self._plain and not self._unseen and self.far is None:
             return mean_effect(x, margin=margin, bounded=self._within(x), unit="").p
         if one_group(self.groups):
             return None
@@ -153,7 +157,13 @@ class Sample(Evidence):
             return rare.power_of(cells, self.ends, margin=margin, bounded=self._within(cells), alpha=alpha)
         bound = self._bound(1.0)
         found = three_sided.power_of(
-            cells, margin=margin, bound=bound, one_sided=one_sided, alpha=alpha, skewed=self.skewed, least=self._least
+            cells,
+            margin=margin,
+            bound=bound,
+            one_sided=one_sided,
+            alpha=alpha,
+            skewed=self.skewed,
+            least=self._least(margin),
         )
         if found is None or found.examples is None or self.groups is None:
             return found
@@ -168,7 +178,7 @@ class Sample(Evidence):
     def _below(self, sign: float, margin: float) -> float | None:
         cells = clustered(self._toward(sign), self.groups)
         p = three_sided.p_below(
-            cells, margin=margin, bound=self._bound(sign), one_sided=True, skewed=self.skewed, least=self._least
+            cells, margin=margin, bound=self._bound(sign), one_sided=True, skewed=self.skewed, least=self._least(margin)
         )
         if self.ends is None or self.skewed or p is None:
             return p
@@ -198,14 +208,15 @@ class Sample(Evidence):
         most = (self.bound + shifted) * float(sizes.max()) * len(sizes) / float(sizes.sum())
         return max(most, float(np.abs(clustered(np.asarray(self.values, dtype=np.float64), self.groups)).max()))
 
-    @property
-    def _least(self) -> float:
+    def _least(self, margin: float) -> float:
         """Of an example; of a group of them it is their mean's part."""
-        return self.least if self.groups is None else self.least * len(np.unique(self.groups)) / len(self.groups)
+        least = self.least if self.far is None else max(self.least, self.far / margin)
+        return least if self.groups is None else least * len(np.unique(self.groups)) / len(self.groups)
 
     def _spread(self, x: FloatArray, margin: float) -> CrossedMean:
         cells = clustered(x, self.groups)
-        return crossed(cells, pseudo=amplitude(cells) if self._within(x) and not self._signs(x, margin) else 0.0)
+        adjusted = (self._within(x) or self.far is not None) and not self._signs(x, margin)
+        return crossed(cells, pseudo=amplitude(cells, whole=self.far or 1.0) if adjusted else 0.0)
 
     def _signs(self, x: FloatArray, margin: float) -> bool:
         """Whether any difference of bounded values is looked for, in enough groups that differ: see ``by_signs``."""

@@ -8,11 +8,15 @@ from numpy.typing import NDArray
 from wheeltap.core.errors import DataError
 from wheeltap.core.records import Estimate
 from wheeltap.stats._scipy import normal_quantile, t_quantile
-from wheeltap.stats.crossed import checked_alpha
+from wheeltap.stats.clusters import Groups, spread_over
+from wheeltap.stats.crossed import Values, checked_alpha
 
 Flags = NDArray[np.bool_]
 
 _LEVEL = 0.95
+
+_NONE = 1e-12
+"""Variance of a mean that is rounding in single precision."""
 
 
 def wilson(right: int, n: int, *, level: float = 0.95, name: str = "share", unit: str = "share") -> Estimate:
@@ -73,6 +77,35 @@ def wilson_of_items(right: Flags, items: NDArray[np.integer[Any]], *, name: str 
     low, high = _ends(share, answers / effect, t_quantile(checked_alpha(_LEVEL), count - 1))
     worth = f"Wilson, {answers:,} answers worth {answers / effect:,.0f}"
     return Estimate(name=name, value=share, low=low, high=high, level=_LEVEL, n=count, unit="share", method=worth)
+
+
+def wilson_of_statistic(
+    values: Values, *, worth: float, ends: tuple[float, float], groups: Groups | None = None, name: str
+) -> Estimate:
+    """A statistic of all examples with Wilson's interval of as many answers as vary as much as it does.
+
+    Args:
+        values: ``[example]``, linearized: their mean is the statistic.
+        worth: How many answers it is worth where all values are the same.
+        ends: The least and the most that it can be.
+        groups: ``[example]``, the cluster of each.
+        name: Name and unit of the estimate.
+
+    Source: as ``wilson_of_items``; that linearized values tell the variance: Hampel (1974).
+    """
+    (least, most), x = ends, np.asarray(values, dtype=np.float64)
+    share, spread = (float(x.mean()) - least) / (most - least), spread_over(x[None, :], groups)
+    if spread.example_df == 0:
+        return Estimate(name=name, value=float(x.mean()), low=None, high=None, level=_LEVEL, n=len(x), unit=name,
+                        method="no interval: one example")  # fmt: skip
+    share = min(max(share, 0.0), 1.0)  # rounding
+    variance = float(spread.example) / (most - least) ** 2
+    count = share * (1.0 - share) / variance if variance > _NONE and 0.0 < share < 1.0 else worth
+    low, high = _ends(share, count, t_quantile(checked_alpha(_LEVEL), spread.example_df))
+    return Estimate(
+        name=name, value=float(x.mean()), low=least + low * (most - least), high=least + high * (most - least),
+        level=_LEVEL, n=len(x), unit=name, method=f"linearized, Wilson of about {count:,.0f} answers",
+    )  # fmt: skip
 
 
 def _ends(share: float, n: float, z: float) -> tuple[float, float]:
