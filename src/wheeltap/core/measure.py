@@ -426,8 +426,8 @@ def kinds_of(one: Measure) -> tuple[Kind, ...]:
 __all__ = [
     "AUC", "BY_NAME", "F1", "KL", "MCC", "MRR", "NDCG", "NLL", "RECORDED", "STANDARD", "Accuracy", "Agreement",
     "BalancedAccuracy", "ExactLabels", "Family", "FunctionMeasure", "IoU", "LabelAccuracy", "Linearized",
-    "LogPerplexity", "MacroF1", "Margin", "Measure", "MicroF1", "PixelAccuracy", "Precision", "Recall", "RecallAt", "SquaredError", "accuracy",
-    "agreement", "auc", "balanced_accuracy", "beside", "chance_of", "exact_labels", "f1", "fitting", "iou", "kinds_of",
-    "kl", "label_accuracy", "log_probabilities", "macro_f1", "margin", "mcc", "micro_f1", "mrr", "named", "nll", "of",
-    "pixel_accuracy", "precision", "recall", "squared_error", "values_of",
+    "LogPerplexity", "MacroF1", "Margin", "Measure", "MicroF1", "PixelAccuracy", "Precision", "Recall", "RecallAt",
+    "SquaredError", "accuracy", "agreement", "auc", "balanced_accuracy", "beside", "chance_of", "exact_labels",
+    "f1", "fitting", "iou", "kinds_of", "kl", "label_accuracy", "log_probabilities", "macro_f1", "margin", "mcc",
+    "micro_f1", "mrr", "named", "nll", "of", "pixel_accuracy", "precision", "recall", "squared_error", "values_of",
 ]  # fmt: skip
