@@ -96,14 +96,15 @@ class Votes(Study):
         votes = case.reading(case.plan.reading(member, "votes", {}))["votes"].astype(np.float64)
         same = [case.measured(row, "agreement") for row in noise(case, member, RELATIVE, NOISES, self.settings.draws)]
         kept = np.array([one.mean(0) for one in same if one is not None])
-        if len(kept) < len(same) or case.groups is None:
-            raise NoAnswer("error", "Noise did not record which labels it changed, or items have no groups.")
+        if len(kept) < len(same):
+            raise NoAnswer("error", "Noise did not record which labels it changed.")
+        groups = np.arange(len(votes)) if case.groups is None else case.groups
         people, plain = entropy(votes / votes.sum(1, keepdims=True)), softmax_entropy(scores(case, member))
         changed = entropy(np.stack([kept, 1.0 - kept], axis=-1).clip(0.0, 1.0)).mean(0)
-        several, found = np.unique(case.groups), dict[str, Single]()
+        several, found = np.unique(groups), dict[str, Single]()
         for key, own, beyond in ((OUTPUTS, plain, list[FloatArray]()), (RELATIVE, changed, [plain])):
             left: list[float] = []
-            for rows in (np.ones(len(people), dtype=bool), *(case.groups != group for group in several)):
+            for rows in (np.ones(len(people), dtype=bool), *(groups != group for group in several)):
                 left.append(correlation(own[rows], people[rows], beyond=[one[rows] for one in beyond]))
             se, df = float(np.sqrt((len(several) - 1.0) * np.var(left[1:]))), len(several) - 1
             if np.isfinite(left).all():
