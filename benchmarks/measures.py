@@ -1,7 +1,7 @@
 """How often intervals of measures hold the truth, and whether verdicts are those of a plain loop on fresh examples.
 
-``python -m benchmarks.measures`` prints the table of docs/measures.md (coverage over simulated samples) and, for small
-nets of five tasks, the verdicts of an audit of 2,000 examples beside the true losses on 20,000 fresh ones, computed
+``python -m benchmarks.measures`` prints how often intervals hold the truth of simulated samples and, for small nets of
+five tasks, the verdicts of an audit of 2,000 examples beside the true losses on 20,000 fresh ones, computed
 by a plain loop with scikit-learn. Some five CPU minutes.
 """
 
@@ -176,9 +176,10 @@ def found_boxes(scores: Tensor, targets: Tensor) -> Tensor:
 
 
 def iou(scores: Tensor, targets: Tensor) -> float:
-    """Image by image, with scikit-learn."""
-    each = zip(targets.flatten(1).numpy(), scores.flatten(1).gt(0).numpy(), strict=True)
-    return float(np.mean([metrics.jaccard_score(wanted, found, zero_division=1.0) for wanted, found in each]))
+    """Image by image, in numpy."""
+    each = zip(targets.flatten(1).numpy() > 0, scores.flatten(1).numpy() > 0, strict=True)
+    sums = [((wanted & found).sum(), (wanted | found).sum()) for wanted, found in each]
+    return float(np.mean([both / either if either else 1.0 for both, either in sums]))
 
 
 def trained(net: nn.Module, data: Callable[[int, int], Task], loss: Callable[[Tensor, Tensor], Tensor]) -> nn.Module:
@@ -242,5 +243,5 @@ def print_verdicts() -> None:
 
 
 if __name__ == "__main__":
-    print_verdicts()
     print_coverage()
+    print_verdicts()

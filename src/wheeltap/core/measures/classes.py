@@ -26,7 +26,7 @@ Shares = Float[Tensor, " option"]
 LEAST = 30
 """Examples of a class from which intervals hold the truth in .93 to .97 of simulated samples."""
 
-LEAST_RANKED = 100
+LEAST_RANKED = 150
 """The same of AUC near 1, which few examples decide."""
 
 
