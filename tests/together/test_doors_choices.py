@@ -253,11 +253,14 @@ def _family() -> Any:
 
 
 CHAIN = next(name for name in gauge.FAMILIES if "relu" in name)
-ONE = {"audits": MISSPELLED}, {"schemes": MISSPELLED}, {"schemes": ["int8", None]}, {"budget": MISSPELLED}
+ONE = (
+    {"audits": MISSPELLED}, {"slices": MISSPELLED}, {"schemes": MISSPELLED}, {"schemes": ["int8", None]},
+    {"budget": MISSPELLED},
+)  # fmt: skip
 CHECKED: dict[tuple[str, str], list[Callable[[Report], object]]] = {
     **{(f"wt.{verb}", key): [of(**one) for one in ONE if key in one]
        for verb, of in (("audit", judged), ("compare", compared), ("plan", asks))
-       for key in ("audits", "schemes", "budget", "measure")},
+       for key in ("audits", "schemes", "slices", "budget", "measure")},
     ("wt.AuditSpec", "settings"): [asks(audits=wt.AuditSpec("pruning", {"margn": 0.1})),
                                    asks(audits=wt.AuditSpec("redundancy", {"to": "mena"}))],
     ("wt.Task", "measure"): [lambda _: wt.Task(INPUTS, TARGETS, measure=MISSPELLED)],
@@ -448,6 +451,7 @@ BEFORE: dict[tuple[str, ...], list[str]] = {
 """What each verb is given before a flag is misspelled."""
 
 FLAGS = {
+    "--slice": "clas",
     "--for": "int5x", "--audits": "scor", "--task": "lm_eval:arc,limt=2", "--budget": "10x", "--memory": "lots",
     "--genome": "nowhere.xml", "--defects": "cancl", "--controls": "abs", "--picture": "fase", "--expires": "tomorrow",
     "--plant": "digitz", "--model": "no_module:net", "--data": "nowhere.npz", "--nets": "nowhere.npz",

@@ -172,6 +172,10 @@ class Audit(Component, ABC):
         """Groups of examples that its settings name, so that a plan can refuse one that there is not."""
         return ()
 
+    def slices(self) -> tuple[str, ...]:
+        """What its settings divide the examples by, so that a plan can refuse what a task does not know of them."""
+        return ()
+
     def readings(self, plan: Plan, subject: SubjectRecord) -> list[Trial]:
         """Readings of a subject that its settings ask for, so that a plan can refuse ones that cannot be made."""
         return []

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import ClassVar, final
 
@@ -13,8 +14,10 @@ from wheeltap.audits.claims import LOSS, PAIR, Edge
 from wheeltap.audits.controls import AGAIN, AGAIN_DRAWS, Null, controls_of, destroyed, silent, silent_twice, twin_of
 from wheeltap.audits.losses import SAME_TOKEN, TOKEN_KL, Losses, losing, remarks, shipped
 from wheeltap.audits.schemes import Scheme, scheme, schemes
+from wheeltap.audits.slices import CODE as SLICES
+from wheeltap.audits.slices import INSTRUMENT, recalls, sliced, slices_of, title_of
 from wheeltap.core.errors import UsageError
-from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Trial
+from wheeltap.core.records import Control, Estimate, Instrument, Scalar, SubjectRecord, Trial
 from wheeltap.core.section import Section, Table
 from wheeltap.core.settings import Settings
 from wheeltap.core.site import WHOLE, Site
@@ -45,6 +48,8 @@ class DeploymentSettings(Settings, frozen=True, kw_only=True):
             few on others.
         spare_ends: Whether rounding and pruning leave the embeddings and the head of a language model alone, as
             deployment does.
+        slices: What divides the examples, with commas between: ``class``, ``behavior`` or factors. Each value is a
+            slice with verdicts of its own.
     """
 
     schemes: str = USUAL
@@ -52,6 +57,7 @@ class DeploymentSettings(Settings, frozen=True, kw_only=True):
     draws: Count = 16
     flips: Count | None = None
     spare_ends: bool = True
+    slices: str = ""
 
     def __post_init__(self) -> None:
         try:
@@ -83,6 +89,14 @@ class DeploymentAudit(Audit):
     def schemes(self) -> tuple[Scheme, ...]:
         """Those of the settings."""
         return schemes(self.settings.schemes)
+
+    def instruments(self) -> tuple[Instrument, ...]:
+        """Its own, and that of slices, where it is asked about some."""
+        return (self.instrument(), *((INSTRUMENT,) if self.settings.slices else ()))
+
+    def slices(self) -> tuple[str, ...]:
+        """Those of the settings."""
+        return tuple(dict.fromkeys(one.strip() for one in self.settings.slices.split(",") if one.strip()))
 
     def ask(self, case: Case) -> list[Trial]:
         """Every draw of every scheme on every subject that has something to lose."""
@@ -186,7 +200,34 @@ class DeploymentAudit(Audit):
         for one in self.schemes:
             drafts += [self._single(case, subject, one) for subject in case.plan.subjects]
             drafts += [self._pair(case, rival, one) for rival in case.rivals]
-        return Verdict(drafts, controls, sections=_changes(drafts))
+        sections = _changes(drafts)
+        for subject in case.plan.subjects:
+            rows = [(one.label, self.trials(case.plan, subject, one)) for one in self.schemes]
+            sections += recalls(case, subject, rows)
+        return Verdict([*drafts, *self._slices(case)], controls, sections=sections)
+
+    def _slices(self, case: Case) -> list[Hypothesis]:
+        """One finding for each slice, scheme and subject; none where there is no answer on all examples."""
+        try:
+            parts = slices_of(case, self.slices())
+        except NoAnswer as gap:
+            return [self.unanswered(case.plan.reference.name, gap, title=INSTRUMENT.name)]
+        made = list[Hypothesis]()
+        for subject, one in ((subject, one) for subject in case.plan.subjects if parts for one in self.schemes):
+            try:
+                there = self._disturbed(case, subject, one)
+            except NoAnswer:  # its own row says why
+                continue
+            for part in parts:
+                title = title_of(one.label, part)
+                try:
+                    claim = sliced(there, part, subject, title=title, own=self.settings.margin, among=len(parts))
+                    draft = self.draft(case, subject.name, claim, there.trials)
+                except NoAnswer as gap:
+                    draft = self.unanswered(subject.name, gap, title=title)
+                finding = msgspec.structs.replace(draft.finding, code=SLICES, scheme=title_of(one.name, part))
+                made.append(replace(draft, finding=finding))
+        return made
 
     def _disturbed(self, case: Case, subject: SubjectRecord, one: Scheme) -> Losses:
         case.require_above_chance(subject)

@@ -9,6 +9,7 @@ from wheeltap.audits.base import Answer, pair
 from wheeltap.audits.case import TOO_FEW
 from wheeltap.audits.losses import GROWN, LIKELIHOODS
 from wheeltap.audits.score import SAME_OUTPUTS
+from wheeltap.audits.slices import part_of
 from wheeltap.core.records import Estimate, Finding, Instrument, SubjectRecord, TaskRecord
 from wheeltap.core.section import Section
 from wheeltap.plans.plan import ALPHA, Plan
@@ -192,7 +193,9 @@ class _Sentences:
         rows = self._mine(subject.name, "deployment")
         files = [f for f in self._mine(subject.name, "file") if f.status != "found"]
         read = " ".join(f.said for f in files[:_NAMED]) if not rows else ""
-        said = [self._partly(subject), self._shipping(rows), self._others(subject.name), read]
+        hidden, known = self._hidden(rows, subject.name), self._slices(rows, subject.name)
+        average = f"On average: {self._shipping(rows)}" if hidden else self._shipping(rows)
+        said = [self._partly(subject), hidden, average, known, self._others(subject.name), read]
         if not any(said[1:]) and not self._mine(subject.name, "file"):
             known = f"{subject.name} scores {score.estimates[0]}" if score and score.estimates else subject.name
             if not self.lined:
@@ -246,6 +249,42 @@ class _Sentences:
             f"Safe {_at(safe)}." if safe and (opened or unanswered) else "",
         ]
         return " ".join(part for part in (start, *beside) if part)
+
+    def _hidden(self, rows: Sequence[Finding], name: str) -> str:
+        """Where a scheme costs on a slice and is not found to on average, the largest loss first."""
+        average = {row.title: row.status for row in rows}
+        costs = sorted(_with(self._mine(name, "slices"), "found"), key=lambda row: -_value(row))
+        costs = [row for row in costs if average.get(part_of(row)[0]) != "found"]
+        if not costs:
+            return ""
+        parts = [*dict.fromkeys(part_of(row)[1] for row in costs)]
+        named = (
+            f"COSTS ON {', '.join(parts[:_NAMED])}{f' AND {len(parts) - _NAMED} MORE' if len(parts) > _NAMED else ''}"
+        )
+        safe = all(average.get(part_of(row)[0]) == "excluded" for row in costs)
+        return f"{'SAFE ON AVERAGE, ' if safe else ''}{named}: {self._listed(costs, verb=True)}."
+
+    def _slices(self, average: Sequence[Finding], name: str) -> str:
+        """What the slices say beside that: where schemes lose most that cost on average too, and what stays open."""
+        rows, known = self._mine(name, "slices"), {row.title for row in _with(average, "found")}
+        if not rows:
+            return ""
+        failed, costs = _with(rows, "error"), _with(rows, "found")
+        worst = [row for row in costs if part_of(row)[0] in known]
+        few = [*dict.fromkeys(part_of(row)[1] for row in rows if row.verdict == TOO_FEW)]
+        undecided = [row for row in _with(rows, "inconclusive") if row.verdict != TOO_FEW]
+        needed = enough_for(undecided, "examples of each")
+        said = [
+            f"Slices: {failed[0].because}" if failed else "",
+            f"On slices it loses {self._listed(worst)}." if worst else "",
+            "No slice is shown to lose more than the margin." if not costs and undecided else "",
+            f"Cannot tell in {len(undecided)} of {len(rows)} slices{f' ({needed} {TELL})' if needed else ''}."
+            if undecided
+            else "",
+            f"Too few examples: {', '.join(few[:_NAMED])}{', ...' if len(few) > _NAMED else ''}." if few else "",
+            "Every slice is safe." if all(row.status == "excluded" for row in rows) else "",
+        ]
+        return " ".join(part for part in said if part)
 
     def _listed(self, rows: Sequence[Finding], *, largest: bool = True, verb: bool = False) -> str:
         """How much is lost at each of the first rows: in their own order, or the largest loss first."""
@@ -312,6 +351,9 @@ class _Sentences:
             phrases = f"{phrases.rstrip('; ')}." if scores else ""
         said = [self._partly(self.plan.reference, rival), phrases]
         said += [costs] if (costs := self._own_costs((self.plan.reference, rival), differ)) else []
+        for one in (self.plan.reference, rival):
+            hidden = self._hidden(self._mine(one.name, "deployment"), one.name)
+            said += [f"{one.name}: {hidden}"] if hidden else []
         if differ or leaning:
             said.append(self._conversion(rival, score))
             said.append(f"Cannot tell {_at(undecided)}." if undecided else "")

@@ -70,6 +70,14 @@ class RequestFlags(Request):
             "module:callable.",
         ),
     ] = None
+    slices: Annotated[
+        str | None,
+        Parameter(
+            name="--slice",
+            help="Verdicts of every scheme on parts of the examples too: class (the right label), behavior, or factors "
+            "of the data by name, with commas between.",
+        ),
+    ] = None
     margin: Annotated[
         float | None,
         Parameter(
@@ -176,6 +184,7 @@ class RequestFlags(Request):
             )
         if self.schemes is not None:
             require_schemes(self.schemes)
+        if self.schemes is not None or self.slices is not None:
             given = given if only_files(given or ()) else (*(given or ("score",)), "deployment")
         tables = {} if self.config is None else _tables(self.config)
         asked = base.expanded(map(base.named, given or default))
@@ -391,7 +400,7 @@ def _more(record: ReportRecord) -> Iterator[tuple[str, str]]:
 _FLAGS: Final = {
     name: f"--{name.replace('_', '-')}"
     for kind in (RequestFlags, ExecutionFlags, Output)
-    for name in ("for" if field.name == "schemes" else field.name for field in fields(kind))
+    for name in ({"schemes": "for", "slices": "slice"}.get(field.name, field.name) for field in fields(kind))
     if name not in ("config", "include_path", "effort")
 }
 """What a settings file may set, and the flag that sets the same; one that the verb does not have is left aside."""

@@ -27,6 +27,10 @@ OWN: Final = "the model's own answers"
 """What readings call the factor that every model has and uses, made of its outputs: no other may be called so."""
 
 
+SLICE: Final = "slice "
+"""How the names of a clean pass's arrays begin that say which slice each example is in: ``slice class``."""
+
+
 class MemberOrigin(msgspec.Struct, frozen=True, kw_only=True):
     """How a member is made from another one: a control copy by gauges, one after another.
 

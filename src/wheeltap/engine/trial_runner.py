@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from wheeltap import gauge
 from wheeltap.core.errors import ModelError, StoreError, UsageError, WheeltapError
 from wheeltap.core.measure import beside, chance_of, squared_error, values_of
-from wheeltap.core.records import Outcome, OutcomeStatus, SubjectRecord, Subset, Trial
+from wheeltap.core.records import SLICE, Outcome, OutcomeStatus, SubjectRecord, Subset, Trial
 from wheeltap.core.settings import SMALL
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
@@ -337,6 +337,7 @@ class TrialRunner:
         values["scores"] = to_array(scores)
         if (clusters := self.task.clusters) is not None:
             values["group"] = np.unique(clusters.cpu().numpy(), return_inverse=True)[1].astype(np.float32)
+        values |= {f"{SLICE}{name}": labels for name, labels in self.task.slices.items()}
         chance = chance_of(self.task.measure, scores, self.task.targets.cpu())
         values["chance"] = np.array(chance, dtype=np.float32)
         more = beside(self.task.measure, scores, self.task.targets.cpu())

@@ -10,6 +10,7 @@ import msgspec
 from wheeltap.audits.deployment import SPARED
 from wheeltap.audits.headline import FULL, SHOW, TELL, margin_of, of_all, percent, rounded, times
 from wheeltap.audits.losses import GROWN
+from wheeltap.audits.slices import part_of
 from wheeltap.core.records import UNCOVERED, Estimate, Finding, SubjectRecord
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.section import Block, Cell, Table, Text
@@ -340,7 +341,26 @@ def blocks(record: ReportRecord, *, page: bool) -> list[Block | Drawing]:
         if table.hidden:
             more = f"and {table.hidden} more without a shown difference: see every verdict."
             made.append(Text(text=more if rows else f"No difference was shown in {table.hidden} comparisons."))
-    return made
+    return [*made, *_slices(record)]
+
+
+def _slices(record: ReportRecord) -> list[Block]:
+    """The slice that loses most under each scheme: what costs comes before what may."""
+    mine = [f for f in record.findings if record.instrument(f.code).asks == "slices" and f.margin is not None]
+    mine.sort(key=lambda f: (f.status == "found", f.estimates[0].value or 0.0))
+    last = {(f.subject, part_of(f)[0]): f for f in mine}
+    worst = {key: last[key] for key in dict.fromkeys((f.subject, f.title) for f in record.findings) if key in last}
+    if not worst:
+        return []
+    several = len(record.subjects) > 1
+    rows = tuple(
+        (*((words.plain(subject),) if several else ()), label, words.plain(part_of(row)[1]), f"{row.estimates[0].n:,}",
+         _effect(record, row), Cell(row.verdict, tone=view.tone_of(row), note=_note(row)))
+        for (subject, label), row in worst.items()
+    )  # fmt: skip
+    title = f"The slice that loses most, in {_unit(record)}; its interval holds for all slices of a row together"
+    heads = (*(("model",) if several else ()), "shipped as", "slice", "examples", "lost", "verdict")
+    return [Table(title=title, heads=heads, rows=rows, most=MOST_LINES, place="first")]
 
 
 def _unit(record: ReportRecord) -> str:

@@ -10,6 +10,7 @@ import msgspec
 
 from wheeltap import __version__
 from wheeltap.audits.base import audits, suite_answers
+from wheeltap.audits.case import TOO_FEW
 from wheeltap.audits.claims import CLAIM, LOSS, PAIR
 from wheeltap.audits.headline import READ, at_level, headline, own_lines
 from wheeltap.core.errors import FileFormatError
@@ -112,7 +113,8 @@ def _contradictions(record: ReportRecord) -> Iterator[str]:
 def _of_words(finding: Finding) -> Iterator[str]:
     """Whether the verdict is the word for the status, where it is one of the usual words."""
     families = [words for words in _WORDS if finding.verdict in (words.found, words.excluded, words.leaning)]
-    shipped = finding.scheme and finding.status in _SETTLED and not families and finding.verdict != LOSS.undecided
+    shipped = finding.scheme and finding.status in _SETTLED and not families
+    shipped = shipped and finding.verdict not in (LOSS.undecided, TOO_FEW)
     if shipped or (families and all(words.of(finding) != finding.verdict for words in families)):
         yield f"{_named(finding)}: {finding.verdict!r} where the status is {finding.status!r}"
     if finding.verdict == LOSS.undecided and finding.status in ("found", "excluded"):

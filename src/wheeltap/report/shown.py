@@ -24,20 +24,25 @@ def first(record: ReportRecord, *, page: bool = False) -> Parts:
     shipped = deployment.blocks(record, page=page)
     parts: Parts = [ReportPart(blocks=tuple(shipped))] if shipped else []
     # What a census found is in the headline, and so is what a benchmark leaves out.
-    stated = ("score", "deployment", "census", "benchmark")
+    stated = ("score", "deployment", "slices", "census", "benchmark")
     rest = [f for f in record.findings if record.instrument(f.code).asks not in stated]
     several = bool(shipped) or len(record.subjects) > 1
     label, most = ("also asked", _MOST_BESIDE) if shipped else ("claim", _MOST_CLAIMS)
     claims = view.claims_table(record, rest, label=label, most=most, several=several)
-    beside: Parts = [ReportPart(blocks=(claims,))] if rest and not page and (shipped or record.sections) else []
+    beside: Parts = [ReportPart(blocks=(claims,))] if rest and not page and (shipped or leads(record)) else []
     if shipped:
         return [*parts, *beside, *(one for one in record.sections if not page or _is_first(one))]
     parts = [*(one for one in record.sections if not page or _is_first(one)), *beside]
-    if page or not record.sections:
+    if page or not leads(record):
         tables = view.verdict_tables(record, place="first")
         said = Text(text="Nothing was judged: the report holds no findings.")
         parts.append(ReportPart(blocks=tuple(tables) or (said,)))
     return parts
+
+
+def leads(record: ReportRecord) -> bool:
+    """Whether sections stand on the first screen: those that are folded and say nothing there do not."""
+    return any(not one.folded or one.says or _is_first(one) for one in record.sections)
 
 
 def _is_first(one: Section) -> bool:

@@ -26,16 +26,16 @@ def summary(record: ReportRecord, console: "Console") -> None:
     _void(record, console)
     lines, study = view.headlines(record), record.study
     bold = "bold red" if record.void and study is not None else "bold"
-    if study is not None or record.sections or missing_trials(record):
+    if study is not None or shown.leads(record) or missing_trials(record):
         most = len(lines) if study is None else _MOST_ANSWER
         # Of a run that is not over, what follows is no result.
-        lead = lines[:1] if missing_trials(record) and study is None and not record.sections else lines[:most]
+        lead = lines[:1] if missing_trials(record) and study is None and not shown.leads(record) else lines[:most]
         for at, line in enumerate(lead):
-            loud = missing_trials(record) and at == 0 and (study is not None or not record.sections)
+            loud = missing_trials(record) and at == 0 and (study is not None or not shown.leads(record))
             wrapped(console, line, style="bold red" if loud else bold)
         if len(lines) > most:
             wrapped(console, f"and {len(lines) - most} more: --full", style="dim")
-        lines = () if study is not None or record.sections else lines[1:]
+        lines = () if study is not None or shown.leads(record) else lines[1:]
         if len(lead) and not lines:
             console.print()
     parts = shown.first(record)

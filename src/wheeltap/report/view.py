@@ -170,11 +170,14 @@ def _finding(record: ReportRecord, finding: Finding, *, pair: bool) -> FindingVi
     least = finding.smallest_detectable
     unit = words.plain(finding.estimates[0].unit) if finding.estimates else ""
     name = name_of(record, finding.code)
+    loud = finding.status not in ("excluded", "measured")
+    if finding.status == "inconclusive" and record.instrument(finding.code).asks == "slices":
+        loud = False  # of many slices most are open
     return FindingView(
         code=finding.code, name=name, title=words.plain(finding.title) or name, word=verdict(finding, pair=pair),
         tone=tone_of(finding), estimates=tuple(words.line(estimate) for estimate in finding.estimates),
         detectable="" if least is None else f"{words.number(least)} {unit}".strip(),
-        because=words.paragraphs(finding.because), loud=finding.status not in ("excluded", "measured"),
+        because=words.paragraphs(finding.because), loud=loud,
         answer=_answer(record, finding, pair=pair),
     )  # fmt: skip
 

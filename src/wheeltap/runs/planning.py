@@ -19,6 +19,7 @@ from wheeltap.audits.case import NO_ERROR
 from wheeltap.audits.census import ALWAYS
 from wheeltap.audits.noise import NoiseAudit
 from wheeltap.audits.settle import audits_of as audits_in
+from wheeltap.audits.slices import require_slices
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError, UsageError
 from wheeltap.core.measure import LogPerplexity, chance_of, label_accuracy, squared_error, values_of
@@ -53,8 +54,9 @@ def require_named(plan: Plan, subjects: Sequence[Subject], task: BaseTask) -> No
         task: Its examples.
 
     Raises:
-        UsageError: If the task has no such group, a disturbance that is asked for by name is defined on none of a
-            subject's layers, or a reading names what a subject or the task does not have (see ``Reading.require``).
+        UsageError: If the task has no such group or slices, or too many of these; a disturbance that is asked for by
+            name is defined on none of a subject's layers, or a reading names what a subject or the task does not have
+            (see ``Reading.require``).
     """
     for audit in audits_in(plan):
         known = sorted({int(one) for one in task.behaviors})
@@ -67,6 +69,7 @@ def require_named(plan: Plan, subjects: Sequence[Subject], task: BaseTask) -> No
                     got=str(group),
                     do="Name another, or give others: task.with_behaviors, behaviors in .npz, behavior in .jsonl.",
                 )
+        require_slices(audit.slices(), {name: np.unique(one) for name, one in task.slices.items()})
         for subject in subjects:
             for trial in audit.readings(plan, subject.record):
                 reading(trial.perturbation, trial.settings).require(subject, task)

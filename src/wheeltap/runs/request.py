@@ -114,6 +114,8 @@ class Request(StudyRequest):
         budget: What it may cost, such as ``200f`` (passes) or ``10m``: effort is cut to fit (see ``Plan.cuts``).
         schemes: How the models will be shipped, such as ``"nf4,int8"``: what the audit ``deployment`` judges. Files
             that were made from the model are such too (``"gguf:m.Q4_0.gguf"``), and functions that give a module.
+        slices: What divides the examples, such as ``"class"`` (their right answer) or factors: each value has verdicts
+            of its own under every scheme.
         margin: Smallest loss of score of interest: a share of right answers (by default MARGIN), of an error without a
             bound (ERROR_MARGIN), or of the way from chance to any other score (MARGIN).
         partial: Whether verdicts are given although many weights were left alone.
@@ -125,6 +127,7 @@ class Request(StudyRequest):
     audits: Audits | None = None
     budget: Budget | str | None = None
     schemes: str | Sequence[str | Callable[[], Any]] | None = None
+    slices: str | Sequence[str] | None = None
     margin: float | None = None
     partial: bool = False
     measure: str | Callable[..., Any] | None = None
@@ -139,8 +142,37 @@ class Request(StudyRequest):
         return replace(super().sound(), margin=margin, audits=self._shipped(audits_of(self.audits)))
 
     def _shipped(self, asked: Sequence[str | AuditSpec]) -> Sequence[str | AuditSpec]:
-        if self.schemes is None:
+        judged = dict[str, str]()
+        if self.slices is not None:
+            named = (self.slices,) if isinstance(self.slices, str) else self.slices
+            if not isinstance(named, tuple | list) or not named or not all(isinstance(one, str) for one in named):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise UsageError(
+                    "This names no slices.",
+                    where="slices",
+                    expected="names such as 'class', or a list of them",
+                    got=repr(self.slices)[:120],
+                    do="A mask is a factor: slices='night' of task.with_factors({'night': mask}).",
+                )
+            judged["slices"] = ",".join(named)
+        if self.schemes is None and not judged:
             return asked
+        if self.schemes is not None:
+            judged["schemes"] = ",".join(self._schemes())
+            if only_files(asked):
+                return [AuditSpec(name=FILES, settings={"files": judged["schemes"]})]
+        kept = [one for one in asked or ("score",) if one != "deployment"]
+        known = [isinstance(one, AuditSpec) and one.name == "deployment" for one in kept]
+        if not any(known):
+            kept, known = [*kept, AuditSpec(name="deployment")], [*known, True]
+        return [
+            AuditSpec(name=one.name, settings={**one.settings, **judged})
+            if ours and isinstance(one, AuditSpec)
+            else one
+            for one, ours in zip(kept, known, strict=True)
+        ]
+
+    def _schemes(self) -> list[str]:
+        """The schemes one by one, functions by the names that they go by."""
         alone = isinstance(self.schemes, str) or callable(self.schemes)
         several = cast("Sequence[Any]", (self.schemes,) if alone else self.schemes)
         if isinstance(several, tuple | list):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -153,19 +185,7 @@ class Request(StudyRequest):
                 got=repr(self.schemes)[:120],
                 do="See: wheeltap list schemes",
             )
-        if only_files(asked):
-            return [AuditSpec(name=FILES, settings={"files": ",".join(several)})]
-        kept = [one for one in asked or ("score",) if one != "deployment"]
-        known = [isinstance(one, AuditSpec) and one.name == "deployment" for one in kept]
-        if not any(known):
-            kept, known = [*kept, AuditSpec(name="deployment")], [*known, True]
-        judged = {"schemes": ",".join(several)}
-        return [
-            AuditSpec(name=one.name, settings={**one.settings, **judged})
-            if ours and isinstance(one, AuditSpec)
-            else one
-            for one, ours in zip(kept, known, strict=True)
-        ]
+        return list(several)
 
 
 def only_files(asked: Sequence[str | AuditSpec]) -> bool:
@@ -189,6 +209,7 @@ class RequestOptions(StudyOptions, total=False):
     audits: Audits | None
     budget: Budget | str | None
     schemes: str | Sequence[str | Callable[[], Any]] | None
+    slices: str | Sequence[str] | None
     margin: float | None
     partial: bool
     measure: str | Callable[..., Any] | None

@@ -1,0 +1,172 @@
+"""WT113: what a scheme costs on each slice of the examples, tested with all else; recall of each class."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wheeltap.audits.base import Case, Hypothesis, NoAnswer
+from wheeltap.audits.case import TOO_FEW
+from wheeltap.audits.claims import LOSS
+from wheeltap.audits.losses import Losses
+from wheeltap.core.errors import UsageError
+from wheeltap.core.records import SLICE, Estimate, Finding, Instrument, SubjectRecord, Trial
+from wheeltap.core.section import Section, Table
+
+CODE: Final = "WT113"
+
+INSTRUMENT: Final = Instrument(
+    code=CODE, name="Slices", asks="slices",
+    reads="The loss of each scheme on some of the examples alone: those of one class, or of one value of a column. A "
+    "scheme may be safe on average and ruin one slice; every slice has a verdict, corrected with all others.",
+)  # fmt: skip
+
+CLASS: Final = "class"
+"""What examples are divided by where it is their right option."""
+
+MOST: Final = 20
+"""Slices of one report: each is tested under every scheme, and pays for all others."""
+
+_FEWEST: Final = 20
+"""Examples (groups, where they come in groups) of a slice below which nothing is concluded of it."""
+
+_ON: Final = " on "
+
+
+@final
+@dataclass(frozen=True)
+class Slice:
+    """Some of a task's examples.
+
+    Attributes:
+        name: What they are called: ``class 7``.
+        on: ``[example]``, which ones.
+    """
+
+    name: str
+    on: NDArray[np.bool_]
+
+
+def require_slices(names: Iterable[str], known: Mapping[str, NDArray[np.integer]]) -> None:
+    """Raises ``UsageError`` if examples are not divided by one of these, or there are too many slices.
+
+    Args:
+        names: What was asked for.
+        known: The values of what divides the examples.
+    """
+    several = 0
+    for name in names:
+        if name not in known:
+            raise UsageError(
+                f"The task has no slices by {name}.",
+                where="--slice",
+                expected=", ".join(known) or "a task of labels, or one with factors",
+                got=name,
+                do="Give a factor: factor_NAME in .npz, factors in .jsonl, task.with_factors({name: numbers}).",
+            )
+        several += len(known[name])
+    if several > MOST:
+        raise UsageError(
+            "There are too many slices.",
+            where="--slice",
+            expected=f"at most {MOST} values in all: each is tested under every scheme, and pays for all others",
+            got=f"{several:,} of {', '.join(names)}",
+            do="Give a factor with fewer values: groups of classes, say, or one class and the rest.",
+        )
+
+
+def slices_of(case: Case, names: Iterable[str]) -> list[Slice]:
+    """Every value of what is named, by the clean pass of the reference.
+
+    Raises:
+        NoAnswer: If it was kept before clean passes held that.
+    """
+    clean, found = case.outcome(case.plan.clean(case.plan.reference)), list[Slice]()
+    for name in names:
+        labels = None if clean is None else clean.values.get(f"{SLICE}{name}")
+        if labels is None:
+            raise NoAnswer("error", f"The stored clean pass does not say what {name} is: give a new --store.")
+        found += [Slice(f"{name} {value}", labels == value) for value in np.unique(labels)]
+    return found
+
+
+def part_of(row: Finding) -> tuple[str, str]:
+    """The scheme and the slice that a finding is about, in words."""
+    label, _, part = row.title.rpartition(_ON)
+    return label, part
+
+
+def title_of(scheme: str, part: Slice) -> str:
+    """What a scheme on a slice is called: a name of its own, so that limits of the whole are not those of a part."""
+    return f"{scheme}{_ON}{part.name}"
+
+
+def sliced(
+    whole: Losses, part: Slice, subject: SubjectRecord, *, title: str, own: float | None, among: int
+) -> Hypothesis:
+    """The loss on a slice, with an interval that holds for all slices of a scheme together.
+
+    Args:
+        whole: On all examples.
+        part: The slice.
+        subject: Whose loss it is.
+        title: See ``title_of``.
+        own: The margin, where it is not the plan's.
+        among: How many slices there are.
+    """
+    case = whole.case
+    there = replace(whole, scores=whole.scores[:, part.on], clean=whole.clean[part.on], on=part.on)
+    n = there.scores.shape[1]
+    groups = n if there.groups is None else len(np.unique(there.groups))
+    if min(n, groups) < _FEWEST:
+        what = f"{n} example{'s' * (n != 1)}" + ("" if groups == n else f" in {groups}")
+        few = f"{what}: from {_FEWEST} on{'' if groups == n else ' such groups'} something is said of {part.name}."
+        words = replace(LOSS, undecided=TOO_FEW)
+        return Hypothesis(test=None, status="inconclusive", found=few, title=title, words=words)
+    edge, before = there.edge(subject, own=own), float(there.clean.mean())
+    above = case.plan.task.sign * (before - case.chance)
+    if edge.value <= 0.0 or (case.plan.task.bounded and above <= 2.0 * edge.value):
+        because = f"{subject.name} scores {before:.3g} on {part.name}, chance is {case.chance:.3g}: little can be lost."
+        raise NoAnswer("not_applicable", because)
+    lost = there.loss(f"loss {title}", edge=edge, level=1.0 - (1.0 - _LEVEL) / among)
+    unit = case.plan.task.measure
+    words = f"{subject.name} loses {lost} of its {case.plan.task.lost} at {title} ({n:,} examples)"
+    return Hypothesis(
+        test=lost, margin=edge.value, evidence=there.sample(edge=edge), one_sided=True, words=LOSS, title=title,
+        beside=(there.score, Estimate.exact("before", before, unit, n=n)),
+        found=f"{words}: more than {edge.value:.2g}.", otherwise=f"{words}.",
+    )  # fmt: skip
+
+
+_LEVEL: Final = 0.95
+
+
+def recalls(case: Case, subject: SubjectRecord, rows: Sequence[tuple[str, Sequence[Trial]]]) -> list[Section]:
+    """Recall of each class without and with each scheme, folded away; of many classes those that lose most.
+
+    Args:
+        case: Plan and outcomes.
+        subject: A classifier.
+        rows: Schemes in words, with their trials.
+    """
+    clean = case.measured([case.plan.clean(subject)], "accuracy")
+    known = [(label, one) for label, trials in rows if (one := case.measured(trials, "accuracy")) is not None]
+    if case.plan.task.common is None or clean is None or not known:
+        return []
+    try:
+        several = slices_of(case, [CLASS])
+    except NoAnswer:
+        return []
+    table = [(part, [float(one[:, part.on].mean()) for one in (clean, *(one for _, one in known))]) for part in several]
+    if len(table) > MOST:
+        table = sorted(table, key=lambda row: min(row[1]) - row[1][0])[:MOST]
+    cells = tuple(
+        (part.name, f"{int(part.on.sum()):,}", *(f"{100 * share:.1f}" for share in shares)) for part, shares in table
+    )
+    more = f" The {MOST} of {len(several):,} classes that lose most." if len(several) > MOST else ""
+    title = f"In percent of the class, mean over draws, without intervals: --slice {CLASS} tests each class.{more}"
+    heads = ("class", "examples", "undisturbed", *(label for label, _ in known))
+    blocks = (Table(title=title, heads=heads, rows=cells, most=MOST),)
+    return [Section(title="Recall of each class", subject=subject.name, blocks=blocks, folded=True)]
