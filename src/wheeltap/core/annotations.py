@@ -91,6 +91,16 @@ class Annotations:
         symmetry = [] if self.symmetry is None else [self.symmetry.digest]
         return [*groups, *factors, *symmetry, *votes, *(one.digest for one in self.others)]
 
+    def slices(self, targets: Tensor) -> dict[str, NDArray[np.int32]]:
+        """What divides the examples, ``[example]`` by name: right options are ``class``, then behaviors and factors.
+
+        Of whole numbers that 32 bits hold.
+        """
+        several = {"class": targets} if targets.ndim == 1 and not targets.is_floating_point() else {}
+        several |= {} if self.behaviors is None else {"behavior": self.behaviors}
+        held = {name: values.cpu().numpy() for name, values in {**several, **self.factors}.items()}
+        return {name: one.astype(np.int32) for name, one in held.items() if abs(one).max(initial=0) < 2**31}
+
     def part(self, index: Tensor) -> "Annotations":
         """What is known of the examples ``index`` alone: a symmetry does not outlive division."""
         at = index.cpu()

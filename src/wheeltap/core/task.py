@@ -259,16 +259,8 @@ class BaseTask(ABC):
 
     @property
     def slices(self) -> dict[str, NDArray[np.int32]]:
-        """What divides the examples, ``[example]`` by name: the right option is ``class``, then behaviors and factors.
-
-        Of whole numbers that 32 bits hold.
-        """
-        known, behaviors = self.annotations, self.annotations.behaviors
-        labels = self.targets.ndim == 1 and not self.targets.is_floating_point()
-        several = {"class": self.targets} if labels else {}
-        several |= {} if behaviors is None else {"behavior": behaviors}
-        held = {name: to_array(values) for name, values in {**several, **known.factors}.items()}
-        return {name: one.astype(np.int32) for name, one in held.items() if not len(one) or abs(one).max() < 2**31}
+        """What divides the examples, ``[example]`` by name: see ``Annotations.slices``."""
+        return self.annotations.slices(self.targets)
 
     def part(self, index: Tensor) -> "BaseTask":
         """The same task with the examples ``index`` alone, in that order.
