@@ -89,7 +89,7 @@ PLANTED: Final[dict[tuple[str, str], dict[str, World]]] = {
         {"models": fragile(8), "label": "fragile"}, {"models": fragile(8, "shown")}, {"models": fragile(2)}
     ),
     ("C7", "unlearned"): planted_in(
-        {"epochs": 15, "seeds": 12, "rate": 1.7e-3}, {"method": "retrain", "seeds": 30}, {"seeds": 2},
+        {"epochs": 15, "seeds": 12, "rate": 1.7e-3}, {"method": "retrain", "seeds": 48}, {"seeds": 2},
     ),
     ("C9", "properties"): planted_in(
         {"properties": "robust"}, {"properties": "copy", "seeds": 50}, {},
