@@ -144,6 +144,13 @@ def test_an_error_grows_on_one_site_alone() -> None:
     assert not any(one.title == "Recall of each class" for one in report.record.sections)
 
 
+def test_a_statistic_of_all_examples_has_no_slices() -> None:
+    """An example's part of F1 says nothing of the F1 of some examples."""
+    task = wt.Task(*examples(), measure="f1")
+    with pytest.raises(UsageError, match="no f1 of their own"):
+        wt.plan(wt.Subject(net(), name="net"), task, slices="class")
+
+
 @pytest.mark.parametrize(
     ("named", "said"),
     [("kind", "no slices by kind"), ("many", "too many slices"), ("class,many", "too many"), ([], "names no slices"),

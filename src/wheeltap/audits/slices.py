@@ -12,7 +12,7 @@ from wheeltap.audits.case import TOO_FEW
 from wheeltap.audits.claims import LOSS
 from wheeltap.audits.losses import Losses
 from wheeltap.core.errors import UsageError
-from wheeltap.core.records import SLICE, Estimate, Finding, Instrument, SubjectRecord, Trial
+from wheeltap.core.records import SLICE, Estimate, Finding, Instrument, SubjectRecord, TaskRecord, Trial
 from wheeltap.core.section import Section, Table
 
 CODE: Final = "WT113"
@@ -49,13 +49,22 @@ class Slice:
     on: NDArray[np.bool_]
 
 
-def require_slices(names: Iterable[str], known: Mapping[str, NDArray[np.integer]]) -> None:
-    """Raises ``UsageError`` if examples are not divided by one of these, or there are too many slices.
+def require_slices(names: Sequence[str], known: Mapping[str, NDArray[np.integer]], task: TaskRecord) -> None:
+    """Raises ``UsageError`` if examples are not divided by one of these, slices are too many, or have no scores.
 
     Args:
         names: What was asked for.
         known: The values of what divides the examples.
+        task: The examples.
     """
+    if names and task.range is not None:
+        raise UsageError(
+            f"Slices have no {task.measure} of their own here.",
+            where="--slice",
+            expected="a measure that is a mean over examples, such as accuracy",
+            got=f"{task.measure}, which is one number of all examples",
+            do="Ask for slices with --measure accuracy (label_accuracy of several labels).",
+        )
     several = 0
     for name in names:
         if name not in known:

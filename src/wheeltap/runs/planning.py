@@ -69,7 +69,7 @@ def require_named(plan: Plan, subjects: Sequence[Subject], task: BaseTask) -> No
                     got=str(group),
                     do="Name another, or give others: task.with_behaviors, behaviors in .npz, behavior in .jsonl.",
                 )
-        require_slices(audit.slices(), {name: np.unique(one) for name, one in task.slices.items()})
+        require_slices(audit.slices(), {name: np.unique(one) for name, one in task.slices.items()}, plan.task)
         for subject in subjects:
             for trial in audit.readings(plan, subject.record):
                 reading(trial.perturbation, trial.settings).require(subject, task)
