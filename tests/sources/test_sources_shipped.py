@@ -20,7 +20,7 @@ from wheeltap.runs import planning
 from wheeltap.sources import hf, load_model
 from wheeltap.sources.folder_weights import ShippedFolder
 from wheeltap.sources.gguf_weights import ShippedGguf
-from wheeltap.sources.shipped import compared
+from wheeltap.sources.shipped import ShippedModule, compared
 
 FORMS = ("F16", "Q8_0", "Q4_0")
 SIZES = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "head_dim": 8}
@@ -366,6 +366,24 @@ def test_files_are_of_one_original(trained: Any, task: ChoiceTask, files: dict[s
     pair = [wt.Subject(trained, name=name) for name in ("one", "two")]
     with pytest.raises(UsageError, match="one original"):
         planning.plan(pair, task, schemes=f"gguf:{files['m.F16']}")
+
+
+def test_running_statistics_are_compared_too() -> None:
+    def net() -> torch.nn.Module:
+        torch.manual_seed(0)
+        made = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 2))
+        made(torch.randn(64, 4))
+        return made.eval()
+
+    def damaged() -> torch.nn.Module:
+        made = net()
+        made.get_buffer("1.running_var").mul_(100.0)
+        return made
+
+    for make, expected in ((net, set[str]()), (damaged, {"1.running_var"})):
+        original = wt.Subject(net())
+        rows = compared(ShippedModule(make, reference=original, where="here").weights(), original.model)
+        assert {row.name for row in rows if row.fault != "unknown"} == expected
 
 
 def test_damaged_folders_are_named(tmp_path: Path) -> None:

@@ -161,6 +161,7 @@ def said(row: TensorRow) -> str:
         "permuted": "has its rows in another order: permuted once too often, or not at all",
         "other values": f"does not hold the original's values ({numbers}{usual})",
         "uncompared": "could not be compared",
+        "rows": f"does not hold the original's values in {many(round(row.amount), 'row')}",
         "blocks": f"has blocks that no rounding gives ({row.amount:.2g} of them): bytes were changed",
     }.get(row.fault, "is as it should be")
 

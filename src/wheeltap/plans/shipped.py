@@ -27,12 +27,12 @@ class ShippedFile(msgspec.Struct, frozen=True, kw_only=True):
 
 Fault = Literal[
     "sound", "missing", "unread", "shape", "not finite", "constant", "scale", "offset", "steps", "other tensor",
-    "transposed", "permuted", "other values", "blocks", "unknown", "uncompared",
+    "transposed", "permuted", "other values", "blocks", "unknown", "uncompared", "rows",
 ]  # fmt: skip
 
 FAULTS: Final[tuple[Fault, ...]] = (
     "sound", "missing", "unread", "shape", "not finite", "constant", "scale", "offset", "steps", "other tensor",
-    "transposed", "permuted", "other values", "blocks", "unknown", "uncompared",
+    "transposed", "permuted", "other values", "blocks", "unknown", "uncompared", "rows",
 )  # fmt: skip
 """What may be wrong with a tensor, by number. ``unknown``: no rule says what its format should give; ``uncompared``:
 a weight of the original that is held in a way that cannot be read, or cannot be told from others."""
@@ -55,7 +55,7 @@ class TensorRow(msgspec.Struct, frozen=True, kw_only=True):
         cosine: Of the two, as vectors.
         error: ||file - original|| / ||original||.
         expected: The same of our own rounding of the original to this format; ``UNKNOWN`` where there is none.
-        amount: The factor, the offset or the share of the blocks, where such is the fault.
+        amount: The factor, the offset, the share of the blocks or the number of rows, where such is the fault.
     """
 
     name: str

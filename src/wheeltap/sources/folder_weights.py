@@ -16,7 +16,7 @@ from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.sources.contents import FolderContents
 from wheeltap.sources.hf import config_of, load_folder
 from wheeltap.sources.packed_weights import PackedFolder
-from wheeltap.sources.shipped import Array, Piece, Shipped, StoredWeights, digest_of_files, of_tensor
+from wheeltap.sources.shipped import Array, Piece, Shipped, StoredWeights, digest_of_files, numbers_of, of_tensor
 from wheeltap.sources.smoothed_weights import smoothed
 from wheeltap.sources.vocabulary import differing, read_vocabulary, vocabulary_of
 
@@ -85,7 +85,7 @@ class ShippedFolder(Shipped):
             FileFormatError: If parts of packed weights are missing or do not fit each other.
             ModelError: If it is not known how they are packed.
         """
-        own = dict(self._reference.model.named_parameters(remove_duplicate=False))
+        own = numbers_of(self._reference.model)
         buffers, unread = dict(self._reference.model.named_buffers()), dict[str, str]()
         packed = PackedFolder.of(self._folder, self._config)
         pieces, plain = list[Piece](), list(packed.entries)
@@ -113,7 +113,7 @@ class ShippedFolder(Shipped):
             subject = load_folder(self._folder, name=self._folder.name).subject
         except WheeltapError:
             return None
-        named = dict(subject.model.named_parameters(remove_duplicate=False))
+        named = numbers_of(subject.model)
         pieces = [of_tensor(name, named[name].detach(), "F32") for name in own if name in named]
         over = subject.contents.unexpected if isinstance(subject.contents, FolderContents) else ()
         return StoredWeights(pieces, [name for name in own if name not in named], dict.fromkeys(over, ""))

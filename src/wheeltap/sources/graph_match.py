@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPriva
 
 from wheeltap.core.typed import named_modules, to_array
 from wheeltap.sources.graphs import Graph, GraphWeight, matrix_of
-from wheeltap.sources.shipped import Array, Piece, StoredWeights
+from wheeltap.sources.shipped import Array, Piece, StoredWeights, numbers_of
 from wheeltap.stats.tensor_match import cosine
 
 _LIKE: Final = 0.9
@@ -112,7 +112,7 @@ class _Matching:
 
     def __init__(self, graph: Graph, model: nn.Module) -> None:
         self._graph, self._folds = graph, _folds(model)
-        self._own = dict(model.named_parameters(remove_duplicate=False))
+        self._own = numbers_of(model)
         self._called = {name.replace(".", "/"): name for name in self._own}
         self._pieces, self._taken = dict[str, Piece](), set[str]()
         self._folded, self._scaled = dict[str, _Fold](), set[str]()
@@ -210,7 +210,8 @@ class _Matching:
         fold = self._folds.get(name)
         if fold is not None and way is not _same:
             self._folded[name] = fold
-            self._taken |= {f"{fold.path}.weight", f"{name.removesuffix('weight')}bias"}
+            self._taken |= {f"{fold.path}.{part}" for part in ("weight", "running_mean", "running_var")}
+            self._taken.add(f"{name.removesuffix('weight')}bias")
         bare = _ENDS.sub("", weight.name).replace(".", "/")
         self._pieces[weight.name] = Piece(
             name=weight.name if self._called.get(bare) == name else f"{weight.name.rpartition('/')[2]}: {name}",

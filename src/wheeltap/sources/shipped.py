@@ -23,7 +23,7 @@ from wheeltap.stats.tensor_match import TensorError, cosine, stepped
 
 Array = NDArray[np.float32]
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of the readers and of the rules for tensors: part of each fingerprint, so of the keys of what is found."""
 
 _TOGETHER: Final = 2**22
@@ -130,6 +130,14 @@ class Shipped(ABC):
         return ShippedFile(spec=spec, differs=self.differences(), fingerprint=self.fingerprint())
 
 
+def numbers_of(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters by all of their names, and buffers of floating point that checkpoints hold, as running statistics."""
+    kept = model.state_dict().keys()
+    buffers = {name: one for name, one in model.named_buffers(remove_duplicate=False) if name in kept}
+    floats = {name: one for name, one in buffers.items() if one.is_floating_point()}
+    return {**dict(model.named_parameters(remove_duplicate=False)), **floats}
+
+
 def digest_of_files(paths: Sequence[Path]) -> str:
     """A digest of files and their names, in the order given."""
     found: list[str] = []
@@ -169,8 +177,7 @@ class ShippedModule(Shipped):
 
     def weights(self) -> StoredWeights:
         """See ``Shipped.weights``: what is packed in another way is not compared."""
-        held = dict(self.model().named_parameters(remove_duplicate=False))
-        own = dict(self._reference.model.named_parameters(remove_duplicate=False))
+        held, own = numbers_of(self.model()), numbers_of(self._reference.model)
         pieces = [
             of_tensor(name, held[name].detach(), str(held[name].dtype).removeprefix("torch."))
             for name, weight in own.items()
@@ -235,7 +242,7 @@ def _shape(values: Tensor) -> tuple[int, int]:
 
 def compared(weights: StoredWeights, reference: nn.Module) -> list[TensorRow]:
     """Every tensor of a file beside the original's, in the order of its parameters; then what is missing or over."""
-    own = dict(reference.named_parameters(remove_duplicate=False))
+    own = numbers_of(reference)
     rows, searched = list[TensorRow](), 0
     for piece in weights.pieces:
         original = piece.beside(own[piece.parameter])
@@ -257,7 +264,8 @@ def _row(piece: Piece, original: Array) -> TensorRow:
     for start, stop in _chunks(piece):
         part = original[start:stop]
         ours = None if piece.ours is None else piece.ours(part, start)
-        match.add(piece.read(start, stop), part, ours, block=piece.block)
+        usual = math.inf if piece.usual == UNKNOWN else piece.usual
+        match.add(piece.read(start, stop), part, ours, block=piece.block, usual=usual)
     if not match.finite:
         return TensorRow(name=piece.name, format=piece.format, fault="not finite")
     fault, amount = _fault(piece, match, original)
@@ -286,6 +294,8 @@ def _fault(piece: Piece, match: TensorError, original: Array) -> tuple[Fault, fl
         if stepped(held, first, piece.ours(first, 0), block=piece.block, most=max(piece.most, _TIMES)):
             return "steps", match.offset
     if near or match.sound(usual, times=max(piece.most, _TIMES)):
+        if match.lost and piece.shape[0] > 1:
+            return "rows", float(match.lost)
         flipped = 0.0 if piece.most else match.flipped
         return ("blocks", flipped) if flipped else ("unknown" if unknown else "sound", UNKNOWN)
     if match.shifted:

@@ -27,6 +27,9 @@ _PASSED: Final = 2.0**-8
 _SPREAD: Final = 0.05
 """Least spread of the logarithms of factors of rows: below it they are what rounding leaves."""
 
+_READERS: Final = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"), ("w1", "w3"))
+"""Maps of one module that read the same norm: where one is smoothed by it, all must be."""
+
 _APART, _MEAN = 0.1, 0.03
 """Spread and mean of the logarithms of a factor times what undoes it: factors fitted to 4 bits are off by 1 %."""
 
@@ -79,14 +82,15 @@ def _of_layer(pieces: Sequence[Piece], own: Mapping[str, Tensor]) -> dict[str, _
         pairs = (np.log(np.maximum(factor * other, 1e-9)) for other in others if other.shape == factor.shape)
         return any(one.std() < _APART and abs(one.mean()) < _MEAN for one in pairs)
 
-    fitted = [fit.columns for fit in fits.values() if not fit.vector]
-    rows = [fit.rows for fit in fits.values()]
-    ones = [np.ones_like(one) for one in (*fitted, *rows)]
+    fitted = [fit.columns for fit in fits.values() if not fit.vector and (fit.columns != 1.0).any()]
+    rows = [fit.rows for fit in fits.values() if (fit.rows != 1.0).any()]
     right = {
         name: fit
         for name, fit in fits.items()
-        if (fit.vector or undone(fit.columns, [*rows, *ones])) and undone(fit.rows, [*fitted, *ones])
+        if (fit.vector or (fit.columns == 1.0).all() or undone(fit.columns, rows))
+        and ((fit.rows == 1.0).all() or undone(fit.rows, fitted))
     }
+    right = {name: fit for name, fit in right.items() if not fit.vector or _by_all(name, fit, pieces, own)}
     used = {fit.vector for fit in right.values()}
     biases = {name: factor for name, factor in vectors.items() if any(undone(1.0 / factor, [one]) for one in rows)}
     return right | {
@@ -94,6 +98,15 @@ def _of_layer(pieces: Sequence[Piece], own: Mapping[str, Tensor]) -> dict[str, _
         for name, factor in vectors.items()
         if name in used or name in biases
     }
+
+
+def _by_all(name: str, fit: _Fit, pieces: Sequence[Piece], own: Mapping[str, Tensor]) -> bool:
+    """Whether all maps that read the norm of one were smoothed by it; one that was not reads wrong inputs."""
+    parent, _, last = name.removesuffix(".weight").rpartition(".")
+    readers = {f"{parent}.{one}.weight" for group in _READERS if last in group for one in group}
+    alike = _Fit(columns=fit.columns, rows=np.ones(1, np.float32), vector=fit.vector)
+    weights = [(piece, to_array(own[piece.parameter])) for piece in pieces if piece.name in readers - {name}]
+    return all(_off(piece, weight) or not _off(_expected(piece, alike), weight) for piece, weight in weights)
 
 
 def _off(piece: Piece, weight: Array) -> bool:

@@ -25,6 +25,10 @@ _PASSED: Final = 2.0**-9
 _FLOOR: Final = 1e-12
 """Share of a sum of squares below which nothing is left of it."""
 
+_LOST, _CLEAR, _TINY = 0.5, 0.125, 1e-3
+"""Error from which a row is not the original's, where our own rounding of it has at most the second one, and it is at
+least this share of what rows of the tensor are. A row that another one replaced has about 1.4, an empty one 1."""
+
 _BEYOND, _HALF = 1.2, 2.0**-9
 """Largest error of a block, in that of our own rounding, and beside it in its largest value: where the original was
 kept in float16 on the way, the scale of a block is another float16 number (2^-10 of it), and its values move by 2^-11.
@@ -45,8 +49,10 @@ class TensorError:
         flat: Whether all stored values of each block are one.
         least: Of the stored values.
         most: Of the stored values.
+        lost: Rows that do not hold the original's values, though a rounding of these would be near.
     """
 
+    lost: int = 0
     count: int = 0
     blocks: int = 0
     changed: int = 0
@@ -65,7 +71,7 @@ class TensorError:
     _sum: float = 0.0
     _sum_original: float = 0.0
 
-    def add(self, stored: Rows, original: Rows, ours: Rows | None, *, block: int) -> None:
+    def add(self, stored: Rows, original: Rows, ours: Rows | None, *, block: int, usual: float = np.inf) -> None:
         """Takes some rows.
 
         Args:
@@ -73,6 +79,7 @@ class TensorError:
             original: Of the original.
             ours: Our own rounding of the original to the file's format; ``None`` where there is none.
             block: Values that the format stores together, along a row.
+            usual: Error of the format, where our own rounding is not known.
         """
         self.count += stored.size
         if not np.isfinite(stored).all():
@@ -88,9 +95,13 @@ class TensorError:
         self._gap += float(gap @ gap)
         self._sum += float(gap.sum())
         self._sum_original += float(two.sum())
+        size, apart = (np.square(part, dtype=np.float64).sum(1) for part in (original, stored - original))
+        rows = (size > _TINY**2 * size.mean()) & (apart > _LOST**2 * size)
         if ours is None:
+            self.lost += int(rows.sum()) if usual <= _CLEAR else 0
             self.known = False
             return
+        self.lost += int((rows & (np.square(ours - original, dtype=np.float64).sum(1) <= _CLEAR**2 * size)).sum())
         rest = ours.astype(np.float64).ravel() - two
         self._ours += float(rest @ rest)
         self._toward += float(rest @ two)
