@@ -126,7 +126,7 @@ def _sound(rows: list[TensorRow]) -> str:
     """What there is to say of a file without a fault."""
     compared = [row for row in rows if row.fault != "uncompared"]
     if not compared:
-        return "none of its tensors can be told to be a weight of the original: nothing was compared."
+        return "no tensor was matched to a weight of the original: nothing was compared."
     kinds = ", ".join(sorted({row.format for row in compared}))
     rest = [row.name for row in rows if row.fault == "uncompared"]
     more = f", {rest[0]} among them" if rest else ""

@@ -35,7 +35,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     "transposed", "permuted", "other values", "blocks", "unknown", "uncompared", "rows",
 )  # fmt: skip
 """What may be wrong with a tensor, by number. ``unknown``: no rule says what its format should give; ``uncompared``:
-a weight of the original that is held in a way that cannot be read, or cannot be told from others."""
+a weight of the original that is held in a way that cannot be read, or cannot be distinguished from others."""
 
 UNJUDGED: Final[frozenset[Fault]] = frozenset({"sound", "unknown", "uncompared"})
 """Those that are no fault."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 
 from wheeltap.core.typed import named_modules, to_array
-from wheeltap.sources.graphs import Graph, GraphWeight, matrix_of
+from wheeltap.sources.graphs import GraphWeight, RuntimeGraph, matrix_of
 from wheeltap.sources.shipped import Array, Piece, StoredWeights, numbers_of
 from wheeltap.stats.tensor_match import cosine
 
@@ -36,7 +36,7 @@ _APART: Final = 0.2
 """Error from which a bias is not another layer's."""
 
 _SAMPLED: Final = 2**14
-"""Values by which tensors are told apart."""
+"""Values by which tensors are distinguished."""
 
 _ENDS: Final = re.compile(r"(_Transposed)?(_quantized)?$|_fp16$|_fused_bn$")
 """What converters write behind a name."""
@@ -101,7 +101,7 @@ def _folds(model: nn.Module) -> dict[str, _Fold]:
     return found
 
 
-def matched(graph: Graph, model: nn.Module) -> StoredWeights:
+def matched(graph: RuntimeGraph, model: nn.Module) -> StoredWeights:
     """The weights of a graph by the parameters of a model."""
     return _Matching(graph, model).found()
 
@@ -110,7 +110,7 @@ def matched(graph: Graph, model: nn.Module) -> StoredWeights:
 class _Matching:
     """Matches the weights of a graph with the parameters of a model, one with one."""
 
-    def __init__(self, graph: Graph, model: nn.Module) -> None:
+    def __init__(self, graph: RuntimeGraph, model: nn.Module) -> None:
         self._graph, self._folds = graph, _folds(model)
         self._own = numbers_of(model)
         self._called = {name.replace(".", "/"): name for name in self._own}

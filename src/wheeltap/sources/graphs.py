@@ -161,7 +161,7 @@ Run = Callable[[Mapping[str, Numbers]], Numbers]
 """Gives the first output, or that called ``logits``, for inputs by name."""
 
 
-class Graph(ABC):
+class RuntimeGraph(ABC):
     """A graph in a file; what it holds is checked before a runtime sees it.
 
     Attributes:
@@ -205,7 +205,7 @@ class _Running:
         held: Weights that it was started with.
     """
 
-    graph: Graph
+    graph: RuntimeGraph
     run: Run
     held: dict[str, Numbers]
 
@@ -223,7 +223,7 @@ class GraphModule(nn.Module):
         disturbed: Whether its weights are parameters, see ``GraphWeight.matrix``, and opaque ones buffers.
     """
 
-    def __init__(self, graph: Graph, *, disturbed: bool) -> None:
+    def __init__(self, graph: RuntimeGraph, *, disturbed: bool) -> None:
         super().__init__()
         self._digest, self._of, self._places = graph.digest, type(graph), dict[str, str]()
         self._begin(graph, [weight.name for weight in graph.weights] if disturbed else [])
@@ -233,7 +233,7 @@ class GraphModule(nn.Module):
             self.none = nn.Parameter(torch.zeros(()), requires_grad=False)
         self.eval()
 
-    def _begin(self, graph: Graph, names: Collection[str]) -> None:
+    def _begin(self, graph: RuntimeGraph, names: Collection[str]) -> None:
         held = {one.name: one.rows(graph.read(one.name)) for one in graph.weights if one.name in names}
         _RUNNING[self] = _Running(graph, graph.start({}), held)
 
@@ -306,7 +306,7 @@ def _free(name: str, taken: Set[str]) -> str:
     return name
 
 
-def _feeds(graph: Graph, given: Sequence[Tensor], named: Mapping[str, Tensor]) -> Iterator[tuple[str, Numbers]]:
+def _feeds(graph: RuntimeGraph, given: Sequence[Tensor], named: Mapping[str, Tensor]) -> Iterator[tuple[str, Numbers]]:
     """What each input of a graph is given, in its dtype.
 
     Raises:
@@ -359,7 +359,7 @@ class ShippedGraph(Shipped):
         reference: The original.
     """
 
-    def __init__(self, graph: Graph, *, reference: Subject) -> None:
+    def __init__(self, graph: RuntimeGraph, *, reference: Subject) -> None:
         self._graph, self._reference = graph, reference
 
     def fingerprint(self) -> str:
@@ -377,6 +377,6 @@ class ShippedGraph(Shipped):
         return matched(self._graph, self._reference.model)
 
 
-def loaded(graph: Graph, *, name: str) -> LoadedModel:
+def loaded(graph: RuntimeGraph, *, name: str) -> LoadedModel:
     """A graph as the model under audit."""
     return LoadedModel(Subject(GraphModule(graph, disturbed=True), name=name))

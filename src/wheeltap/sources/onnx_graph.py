@@ -22,12 +22,12 @@ from wheeltap.core.subject import Subject
 from wheeltap.sources.base import LoadedModel, ModelSource
 from wheeltap.sources.graphs import (
     LARGEST,
-    Graph,
     GraphInput,
     GraphWeight,
     Grid,
     Numbers,
     Run,
+    RuntimeGraph,
     ShippedGraph,
     loaded,
     spread,
@@ -105,7 +105,7 @@ class OnnxFiles(ModelSource):
 
 
 @final
-class OnnxGraph(Graph):
+class OnnxGraph(RuntimeGraph):
     """A graph in an ONNX file.
 
     Raises:
@@ -151,13 +151,13 @@ class OnnxGraph(Graph):
             self.inputs = tuple(self._ports())
 
     def read(self, name: str) -> Numbers:
-        """See ``Graph.read``."""
+        """See ``RuntimeGraph.read``."""
         helper: Any = self._onnx.numpy_helper
         with parsing(self.path, "A weight of the ONNX file cannot be read.", expected="as many numbers as it says"):
             return helper.to_array(self._held[name], base_dir=str(self.path.parent))
 
     def start(self, changed: Mapping[str, Numbers]) -> Run:
-        """See ``Graph.start``."""
+        """See ``RuntimeGraph.start``."""
         model: Any = self._model
         if changed:
             model = self._onnx.ModelProto()

@@ -89,7 +89,7 @@ class StoredWeights:
         pieces: Those that belong together.
         missing: Parameters of the original that the file lacks.
         unread: Tensors of the file that belong to no parameter, with their formats.
-        uncompared: Parameters that are held in a way that cannot be read, or cannot be told from others.
+        uncompared: Parameters that are held in a way that cannot be read, or cannot be distinguished from others.
     """
 
     pieces: Sequence[Piece]

@@ -21,12 +21,12 @@ from wheeltap.core.subject import Subject
 from wheeltap.sources.base import LoadedModel, ModelSource
 from wheeltap.sources.graphs import (
     LARGEST,
-    Graph,
     GraphInput,
     GraphWeight,
     Grid,
     Numbers,
     Run,
+    RuntimeGraph,
     ShippedGraph,
     loaded,
     spread,
@@ -84,7 +84,7 @@ class TfliteFiles(ModelSource):
 
 
 @final
-class TfliteGraph(Graph):
+class TfliteGraph(RuntimeGraph):
     """A graph in a TFLite file: its first one.
 
     Raises:
@@ -129,14 +129,14 @@ class TfliteGraph(Graph):
             self.inputs = tuple(self._port(int(at)) for at in self._graph.InputsAsNumpy())
 
     def read(self, name: str) -> Numbers:
-        """See ``Graph.read``."""
+        """See ``RuntimeGraph.read``."""
         at = self._places[name]
         with parsing(self.path, "A weight of the TFLite file cannot be read.", expected="as many numbers as it says"):
             held = self._bytes(self._data, at)
             return held.view(self._dtype(at)).reshape(self._shape(at)) if self._type(at) in _DTYPES else held
 
     def start(self, changed: Mapping[str, Numbers]) -> Run:
-        """See ``Graph.start``."""
+        """See ``RuntimeGraph.start``."""
         data = bytearray(self._data)
         for name, values in changed.items():
             self._bytes(data, self._places[name])[:] = np.frombuffer(values.tobytes(), np.uint8)

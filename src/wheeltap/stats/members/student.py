@@ -22,7 +22,7 @@ _LIKE, _MANY = 1.5, 8
 """Ratio of cohorts' sizes up to which they are alike; members from which Welch's test holds of any."""
 
 _LEAST = math.log(1e-300)
-"""Logarithm of the least p-value that is told from 0."""
+"""Logarithm of the least p-value that is distinguished from 0."""
 
 _ROUNDING = 1e-12
 """Standard error, as a share of the largest number, at or below which a spread is that of rounding."""
@@ -65,7 +65,7 @@ class Spread:
         """Half of the interval of level ``1 - alpha``.
 
         With one quantile for all parts, of Satterthwaite's number, members that happen to agree make it too short: at
-        an alpha of .0036, 2 against 12 members are falsely told apart 16 times as often, 3 against 12 five times.
+        an alpha of .0036, 2 against 12 members are falsely found to differ 16 times as often, 3 against 12 five times.
 
         Source: Graybill & Wang (1980), "Confidence intervals on nonnegative linear combinations of variances".
         """

@@ -41,7 +41,7 @@ class VotesSettings(Settings, frozen=True, kw_only=True):
 
 
 @final
-class Votes(Study):
+class VoteEntropy(Study):
     """One language model on items that people voted on: which entropy follows that of the votes?"""
 
     name = "votes"
