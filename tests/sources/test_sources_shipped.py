@@ -1,6 +1,7 @@
 """Files as they are shipped: read to the bit, damaged tensors named, and rows that an independent loop confirms."""
 
 import copy
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -384,6 +385,43 @@ def test_running_statistics_are_compared_too() -> None:
         original = wt.Subject(net())
         rows = compared(ShippedModule(make, reference=original, where="here").weights(), original.model)
         assert {row.name for row in rows if row.fault != "unknown"} == expected
+
+
+def test_the_weights_that_run_are_compared_where_a_folder_has_them_twice(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    original, folder, name = llama(0), tmp_path / "twice", "model.layers.1.mlp.up_proj.weight"
+    original.save_pretrained(folder)
+    held = load_file(folder / "model.safetensors")
+    save_file(held, folder / "other.safetensors", {"format": "pt"})
+    index = {"metadata": {}, "weight_map": dict.fromkeys(held, "other.safetensors")}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    save_file({**held, name: held[name] * 2.0}, folder / "model.safetensors", {"format": "pt"})
+    opened = ShippedFolder(folder, reference=wt.Subject(original))
+    assert torch.equal(opened.model().get_parameter(name), held[name] * 2.0)
+    rows = compared(opened.weights(), original)
+    assert {row.name: row.fault for row in rows if row.fault != "sound"} == {name: "scale"}
+    (folder / "model.safetensors").rename(folder / "more.safetensors")
+    (folder / "model.safetensors.index.json").unlink()
+    with pytest.raises(WheeltapError, match="the same tensor"):
+        opened.weights()
+
+
+def test_other_rotary_factors_are_said_and_odd_entries_are_refused(tmp_path: Path) -> None:
+    path, model = tmp_path / "m.gguf", llama(0)
+    reference = wt.Subject(model)
+    for factor, count in ((1.0, 0), (2.0, 1)):
+        factors = np.full(model.config.head_dim // 2, factor, np.float32)
+        write_gguf(path, model, change=lambda w, f=factors: w.add_tensor("rope_freqs.weight", f))
+        assert len(ShippedGguf(path, reference=reference).differences()) == count
+    for name, value in {
+        "split.count": "two",
+        "llama.attention.key_length": "64",
+        "tokenizer.ggml.padding_token_id": "x",
+    }.items():
+        write_gguf(path, model, change=lambda w, n=name, v=value: w.add_string(n, v))
+        with pytest.raises(WheeltapError, match="another kind"):
+            ShippedGguf(path, reference=reference).differences()
 
 
 def test_damaged_folders_are_named(tmp_path: Path) -> None:

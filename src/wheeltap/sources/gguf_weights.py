@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from wheeltap.core.bounded import parsing
 from wheeltap.core.errors import FileFormatError, MissingFile, ModelError, UsageError
 from wheeltap.core.subject import Subject
 from wheeltap.core.typed import copied, named_modules
@@ -54,6 +55,9 @@ _SETTINGS: Final[tuple[tuple[str, str], ...]] = (
 
 _BASE: Final = 10_000.0
 """Base of rotary positions where a file names none."""
+
+_ODD: Final = "An entry of the GGUF file is of another kind than it must be."
+_KINDS: Final = "numbers where sizes and tokens are meant, and one of each"
 
 _ROWS: Final = 64
 """Rows that are put behind each other: ``gguf`` calls its functions for 16 rows at a time, and calls are slow."""
@@ -148,7 +152,9 @@ class ShippedGguf(Shipped):
     """
 
     def __init__(self, path: Path, *, reference: Subject) -> None:
-        self._path, self._reference, self._file = path, reference, GgufFile.open(path)
+        self._path, self._reference = path, reference
+        with parsing(path, _ODD, expected=_KINDS, of=(TypeError, ValueError)):
+            self._file = GgufFile.open(path)
         self._architecture = str(self._file.entry("general.architecture", ""))
 
     def fingerprint(self) -> str:
@@ -161,6 +167,25 @@ class ShippedGguf(Shipped):
 
     def differences(self) -> tuple[str, ...]:
         """See ``Shipped.differences``; a file that is cut short is refused too."""
+        with parsing(self._path, _ODD, expected=_KINDS, of=(TypeError, ValueError)):
+            return (*self._vocabulary(), *self._positions())
+
+    def _positions(self) -> tuple[str, ...]:
+        """Says so where the file has other factors of rotary positions than the original: no weights, yet read."""
+        given: Any = getattr(getattr(self._reference.model, "config", None), "rope_parameters", None) or {}
+        found = [one for name, one in self._reference.model.named_buffers() if name.endswith(".inv_freq")]
+        if len(found) != 1 or "rope_theta" not in given or given.get("rope_type") not in ("default", "llama3"):
+            return ()
+        own = found[0].detach().double().cpu().numpy()
+        own = float(given["rope_theta"]) ** (-np.arange(len(own)) / len(own)) / own
+        name = "rope_freqs.weight"
+        held = self._file.rows(name, 0, 1)[0] if name in self._file.tensors else np.ones(len(own))
+        if held.shape == own.shape and np.allclose(held, own, rtol=1e-3):
+            return ()
+        return ("Its factors of rotary positions (rope_freqs.weight) are others than the original's; its row has the "
+                "original's.",)  # fmt: skip
+
+    def _vocabulary(self) -> tuple[str, ...]:
         self._require_alike()
         held = self._file.tensors.get("token_embd.weight")
         size: Any = getattr(self._reference.model, "config", None)
@@ -269,7 +294,8 @@ class _Layout:
             for name in names if held.keys() >= set(names) else ():
                 shape = held[name][2].shape
                 rows = shape[0] if len(shape) == 1 else math.prod(shape[1:])
-                found.append(self._piece(parameter, name, rows=slice(at, at + rows)))
+                last = name is names[-1]  # it must have all that is left
+                found.append(self._piece(parameter, name, rows=slice(at, None if last else at + rows)))
                 at += rows
             return found
         name, at = f"{stem}attn_qkv.{end}", "qkv".index(part)

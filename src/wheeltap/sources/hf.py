@@ -496,10 +496,12 @@ def weight_files(folder: Path) -> list[Path]:
         MissingFile: If one is not there.
         FileFormatError: If one is damaged or something else, or they are pickles.
     """
-    index = folder / "model.safetensors.index.json"
+    index, whole = folder / "model.safetensors.index.json", folder / "model.safetensors"
     files = sorted(folder.glob("*.safetensors"))
     if index.is_file():
         files = [folder / name for name in shards(index, do=_AGAIN)]
+    if whole.is_file():  # transformers, too, takes it alone
+        files = [whole]
     if not files:
         pickled = [p.name for pattern in _PICKLED for p in sorted(folder.glob(pattern))]
         kind = FileFormatError if pickled else MissingFile

@@ -146,11 +146,18 @@ class PackedFolder:
     @cached_property
     def entries(self) -> dict[str, tuple[Path, bounded.Tensor]]:
         """Where each tensor is, and what the header of that file says of it."""
-        return {
-            name: (path, one)
-            for path in weight_files(self.folder)
-            for name, one in bounded.tensors(path, "file of weights")[0].items()
-        }
+        found = dict[str, tuple[Path, bounded.Tensor]]()
+        for path in weight_files(self.folder):
+            held = bounded.tensors(path, "file of weights")[0]
+            twice = next(iter(held.keys() & found.keys()), "")
+            if twice:
+                raise FileFormatError(
+                    "Two files of the folder hold the same tensor.", where=f"{self.folder}: {twice}",
+                    expected="each tensor once", got=f"one in {found[twice][0].name}, one in {path.name}",
+                    do="Keep the files of one conversion alone.",
+                )  # fmt: skip
+            found |= {name: (path, one) for name, one in held.items()}
+        return found
 
     @cached_property
     def stems(self) -> tuple[str, ...]:
