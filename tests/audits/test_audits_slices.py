@@ -10,6 +10,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 import wheeltap as wt
+from wheeltap.audits.slices import part_of
 from wheeltap.cli import main
 from wheeltap.core.errors import UsageError
 from wheeltap.core.section import Table
@@ -162,6 +163,18 @@ def test_slices_that_cannot_be_are_refused_with_what_to_do(named: object, said: 
     with pytest.raises(UsageError, match=said) as caught:
         wt.plan(wt.Subject(net(), name="net"), task, slices=named)  # type: ignore[arg-type]
     assert caught.value.do
+
+
+def test_a_factor_and_a_scheme_may_have_an_on_in_their_names() -> None:
+    inputs, targets = examples()
+    task = wt.Task(inputs, targets).with_factors({"lamp on": (targets == RUINED).long()})
+    report = wt.audit(net(), task, name="net", schemes="int2,noise30", slices="lamp on", margin=0.05)
+    labels = [one.title for one in report["WT100"]]
+    assert any(" on " in label for label in labels)
+    parts = [(label, f"lamp on {value}") for label in labels for value in (0, 1)]
+    assert [part_of(one) for one in report["WT113"]] == parts
+    assert report.headline.startswith("SAFE ON AVERAGE, COSTS ON lamp on 1")
+    assert any("lamp on 1" in line and "costs" in line for line in screen(report))
 
 
 def test_the_command_and_a_settings_file_ask_for_slices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from wheeltap.core import measure
 from wheeltap.core.errors import DataError, UsageError
 from wheeltap.core.measure import Linearized, Measure, named
+from wheeltap.core.targets import require_fitting
 
 EXACT = {"rel": 1e-12, "abs": 1e-12}
 
@@ -143,6 +144,26 @@ def test_marked_pixels_are_left_out_of_masks() -> None:
         float((answers[0, 1:] == 0).double().mean())
     )
     assert [float(one(scores, marked, scores)[2]) for one in (measure.pixel_accuracy, measure.iou)] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(("marks", "got"), [((0.0, 7.0), "7"), ((0.0, 255.0), "0 and 255 alone"), ((0.0, 0.5), "0.5")])
+def test_masks_of_other_classes_than_the_models_are_refused(marks: tuple[float, float], got: str) -> None:
+    """Of images that store the foreground as 255, all of it would count as left out."""
+    masks = torch.tensor(marks).repeat(8).reshape(2, 2, 4)
+    with pytest.raises(DataError, match="not of the model's classes") as caught:
+        require_fitting(masks, 8, where="task")
+    assert caught.value.got.startswith(got)
+    require_fitting(torch.tensor([0.0, 1.0, 255.0, -1.0]).reshape(1, 2, 2), 4, where="task")
+
+
+def test_a_function_may_write_into_the_scores_it_gets() -> None:
+    def clamped(scores: Tensor, targets: Tensor) -> Tensor:
+        return scores.clamp_(0.0, 1.0).sum(1) + targets.zero_()
+
+    scores, targets = drawn(4, 3), torch.arange(4)
+    kept = scores.clone()
+    measure.of(clamped)(scores, targets, scores)
+    assert bool((scores == kept).all()) and targets.tolist() == [0, 1, 2, 3]
 
 
 # ---- rankings -----------------------------------------------------------------------------------------------------

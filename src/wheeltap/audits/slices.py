@@ -102,9 +102,10 @@ def slices_of(case: Case, names: Iterable[str]) -> list[Slice]:
 
 
 def part_of(row: Finding) -> tuple[str, str]:
-    """The scheme and the slice that a finding is about, in words."""
-    label, _, part = row.title.rpartition(_ON)
-    return label, part
+    """The scheme and the slice that a finding is about, in words; the names of both may have an "on" of their own."""
+    places = (at for at in range(len(row.title)) if row.title.startswith(_ON, at))
+    at = next((at for at in places if (row.scheme or "").endswith(row.title[at:])), len(row.title))
+    return row.title[:at], row.title[at + len(_ON) :]
 
 
 def title_of(scheme: str, part: Slice) -> str:

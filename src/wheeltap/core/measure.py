@@ -302,8 +302,8 @@ class FunctionMeasure(Measure):
         self.higher_is_better, self.bounded = higher_is_better, bounded
 
     def __call__(self, scores: Tensor, targets: Tensor, clean: Tensor) -> Tensor:
-        """See ``Measure.__call__``."""
-        return self.function(scores, targets)
+        """See ``Measure.__call__``; of copies, into which the function may write."""
+        return self.function(scores.clone(), targets.clone())
 
 
 def of(

@@ -166,10 +166,12 @@ def require_fitting(targets: Tensor, options: int, *, where: str) -> None:
     """Checks targets against the number of scores that a model gives per example.
 
     Raises:
-        DataError: If a target is not the index of an option, or wanted outputs are of another number.
+        DataError: If a target, or a pixel of one, is not the index of an option; or wanted outputs are of another
+            number.
         ModelError: If there is one score where there should be a choice.
     """
     if targets.ndim == 3:
+        _require_pixels(targets, max(options // targets[0].numel(), 2), where=where)
         return
     if targets.is_floating_point():
         if targets.shape[1] != options:
@@ -203,6 +205,20 @@ def require_fitting(targets: Tensor, options: int, *, where: str) -> None:
             expected=f"an integer from 0 to {options - 1} (the model offers {options} options)",
             got=str(int(targets[first])),
             do="Check the labels, and that they belong to this model.",
+        )
+
+
+def _require_pixels(masks: Tensor, classes: int, *, where: str) -> None:
+    """Raises ``DataError`` if a pixel is of no class of the model's, or 255 (left out) stands for the foreground."""
+    some = counted(masks)
+    wrong = masks[some & ((masks < 0) | (masks >= classes) | (masks != masks.round()))]
+    if len(wrong) or (bool((masks == 255).any()) and not bool((some & (masks > 0)).any())):
+        raise DataError(
+            "The masks are not of the model's classes.",
+            where=where,
+            expected=f"whole numbers from 0 to {classes - 1}; -1, -100 or 255 where a pixel is left out",
+            got=f"{float(wrong[0]):g}" if len(wrong) else "0 and 255 alone: all of the foreground would be left out",
+            do="Number the classes from 0 on; of a foreground: (masks > 0).long().",
         )
 
 

@@ -16,7 +16,7 @@ import pytest
 from wheeltap.core.errors import StoreError, UnknownName, UsageError
 from wheeltap.runs.loop import Progress, Watch
 from wheeltap.runs.request import StudyRequest
-from wheeltap.suites.claims.ledger import Ledger, read
+from wheeltap.suites.claims.ledger import Ledger, NeededFile, Retest, read
 from wheeltap.suites.claims.record import ClaimsRecord, diff
 from wheeltap.suites.claims.record import read as read_record
 from wheeltap.suites.claims.retest import RetestRun, claim_result, retested
@@ -128,7 +128,7 @@ def test_verdicts_follow_the_rules(whole: tuple[Path, ClaimsRecord]) -> None:
 
 def test_both_claims_share_one_store_and_the_page_holds_them(whole: tuple[Path, ClaimsRecord]) -> None:
     out = whole[0] / "out"
-    assert [path.name for path in out.glob("*.wheeltap")] == ["wide-small.wheeltap"]
+    assert [path.name for path in out.glob("*.wheeltap")] == ["wide.toml-small.wheeltap"]
     assert read_record(out / "claims.json") == whole[1]
     page = (out / "claims.html").read_text()
     assert "our runs support 1, refute 1 and leave 0 undecided" in page
@@ -204,6 +204,17 @@ def test_a_longer_ledger_has_a_stricter_level_and_measures_nothing_again(
     assert record.alpha == pytest.approx(whole[1].alpha / 2) and len(record.claims) == 4
     seconds = [one.retests[0].seconds for one in (record.claims[0], whole[1].claims[0])]
     assert seconds[0] == seconds[1]
+
+
+def test_studies_of_one_name_and_files_of_one_study_have_stores_of_their_own() -> None:
+    """In one store the second would get what the first was found to say."""
+    files = [NeededFile(file=name, get="") for name in ("a.jsonl", "b.jsonl")]
+    several = [
+        *(Retest(name="r", question="", study=study) for study in ("sam", "sam.toml", "a/sam.toml", "b/sam.toml")),
+        *(Retest(name="r", question="", study="votes", data=one) for one in files),
+    ]
+    assert len({RetestRun().store(one) for one in several}) == len(several)
+    assert {RetestRun().store(one).parent for one in several} == {RetestRun().folder}
 
 
 def test_what_cannot_be_asked_is_refused_before_anything_runs(tmp_path: Path) -> None:

@@ -95,6 +95,7 @@ def test_what_is_written_is_held_against_what_rows_give(
         ({"rows.csv": "right\n1\n", "r.json": "[" * 100_000}, "lists within lists"),
         ({"rows.csv": "right\n\xff\n", "r.json": '{"a": 1}'}, "UTF-8"),
         ({"rows.csv": 'right\n"1\n', "r.json": '{"a": 1}'}, "UTF-8"),
+        ({"rows.csv": "right,right\n1,0\n", "r.json": '{"a": 0}'}, "two columns of one name"),
         ({"rows.csv": "right\n1\n", "r.json": '{"a": 1e999999}'}, "no number"),
         ({"rows.csv": "right\n1\n"}, "no table at this path"),
     ],

@@ -122,7 +122,11 @@ def _read(path: Path) -> Any:
     data = few_parts(contents(path, "table", limit=LARGEST), where=path)
     with parsing(path, "The file cannot be read.", expected="JSON, JSON lines or CSV with a line of names, in UTF-8"):
         if path.suffix == ".csv":
-            return list(csv.DictReader(io.StringIO(data.decode(), newline=""), strict=True))
+            reader = csv.DictReader(io.StringIO(data.decode(), newline=""), strict=True)
+            names = reader.fieldnames or ()
+            if len(set(names)) < len(names):
+                raise ValueError("two columns of one name")
+            return list(reader)
         parts = [line for line in data.splitlines() if line.strip()] if path.suffix == ".jsonl" else [data]
         found = [json.loads(part, parse_float=Decimal, parse_int=Decimal) for part in parts]
     return found if path.suffix == ".jsonl" else found[0]

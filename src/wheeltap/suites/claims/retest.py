@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 import msgspec
 
@@ -67,10 +68,12 @@ class RetestRun:
     known: dict[Path, tuple[Plan, ReportRecord]] = field(default_factory=dict[Path, tuple[Plan, ReportRecord]])
 
     def store(self, retest: Retest) -> Path:
-        """Where outcomes are kept: of all retests that ask one study with the same settings."""
+        """Where outcomes are kept: of all retests that ask one study with the same settings and file."""
         settings = {**retest.settings, **(retest.small if self.size == "small" else {})}
+        settings |= {} if retest.data is None else {"data": retest.data.file}
         digest = f"-{canon.digest('retest', canon.canonical(settings))[:8]}" if settings else ""
-        return self.folder / f"{Path(retest.study).stem}{digest}-{self.size}.wheeltap"
+        # Quoted whole: a/sam.toml, b/sam.toml and a registered study sam are three.
+        return self.folder / f"{quote(retest.study, safe='')}{digest}-{self.size}.wheeltap"
 
     def sound(self, claim: Claim, retest: Retest) -> Study | None:
         """The study of a retest, which has its rules, and whose store holds nothing else; none where none is run."""
@@ -126,7 +129,7 @@ def retested(ledger: Ledger, ids: Sequence[str] = (), run: RetestRun | None = No
         StoreError: If a store was made under other rules.
     """
     run = run or RetestRun()
-    run = replace(run, request=replace(run.request, alpha=ledger.alpha))
+    run = replace(run, request=replace(run.request, alpha=ledger.alpha), known={})
     # All studies are looked at before the first one is run.
     asked = [(claim, [(one, run.sound(claim, one)) for one in claim.retests]) for claim in ledger.chosen(ids)]
     claims = tuple(claim_result(claim, [run.result(claim, *one) for one in several]) for claim, several in asked)
