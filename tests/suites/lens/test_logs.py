@@ -187,6 +187,14 @@ def test_unlike_logs_are_refused_with_what_differs(tmp_path: Path, kind: str, sa
     assert re.search(says, " ".join(str(error.value).split())), str(error.value)
 
 
+def test_a_log_that_is_given_twice_is_said(tmp_path: Path) -> None:
+    right = np.arange(40) % 3 > 0
+    one, two = (Path(rows(tmp_path / name, right).removeprefix("answers:")) for name in ("one.jsonl", "two.jsonl"))
+    other = Path(rows(tmp_path / "other.jsonl", np.arange(40) % 4 > 0).removeprefix("answers:"))
+    said = logs.of_logs([one, two, other], names=("a", "b", "c")).notes
+    assert [note for note in said if "given twice" in note] == ["b has the same bytes as a: was one log given twice?"]
+
+
 def test_what_only_models_can_be_asked_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one, two = (rows(tmp_path / f"{name}.jsonl", np.array([1, 0, 1])) for name in "ab")
     for words in ([one, "digits"], [one, two, "--for", "nf4"], [one, two, "--name", "x"], [one, two, "--margin", "1"]):

@@ -5,6 +5,7 @@
 Logs of other items, prompts or settings are refused: their difference would not be what shipping costs.
 """
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ from typing import Any, Final, NoReturn, final
 import msgspec
 import numpy as np
 
-from wheeltap.core.bounded import decoded, document
+from wheeltap.core.bounded import decoded, document, opened
 from wheeltap.core.errors import DataError, MissingFile, UsageError
 from wheeltap.plans.plan import AuditSpec
 from wheeltap.sources.base import LoadedModel, ModelSource
@@ -66,7 +67,16 @@ def of_logs(paths: Sequence[Path], *, names: Sequence[str]) -> RecordedRun:
         DataError: If they are not of the same items, prompts and settings, or one holds several systems.
         WheeltapError: If one cannot be read.
     """
-    return of_answers([_tasks_of(path) for path in paths], names=names)
+    run = of_answers([_tasks_of(path) for path in paths], names=names)
+    digests = list[list[str]]()
+    for path in paths:
+        digests.append([])
+        for one in _samples(path):
+            with opened(one, "file of answers") as file:
+                digests[-1].append(hashlib.file_digest(file, "sha256").hexdigest())
+    same = [name for name, digest in zip(names[1:], digests[1:], strict=True) if digest == digests[0]]
+    copies = [f"{name} has the same bytes as {names[0]}: was one log given twice?" for name in same]
+    return replace(run, notes=(*run.notes, *copies))
 
 
 def of_answers(logs: Sequence[Mapping[str, AnswerFile]], *, names: Sequence[str]) -> RecordedRun:
@@ -92,6 +102,10 @@ def of_answers(logs: Sequence[Mapping[str, AnswerFile]], *, names: Sequence[str]
     return replace(made, plan=plan, outcomes=tuple(outcomes), notes=(*made.notes, *blind))
 
 
+def _samples(path: Path) -> list[Path]:
+    return sorted([*path.glob("samples_*.jsonl"), *path.glob("*/samples_*.jsonl")]) if path.is_dir() else [path]
+
+
 def _tasks_of(path: Path) -> dict[str, AnswerFile]:
     """What a file holds, or a folder's samples by their task; a single task has no name.
 
@@ -99,7 +113,7 @@ def _tasks_of(path: Path) -> dict[str, AnswerFile]:
         MissingFile: If a folder has no samples.
         DataError: If it has two logs of one task, or a log holds several systems.
     """
-    files = sorted([*path.glob("samples_*.jsonl"), *path.glob("*/samples_*.jsonl")]) if path.is_dir() else [path]
+    files = _samples(path)
     if not files:
         raise MissingFile(
             "The folder holds no samples.", where=str(path), expected="samples_*.jsonl of lm-eval", got="none",
