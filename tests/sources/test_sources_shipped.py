@@ -14,7 +14,7 @@ from gguf_files import BYTES, Change, write_gguf
 import wheeltap as wt
 from wheeltap.cli import main
 from wheeltap.core.choices import ChoiceTask
-from wheeltap.core.errors import UsageError, WheeltapError
+from wheeltap.core.errors import FileFormatError, UsageError, WheeltapError
 from wheeltap.plans.store import Outcomes, Store
 from wheeltap.report.report import Report
 from wheeltap.runs import planning
@@ -440,3 +440,18 @@ def test_damaged_folders_are_named(tmp_path: Path) -> None:
         rows = compared(ShippedFolder(folder, reference=wt.Subject(original)).weights(), original)
         found = {row.name: f"{row.fault} {row.beside}".strip() for row in rows if row.fault != "sound"}
         assert found == ({name: fault} if fault else {})
+
+
+def test_a_setting_that_a_folder_leaves_out_is_that_of_its_class(tmp_path: Path) -> None:
+    model = llama(0)
+    model.config.rms_norm_eps = 0.1
+    model.save_pretrained(tmp_path)
+    original = wt.Subject(model, name="original")
+    assert ShippedFolder(tmp_path, reference=original).differences() == ()
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({k: v for k, v in config.items() if k != "rms_norm_eps"}))
+    [said] = ShippedFolder(tmp_path, reference=original).differences()
+    assert "rms_norm_eps is 0.1 in the original, and 1e-06 in the folder, by default" in said
+    (tmp_path / "config.json").write_text(json.dumps({**config, "num_attention_heads": "many"}))
+    with pytest.raises(FileFormatError, match="config"):
+        ShippedFolder(tmp_path, reference=original).differences()

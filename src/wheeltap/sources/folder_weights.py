@@ -68,9 +68,14 @@ class ShippedFolder(Shipped):
                     expected=f"{name} {own.get(name)}, as {self._reference.name} has", got=str(self._config[name]),
                     do="Name the model that it was made from.",
                 )  # fmt: skip
-        for name, held in self._config.items():
+        where = str(self._folder / "config.json")
+        with parsing(where, "The config of a model cannot be read.", expected="one that transformers knows"):
+            read: Any = type(config).from_dict(dict(self._config))  # what is left out is the class's default
+            all_of_it = cast("dict[str, Any]", json.loads(read.to_json_string(use_diff=False)))
+        for name, held in all_of_it.items():
             if name in own and name not in _SAID_ONLY and held != own[name] and held is not None:
-                said.append(f"The setting {name} is {own[name]} in the original, and {held} in the folder.")
+                how = "" if name in self._config else ", by default"
+                said.append(f"The setting {name} is {own[name]} in the original, and {held} in the folder{how}.")
         mine = vocabulary_of(self._reference)
         if mine is None or not any((self._folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
             return tuple(said)
