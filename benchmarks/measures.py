@@ -16,7 +16,7 @@ from torch.nn import functional
 import wheeltap as wt
 from wheeltap.audits.schemes import schemes
 from wheeltap.core import measure
-from wheeltap.core.measure import Linearized
+from wheeltap.core.measure import LinearStatistic
 from wheeltap.core.site import WHOLE
 from wheeltap.engine.apply import Disturbance
 from wheeltap.perturb import create
@@ -54,7 +54,7 @@ def coverage(
 ) -> tuple[float, float, float]:
     """How often the intervals of the score, and of the loss, hold the truth; how often the rarest class has enough."""
     one, generator = measure.named(name, where=""), torch.Generator().manual_seed(0)
-    assert isinstance(one, Linearized)
+    assert isinstance(one, LinearStatistic)
     targets, before, after = drawn(1_000_000, shares, generator)
     truth = float(one(before, targets, before).mean())
     lost = truth - float(one(after, targets, before).mean())

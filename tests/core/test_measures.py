@@ -13,7 +13,7 @@ from torch import Tensor
 
 from wheeltap.core import measure
 from wheeltap.core.errors import DataError, UsageError
-from wheeltap.core.measure import Linearized, Measure, named
+from wheeltap.core.measure import LinearStatistic, Measure, named
 from wheeltap.core.targets import require_fitting
 
 EXACT = {"rel": 1e-12, "abs": 1e-12}
@@ -75,7 +75,7 @@ def test_statistics_of_labels_are_those_of_scikit_learn(examples: int, labels: i
     }  # fmt: skip
     for name, value in wanted.items():
         one = named(name, where="")
-        near = EXACT if isinstance(one, Linearized) else {"abs": 1e-6}  # a mean of single-precision shares
+        near = EXACT if isinstance(one, LinearStatistic) else {"abs": 1e-6}  # a mean of single-precision shares
         assert float(one(scores, targets, scores).mean()) == pytest.approx(float(value), **near), name
 
 

@@ -79,7 +79,7 @@ def values_of(
             within the bounds it claims.
     """
     given: Any = one(scores, targets, clean)
-    if isinstance(one, Family) or type(one) is type(BY_NAME.get(one.name)):
+    if isinstance(one, MeasureFamily) or type(one) is type(BY_NAME.get(one.name)):
         return given
     expected = f"a tensor [{len(scores)}]: one finite number per example"
     if not isinstance(given, Tensor) or given.shape != (len(scores),):
@@ -332,13 +332,13 @@ from wheeltap.core.measures.classes import (  # noqa: E402
     BalancedAccuracy,
     ExactLabels,
     LabelAccuracy,
-    Linearized,
+    LinearStatistic,
     MacroF1,
     MicroF1,
     Precision,
     Recall,
 )
-from wheeltap.core.measures.family import Family, Kind  # noqa: E402
+from wheeltap.core.measures.family import Kind, MeasureFamily  # noqa: E402
 from wheeltap.core.measures.masks import IoU, PixelAccuracy  # noqa: E402
 from wheeltap.core.measures.ranking import MRR, NDCG, RecallAt  # noqa: E402
 
@@ -404,9 +404,9 @@ def named(given: Any, *, where: str) -> Measure:
 def beside(one: Measure, scores: Tensor, targets: Tensor) -> dict[str, Tensor]:
     """What undisturbed scores tell beside the values: what carries a statistic of all examples; its parts by class."""
     found: dict[str, Tensor] = {}
-    if isinstance(one, Linearized):
+    if isinstance(one, LinearStatistic):
         found["carried"] = torch.tensor([*one.carried(scores, targets), one.enough])
-    if isinstance(one, Family) and (each := one.by_class(scores, targets)):
+    if isinstance(one, MeasureFamily) and (each := one.by_class(scores, targets)):
         found["by_class"] = torch.tensor(list(each.items()))
     return found
 
@@ -418,16 +418,66 @@ def fitting(kind: Kind) -> list[str]:
 
 def kinds_of(one: Measure) -> tuple[Kind, ...]:
     """Kinds of targets that a measure reads; none where it is not known, as of a measure of one's own."""
-    if isinstance(one, Family):
+    if isinstance(one, MeasureFamily):
         return one.fits
     return ("classes",) if one in STANDARD else ("outputs",) if one is squared_error else ()
 
 
 __all__ = [
-    "AUC", "BY_NAME", "F1", "KL", "MCC", "MRR", "NDCG", "NLL", "RECORDED", "STANDARD", "Accuracy", "Agreement",
-    "BalancedAccuracy", "ExactLabels", "Family", "FunctionMeasure", "IoU", "LabelAccuracy", "Linearized",
-    "LogPerplexity", "MacroF1", "Margin", "Measure", "MicroF1", "PixelAccuracy", "Precision", "Recall", "RecallAt",
-    "SquaredError", "accuracy", "agreement", "auc", "balanced_accuracy", "beside", "chance_of", "exact_labels",
-    "f1", "fitting", "iou", "kinds_of", "kl", "label_accuracy", "log_probabilities", "macro_f1", "margin", "mcc",
-    "micro_f1", "mrr", "named", "nll", "of", "pixel_accuracy", "precision", "recall", "squared_error", "values_of",
+    "AUC",
+    "BY_NAME",
+    "F1",
+    "KL",
+    "MCC",
+    "MRR",
+    "NDCG",
+    "NLL",
+    "RECORDED",
+    "STANDARD",
+    "Accuracy",
+    "Agreement",
+    "BalancedAccuracy",
+    "ExactLabels",
+    "FunctionMeasure",
+    "IoU",
+    "LabelAccuracy",
+    "LinearStatistic",
+    "LogPerplexity",
+    "MacroF1",
+    "Margin",
+    "Measure",
+    "MeasureFamily",
+    "MicroF1",
+    "PixelAccuracy",
+    "Precision",
+    "Recall",
+    "RecallAt",
+    "SquaredError",
+    "accuracy",
+    "agreement",
+    "auc",
+    "balanced_accuracy",
+    "beside",
+    "chance_of",
+    "exact_labels",
+    "f1",
+    "fitting",
+    "iou",
+    "kinds_of",
+    "kl",
+    "label_accuracy",
+    "log_probabilities",
+    "macro_f1",
+    "margin",
+    "mcc",
+    "micro_f1",
+    "mrr",
+    "named",
+    "nll",
+    "of",
+    "pixel_accuracy",
+    "precision",
+    "recall",
+    "squared_error",
+    "values_of",
 ]  # fmt: skip

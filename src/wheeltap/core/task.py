@@ -406,7 +406,9 @@ class BaseTask(ABC):
             measures=tuple(m.name for m in self.measures),
             higher_is_better=self.measure.higher_is_better,
             bounded=self.measure.bounded,
-            range=(self.measure.least, self.measure.most) if isinstance(self.measure, measures.Linearized) else None,
+            range=(self.measure.least, self.measure.most)
+            if isinstance(self.measure, measures.LinearStatistic)
+            else None,
             chosen=_CHOSEN.get(self.measure.name) if self.chosen else None,
             left_out=self.left_out or None,
             tokens=self.tokens,

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wheeltap.core.errors import DataError
-from wheeltap.core.measures.family import Family, Kind
+from wheeltap.core.measures.family import Kind, MeasureFamily
 from wheeltap.core.typed import to_array
 
 Shares = Float[Tensor, " option"]
@@ -30,7 +30,7 @@ LEAST_RANKED = 150
 """The same of AUC near 1, which few examples decide."""
 
 
-class Linearized(Family):
+class LinearStatistic(MeasureFamily):
     """A statistic of all examples, as one value per example whose mean it is.
 
     Attributes:
@@ -58,7 +58,7 @@ def _ratio(part: Tensor, whole: Tensor) -> Tensor:
     return torch.where(some, part / torch.where(some, whole, 1.0), 0.0)
 
 
-class Counted(Linearized):
+class CountStatistic(LinearStatistic):
     """A smooth function of how often each class is right, answered and wanted. Unit: share.
 
     A class counts that is wanted at least once; of two classes, ``binary`` ones count the second alone.
@@ -152,7 +152,7 @@ class Counted(Linearized):
 
 
 @final
-class F1(Counted):
+class F1(CountStatistic):
     """F1 of class 1 where there are two, else the mean over classes (macro). Linearized. Unit: share."""
 
     name = "f1"
@@ -164,7 +164,7 @@ class F1(Counted):
 
 
 @final
-class Precision(Counted):
+class Precision(CountStatistic):
     """Share of the answers "class 1" that are right; of more classes, the mean over them. Linearized. Unit: share.
 
     A class that is never answered counts 0.
@@ -182,7 +182,7 @@ class Precision(Counted):
 
 
 @final
-class Recall(Counted):
+class Recall(CountStatistic):
     """Share of the examples of class 1 that are found; of more classes, the mean over them. Linearized. Unit: share."""
 
     name = "recall"
@@ -194,7 +194,7 @@ class Recall(Counted):
 
 
 @final
-class BalancedAccuracy(Counted):
+class BalancedAccuracy(CountStatistic):
     """Mean over classes of the share of their examples that are right. Linearized. Unit: share."""
 
     name = "balanced_accuracy"
@@ -205,7 +205,7 @@ class BalancedAccuracy(Counted):
 
 
 @final
-class MacroF1(Counted):
+class MacroF1(CountStatistic):
     """Mean F1 over labels, or over classes, that occur among the targets. Linearized. Unit: share."""
 
     name = "macro_f1"
@@ -217,7 +217,7 @@ class MacroF1(Counted):
 
 
 @final
-class MicroF1(Counted):
+class MicroF1(CountStatistic):
     """F1 of all labels of all examples counted together. Linearized. Unit: share."""
 
     name = "micro_f1"
@@ -235,7 +235,7 @@ class MicroF1(Counted):
 
 
 @final
-class MCC(Counted):
+class MCC(CountStatistic):
     """Matthews correlation of answers with right ones, of any number of classes. Linearized. Unit: correlation.
 
     0 where one class alone is answered. Source: Gorodkin (2004), "Comparing two K-category assignments", eq. 8.
@@ -269,7 +269,7 @@ def require_two(classes: int, name: str) -> None:
 
 
 @final
-class AUC(Linearized):
+class AUC(LinearStatistic):
     """Area under the ROC curve of two classes, by the difference of their scores. Linearized. Unit: share.
 
     Source: DeLong, DeLong & Clarke-Pearson (1988), eq. 2-5: each example's placement among those of the other class.
@@ -312,7 +312,7 @@ class AUC(Linearized):
         return ones
 
 
-class _OfLabels(Family):
+class _OfLabels(MeasureFamily):
     fits: tuple[Kind, ...] = ("labels",)
     bounded = True
 

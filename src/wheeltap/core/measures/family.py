@@ -11,7 +11,7 @@ Kind = Literal["classes", "labels", "outputs", "masks", "relevance"]
 pixel, or how relevant each document is."""
 
 
-class Family(Measure):
+class MeasureFamily(Measure):
     """A measure that says which targets it reads.
 
     Attributes:

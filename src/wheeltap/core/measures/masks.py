@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from wheeltap.core.measures.classes import threshold
-from wheeltap.core.measures.family import Family, Kind
+from wheeltap.core.measures.family import Kind, MeasureFamily
 
 LEFT_OUT = (-100.0, -1.0, 255.0)
 """Marks of pixels that have no class."""
@@ -22,7 +22,7 @@ def counted(targets: Tensor) -> Tensor:
     return ~torch.isin(targets, torch.tensor(LEFT_OUT, dtype=targets.dtype, device=targets.device))
 
 
-class _OfMasks(Family):
+class _OfMasks(MeasureFamily):
     fits: tuple[Kind, ...] = ("masks",)
     bounded = True
 

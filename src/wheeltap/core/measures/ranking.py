@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from wheeltap.core.errors import DataError, UsageError
-from wheeltap.core.measures.family import Family, Kind
+from wheeltap.core.measures.family import Kind, MeasureFamily
 
 
-class _Ranking(Family):
+class _Ranking(MeasureFamily):
     fits: tuple[Kind, ...] = ("classes", "relevance")
     bounded = True
 
