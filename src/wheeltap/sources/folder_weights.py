@@ -70,7 +70,7 @@ class ShippedFolder(Shipped):
                 )  # fmt: skip
         where = str(self._folder / "config.json")
         with parsing(where, "The config of a model cannot be read.", expected="one that transformers knows"):
-            kind: Any = type(config)
+            kind = cast("Any", type(config))
             read: Any = kind.from_dict(dict(self._config))  # what is left out is the class's default
             all_of_it = cast("dict[str, Any]", json.loads(read.to_json_string(use_diff=False)))
         for name, held in all_of_it.items():
