@@ -179,4 +179,5 @@ def recalls(case: Case, subject: SubjectRecord, rows: Sequence[tuple[str, Sequen
     title = f"In percent of the class, mean over draws, without intervals: --slice {CLASS} tests each class.{more}"
     heads = ("class", "examples", "undisturbed", *(label for label, _ in known))
     blocks = (Table(title=title, heads=heads, rows=cells, most=MOST),)
-    return [Section(title="Recall of each class", subject=subject.name, blocks=blocks, folded=True)]
+    whose = f": {subject.name}" if case.rivals else ""
+    return [Section(title=f"Recall of each class{whose}", subject=subject.name, blocks=blocks, folded=True)]
