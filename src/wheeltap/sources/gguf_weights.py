@@ -93,7 +93,7 @@ class GgufFile:
         """
         alone = cls((path,))
         count = int(alone.entry("split.count", 1))
-        if count <= 1:
+        if count in (0, 1):
             return alone
         found = _PART.fullmatch(path.name)
         if found is None or int(found["of"]) != count:
