@@ -25,7 +25,7 @@ NOISES: Final[Noises] = {
     "relative": ("Relative noise", "WT101", (0.5, 1.0)), "function": ("Function-space noise", "WT102", (0.05, 0.1)),
 }  # fmt: skip
 
-TOLD: Final = 0.05
+SMALLEST: Final = 0.05
 """Difference of means that tells the kinds apart."""
 
 ALIKE: Final = 0.01
@@ -88,9 +88,9 @@ class Addition(DigitNets):
         return tuple(
             Rule(
                 code=one.code, title=f"{one.title} tells the kinds apart", metric=one.key, cohorts=(CLOCK, PIZZA),
-                statistic="difference", direction="either", margin=TOLD,
-                supports=f"{one.title} tells clocks from pizzas: means differ by over {TOLD:g}.",
-                refutes=f"{one.title} does not tell clocks from pizzas, by {TOLD:g}.",
+                statistic="difference", direction="either", margin=SMALLEST,
+                supports=f"{one.title} tells clocks from pizzas: means differ by over {SMALLEST:g}.",
+                refutes=f"{one.title} does not tell clocks from pizzas, by {SMALLEST:g}.",
             )
             for one in self.metrics()[1:]
         )  # fmt: skip
