@@ -50,7 +50,8 @@ _VERBS = {
     "Deploy": {},
     "Large runs": {
         "plan": "Write down what an audit or a study would run, and what it costs at most.",
-        "run": "Run a plan.",
+        "run": "Run a plan, or a share of it.",
+        "merge": "Put the stores of several machines together.",
         "status": "How far a run is.",
     },
     "Read and check": {

@@ -167,7 +167,7 @@ def run_on(
 
         return loop.run(
             plan, subjects, task, store=store, workers=execution.workers or 1, watch=each,
-            memory=execution.memory_bytes, again=COMMAND.get(),
+            memory=execution.memory_bytes, again=COMMAND.get(), shard=execution.shard, base=execution.base,
         )  # fmt: skip
 
 
@@ -184,7 +184,7 @@ def run_study(
     """
     store = execution.store or default_store(Path(study.plan.command.removeprefix(STUDY)).stem)
     output.prepare(store)
-    folder = studying.folder_of(store)
+    folder = execution.made or studying.folder_of(store)
     with run_progress(study.plan.command, quiet=output.quiet) as watch:
         net: MakingProgress | None = None
         began, limits = monotonic(), budget or Budget()
@@ -202,6 +202,7 @@ def run_study(
             return loop.run(
                 study.plan, [], study.task, store=store, workers=execution.workers or 1, watch=within_budget,
                 memory=execution.memory_bytes, members=study.members(folder), again=COMMAND.get(),
+                shard=execution.shard, base=execution.base,
             )  # fmt: skip
         except _BudgetEnd:
             return stored.judge(store)

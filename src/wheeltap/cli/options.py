@@ -53,6 +53,11 @@ NoFlag = Annotated[Effort | None, Parameter(parse=False)]
 """A field of a request that the command line gives by another flag."""
 
 
+NoText = Annotated[str | None, Parameter(parse=False)]
+NoPath = Annotated[Path | None, Parameter(parse=False)]
+"""Fields of an execution that one verb alone has a flag for."""
+
+
 # ---- what is asked ------------------------------------------------------------------------------------------------
 
 
@@ -249,6 +254,10 @@ class ExecutionFlags:
             help="Memory to use beside the models, such as 500MB or 4GB; less of it takes longer.",
         ),
     ] = None
+
+    shard: NoText = None
+    base: NoPath = None
+    made: NoPath = None
 
     @property
     def memory_bytes(self) -> int | None:

@@ -1,6 +1,7 @@
 """``wheeltap run`` and ``wheeltap status``."""
 
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,56 +9,98 @@ from cyclopts import Parameter
 
 from wheeltap.cli.options import AllowCode, ExecutionFlags, Output
 from wheeltap.core.errors import UsageError, WheeltapError
+from wheeltap.core.plain import many
 
 if TYPE_CHECKING:
     from wheeltap.plans.plan import Plan
+    from wheeltap.plans.shard import Shard
     from wheeltap.plans.store import Outcomes, Store
     from wheeltap.runs.stored import StoredPlan
 
-_EXECUTION, _OUTPUT = ExecutionFlags(), Output()
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ShardFlags(ExecutionFlags):
+    """Where outcomes of a plan are kept, who computes them, and which of them."""
+
+    shard: Annotated[
+        str | None,
+        Parameter(
+            help="Run a share of the trials alone, the first of eight being 0/8. auto/8 asks SLURM_ARRAY_TASK_ID or "
+            "JOB_COMPLETION_INDEX which one; auto is for a whole SLURM array. Then: wheeltap merge.",
+        ),
+    ] = None
+    base: Annotated[
+        Path | None,
+        Parameter(help="With --shard: the merged store, to go on from. One that is not there holds nothing yet."),
+    ] = None
+    made: Annotated[
+        Path | None,
+        Parameter(help="Folder of the nets that a study makes; shards may share it. [default: beside the store]"),
+    ] = None
+
+
+_EXECUTION, _OUTPUT = ShardFlags(), Output()
 
 
 def run(
     plan: Annotated[Path, Parameter(help="A file made by: wheeltap plan.")],
     *,
     allow_code: AllowCode = False,
-    execution: ExecutionFlags = _EXECUTION,
+    execution: ShardFlags = _EXECUTION,
     output: Output = _OUTPUT,
 ) -> int:
-    """Runs a plan; what its store already holds is not run again.
+    """Runs a plan, or a share of it; what its store already holds is not run again.
 
     Try it:
 
       wheeltap run digits.plan.json
       wheeltap run ab.plan.json --workers 2 --out report/
+      wheeltap run digits.plan.json --shard 0/8 --store part-0.wheeltap
     """
     from wheeltap.cli.execution import load, run_on, run_study
     from wheeltap.cli.progress import spinner
     from wheeltap.plans.plan import Plan
+    from wheeltap.plans.shard import shard_of
+    from wheeltap.report.origin import missing_trials
     from wheeltap.runs import studying
     from wheeltap.sources.base import require_no_code
 
+    shard = shard_of(execution.shard, store=execution.store, base=execution.base)
+    if shard is not None and output != Output(quiet=output.quiet):
+        raise UsageError(
+            "A shard has no report of its own.", where=f"--shard {shard}", expected="none of the flags of reports",
+            do="Merge the stores of all shards, and then: wheeltap report STORE --out FOLDER",
+        )  # fmt: skip
     output.prepare()
     made = Plan.read(plan)
     if made.study is not None:
         with spinner("loading"):
             again = studying.again(made, allow_code=allow_code)
-        return output.give(run_study(again, execution=execution, output=output))
-    if not made.sources or len(made.sources) != len(made.subjects):
-        raise UsageError(
-            "The plan does not say how its models are loaded.",
-            where=str(plan),
-            expected=f"{max(len(made.subjects), 1)} sources, one for each subject",
-            got=", ".join(made.sources) or "none",
-            do="Run it from Python: wt.run(plan, subjects, task); or make one with: wheeltap plan",
-        )
-    if not allow_code:
-        files = (file.spec for file in made.files)
-        code = [*made.sources, *files, made.task.measure]
-        require_no_code(code, examples=[] if made.data is None else [made.data], where=str(plan))
-    with spinner("loading " + " and ".join(made.sources)):
-        subjects, task = load(made.sources, made.data, names=[subject.name for subject in made.subjects])
-    return output.give(run_on(made, subjects, task, execution=execution, output=output))
+        report = run_study(again, execution=execution, output=output)
+    else:
+        if not made.sources or len(made.sources) != len(made.subjects):
+            raise UsageError(
+                "The plan does not say how its models are loaded.",
+                where=str(plan),
+                expected=f"{max(len(made.subjects), 1)} sources, one for each subject",
+                got=", ".join(made.sources) or "none",
+                do="Run it from Python: wt.run(plan, subjects, task); or make one with: wheeltap plan",
+            )
+        if not allow_code:
+            files = (file.spec for file in made.files)
+            code = [*made.sources, *files, made.task.measure]
+            require_no_code(code, examples=[] if made.data is None else [made.data], where=str(plan))
+        with spinner("loading " + " and ".join(made.sources)):
+            subjects, task = load(made.sources, made.data, names=[subject.name for subject in made.subjects])
+        report = run_on(made, subjects, task, execution=execution, output=output)
+    if shard is None:
+        return output.give(report)
+    left, ran = missing_trials(report.record), many(report.record.cost.trials, "trial")
+    print(
+        f"Shard {shard}: {ran} run into {execution.store}, {left:,} more known to others. Next: wheeltap merge --help"
+    )
+    return 0
 
 
 def status(
@@ -125,26 +168,29 @@ def described(plan: "Plan") -> str:
 
 def _progress(kept: "StoredPlan", known: "Outcomes", store: "Store") -> list[str]:
     """What there is to say on a plan's trials."""
+    from wheeltap.plans.shard import shard_note
     from wheeltap.runs.stored import again_of, require_audits
 
     if kept.plan is None:
         return ["Use the wheeltap that made it."]
     try:
         require_audits(kept.plan, where=str(store.path))
-        return _counted(kept.plan, known, again_of(store, kept.key))
+        note = shard_note(store, kept.key)
+        return _counted(kept.plan, known, again_of(store, kept.key), None if note is None else note.shard)
     except WheeltapError as error:
         return [error.in_line()]
 
 
-def _counted(plan: "Plan", known: "Outcomes", again: str) -> list[str]:
+def _counted(plan: "Plan", known: "Outcomes", again: str, shard: "Shard | None") -> list[str]:
     from wheeltap.audits.settle import wanted
     from wheeltap.runs.budget import most_trials
 
-    asked = wanted(plan, known)
+    asked = [trial for trial in wanted(plan, known) if shard is None or shard.has(trial)]
     found = Counter(outcome.status for trial in asked if (outcome := known(trial.key)) is not None)
     there, failed = found.total(), found["failed"]
     beside = ", ".join(f"{count:,} {name}" for name, count in sorted(found.items()) if name != "done")
     first = f"{there:,} of {len(asked):,} trials have run" + (f" ({beside})" if beside else "")
+    first += "" if shard is None else f", of those of shard {shard}"
     missing = len(asked) - there
     if not missing:
         return [first, f"complete, but {failed:,} failed: the same command tries them again" if failed else "complete"]

@@ -36,7 +36,9 @@ CREATE TABLE plans (id INTEGER PRIMARY KEY, key TEXT UNIQUE NOT NULL, plan BLOB 
 """
 _LAYOUT = {" ".join(statement.split()) for statement in _SCHEMA.split(";") if statement.strip()}
 _FIND = "SELECT status, layouts, vals, seconds, forwards, because, path, seal FROM outcomes WHERE key=?"
+_OWN = "SELECT key, status, layouts, vals, seconds, forwards, because, path, seal FROM outcomes WHERE own(seal)"
 _FOREIGN = "SELECT key, status, layouts, vals, seconds, forwards, because, path, seal FROM outcomes WHERE NOT own(seal)"
+_PUT = "INSERT OR {} INTO outcomes VALUES (?,?,?,?,?,?,?,?,?)"
 _DIGEST = 16
 """Bytes of a seal that are the digest; the mark comes behind it."""
 _HEX_KEY = re.compile("[0-9a-f]{32}")
@@ -71,6 +73,7 @@ class Store:
         path: The file; made where it is missing, with its folder, unless ``readonly``.
         readonly: Only read; needs no lock.
         key: Marks what is written; what bears another mark is not read. By default the user's own.
+        still: Nobody writes it: where it has no log it is read without files beside it, by several machines at once.
 
     Raises:
         MissingFile: If ``readonly`` and the file is not there.
@@ -78,9 +81,11 @@ class Store:
             is no key.
     """
 
-    def __init__(self, path: str | Path, *, readonly: bool = False, key: bytes | None = None) -> None:
+    def __init__(
+        self, path: str | Path, *, readonly: bool = False, key: bytes | None = None, still: bool = False
+    ) -> None:
         self.path = Path(path)
-        self.readonly = readonly
+        self.readonly, self._still = readonly, still
         self._lock: sqlite3.Connection | None = None
         if readonly and not self.path.is_file():
             raise MissingFile(
@@ -154,7 +159,8 @@ class Store:
 
     def _connect(self) -> sqlite3.Connection:
         # Where nothing can be written, SQLite would look for side files that it cannot make: say so.
-        at_rest = not os.access(self.path.parent, os.W_OK) and not Path(f"{self.path}-wal").exists()
+        closed = self._still or not os.access(self.path.parent, os.W_OK)
+        at_rest = closed and not Path(f"{self.path}-wal").exists()
         target = f"{self.path.absolute().as_uri()}?immutable=1" if self.readonly and at_rest else self.path
         return sqlite3.connect(target, uri=isinstance(target, str), isolation_level=None, check_same_thread=False)
 
@@ -252,7 +258,39 @@ class Store:
         replaced = "DELETE FROM outcomes WHERE key=? AND (status='failed' OR NOT own(seal))"
         with self._explained(), self._transaction():
             self._db.executemany(replaced, [(row[0],) for row in rows])
-            self._db.executemany("INSERT OR IGNORE INTO outcomes VALUES (?,?,?,?,?,?,?,?,?)", rows)
+            self._db.executemany(_PUT.format("IGNORE"), rows)
+
+    def take(self, others: Iterable["Store"]) -> int:
+        """Commits what other stores hold, all of it or nothing; what is there already stays, unless it had failed.
+
+        Returns:
+            How many outcomes were measured twice: two stores have them, from two runs.
+
+        Raises:
+            StoreError: If one is damaged, or two stores have other numbers of one trial.
+        """
+        twice, find = 0, f"{_FIND} AND own(seal)"
+        with self._explained(), self._transaction():
+            for other in others:
+                for key, row in other._rows():
+                    found = self._db.execute(find, (key,)).fetchone()
+                    if found is None or found[0] == "failed":
+                        self._db.execute(_PUT.format("REPLACE"), (key, *msgspec.structs.astuple(row)))
+                    elif row.status != "failed" and row.seal != found[-1]:
+                        twice += 1
+                        if (row.status, row.layouts, row.vals) != found[:3]:
+                            raise StoreError(
+                                "A trial that was run twice gave different numbers.",
+                                where=f"{other.path}: {_key_out(key)}", expected="those that were there", got="others",
+                                do="Run the shard again into a new store, on a machine like those of the others.",
+                            )  # fmt: skip
+        return twice
+
+    def _rows(self) -> Generator[tuple[bytes | str, _Row]]:
+        """Every outcome with the mark of the key, sound."""
+        with self._explained():
+            for row in self._db.execute(_OWN):
+                yield row[0], self._sound(_key_out(row[0]), row[1:])
 
     def get(self, key: str) -> Outcome | None:
         """The outcome of the trial with this key, if it was ever committed."""

@@ -33,22 +33,23 @@ MISSING = "missing_trials"
 """Name in the provenance."""
 
 
-def unfinished(record: ReportRecord, missing: int, *, again: str = "") -> ReportRecord:
+def unfinished(record: ReportRecord, missing: int, *, again: str = "", shard: str = "") -> ReportRecord:
     """The report with what is missing in its first line and in its provenance; as it is where nothing is.
 
     Args:
         record: The report on what is there.
         missing: Trials known to be wanted that have not run.
         again: The command that resumes it; empty where it is not known.
+        shard: Which alone was run, where one was: the others have the rest.
     """
     if not missing:
         return record
     trials = "trial has" if missing == 1 else "trials have"
     known = f" ({again})" if again else ""
-    note = (
-        f"Unfinished: at least {missing:,} {trials} not run, so what follows is not the result. Run the same command "
-        f"again{known}: it resumes where it stopped."
-    )
+    do = f"Run the same command again{known}: it resumes where it stopped."
+    if shard:
+        do = f"This is shard {shard} alone. Merge the stores of all: wheeltap merge --help"
+    note = f"Unfinished: at least {missing:,} {trials} not run, so what follows is not the result. {do}"
     return msgspec.structs.replace(
         record, headline=f"{note}\n{record.headline}", provenance={**record.provenance, MISSING: missing}
     )

@@ -25,10 +25,13 @@ from wheeltap.core.typed import to_tensor
 from wheeltap.engine.clean import require_same_answers, settled_since_planned
 from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.plans.plan import Plan
+from wheeltap.plans.shard import Shard, ShardNote, put_shard_note, shard_of
 from wheeltap.plans.store import Outcomes, Store
+from wheeltap.report.origin import unfinished
 from wheeltap.report.report import Report
 from wheeltap.runs.executors import ProcessPool, run_here
 from wheeltap.runs.given import Examples, Model, subjects_of, task_of
+from wheeltap.runs.merging import begin, reworded
 from wheeltap.runs.planning import require_installed, require_named, settled_on
 from wheeltap.runs.request import Given, door, whole_of
 from wheeltap.runs.shipping import FileShelf
@@ -86,12 +89,17 @@ class Execution:
         watch: Called after each trial; where this process makes a member, several times a second too. What it raises
             ends the run, and what was measured or made so far is kept.
         memory: Bytes that may be used beside the models themselves; what does not fit goes a slower way.
+        shard: ``3/8`` runs the fourth of eight shares of the trials, into a store of its own; the report is unfinished
+            until ``runs.merging.merge`` has put the stores together. See docs/cluster.md.
+        base: Of a shard: the merged store of the rounds before; one that is not there holds nothing yet.
     """
 
     store: str | Path | None = None
     workers: int = 1
     watch: Watch | None = None
     memory: int | None = None
+    shard: str | None = None
+    base: str | Path | None = None
 
 
 class ExecutionOptions(TypedDict, total=False):
@@ -101,6 +109,8 @@ class ExecutionOptions(TypedDict, total=False):
     workers: int
     watch: Watch | None
     memory: int | None
+    shard: str | None
+    base: str | Path | None
 
 
 @door(Execution)
@@ -135,6 +145,7 @@ def run(
     workers = whole_of(how.workers, name="workers", least=1)
     if memory is not None:
         memory = whole_of(memory, name="memory", least=1, do="Give bytes: memory=4_000_000_000 is 4 GB.")
+    shard = shard_of(how.shard, store=store, base=how.base)
     require_audits(plan, where="the plan")
     several, task = subjects_of(subjects) if subjects else [], task_of(task)
     if task.digest != plan.task.digest:
@@ -151,11 +162,13 @@ def run(
         kept = stack.enter_context(Store(store, key=key))
         if pool is not None:
             stack.enter_context(pool)
-        note_run(kept, plan, provenance(plan, several), again)
+        note_run(kept, plan, provenance(plan, several), again if shard is None else reworded(again, shard=str(shard)))
+        if shard is not None:
+            begin(kept, plan, ShardNote(shard=shard, arithmetic=_arithmetic(plan)), how.base)
         records = (*plan.subjects, *plan.controls)
         shelf = FileShelf(plan.files, given) if plan.files else None
         runner = TrialRunner(several, records, task, memory=memory, maker=members, shelf=shelf)
-        running = _Run(plan, runner, kept, pool, how.watch)
+        running = _Run(plan, runner, kept, pool, how.watch, shard)
         running.take(members)
         running.spent = sum(one.forwards for one in settled)
         running.require_same_answers(several)
@@ -180,10 +193,13 @@ class _Run:
     """One run of a plan: asks, carries out what is missing, asks again, until nothing new is wanted."""
 
     def __init__(
-        self, plan: Plan, runner: TrialRunner, store: Store, pool: ProcessPool | None, watch: Watch | None
-    ) -> None:
+        self, plan: Plan, runner: TrialRunner, store: Store, pool: ProcessPool | None, watch: Watch | None,
+        shard: Shard | None,
+    ) -> None:  # fmt: skip
         self.plan, self.runner, self.store, self.pool, self.watch = plan, runner, store, pool, watch
-        self.lookup, self.audits = Outcomes(store, retry=True), audits_of(plan)
+        self.shard = shard
+        # What another shard's trial failed with is known here: this one cannot try it again.
+        self.lookup, self.audits = Outcomes(store, retry=shard is None), audits_of(plan)
         self.members: MemberMaker | None = None
         self.done = self.total = 0
         self.making = False
@@ -215,7 +231,9 @@ class _Run:
     def finish(self) -> Report:
         began = perf_counter()
         ignored, asked = unread(self.store), self._missing()
-        reused = len(wanted(self.plan, self.lookup, self.audits)) - len(asked)
+        now = {trial.key for trial in asked}
+        every = wanted(self.plan, self.lookup, self.audits)
+        reused = sum(self.lookup(trial.key) is not None and trial.key not in now for trial in every)
         while asked:
             asked = [*self._passed_again(asked), *asked]
             self._tell_clean(asked)
@@ -228,12 +246,17 @@ class _Run:
                 self.pool.close()  # its workers do not know what was made
             asked = self._missing()
         cost = Cost(forwards=self.spent, seconds=perf_counter() - began, trials=self.done, reused=reused)
-        return Report(
-            judged(self.plan, self.lookup, cost=cost, provenance={**noted(self.store, self.plan.key), **ignored})
-        )
+        found = judged(self.plan, self.lookup, cost=cost, provenance={**noted(self.store, self.plan.key), **ignored})
+        if self.shard is None:
+            return Report(found)
+        note = ShardNote(shard=self.shard, arithmetic=_arithmetic(self.plan), finished=True)
+        put_shard_note(self.store, self.plan.key, note)
+        left = sum(self.lookup(trial.key) is None for trial in wanted(self.plan, self.lookup, self.audits))
+        return Report(unfinished(found, left, shard=str(self.shard)))
 
     def _missing(self) -> list[Trial]:
         asked = [trial for trial in wanted(self.plan, self.lookup, self.audits) if self.lookup(trial.key) is None]
+        asked = [trial for trial in asked if self.shard is None or self.shard.has(trial)]
         asked = [*self._to_make(asked), *asked]
         require_installed(asked)
         self.total = max(self.total, self.done + len(asked))
@@ -290,6 +313,13 @@ class _Run:
         if self.watch is not None:
             forwards = self.spent + self.runner.forwards - self.before
             self.watch(Progress(self.done, self.total, forwards, label, making=self.making, member=member))
+
+
+def _arithmetic(plan: Plan) -> str:
+    """Of this machine, as far as last bits depend on it."""
+    if plan.reference.path.startswith("plain/cuda"):
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def provenance(plan: Plan, subjects: Sequence[Subject]) -> dict[str, Scalar]:

@@ -14,6 +14,7 @@ from wheeltap.core.errors import FileFormatError, StoreError, UsageError
 from wheeltap.core.records import Cost, Scalar
 from wheeltap.core.settings import checked
 from wheeltap.plans.plan import Plan
+from wheeltap.plans.shard import shard_note
 from wheeltap.plans.store import Outcomes, Store
 from wheeltap.report.origin import UNREAD, unfinished
 from wheeltap.report.report import Report
@@ -159,4 +160,6 @@ def judge(store: str | Path, *, plan: int | None = None, trust: bool = False) ->
         reused = sum(known(trial.key) is not None for trial in asked)
         cost = Cost(forwards=0.0, seconds=0.0, trials=0, reused=reused)
         found = judged(chosen, known, cost=cost, provenance={**noted(kept, key), **unread(kept)})
-        return Report(unfinished(found, len(asked) - reused, again=again_of(kept, key)))
+        note = shard_note(kept, key)
+        shard = str(note.shard) if note is not None and note.shard is not None else ""
+        return Report(unfinished(found, len(asked) - reused, again=again_of(kept, key), shard=shard))
