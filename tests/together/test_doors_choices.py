@@ -43,7 +43,7 @@ MISSPELLED = "cannot_tel"
 
 FREE = {
     "a name that the caller chooses": {"name", "names", "title", "label", "labels", "command", "again", "what"},
-    "a path": {"path", "store", "made", "folder", "key", "seal", "circuit", "data", "out", "model", "files"},
+    "a path": {"path", "store", "made", "folder", "key", "seal", "circuit", "data", "out", "model", "files", "base"},
     "words for the reader": {"where", "expected", "got", "do", "no_controls", "cuts", "about", "package", "extra",
                              "needed_for", "because", "text", "audit", "conversion"},
     "content of what is given": {"inputs", "targets", "more", "votes", "groups", "factors", "task", "kind", "known",
@@ -266,6 +266,10 @@ CHECKED: dict[tuple[str, str], list[Callable[[Report], object]]] = {
     ("wt.Task", "measure"): [lambda _: wt.Task(INPUTS, TARGETS, measure=MISSPELLED)],
     **{(f"{kind}.scored_by", "measure"): [lambda _: wt.Task(INPUTS, TARGETS).scored_by(MISSPELLED)]
        for kind in ("BaseTask", "wt.Task", "ChoiceTask")},
+    ("wt.audit", "shard"): [judged(audits="score", shard=MISSPELLED, store="part.wheeltap")],
+    ("wt.compare", "shard"): [compared(audits="score", shard=MISSPELLED, store="part.wheeltap")],
+    ("wt.study", "shard"): [lambda _: wt.study("pictures", shard=MISSPELLED, store="part.wheeltap")],
+    ("wt.run", "shard"): [lambda _: wt.run(asks(audits="score")(_), net(), (INPUTS, TARGETS), shard=MISSPELLED)],  # type: ignore[arg-type]
     ("wt.study", "which"): [lambda _: wt.study(MISSPELLED)],
     ("wt.study", "settings"): [lambda _: wt.study("pictures", settings={"pictur": "face"}),
                                lambda _: wt.study("pictures", settings={"picture": "fase"}),
@@ -455,7 +459,7 @@ FLAGS = {
     "--for": "int5x", "--audits": "scor", "--task": "lm_eval:arc,limt=2", "--budget": "10x", "--memory": "lots",
     "--genome": "nowhere.xml", "--defects": "cancl", "--controls": "abs", "--picture": "fase", "--expires": "tomorrow",
     "--plant": "digitz", "--model": "no_module:net", "--data": "nowhere.npz", "--nets": "nowhere.npz",
-    "--strengths": "x", "--site": "nowhere", "--nulls": "frozn",
+    "--strengths": "x", "--site": "nowhere", "--nulls": "frozn", "--shard": "three/8",
 }  # fmt: skip
 """Flags that take names, or have a grammar, each with a word that is none."""
 

@@ -1,0 +1,189 @@
+"""``wheeltap run --shard`` and ``wheeltap merge`` as docs/cluster.md shows them; processes that are killed."""
+
+import json
+import os
+import random
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wheeltap.cli import main
+from wheeltap.core.errors import WheeltapError
+from wheeltap.plans.shard import Shard, shard_note
+from wheeltap.plans.store import Store
+from wheeltap.runs.stored import plan_of
+
+PAGE = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text()
+JOB, DRIVER = (re.search(rf"```bash\n({first}.*?)```", PAGE, re.DOTALL) for first in ("#!/bin/bash", "for round"))
+POD = re.search(r"- -c\n +- (wheeltap .*)\n", PAGE)
+OF = 8
+
+
+def found(match: re.Match[str] | None) -> str:
+    assert match is not None
+    return match[1]
+
+
+def words(line: str) -> list[str]:
+    """What a shell would call, after the name of the program."""
+    name, *rest = shlex.split(os.path.expandvars(line))
+    assert name == "wheeltap"
+    return rest
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a plan, and the report that one process makes of it."""
+    folder = tmp_path_factory.mktemp("plan")
+    plan, store = folder / "audit.plan.json", folder / "serial.wheeltap"
+    assert main(["plan", "digits", "--audits", "score", "-o", str(plan)]) == 0
+    assert main(["run", str(plan), "--store", str(store), "--quiet"]) == 0
+    assert main(["report", str(store), "--json", str(folder / "serial.json")]) == 0
+    return folder
+
+
+@pytest.fixture
+def here(planned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with that plan, as the current one."""
+    (tmp_path / "audit.plan.json").write_bytes((planned / "audit.plan.json").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_slurm_array_runs_what_the_page_shows(
+    planned: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (line,) = (line for line in found(JOB).splitlines() if line.startswith("wheeltap"))
+    (merging,) = (line.strip() for line in found(DRIVER).splitlines() if line.strip().startswith("wheeltap merge"))
+    assert re.findall(r"--array=0-(\d+)\n", found(JOB)) == [str(OF - 1)]
+    monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", str(OF))
+    code, rounds = 1, 0
+    while code == 1 and rounds < 5:
+        for index in range(OF):
+            monkeypatch.setenv("SLURM_ARRAY_TASK_ID", str(index))
+            assert main(words(line)) == 0
+            assert f"Shard {index}/{OF}: " in capsys.readouterr().out
+        stores = sorted(path.name for path in here.glob("part-*.wheeltap"))
+        code, rounds = main(words(merging.replace("part-*.wheeltap", shlex.join(stores)))), rounds + 1
+        said = capsys.readouterr().out
+        assert ("another round is wanted" if code else "Nothing is missing: wheeltap report all.wheeltap") in said
+    assert code == 0 and rounds > 1
+    assert main(["report", "all.wheeltap", "--json", "all.json"]) == 0
+    assert (here / "all.json").read_bytes() == (planned / "serial.json").read_bytes()
+
+
+def test_a_pod_runs_what_the_page_shows_and_merging_says_what_runs_the_others(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", "3")
+    monkeypatch.delenv("SLURM_ARRAY_TASK_ID", raising=False)
+    assert main(words(found(POD))) == 0
+    with Store("part-3.wheeltap", readonly=True) as store:
+        note = shard_note(store, plan_of(store)[0])
+    assert note is not None and (note.shard, note.finished) == (Shard(3, OF), True)
+    assert f"completions: {OF}\n" in PAGE and re.search(r"completionMode: Indexed", PAGE)
+    capsys.readouterr()
+    assert main(["merge", "part-3.wheeltap", "-o", "all.wheeltap"]) == 1
+    said = capsys.readouterr().out
+    assert "Not all shards are there and finished" in said
+    commands = re.findall(r"shard (\d)/8: \d+ trials?: (wheeltap run .*)\n", said)
+    assert commands and "3" not in dict(commands) and f"run: {','.join(dict(commands))}, " in said
+    for _, command in commands[:1]:
+        assert main(words(command)) == 0
+    assert main(["merge", "part-3.wheeltap", *map(str, here.glob("all-*.wheeltap")), "-o", "all.wheeltap"]) in (0, 1)
+    now = re.findall(r"shard (\d)/8: ", capsys.readouterr().out)
+    assert commands[0][0] not in now
+    (alone,) = re.findall(r"in one process: (.*)\n", said)
+    assert main([*words(alone), "--quiet"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--shard", "0/8"], "store of its own"),
+        (["--shard", "8/8", "--store", "s"], "no such shard"),
+        (["--shard", "0/8", "--store", "s", "--json", "r.json"], "no report of its own"),
+        (["--base", "all.wheeltap"], "A base is for shards"),
+    ],
+)
+def test_flags_that_do_not_go_together(
+    here: Path, more: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "audit.plan.json", *more]) == 2
+    assert said in capsys.readouterr().err
+    assert not (here / "s").exists() and not (here / "r.json").exists()
+
+
+# ---- as on a cluster: processes, a scheduler, kills -----------------------------------------------------------------
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+STUDIES = {"survival": ["plan", "digits", "--audits", "survival"], "tampering": ["plan", "study", "tampering"]}
+
+
+def seconds(folder: Path) -> Iterator[tuple[str, float]]:
+    """Every committed outcome of every part, with the time that it took: run twice, it took two."""
+    for path in sorted(folder.glob("part-*.wheeltap")):
+        try:
+            with Store(path, readonly=True) as store:
+                yield from ((key, one.seconds) for key in store.keys() if (one := store.get(key)) is not None)  # noqa: SIM118
+        except WheeltapError:
+            continue  # killed before the file became a store
+
+
+@pytest.mark.full
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STUDIES)
+def test_eight_processes_of_which_two_are_killed_give_the_report_of_one(name: str, tmp_path: Path) -> None:
+    (tmp_path / "wheeltap").write_text(f'#!/bin/sh\nexec {sys.executable} -m wheeltap "$@"\n')
+    (tmp_path / "wheeltap").chmod(0o755)
+    shell: dict[str, Any] = {
+        "cwd": tmp_path, "env": {**ENVIRONMENT, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    }  # fmt: skip
+    (tmp_path / "shard.sbatch").write_text(found(JOB))
+
+    def process(index: int) -> subprocess.Popen[bytes]:
+        variables = {"SLURM_ARRAY_TASK_ID": str(index), "SLURM_ARRAY_TASK_COUNT": str(OF)}
+        return subprocess.Popen(["bash", "shard.sbatch"], **{**shell, "env": {**shell["env"], **variables}},
+                                start_new_session=True)  # fmt: skip
+
+    def call(*arguments: str) -> int:
+        return subprocess.run(["wheeltap", *arguments], check=False, **shell).returncode
+
+    assert call(*STUDIES[name], "-o", "audit.plan.json") == 0
+    chance, code, rounds, kills, before = random.Random(name), 1, 0, 0, dict[str, float]()
+    while code == 1:
+        running = [process(index) for index in range(OF)]
+        if kills < 2 and (rounds == 0 or len(before) > 20):
+            start, kills = len(dict(seconds(tmp_path))), kills + 1
+            while len(dict(seconds(tmp_path))) < start + 5 and any(one.poll() is None for one in running):
+                time.sleep(0.05)
+            victim = chance.choice([at for at, one in enumerate(running) if one.poll() is None])
+            os.killpg(running[victim].pid, signal.SIGKILL)
+            assert running[victim].wait() == -signal.SIGKILL
+            before |= dict(seconds(tmp_path))
+            running[victim] = process(victim)
+        assert [one.wait() for one in running] == [0] * OF
+        code, rounds = (
+            call("merge", *(f"part-{index}.wheeltap" for index in range(OF)), "-o", "all.wheeltap"),
+            rounds + 1,
+        )
+        several = list(seconds(tmp_path))
+        now = dict(several)
+        assert len(set(several)) == len(now), "a trial has two times: it ran twice"
+        assert before.items() <= now.items()
+        before = now
+        print(f"round {rounds}: {len(now)} outcomes, {kills} processes killed so far, exit code {code}")
+    assert code == 0 and kills == 2 and rounds < 30
+    assert call("run", "audit.plan.json", "--store", "serial.wheeltap", "--fail-on", "never") in (0, 3)
+    for store in ("serial", "all"):
+        call("report", f"{store}.wheeltap", "--json", f"{store}.json")
+    assert json.loads((tmp_path / "all.json").read_text())["cost"]["reused"] == len(before)
+    assert (tmp_path / "all.json").read_bytes() == (tmp_path / "serial.json").read_bytes()
