@@ -480,7 +480,7 @@ def _commands() -> list[tuple[tuple[str, ...], Any]]:
     return [(words, one) for words, command in own.items() for one in command.assemble_argument_collection()]
 
 
-COMMANDS = [(words, one) for words, one in _commands() if one.name != "*"]
+COMMANDS = [(words, one) for words, one in _commands() if one.name != "*" and one.parse]
 WORDED = [(words, one) for words, one in COMMANDS if words_of(one.hint)]
 TEXT_FLAGS = sorted(
     {(words, one.name) for words, one in COMMANDS if one.index is None and _is_text(one.hint)}
