@@ -1,16 +1,14 @@
 """A perturbation and an audit from another package, really installed: found, run, and held to the contracts."""
 
-import importlib.util
-import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import wheeltap
+from tests.plugin_package import installing
 from wheeltap.cli import main
 
 HERE = Path(__file__).parent
@@ -19,16 +17,7 @@ SOURCE = Path(wheeltap.__file__).parents[1]
 
 def run(site: Path, *command: str, also: Path | None = None) -> subprocess.CompletedProcess[str]:
     """A command in a process of its own that sees the installed package and this wheeltap."""
-    paths = os.pathsep.join([str(site), *([] if also is None else [str(also)]), str(SOURCE)])
-    return subprocess.run(
-        [sys.executable, *command],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=site,
-        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "PYTEST_ADDOPTS": ""},
-        timeout=300,
-    )
+    return installing.run(site, *command, paths=(site, *([] if also is None else [also]), SOURCE))
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +26,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("plugin")
     shutil.copytree(HERE / "example", folder / "source")
     target = folder / "site"
-    # With hatchling at hand nothing is fetched; without it pip makes a build environment of its own.
-    isolation = ["--no-build-isolation"] if importlib.util.find_spec("hatchling") else []
-    flags = ["--no-deps", "--disable-pip-version-check", "--no-input", "--quiet", *isolation]
-    command = [sys.executable, "-m", "pip", "install", *flags, "--target", str(target), str(folder / "source")]
-    made = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    if made.returncode and not isolation:
-        pytest.skip(f"pip cannot build here, perhaps for want of a network: {made.stderr.strip()[-300:]}")
-    assert made.returncode == 0, made.stderr
+    installing.install(folder / "source", target)
     return target
 
 

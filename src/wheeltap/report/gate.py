@@ -21,9 +21,14 @@ MEASURED: Final[tuple[FindingStatus, ...]] = ("found", "excluded", "inconclusive
 
 @final
 class GateError(WheeltapError, AssertionError):
-    """A report that does not pass, or a loss that is not shown to stay under its limit."""
+    """A report that does not pass, or a loss that is not shown to stay under its limit.
+
+    Attributes:
+        markdown: The report, where a test asserted that it passes.
+    """
 
     exit_code = FAILED
+    markdown: str = ""
 
 
 @checked
