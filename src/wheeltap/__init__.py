@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from wheeltap.api import audit, compare, study
     from wheeltap.core import errors, measure, symmetry
     from wheeltap.core.choices import ChoiceTask
+    from wheeltap.core.generated import GenerationTask
     from wheeltap.core.subject import Subject
     from wheeltap.core.task import Task
     from wheeltap.plans.plan import AuditSpec, Effort, Plan
@@ -35,6 +36,7 @@ __all__ = [
     "AuditSpec",
     "ChoiceTask",
     "Effort",
+    "GenerationTask",
     "Plan",
     "Report",
     "Subject",
@@ -60,8 +62,9 @@ _own = lazy(
     {
         "audit": "api", "compare": "api", "study": "api", "plan": "runs.planning", "run": "runs.loop",
         "judge": "runs.stored", "load": "sources", "AuditSpec": "plans.plan", "ChoiceTask": "core.choices",
-        "Effort": "plans.plan", "Plan": "plans.plan", "Report": "report.report", "Subject": "core.subject",
-        "Task": "core.task", "errors": ":core.errors", "measure": ":core.measure", "symmetry": ":core.symmetry",
+        "Effort": "plans.plan", "GenerationTask": "core.generated", "Plan": "plans.plan", "Report": "report.report",
+        "Subject": "core.subject", "Task": "core.task", "errors": ":core.errors", "measure": ":core.measure",
+        "symmetry": ":core.symmetry",
     },
 )  # fmt: skip
 

@@ -104,6 +104,8 @@ def test_names_and_directions() -> None:
         "recall@10": (True, True),
         "ndcg@10": (True, True),
         "mrr": (True, True),
+        "exact_match": (True, True),
+        "contains": (True, True),
         **dict.fromkeys(
             ("f1", "precision", "recall", "balanced_accuracy", "mcc", "auc", "macro_f1", "micro_f1"), (True, False)
         ),  # statistics of all examples: an example's part may lie beyond 0 and 1

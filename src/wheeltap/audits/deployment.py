@@ -12,7 +12,7 @@ import msgspec
 from wheeltap.audits.base import Audit, Case, Count, Hypothesis, Margin, NoAnswer, Verdict, pair
 from wheeltap.audits.claims import LOSS, PAIR, Edge
 from wheeltap.audits.controls import AGAIN, AGAIN_DRAWS, Null, controls_of, destroyed, silent, silent_twice, twin_of
-from wheeltap.audits.losses import SAME_TOKEN, TOKEN_KL, Losses, losing, remarks, shipped
+from wheeltap.audits.losses import AGREED, SAME_TOKEN, TOKEN_KL, Losses, losing, remarks, shipped
 from wheeltap.audits.schemes import Scheme, scheme, schemes
 from wheeltap.audits.slices import CODE as SLICES
 from wheeltap.audits.slices import INSTRUMENT, recalls, sliced, slices_of, title_of
@@ -244,7 +244,7 @@ class DeploymentAudit(Audit):
         left = there.no_better
         spared = one.spared(subject) if self.settings.spare_ends else ()  # left in full precision on purpose
         kept = f"\n\n{SPARED}: {', '.join(spared[:3])}." if spared else ""
-        change = there.change if self.files() else there.tokens
+        change = (*there.agreed(subject), *(there.change if self.files() else there.tokens))
         amounts = f"\n\n{CHANGE}: {', '.join(map(_amount, change))}." if change else ""
         rest = f"{remarks(edge, left)}{shipped(expected)}{kept}{amounts}"
         claim = Hypothesis(
@@ -347,8 +347,8 @@ def _changes(drafts: Iterable[Hypothesis]) -> list[Section]:
     kl = (
         (SAME_TOKEN, f"mean {TOKEN_KL}", f"99 % {TOKEN_KL}") if tokens else ("mean KL divergence", "99 % KL divergence")
     )
-    found = [(finding, known) for finding, known in found if known.keys() & {same, *kl}]
-    heads = tuple(name for name in (*answers, same, *kl) if any(name in known for _, known in found))
+    found = [(finding, known) for finding, known in found if known.keys() & {same, AGREED, *kl}]
+    heads = tuple(name for name in (*answers, same, AGREED, *kl) if any(name in known for _, known in found))
     rows = tuple(
         (f"{finding.subject}: {finding.title}" if several else finding.title, *(known.get(head, "") for head in heads))
         for finding, known in found

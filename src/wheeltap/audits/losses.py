@@ -23,6 +23,9 @@ GROWN = "times the undisturbed error"
 FEW_CARRY = "of the undisturbed error is of 1 % of the examples: too narrow an interval"
 """How the method of that estimate ends where few examples decide it."""
 
+AGREED = "chains that agree less"
+"""How the share is called by which fewer chains of an example give its most common answer."""
+
 TOKEN_KL, SAME_TOKEN = "KL divergence per token", "same top token"
 """How these are called: over the vocabulary of a language model."""
 
@@ -191,6 +194,15 @@ class Losses:
             most = float(np.quantile(mean, _FAR))
             found.append(Estimate.exact("99 % KL divergence", most, "nats", n=len(mean)))
         return (*found, *self.tokens)
+
+    def agreed(self, subject: SubjectRecord) -> tuple[Estimate, ...]:
+        """How much less the chains of an example agree than undisturbed, by the same noise; none without chains."""
+        both = ([self.case.plan.clean(subject)], self.trials)
+        clean, there = (self.case.measured(trials, "chain_agreement") for trials in both)
+        if clean is None or there is None:
+            return ()
+        less, unit = (clean[0] - there.mean(0))[self.on], "share of chains"
+        return (score_interval(less, bounded=False, groups=self.groups, name=AGREED, unit=unit),)
 
     @property
     def tokens(self) -> tuple[Estimate, ...]:

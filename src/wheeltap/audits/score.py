@@ -71,6 +71,22 @@ def _mixed(case: Case, subject: SubjectRecord) -> str:
     )
 
 
+_FEW = 0.01
+"""Share of the answers that may be cut off or empty without a word."""
+
+
+def _generated(case: Case, subject: SubjectRecord) -> str:
+    """How well an example's chains agree; that generated answers are cut off or empty: each a paragraph."""
+    names = ("chain_agreement", "cut", "empty")
+    chains, cut, empty = (case.measured([case.plan.clean(subject)], name) for name in names)
+    said = "" if chains is None else f"\n\n{chains.mean():.3f} of an example's chains give its most common answer."
+    more = "cut off, with no end: generate more (generate:FILE,tokens=N), or name what ends one (end=TEXT)"
+    for share, what in ((cut, more), (empty, "empty")):
+        if share is not None and share.mean() > _FEW:
+            said += f"\n\nWarning: {share.mean():.0%} of the answers of {subject.name} are {what}."
+    return said
+
+
 _LISTED = 20
 """Classes that are listed, the lowest first."""
 
@@ -160,9 +176,10 @@ class ScoreAudit(Audit):
             f"{many(task.examples, 'example')}. This is all that a benchmark sees."
         )
         verdict, nothing = case.headroom(subject)
+        nothing = nothing and nothing + _generated(case, subject).replace("\n\n", " ")
         status = "inconclusive" if verdict == TOO_FEW else "found" if verdict else "measured"
         warnings = "".join(
-            warning(case, subject) for warning in (_as_probabilities, _no_error, _hidden, _mixed, _by_class)
+            warning(case, subject) for warning in (_as_probabilities, _no_error, _hidden, _mixed, _by_class, _generated)
         )
         claim = Hypothesis(
             test=None, status=status, found=nothing or f"{because}{warnings}", beside=(score,),

@@ -339,6 +339,7 @@ from wheeltap.core.measures.classes import (  # noqa: E402
     Recall,
 )
 from wheeltap.core.measures.family import Kind, MeasureFamily  # noqa: E402
+from wheeltap.core.measures.grades import CUT, EMPTY, Contains, ExactMatch, Grade  # noqa: E402
 from wheeltap.core.measures.masks import IoU, PixelAccuracy  # noqa: E402
 from wheeltap.core.measures.ranking import MRR, NDCG, RecallAt  # noqa: E402
 
@@ -358,7 +359,7 @@ BY_NAME: dict[str, Measure] = {
     m.name: m
     for m in (
         *STANDARD, squared_error, f1, precision, recall, balanced_accuracy, mcc, auc, label_accuracy, exact_labels,
-        macro_f1, micro_f1, pixel_accuracy, iou, mrr, RecallAt(10), NDCG(10),
+        macro_f1, micro_f1, pixel_accuracy, iou, mrr, RecallAt(10), NDCG(10), ExactMatch(), Contains(),
     )
 }  # fmt: skip
 
@@ -402,12 +403,14 @@ def named(given: Any, *, where: str) -> Measure:
 
 
 def beside(one: Measure, scores: Tensor, targets: Tensor) -> dict[str, Tensor]:
-    """What undisturbed scores tell beside the values: what carries a statistic of all examples; its parts by class."""
+    """What undisturbed scores tell beside the values: what carries a statistic; its classes; how answers end."""
     found: dict[str, Tensor] = {}
     if isinstance(one, LinearStatistic):
         found["carried"] = torch.tensor([*one.carried(scores, targets), one.enough])
     if isinstance(one, MeasureFamily) and (each := one.by_class(scores, targets)):
         found["by_class"] = torch.tensor(list(each.items()))
+    if isinstance(one, Grade) and scores.shape[1] > EMPTY:
+        found |= {"cut": scores[:, CUT].mean(0), "empty": scores[:, EMPTY].mean(0)}
     return found
 
 

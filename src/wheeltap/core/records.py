@@ -102,7 +102,7 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
         bounded: Whether the measure is a share of right answers (0 or 1 per example).
         range: The least and the most of a statistic of all examples together (F1, AUC), of which an example has the
             influence, which may lie beyond; ``None`` where the score is a mean over examples.
-        chosen: How the examples are scored, in words, where that follows from targets that are no plain classes.
+        chosen: How the examples are scored, in words, where targets are no plain classes, or answers are generated.
         left_out: How many examples were left out because the measure gives them no number.
         tokens: Distinct rows (tokens or examples) the weights' inputs can be estimated from.
         common: Share of the examples with the most common right answer, where answers are classes.

@@ -70,7 +70,9 @@ def require_fit(measure: Measure, targets: Tensor, *, where: str) -> None:
             where=f"{where}: measure",
             expected=", ".join(dict.fromkeys(name for kind in known for name in fitting(kind))),
             got=f"{measure.name}, with {_SAID[known[0]]} as targets",
-            do="Class labels are whole numbers: targets.long(). Wanted outputs are floating point: targets.float().",
+            do="Answers that a model generates need prompts and answers: see docs/measures.md."
+            if "answers" in fits
+            else "Class labels are whole numbers: targets.long(). Wanted outputs are floating point: targets.float().",
         )
 
 

@@ -396,7 +396,7 @@ class BaseTask(ABC):
     @property
     def record(self) -> TaskRecord:
         """What stores and reports keep of this task."""
-        known, common = self.annotations, self.common
+        known, common, chosen = self.annotations, self.common, _CHOSEN.get(self.measure.name)
         grouped = known.groups is not None
         return TaskRecord(
             name=self.name,
@@ -409,7 +409,7 @@ class BaseTask(ABC):
             range=(self.measure.least, self.measure.most)
             if isinstance(self.measure, measures.LinearStatistic)
             else None,
-            chosen=_CHOSEN.get(self.measure.name) if self.chosen else None,
+            chosen=f"{chosen}: --measure changes that" if self.chosen and chosen else None,
             left_out=self.left_out or None,
             tokens=self.tokens,
             common=common,

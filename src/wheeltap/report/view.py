@@ -229,7 +229,7 @@ def examples(record: ReportRecord) -> str:
     task = record.task
     if not task.examples:
         return "weights alone, no examples"
-    chosen = f"; {task.chosen}: --measure changes that" if task.chosen else ""
+    chosen = f"; {task.chosen}" if task.chosen else ""
     stated = f"{many(task.examples, 'example')} of {words.plain(task.name)} ({words.plain(task.measure)}{chosen})"
     grouped = record.provenance.get(GROUPED)
     return f"{stated} {words.plain(str(grouped))}" if grouped else stated

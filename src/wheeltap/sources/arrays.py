@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from wheeltap.core.bounded import Npz
 from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.core.symmetry import Symmetry
-from wheeltap.core.task import Task
+from wheeltap.core.task import Kind, Task
 from wheeltap.sources.base import DataSource, ExampleReader
 from wheeltap.sources.hf import suited
 
@@ -73,14 +73,21 @@ def load_arrays(path: Path) -> Task:
     """
     with Npz(path, "data file", do=_WRITE) as archive:
         _require_meant(archive)
+        names = (*_inputs(archive), "targets")
+        _require_plain(archive, names)
+        read = {name: torch.as_tensor(_numbers(archive, name)) for name in names}
+    targets = read.pop("targets")
+    return annotated(Task(read.get("inputs", read), targets, name=path.stem), path)
+
+
+def annotated(task: Kind, path: Path) -> Kind:
+    """A task, with what else a file knows of its examples: see ``load_arrays``."""
+    with Npz(path, "data file", do=_WRITE) as archive:
         factors = _factors(archive)
-        inputs = _inputs(archive)
-        names = (*inputs, "targets", *(name for name in OPTIONAL if name in archive.names), *factors)
+        names = (*(name for name in OPTIONAL if name in archive.names), *factors)
         _require_plain(archive, names)
         read = {name: torch.as_tensor(_numbers(archive, name)) for name in names if name != GROUPS}
         groups = _numbers(archive, GROUPS) if GROUPS in names else None
-    named = {name: read[name] for name in inputs}
-    task = Task(named.get("inputs", named), read["targets"], name=path.stem)
     if groups is not None:
         task = task.with_groups(groups if groups.dtype.kind == "U" else torch.as_tensor(groups))
     if BEHAVIORS in read:
@@ -93,8 +100,8 @@ def load_arrays(path: Path) -> Task:
     return task.with_factors({name.removeprefix(FACTOR): read[name] for name in factors}) if factors else task
 
 
-def load_sequences(path: Path) -> torch.Tensor:
-    """The array ``tokens`` ``[sequence, place]`` of whole numbers in an ``.npz`` file.
+def load_sequences(path: Path, name: str = "tokens") -> torch.Tensor:
+    """The array ``tokens``, or of another name, ``[sequence, place]`` of whole numbers in an ``.npz`` file.
 
     Raises:
         MissingFile: If the file is not there.
@@ -102,17 +109,17 @@ def load_sequences(path: Path) -> torch.Tensor:
         DataError: If the array is too large.
     """
     with Npz(path, "data file", do=_WRITE) as archive:
-        _require_plain(archive, ("tokens",))
-        shape, dtype, _ = archive.header("tokens")
+        _require_plain(archive, (name,))
+        shape, dtype, _ = archive.header(name)
         if len(shape) != 2 or dtype.kind not in "iu":
             raise FileFormatError(
                 "The file has no sequences of tokens.",
                 where=str(path),
-                expected="an array tokens [sequence, place] of whole numbers",
+                expected=f"an array {name} [sequence, place] of whole numbers",
                 got=f"{dtype} {list(shape)}",
-                do="Write it with numpy.savez(path, tokens=...).",
+                do=f"Write it with numpy.savez(path, {name}=...).",
             )
-        return torch.as_tensor(_numbers(archive, "tokens"))
+        return torch.as_tensor(_numbers(archive, name))
 
 
 def _symmetry(moved: torch.Tensor, path: Path) -> Symmetry:

@@ -174,6 +174,7 @@ _MODELS: Final = {
 
 _DATA: Final = {
     "digits": "wheeltap.sources.digits:DigitData",
+    "generate": "wheeltap.sources.generated:GeneratedAnswers",
     "jsonl": "wheeltap.sources.jsonl:JsonLines",
     "lm_eval": "wheeltap.sources.lm_eval:LmEvalTasks",
     CODE: "wheeltap.sources.callables:CallableData",

@@ -9,6 +9,7 @@ from typing import Any, cast, final
 from torch import nn
 
 from wheeltap.core.errors import MissingFile, ModelError, UsageError, WheeltapError
+from wheeltap.core.generated import OwnTokenizer
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.sources.base import CODE, DataSource, ExampleReader, LoadedModel, ModelSource
@@ -16,10 +17,10 @@ from wheeltap.sources.base import CODE, DataSource, ExampleReader, LoadedModel, 
 
 @final
 class CallableModels(ModelSource):
-    """What ``module:callable`` gives: a module, or a module and a task. The subject is called as it by default."""
+    """What ``module:callable`` gives: a module, perhaps with a task or a tokenizer. The subject is called as it."""
 
     form = CODE
-    title = "Your own: a function that gives a torch module, or a module and a task."
+    title = "Your own: a function that gives a torch module, or a module and a task, or a module and its tokenizer."
 
     def load(self, rest: str, *, name: str) -> LoadedModel:
         """See ``ModelSource.load``.
@@ -30,17 +31,19 @@ class CallableModels(ModelSource):
             ModelError: If the callable gives something else, or a model that is not fit for an audit.
         """
         model, task = _parts(_called(rest))
+        tokenizer = OwnTokenizer(task) if callable(getattr(task, "decode", None)) else None
         data = model.data if isinstance(model, Subject) else ()
         model = model.model if isinstance(model, Subject) else model
-        if not isinstance(model, nn.Module) or not (task is None or isinstance(task, BaseTask)):
+        if not isinstance(model, nn.Module) or not (task is None or tokenizer or isinstance(task, BaseTask)):
             raise ModelError(
                 "The callable does not give a model.",
                 where=rest,
-                expected="a torch.nn.Module, or a pair of a torch.nn.Module and a wheeltap Task",
+                expected="a torch.nn.Module, or a pair of one and a wheeltap Task, or a tokenizer (encode and decode)",
                 got=type(model).__name__ if task is None else f"({type(model).__name__}, {type(task).__name__})",
                 do="Return the module in eval mode: def model(): ...; return net.eval()",
             )
-        return LoadedModel(Subject(model, name=name or rest, data=data), None if task is None else lambda: task)
+        subject = Subject(model, name=name or rest, data=data)
+        return LoadedModel(subject, (lambda: task) if isinstance(task, BaseTask) else None, tokenizer)
 
 
 @final

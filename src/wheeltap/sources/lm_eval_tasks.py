@@ -5,7 +5,6 @@ Multiple choice graded by ``acc`` becomes a ``ChoiceTask`` wherever that scores 
 the model generates.
 """
 
-import copy
 import json
 import math
 from abc import ABC, abstractmethod
@@ -18,9 +17,11 @@ from torch import Tensor, nn
 from wheeltap.core import canon
 from wheeltap.core.choices import SPAN, ChoiceTask, Tokenizer, batches, filled_up, last_logits
 from wheeltap.core.errors import ModelError, UsageError
+from wheeltap.core.generated import AnswerTask
 from wheeltap.core.measure import Measure
+from wheeltap.core.measures.grades import ExactMatch, Grade
 from wheeltap.core.plain import plain
-from wheeltap.core.task import BaseTask, Moments
+from wheeltap.core.task import BaseTask
 from wheeltap.sources import hf
 from wheeltap.sources.lm_eval import PREFIX, LmEvalSpec
 from wheeltap.sources.lm_eval_harness import CHOSEN, GENERATED, Encoder, Harness, Pair, library, quiet
@@ -182,27 +183,6 @@ class Generations(HarnessAnswers):
 # ---- documents that lm-eval grades ----------------------------------------------------------------------------------
 
 
-class Grade(Measure):
-    """The grade that lm-eval gives a document. Unit: that of its metric.
-
-    Args:
-        by_chance: The mean grade of answers without information.
-    """
-
-    name: str = "grade"
-
-    def __init__(self, *, by_chance: float) -> None:
-        self.by_chance = by_chance
-
-    def __call__(self, scores: Tensor, targets: Tensor, clean: Tensor) -> Tensor:
-        """See ``Measure.__call__``: the only column is the grade."""
-        return scores[:, 0]
-
-    def chance(self, scores: Tensor, targets: Tensor) -> float:
-        """As it was given."""
-        return self.by_chance
-
-
 class _Right(Grade):
     """Whether a document is answered right. Unit: share."""
 
@@ -223,13 +203,6 @@ class AccNorm(_Right):
     name: str = "acc_norm"
 
 
-@final
-class ExactMatch(_Right):
-    """Whether what was generated is the right answer to the letter, after the task's filter."""
-
-    name: str = "exact_match"
-
-
 _RIGHT: dict[str, type[Grade]] = {one.name: one for one in (Acc, AccNorm, ExactMatch)}
 
 
@@ -245,15 +218,13 @@ def grade_named(harness: Harness) -> Grade:
 
 
 @final
-class GradedTask(BaseTask):
+class GradedTask(AnswerTask):
     """Documents of lm-eval, scored by the grade that it gives each: one column, which is to be 1.
-
-    Its loss is the negative log-likelihood of the right continuation's tokens, summed per document, in nats.
 
     Args:
         harness: The task.
         answering: How a model answers it.
-        taught: The right continuations: what is trained on, and whose texts are read for layer moments.
+        taught: The right continuations.
         grade: What a grade is.
     """
 
@@ -286,25 +257,6 @@ class GradedTask(BaseTask):
         parts = [self._digest, self._taught.digest, list(self._rows), *self.measure.identity]
         return canon.key("graded by lm-eval", [*parts, *self.annotations.digests])
 
-    @property
-    def tokens(self) -> int:
-        """See ``BaseTask.tokens``."""
-        return self._taught.tokens
-
-    @property
-    def moment_passes(self) -> float:
-        """See ``BaseTask.moment_passes``."""
-        return self._taught.moment_passes
-
-    def part(self, index: Tensor) -> "GradedTask":
-        """See ``BaseTask.part``."""
-        part = copy.copy(self)
-        part._rows = [self._rows[int(at)] for at in index]
-        part._taught = self._taught.part(index)
-        part.targets = self.targets[index.cpu()]
-        part.annotations = self.annotations.part(index.cpu())
-        return part
-
     def halve_batch(self) -> bool:
         """See ``BaseTask.halve_batch``."""
         longest = self._answering.longest
@@ -323,18 +275,6 @@ class GradedTask(BaseTask):
         grades = torch.full((len(self._rows), 1), torch.nan)
         grades[there, 0] = torch.tensor(stated)
         return grades
-
-    def loss(self, model: nn.Module, index: Tensor | None = None, *, targets: Tensor | None = None) -> Tensor:
-        """See ``BaseTask.loss``: of the right continuations."""
-        return self._taught.loss(model, index)
-
-    def require_readable(self, model: nn.Module) -> None:
-        """See ``ChoiceTask.require_readable``."""
-        self._taught.require_readable(model)
-
-    def moments(self) -> Iterator[Moments]:
-        """See ``ChoiceTask.moments``."""
-        return self._taught.moments()
 
 
 def answered(harness: Harness, answering: HarnessAnswers, model: nn.Module, rows: Sequence[int]) -> list[list[Any]]:
