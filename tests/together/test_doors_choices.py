@@ -47,7 +47,7 @@ FREE = {
     "words for the reader": {"where", "expected", "got", "do", "no_controls", "cuts", "about", "package", "extra",
                              "needed_for", "because", "text", "audit", "conversion"},
     "content of what is given": {"inputs", "targets", "more", "votes", "groups", "factors", "task", "kind", "known",
-                                 "first", "given"},
+                                 "first", "given", "prompts"},
     "names of parts of one model or plan": {"subject", "fingerprint", "tied", "models", "right", "fixed", "sources",
                                             "versions", "scheme", "layer", "parameter", "specs"},
 }  # fmt: skip
@@ -270,6 +270,8 @@ CHECKED: dict[tuple[str, str], list[Callable[[Report], object]]] = {
     ("wt.compare", "shard"): [compared(audits="score", shard=MISSPELLED, store="part.wheeltap")],
     ("wt.study", "shard"): [lambda _: wt.study("pictures", shard=MISSPELLED, store="part.wheeltap")],
     ("wt.run", "shard"): [lambda _: wt.run(asks(audits="score")(_), net(), (INPUTS, TARGETS), shard=MISSPELLED)],  # type: ignore[arg-type]
+    ("wt.GenerationTask.scored_by", "measure"): [lambda _: wt.GenerationTask([[1]], [[2]]).scored_by(MISSPELLED)],
+    ("wt.GenerationTask", "decoding"): [lambda _: wt.GenerationTask([[1]], [[2]], decoding={"chainz": 2})],
     ("wt.study", "which"): [lambda _: wt.study(MISSPELLED)],
     ("wt.study", "settings"): [lambda _: wt.study("pictures", settings={"pictur": "face"}),
                                lambda _: wt.study("pictures", settings={"picture": "fase"}),
