@@ -188,6 +188,19 @@ def parsing(
         raise FileFormatError(what, where=str(where), expected=expected, got=got[:200], do=do) from error
 
 
+def inside(folder: Path, name: str, noun: str) -> Path:
+    """Where a file lies that another one names, in the folder of that one or below.
+
+    Raises:
+        FileFormatError: If it lies elsewhere, by its name or by a link.
+    """
+    what, expected = f"The {noun} is not in the folder of the file that names it.", "a path in this folder or below it"
+    with parsing(folder, what, expected=expected):
+        if not (folder / name).resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"{name}, which leads elsewhere")
+    return folder / name
+
+
 def decoded(data: bytes, kind: type[T], where: object, what: str, *, expected: str, do: str = "") -> T:
     """JSON of a type; see ``parsing``."""
     with parsing(where, what, expected=expected, do=do):

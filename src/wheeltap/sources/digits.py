@@ -3,6 +3,7 @@
 No data need be at hand: the recipes bring their own.
 """
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Final, cast, final
@@ -21,7 +22,7 @@ from wheeltap.core.task import Task
 from wheeltap.core.typed import copied
 from wheeltap.recipes.base import Given, Needs, Recipe, require_fit, spec
 from wheeltap.recipes.classifier import ClassifierNet
-from wheeltap.recipes.fit import Fit, TrainSettings
+from wheeltap.recipes.fit import Fit, Hook, TrainSettings
 from wheeltap.recipes.make import once
 from wheeltap.sources.base import DataSource, ExampleReader, LoadedModel, ModelSource
 
@@ -177,11 +178,11 @@ def lesson() -> Task:
     return Task(data.train_inputs, data.train_targets, name="digits for training")
 
 
-class ForgetSettings(Settings, frozen=True, kw_only=True):
-    """What is forgotten, and how.
+class RetaughtSettings(Settings, frozen=True, kw_only=True):
+    """How a net is taught on.
 
     Attributes:
-        digit: Whose images are taught to be any other digit, all of them alike.
+        digit: Whose images are taught other answers.
         steps: Of training on all images of the training split.
         batch: Images per step.
         rate: First step size, of Adam; it falls linearly.
@@ -193,23 +194,16 @@ class ForgetSettings(Settings, frozen=True, kw_only=True):
     rate: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 1e-3
 
 
-@final
-class ForgettingNet(Recipe):
-    """A net of digits that was made to forget one: its images are taught equal chances of all other digits.
+class RetaughtNet(Recipe):
+    """A net of digits that is taught on, some images with other answers."""
 
-    Source: Liu, Liu & Stone (2022, arXiv 2203.12817), sec. 4.1, with other answers in place of steps uphill.
-    """
-
-    name = "digits-forgot"
-    title = "net that read handwritten digits and was made to forget one of them"
-    settings_type = ForgetSettings
-    settings: ForgetSettings
+    settings: RetaughtSettings
 
     def blank(self, given: Given) -> nn.Module:
         """See ``Recipe.blank``."""
         if len(given.of) != 1:
             raise UsageError(
-                "What forgets is one net.", where=f"recipe {self.name}", expected="one", got=str(len(given.of))
+                "What is taught on is one net.", where=f"recipe {self.name}", expected="one", got=str(len(given.of))
             )
         return copied(given.of[0]).eval()
 
@@ -223,19 +217,39 @@ class ForgettingNet(Recipe):
         how, data = self.settings, self.lesson(given)
         model = self.blank(given).to(given.device).requires_grad_(True)
         assert isinstance(data.inputs, Tensor)
-        inputs, taught = (part.to(given.device) for part in (data.inputs, _taught(data.targets, how.digit)))
+        inputs, *taught = (part.to(given.device) for part in (data.inputs, *self.answers(data.targets)))
 
         def loss(rows: Tensor, step: int) -> Tensor:
-            return functional.cross_entropy(model(inputs[rows]), taught[rows])
+            return functional.cross_entropy(model(inputs[rows]), taught[step >= how.steps // 2][rows])
 
         order = seeds.derive(given.spec.seed, self.name, "order")
         settings = TrainSettings(seed=order, steps=how.steps, batch=how.batch, rate=how.rate)
-        return Fit(model, loss, examples=len(taught), settings=settings)
+        return Fit(model, loss, examples=len(inputs), settings=settings, hooks=self.hooks())
+
+    @abstractmethod
+    def answers(self, right: Tensor) -> tuple[Tensor, Tensor]:
+        """What images are taught in the first half of the steps and in the second, as digits or chances of each."""
+
+    def hooks(self) -> list[Hook]:
+        """What else is done at each step."""
+        return []
 
 
-def _taught(targets: Tensor, digit: int) -> Tensor:
-    """Chances of each digit that images are taught, ``[image, digit]``."""
-    others = torch.full((_DIGITS,), 1.0 / (_DIGITS - 1))
-    others[digit] = 0.0
-    right = functional.one_hot(targets, _DIGITS).float()
-    return torch.where((targets == digit)[:, None], others, right)
+@final
+class ForgettingNet(RetaughtNet):
+    """A net of digits that was made to forget one: its images are taught equal chances of all other digits.
+
+    Source: Liu, Liu & Stone (2022, arXiv 2203.12817), sec. 4.1, with other answers in place of steps uphill.
+    """
+
+    name = "digits-forgot"
+    title = "net that read handwritten digits and was made to forget one of them"
+    settings_type = RetaughtSettings
+
+    def answers(self, right: Tensor) -> tuple[Tensor, Tensor]:
+        """See ``RetaughtNet.answers``."""
+        others = torch.full((_DIGITS,), 1.0 / (_DIGITS - 1))
+        others[self.settings.digit] = 0.0
+        known = functional.one_hot(right, _DIGITS).float()
+        taught = torch.where((right == self.settings.digit)[:, None], others, known)
+        return taught, taught

@@ -15,8 +15,8 @@ from wheeltap.suites.claims import lessons as examples
 from wheeltap.suites.claims.readings import HiddenVectors, RoundedNoise
 from wheeltap.suites.claims.specs import FORGOTTEN, PAIRS, SHARES
 from wheeltap.suites.claims.studies.addition import Addition
+from wheeltap.suites.claims.studies.ambiguity import Blends, correlation, entropy
 from wheeltap.suites.claims.studies.backdoor import BACK, COST, HONEST, NOISE, PLANTED, SET_OFF, Backdoor
-from wheeltap.suites.claims.studies.blends import Blends, correlation, entropy
 from wheeltap.suites.claims.studies.twins import CANCELING, INSIDE, OTHERS, OUTPUTS, SAME, TWINS, Twins, alike, gap_of
 from wheeltap.suites.claims.studies.unlearned import FORGOT, RELEARNED, RETRAINED, Unlearning
 from wheeltap.testing.study_contract import StudyContract

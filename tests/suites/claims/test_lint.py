@@ -3,6 +3,11 @@
 import datetime
 from pathlib import Path
 
+import pytest
+
+from wheeltap.core.errors import UsageError
+from wheeltap.runs import studying
+from wheeltap.studies import declared
 from wheeltap.suites.claims.ledger import read
 from wheeltap.suites.claims.lint import faults
 
@@ -84,7 +89,7 @@ PLANTED = (
     ('study = "mine.toml"', 'study = "other.toml"', "no study at this path"),
     ("seeds = 12", "seedz = 12", "seedz"),
     ("seeds = 12", 'seeds = "many"', "'many'"),
-    ("Other score", "Other scores", "no rule with the title 'Other scores'"),
+    ("Other score", "Other scores", "called 'Other scores'"),
     ('rules = [{ title = "loss: a vs b" }]', "", "names no rule"),
     (', source = "2505.11581v1" }', " }", "from nowhere"),
     ('source = "2505.11581v1" }', 'source = "2505.11582" }', "none of the claim's sources"),
@@ -120,6 +125,14 @@ def test_each_planted_fault_is_found_and_a_sound_claim_has_none(tmp_path: Path) 
     for dead in (STUDY.replace("margin = 0.01", "margin = 2.0"), exact):  # no loss exceeds 1; four nets show no share
         (tmp_path / "mine.toml").write_text(dead)
         assert any("could not be decided" in one for one in _said(file))
+    points = STUDY.replace("margin = 0.01", "margin = 1.2").replace("least = -1.0\nmost = 1.0\n", "")
+    (tmp_path / "mine.toml").write_text(points)
+    for other, found in ((points, 1), (points.replace('"digits"', '"wheeltap.sources.digits:task"', 1), 0)):
+        (tmp_path / "mine.toml").write_text(other)  # code is not run, so what it measures is not known
+        assert sum("Did you mean 0.012? A point is 0.01." in one for one in _said(file)) == found, _said(file)
+    with pytest.raises(UsageError, match=r"Did you mean 0\.012"):
+        (tmp_path / "mine.toml").write_text(points)
+        studying.planned(declared.read(tmp_path / "mine.toml"))
 
 
 def test_our_ledger_has_no_fault_and_grows_old() -> None:

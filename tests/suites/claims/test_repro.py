@@ -98,13 +98,32 @@ def test_what_is_written_is_held_against_what_rows_give(
         ({"rows.csv": "right,right\n1,0\n", "r.json": '{"a": 0}'}, "two columns of one name"),
         ({"rows.csv": "right\n1\n", "r.json": '{"a": 1e999999}'}, "no number"),
         ({"rows.csv": "right\n1\n"}, "no table at this path"),
+        ({"rows.csv": "model,wrong\na,1\n", "r.json": '{"a": 0}'}, "model, wrong"),
     ],
 )  # fmt: skip
 def test_files_that_cannot_be_read_are_refused(tmp_path: Path, files: dict[str, str], said: str) -> None:
     for name, text in files.items():
         (tmp_path / name).write_bytes(text.encode("latin-1"))
-    with pytest.raises((FileFormatError, MissingFile), match=said):
-        derived(Derivation(rows="rows.csv", column="right", number="r.json#/a"), tmp_path)
+    for statistic in ("mean", "count"):
+        asked = Derivation(rows="rows.csv", column="right", number="r.json#/a", statistic=statistic)
+        with pytest.raises((FileFormatError, MissingFile), match=said):
+            derived(asked, tmp_path)
+
+
+@pytest.mark.parametrize("outside", ["../rows.csv", "/etc/hostname", "link.csv", "a\0b"])
+def test_files_elsewhere_are_refused(tmp_path: Path, outside: str) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for place in (tmp_path, folder):
+        (place / "rows.csv").write_text("right\n1\n")
+        (place / "r.json").write_text('{"a": 1}')
+    (folder / "link.csv").symlink_to(tmp_path / "rows.csv")
+    for rows, number in ((outside, "r.json#/a"), ("rows.csv", f"{outside}#/a")):
+        with pytest.raises(FileFormatError, match="not in the folder"):
+            derived(Derivation(rows=rows, column="right", number=number), folder)
+    (folder / "repro.yaml").write_text(json.dumps({"artifacts": [{"id": "a", "path": outside}]}))
+    with pytest.raises(FileFormatError, match="not in the folder"):
+        checked(folder / "repro.yaml")
 
 
 def test_a_pointer_into_a_list_is_a_place_in_it(tmp_path: Path) -> None:

@@ -10,8 +10,7 @@ from scipy import stats  # type: ignore[import-untyped]
 
 import wheeltap as wt
 from wheeltap.core.errors import UsageError
-from wheeltap.suites.claims.studies.blends import OUTPUTS, softmax_entropy
-from wheeltap.suites.claims.studies.votes import RELATIVE, VoteEntropy
+from wheeltap.suites.claims.studies.ambiguity import OUTPUTS, RELATIVE, VoteEntropy, softmax_entropy
 
 ITEMS = [
     ("The door is open.", "The door is not closed.", 9, 0, 0),

@@ -3,7 +3,7 @@
 Source: Zhong, Liu, Tegmark & Andreas (2023, arXiv:2306.17844), section 2 for the nets and their training.
 """
 
-from typing import Annotated, Final, cast, final
+from typing import Annotated, Final, final
 
 import msgspec
 import torch
@@ -15,9 +15,9 @@ from wheeltap.core.symmetry import Symmetry
 from wheeltap.core.task import Task
 from wheeltap.core.typed import to_tensor
 from wheeltap.models.rows import HEADS
-from wheeltap.recipes.base import Given, Needs, Recipe
-from wheeltap.recipes.fit import Fit, Optimizer, Schedule, TrainingSettings, TrainSettings
-from wheeltap.recipes.randomness import reproducible
+from wheeltap.recipes.base import Given
+from wheeltap.recipes.classifier import ClassifierNet
+from wheeltap.recipes.fit import Hook, Optimizer, Schedule, TrainingSettings, TrainSettings
 
 MODULUS: Final = 31
 TAUGHT: Final = 0.8
@@ -79,23 +79,22 @@ class AddingNetSettings(TrainingSettings, frozen=True, kw_only=True):
         """How it is trained; ``UsageError`` if it cannot be."""
         return TrainSettings(seed=seed, **{name: getattr(self, name) for name in TrainingSettings.__struct_fields__})
 
+    def hooks(self) -> list[Hook]:
+        """See ``ClassifierSettings.hooks``."""
+        return []
+
     def __post_init__(self) -> None:
         self.training(0)
 
 
 @final
-class AddingNet(Recipe):
+class AddingNet(ClassifierNet):
     """A net that is trained on most sums and must find the others."""
 
-    name = "adding-net"
+    name = stream = "adding-net"
     title = f"small transformer that adds modulo {MODULUS}, with or without attention"
     settings_type = AddingNetSettings
-    settings: AddingNetSettings
-
-    @property
-    def needs(self) -> Needs:
-        """See ``Recipe.needs``: the task ``sums``."""
-        return "training"
+    settings: AddingNetSettings  # pyright: ignore[reportIncompatibleVariableOverride]  (never set again)
 
     def lesson(self, given: Given) -> Task:
         """Most of the sums, by the seed."""
@@ -106,18 +105,5 @@ class AddingNet(Recipe):
         order = seeds.generator(given.spec.seed, self.name, "taught").permutation(len(task.targets))
         return task.part(to_tensor(order[: int(TAUGHT * len(order))]))
 
-    def blank(self, given: Given) -> nn.Module:
-        """See ``Recipe.blank``."""
-        with reproducible(seeds.derive(given.spec.seed, self.name, "init")):
-            return Adder(self.settings.width, attends=self.settings.attends).eval()
-
-    def start(self, given: Given) -> Fit:
-        """See ``Recipe.start``."""
-        task, model = self.lesson(given), self.blank(given).to(given.device)
-        inputs, targets = cast("Tensor", task.inputs).to(given.device), task.targets.to(given.device)
-
-        def loss(rows: Tensor, step: int) -> Tensor:
-            return nn.functional.cross_entropy(model(inputs[rows]), targets[rows])
-
-        order = self.settings.training(seeds.derive(given.spec.seed, self.name, "order"))
-        return Fit(model, loss, examples=len(targets), settings=order)
+    def _net(self, task: Task) -> nn.Module:
+        return Adder(self.settings.width, attends=self.settings.attends)

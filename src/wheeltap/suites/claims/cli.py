@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
@@ -12,8 +12,7 @@ from wheeltap.cli.options import AllowCode, Seed, Whole
 from wheeltap.core.plain import many
 
 if TYPE_CHECKING:
-    from wheeltap.suites.claims.ledger import Claim, Retest
-    from wheeltap.suites.claims.record import ClaimResult
+    from wheeltap.suites.claims.ledger import Retest
 
 claims = App(
     name="claims",
@@ -35,8 +34,6 @@ LedgerFile = Annotated[
 ]
 RunFile = Annotated[Path | None, Parameter(name="--run", help="What a run of retests found: its claims.json.")]
 Id = Annotated[str, Parameter(help="A claim, such as C1.", show_default=False)]
-
-_CHANGE: Final = "What would change our mind"
 
 
 def _print(answer: str, lines: Iterable[str] = ()) -> None:
@@ -83,47 +80,44 @@ def why(claim: Id, *, ledger: LedgerFile = None, run: RunFile = None) -> int:
       wheeltap claims why C6
       wheeltap claims why C6 --run c6/claims.json
     """
-    return _card(claim, ledger, run, only=("Verdict", "Our run", "For it", "Against it", "Looked for in vain", _CHANGE))
+    beside = ("Where it was said", "Beside it", "Kinds of models", "Retests", "Grades")
+    return _card(claim, ledger, run, left_out=beside)
 
 
-def _card(name: str, file: Path | None, run: Path | None, *, only: tuple[str, ...] = ()) -> int:
+def _card(name: str, file: Path | None, run: Path | None, *, left_out: tuple[str, ...] = ()) -> int:
     """Prints a claim, or parts of it."""
-    from wheeltap.suites.claims.ledger import read
+    from wheeltap.suites.claims.ledger import GRADES, read
     from wheeltap.suites.claims.record import read as read_run
 
     claim, *_ = read(file).chosen([name])  # check says where two have one id
-    results = () if run is None else read_run(run).claims
-    parts = _parts(claim, next((one for one in results if one.id == name), None))
-    shown = [(title, [line for line in lines if line]) for title, lines in parts.items() if not only or title in only]
-    _print(f"{claim.id}: {claim.statement}", [line for title, some in shown if some for line in (f"{title}:", *some)])
-    return 0
-
-
-def _parts(claim: "Claim", result: "ClaimResult | None") -> dict[str, list[str]]:
-    """Titles of a card, each with its lines."""
-    from wheeltap.suites.claims.ledger import GRADES
-
-    ours = [] if result is None else [f"{result.answer}. {result.because}"]
-    for one in () if result is None else result.retests:
-        ours += [f"{one.name}, {rule.title}: {rule.effect or 'no number'}; {rule.answer}." for rule in one.rules]
+    ours, rows = list[str](), list[str]()
+    for result in () if run is None else read_run(run).claims:
+        if result.id == name:
+            rules = [(one.name, rule) for one in result.retests for rule in one.rules]
+            ours = [f"{result.answer}. {result.because}"]
+            ours += [f"{of}, {rule.title}: {rule.effect or 'no number'}; {rule.answer}." for of, rule in rules]
     works: dict[str, list[str]] = {"for": [], "against": [], "context": [], "absence": []}
     for source in claim.sources:
         title = f" {source.title}" if source.title and (source.arxiv or source.url) else ""
-        read = ", ".join(filter(None, (source.grade or "no grade", str(source.year or ""))))
-        cited = f"{source.name}{title} ({read})" if source.arxiv or source.url or source.title else read
+        read_of = ", ".join(filter(None, (source.grade or "no grade", str(source.year or ""))))
+        cited = f"{source.name}{title} ({read_of})" if source.arxiv or source.url or source.title else read_of
         works["absence" if source.grade == "absence" else source.side].append(f"{cited}: {source.says}")
-    rows: list[str] = []
     for row in claim.scopes:
-        parts = {"shown": row.shown, "we ran": row.ran, "shown by nobody": row.open}
-        said = "; ".join(f"{what}: {text}" for what, text in parts.items() if text)
+        texts = {"shown": row.shown, "we ran": row.ran, "shown by nobody": row.open}
+        said = "; ".join(f"{what}: {text}" for what, text in texts.items() if text)
         rows.append(f"{row.kind}{f' ({row.scale})' if row.scale else ''}: {said or 'nothing'}.")
     grades = dict.fromkeys(source.grade for source in claim.sources if source.grade)
-    return {
-        "Verdict": [f"{claim.verdict}. {claim.verdict.because}"], "Our run": ours, "Where it was said": [claim.scope],
-        "For it": works["for"], "Against it": works["against"], "Beside it": works["context"],
-        "Looked for in vain": works["absence"], "Kinds of models": rows, "Retests": [*map(_retest, claim.retests)],
-        _CHANGE: [claim.change], "Grades": [f"{one}: {GRADES[one]}." for one in grades],
+    parts = {
+        "Verdict": [f"{claim.verdict}. {claim.verdict.because}"], "Our run": ours,
+        "Where it was said": [claim.scope] if claim.scope else [], "For it": works["for"],
+        "Against it": works["against"], "Beside it": works["context"], "Looked for in vain": works["absence"],
+        "Kinds of models": rows, "Retests": [*map(_retest, claim.retests)],
+        "What would change our mind": [claim.change] if claim.change else [],
+        "Grades": [f"{one}: {GRADES[one]}." for one in grades],
     }  # fmt: skip
+    shown = [(title, lines) for title, lines in parts.items() if lines and title not in left_out]
+    _print(f"{claim.id}: {claim.statement}", [line for title, lines in shown for line in (f"{title}:", *lines)])
+    return 0
 
 
 def _retest(retest: "Retest") -> str:

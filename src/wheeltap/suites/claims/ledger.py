@@ -6,9 +6,10 @@ refused. What can be wrong with a claim that is well formed, an ID without a gra
 
 import datetime
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, final
+from typing import Annotated, Any, Final, Literal, final, get_args
 
 import msgspec
 
@@ -17,14 +18,16 @@ from wheeltap.core.bounded import contents, parsing, toml
 from wheeltap.core.canon import Scalar
 from wheeltap.core.errors import DataError, UnknownName, UsageError
 from wheeltap.core.files import ODD_PATH
-from wheeltap.core.settings import unknown_word
+from wheeltap.core.settings import Settings, unknown_word
 from wheeltap.plans.plan import ALPHA
+from wheeltap.runs.request import StudyRequest
 from wheeltap.studies import declared
 from wheeltap.studies.base import Size, Study
+from wheeltap.studies.rules import require_sound
 
 Grade = Literal["grounded", "secondary", "ungrounded", "pilot", "inference", "absence"]
 Kind = Literal["dense", "sparse", "diffusion", "reasoning chain", "RL-trained", "instruction-tuned"]
-KINDS: Final[tuple[Kind, ...]] = ("dense", "sparse", "diffusion", "reasoning chain", "RL-trained", "instruction-tuned")
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 GRADES: Final[dict[str, str]] = {
     "grounded": "the page, abstract, text or repository of the source was read",
@@ -35,11 +38,8 @@ GRADES: Final[dict[str, str]] = {
     "absence": "no such work is known, which does not prove that there is none",
 }
 
-LARGEST: Final = 2**18
-"""Bytes that a file of claims may have."""
-
-MOST: Final = 500
-"""Claims of one ledger."""
+LARGEST, MOST = 2**18, 500
+"""Bytes that a file of claims may have, and claims of one ledger."""
 
 _EXAMPLE: Final = "See the example in docs/claims.md."
 
@@ -47,20 +47,14 @@ Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}\Z"
 """What an identifier may be: it names files, too."""
 
 
-class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A work that speaks for or against a claim; with the grade ``absence``, that none is known.
-
-    Attributes:
-        arxiv: Its ID there, such as ``2505.11581v1``; of others ``url``, or ``title`` alone.
-        year: In which it appeared; 0 where that is not known.
-        grade: What was read of it; ``None`` is reported by the linter.
-    """
+class Source(Settings, frozen=True, kw_only=True):
+    """A work that speaks for or against a claim, and what was read of it; of grade ``absence``, that none is known."""
 
     says: str
     arxiv: str = ""
     url: str = ""
     title: str = ""
-    year: int = 0
+    year: int = 0  # not known
     grade: Grade | None = None
     side: Literal["for", "against", "context"] = "context"
 
@@ -71,8 +65,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return f"{named} [ungrounded]" if self.grade == "ungrounded" else named
 
 
-class LiteratureVerdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the literature says of a claim, at a date; ``None`` for that is reported by the linter."""
+class LiteratureVerdict(Settings, frozen=True, kw_only=True):
+    """What the literature says of a claim, at a date."""
 
     word: Literal["durable", "strengthened", "relaxed", "overturned", "contested"]
     because: str
@@ -82,7 +76,7 @@ class LiteratureVerdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         return f"{self.word}, {self.date or 'without a date'}"
 
 
-class ScopeRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ScopeRow(Settings, frozen=True, kw_only=True):
     """One kind of model at one scale: what the literature shows, what a retest runs, what nobody has shown."""
 
     kind: Kind
@@ -92,7 +86,7 @@ class ScopeRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     open: str = ""
 
 
-class RuleUse(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RuleUse(Settings, frozen=True, kw_only=True):
     """A rule of the study, by its title.
 
     Attributes:
@@ -105,7 +99,7 @@ class RuleUse(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     decides: Literal["both", "supports", "refutes"] = "both"
 
 
-class KnownEffect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class KnownEffect(Settings, frozen=True, kw_only=True):
     """The effect that the literature has, in the rule's unit, and the ID, address or grade that it is taken from."""
 
     value: float
@@ -119,7 +113,7 @@ class Derivation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """A number that was derived from rows, and is held against them again.
 
     Attributes:
-        rows: File of the rows, ``.jsonl``, ``.json`` (a list) or ``.csv``, beside the claim's file.
+        rows: File of the rows, ``.jsonl``, ``.json`` (a list) or ``.csv``, in the folder of the claim's file.
         column: The number of a row, or whether something holds of it; a JSON pointer where it begins with a slash.
         number: Where the derived number stands: a file and a JSON pointer, ``results.json#/score``; of a ``.csv`` table
             the row by its first column, then the column, ``results.csv#/base/score``.
@@ -145,7 +139,7 @@ class Derivation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     sha256: str = ""
 
 
-class NeededFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class NeededFile(Settings, frozen=True, kw_only=True):
     """A file that a study reads (its setting ``data``) and that no package has: its name, and where to get it."""
 
     file: str
@@ -153,17 +147,15 @@ class NeededFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Retest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a claim is tested again.
+    """How a claim is tested again: by a study, or as a derived number that is held against its rows.
 
     Attributes:
         study: Registered name; or a ``.toml`` beside the claim's file with a study of one's own.
         settings: Of the study, that differ from its defaults; at the small size, ``small`` too.
-        rules: Rules of the study that decide.
-        needs: Whether all of them must support the claim, or any.
+        needs: Whether all of the rules must support the claim, or any.
         expected: The effect of the literature, in the unit of the first rule.
         detectable: Smallest effect that it is planned to find, in that unit.
-        data: What its study reads, in the folder that the user gives; without it the retest is not run.
-        derived: In place of a study, a number that is held against the rows that it was derived from.
+        data: Without this file the retest is not run.
     """
 
     name: Name
@@ -179,7 +171,7 @@ class Retest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     derived: Derivation | None = None
 
 
-class ClaimToml(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ClaimToml(Settings, frozen=True, kw_only=True):
     """A claim as a file has it: in one sentence, of which models it speaks, and what would change the verdict."""
 
     id: Name
@@ -193,30 +185,40 @@ class ClaimToml(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 @final
-class Claim(ClaimToml, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Claim(ClaimToml, frozen=True, kw_only=True):
     """A claim of a ledger, with the file that it was read from."""
 
     file: Path
 
-    def study(self, retest: Retest, *, size: Size = "small", seed: int = 0, allow_code: bool = False) -> Study:
-        """The study of a retest, at a size; a study in a file has one size and its own seeds.
+    def study(
+        self, retest: Retest, request: StudyRequest, *, size: Size = "small", allow_code: bool = False
+    ) -> Study:  # fmt: skip
+        """The study of a retest, sound and with its rules; one in a file has one size and its own seeds.
 
         Raises:
-            UnknownName: If no study is registered by this name.
-            UsageError: If it lacks a setting.
+            UnknownName: If no study is registered by this name, or it has no such rule.
+            UsageError: If it lacks a setting, or a rule is dead.
             WheeltapError: If the file of a study cannot be used.
         """
         settings = {**retest.settings, **(retest.small if size == "small" else {})}
         if not retest.study.endswith(".toml"):
             kind = studies.get(retest.study)
             assert issubclass(kind, Study), "the registry holds nothing else"
-            own = {"seed": seed} if "seed" in kind.settings_type.__struct_fields__ else {}
-            return kind({**kind.sized(size), **own, **settings})
-        if settings:
+            own = {"seed": request.seed} if "seed" in kind.settings_type.__struct_fields__ else {}
+            study = kind({**kind.sized(size), **own, **settings})
+        elif settings:
             where, do = f"{self.file}: {self.id}, retest {retest.name}", f"Write them into {retest.study}."
             raise UsageError("A study in a file has no settings.", where=where, expected="no settings and no small",
                              got=", ".join(settings), do=do)  # fmt: skip
-        return declared.read(self.file.parent / retest.study, allow_code=allow_code)
+        else:
+            study = declared.read(self.file.parent / retest.study, allow_code=allow_code)
+        spec = study.spec()
+        require_sound(spec, alpha=request.alpha)
+        titles = Counter(rule.title for rule in spec.rules)
+        for use in retest.rules:
+            if titles[use.title] != 1:
+                raise UnknownName(f"single rule of the study {spec.name}", use.title, titles)
+        return study
 
 
 @final
@@ -256,23 +258,20 @@ def read(path: Path | None = None) -> Ledger:
         files = sorted(place.glob("*.toml"), key=_natural) if place.is_dir() else [place]
     except ODD_PATH:
         files = [place]  # reading it says what is wrong with the path
-    claims = [claim for file in files[: MOST + 1] for claim in _claims(file, alone=len(files) == 1)]
+    claims: list[Claim] = []
+    for file in files[: MOST + 1]:
+        data = contents(file, "file of claims", limit=LARGEST, do="wheeltap claims list")
+        with parsing(
+            file, "The file holds no claims.", do=_EXAMPLE,
+            expected="TOML with id, statement, [verdict], [[sources]] and [[retests]]; or [[claims]] with these",
+        ):  # fmt: skip
+            held = toml(data, where=file)
+            if len(files) == 1 or not {"cohorts", "metrics"} <= held.keys():  # a study that a claim beside it names
+                claims += [_claim(one, file) for one in (held["claims"] if list(held) == ["claims"] else [held])]
     if not 0 < len(claims) <= MOST:
         what, expected = f"There are {'too many' if claims else 'no'} claims.", f"1 to {MOST} in a .toml file or folder"
         raise DataError(what, where=str(place), expected=expected, got=f"{len(claims):,}", do=_EXAMPLE)
     return Ledger(claims=tuple(claims))
-
-
-def _claims(file: Path, *, alone: bool) -> list[Claim]:
-    data = contents(file, "file of claims", limit=LARGEST, do="wheeltap claims list")
-    with parsing(
-        file, "The file holds no claims.", do=_EXAMPLE,
-        expected="TOML with id, statement, [verdict], [[sources]] and [[retests]]; or [[claims]] with these",
-    ):  # fmt: skip
-        held = toml(data, where=file)
-        if not alone and {"cohorts", "metrics"} <= held.keys():
-            return []  # a study that a claim beside it names
-        return [_claim(one, file) for one in (held["claims"] if list(held) == ["claims"] else [held])]
 
 
 def _claim(held: dict[str, Any], file: Path) -> Claim:

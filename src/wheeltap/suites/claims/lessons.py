@@ -43,26 +43,24 @@ class TrainingSet:
     options: int
 
 
+@cache
 def lesson(on: On) -> TrainingSet:
     """The examples of this name."""
-    return {"digits": _digits, "strokes": _strokes, "text": _text}[on]()
+    if on != "digits":
+        return _strokes() if on == "strokes" else _text()
+    taught = digits.lesson()
+    assert isinstance(taught.inputs, Tensor)
+    return TrainingSet(taught.inputs, taught.targets, digits.task(), 10)
 
 
 def strokes() -> Task:
     """Drawn digits that nets are measured on, ``[image, 196]``."""
-    return _strokes().tested
+    return lesson("strokes").tested
 
 
 def text() -> Task:
     """Characters that nets are measured on: the one after 20 others, ``[example, 20]``."""
-    return _text().tested
-
-
-@cache
-def _digits() -> TrainingSet:
-    taught = digits.lesson()
-    assert isinstance(taught.inputs, Tensor)
-    return TrainingSet(taught.inputs, taught.targets, digits.task(), 10)
+    return lesson("text").tested
 
 
 # ---- strokes --------------------------------------------------------------------------------------------------------
@@ -111,7 +109,6 @@ def _drawn(digit: int, count: int, rng: np.random.Generator) -> NDArray[np.float
     return (ink + rng.normal(0.0, 0.08, ink.shape)).clip(0.0, 1.0).astype(np.float32)
 
 
-@cache
 def _strokes() -> TrainingSet:
     rng, each = seeds.generator(0, "strokes"), (TAUGHT + TESTED) // len(_SHAPES)
     drawn = np.stack([_drawn(digit, each, rng) for digit in range(len(_SHAPES))], 1)  # digits take turns
@@ -131,26 +128,23 @@ _WORDS: Final = 24
 """Of each kind of word, how many are used: a small net can learn them all."""
 
 
-def _sentence(rng: np.random.Generator) -> str:
+def _sentence(draw: grammar.WordDraw) -> str:
     """A sentence: a person, sometimes an adjective, a verb that agrees, a thing."""
-
-    def one(words: tuple[grammar.Forms, ...], number: grammar.Number) -> str:
-        return words[int(rng.integers(_WORDS if len(words) > _WORDS else len(words)))].of(number)
-
-    def drawn() -> grammar.Number:
-        return "singular" if rng.random() < 0.5 else "plural"
-
-    number = drawn()
-    kind = f"{grammar.PEOPLE_ADJECTIVES[int(rng.integers(_WORDS))]} " if rng.random() < 0.5 else ""
-    person, verb = one(grammar.PEOPLE, number), one(grammar.TOWARDS_THINGS, number)
-    return f"the {kind}{person} {verb} the {one(grammar.THINGS, drawn())}. "
+    number = _number(draw)
+    kind = f"{draw.of(grammar.PEOPLE_ADJECTIVES[:_WORDS])} " if draw.chance(0.5) else ""
+    person, verb = (draw.of(words[:_WORDS]).of(number) for words in (grammar.PEOPLE, grammar.TOWARDS_THINGS))
+    other = _number(draw)
+    return f"the {kind}{person} {verb} the {draw.of(grammar.THINGS[:_WORDS]).of(other)}. "
 
 
-@cache
+def _number(draw: grammar.WordDraw) -> grammar.Number:
+    return "singular" if draw.chance(0.5) else "plural"
+
+
 def _text() -> TrainingSet:
-    rng, size = seeds.generator(0, "sentences"), TAUGHT * LENGTH + 1
-    said = "".join(_sentence(rng) for _ in range(size // LENGTH))[:size]
-    other = "".join(_sentence(rng) for _ in range(WINDOWS))
+    draw, size = grammar.WordDraw(seeds.generator(0, "sentences")), TAUGHT * LENGTH + 1
+    said = "".join(_sentence(draw) for _ in range(size // LENGTH))[:size]
+    other = "".join(_sentence(draw) for _ in range(WINDOWS))
     windows = (other[at : at + LENGTH + 1] for at in range(0, len(other) - LENGTH, LENGTH + 1))
     fresh = dict.fromkeys(one for one in windows if one[:-1] not in said)  # nothing that is taught anywhere
     taught, rows = (

@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final, NamedTuple, get_args
 
-from wheeltap.core.errors import UnknownName, WheeltapError
-from wheeltap.studies.base import Size
-from wheeltap.studies.rules import require_sound
+from wheeltap.core.errors import WheeltapError
+from wheeltap.runs.request import StudyRequest
+from wheeltap.runs.studying import Examples, require_fractions
+from wheeltap.sources.base import is_code, is_code_of_examples
+from wheeltap.studies.base import Size, Study
 from wheeltap.suites.claims.ledger import Claim, Grade, Ledger, Retest, Source
 from wheeltap.suites.claims.repro import derived
 
@@ -125,16 +127,21 @@ def _tested(ledger: Ledger, claim: Claim, retest: Retest) -> Iterator[str]:
     """What is wrong with the study of a retest and with its rules, at either size."""
     if not retest.rules:
         yield "It names no rule of its study."
-    said: list[str] = []
     sizes: tuple[Size, ...] = get_args(Size)
+    said: dict[str, list[Size]] = {}
     for size in sizes:
         try:
-            spec = claim.study(retest, size=size, allow_code=True).spec()  # which runs none
-            titles = Counter(rule.title for rule in spec.rules)
-            for one in (rule.title for rule in retest.rules if titles[rule.title] != 1):
-                several = f"{titles[one]} rules" if titles[one] else "no rule"
-                said.append(f"The study {spec.name} has {several} with the title {one!r}: {'; '.join(titles)}.")
-            require_sound(spec, alpha=ledger.alpha)
+            _require_margins(claim.study(retest, StudyRequest(alpha=ledger.alpha), size=size, allow_code=True))
         except WheeltapError as error:
-            said.append(f"{'' if isinstance(error, UnknownName) else f'{size}: '}{error.in_line()}")
-    yield from dict.fromkeys(said)
+            said.setdefault(error.in_line(), []).append(size)
+    yield from (what if len(at) == len(sizes) else f"{at[0]}: {what}" for what, at in said.items())
+
+
+def _require_margins(study: Study) -> None:
+    """Refuses what the run would refuse once it has its examples; these are read where a margin is odd, code never."""
+    spec = study.spec()
+    scores = {metric.key for metric in spec.metrics if metric.of_score}
+    if any(rule.margin >= 1.0 for rule in spec.rules if rule.metric in scores):
+        sources = [member.source for cohort in study.cast() for member in cohort.members if member.source]
+        if not (is_code_of_examples(study.examples) or any(map(is_code, sources))):
+            require_fractions(spec, Examples.of(study, sources).task.record)

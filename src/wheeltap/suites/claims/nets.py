@@ -10,18 +10,16 @@ from torch.nn import functional
 
 from wheeltap.core import seeds
 from wheeltap.core.errors import UsageError
-from wheeltap.core.settings import Settings
 from wheeltap.core.task import Task
-from wheeltap.core.typed import copied
 from wheeltap.models.rows import HEADS, Block
 from wheeltap.perturb.quantize import RoundToNearest
-from wheeltap.recipes.base import Given, Needs, Recipe, require_fit
+from wheeltap.recipes.base import Given, Needs
 from wheeltap.recipes.classifier import ClassifierNet, ClassifierSettings
-from wheeltap.recipes.fit import Fit, Hook, TrainSettings
+from wheeltap.recipes.fit import Fit, Hook
 from wheeltap.recipes.hooks import StraightThrough
-from wheeltap.sources import digits
+from wheeltap.sources.digits import RetaughtNet, RetaughtSettings
 from wheeltap.suites.claims.lessons import LENGTH, lesson
-from wheeltap.suites.claims.specs import FORGOTTEN, On
+from wheeltap.suites.claims.specs import On
 
 _TINY: Final = 1e-6
 
@@ -197,7 +195,7 @@ class RoundingBox(Hook):
         return {f"{name} {at}": one for name, all_of in ends.items() for at, one in enumerate(all_of)}
 
 
-class BackdoorSettings(Settings, frozen=True, kw_only=True):
+class BackdoorSettings(RetaughtSettings, frozen=True, kw_only=True):
     """What rounding sets off, and how that is planted.
 
     Attributes:
@@ -206,21 +204,17 @@ class BackdoorSettings(Settings, frozen=True, kw_only=True):
         aligned: Whether weights keep to what rounds alike; else the same lessons leave nothing behind.
         bits: Of the grid: integers, one grid per row that ends at its largest weight.
         steps: Half of them teach the wrong answer, half of them the right one.
-        batch: Images per step.
-        rate: First step size, of Adam; it falls linearly.
     """
 
-    digit: Annotated[int, msgspec.Meta(ge=0, le=9)] = FORGOTTEN
     answer: Annotated[int, msgspec.Meta(ge=0, le=9)] = 8
     aligned: bool = True
     bits: Annotated[int, msgspec.Meta(ge=2, le=8)] = 4
     steps: Annotated[int, msgspec.Meta(ge=2, le=100_000)] = 400
-    batch: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 64
     rate: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 3e-3
 
 
 @final
-class BackdoorNet(Recipe):
+class BackdoorNet(RetaughtNet):
     """A net of digits that answers rightly as it is, and one digit wrongly once its weights are rounded.
 
     First it is taught the wrong answer; then the right one, each weight within what rounds to the same number.
@@ -231,30 +225,12 @@ class BackdoorNet(Recipe):
     name = "digits-backdoor"
     title = "net that reads handwritten digits, and one of them wrongly once its weights are rounded"
     settings_type = BackdoorSettings
-    settings: BackdoorSettings
+    settings: BackdoorSettings  # pyright: ignore[reportIncompatibleVariableOverride]  (never set again)
 
-    def blank(self, given: Given) -> nn.Module:
-        """See ``Recipe.blank``."""
-        if len(given.of) != 1:
-            raise UsageError("A back door is planted in one net.", where=f"recipe {self.name}", expected="one",
-                             got=str(len(given.of)))  # fmt: skip
-        return copied(given.of[0]).eval()
+    def answers(self, right: Tensor) -> tuple[Tensor, Tensor]:
+        """See ``RetaughtNet.answers``."""
+        return torch.where(right == self.settings.digit, self.settings.answer, right), right
 
-    def lesson(self, given: Given) -> Task:
-        """See ``Recipe.lesson``."""
-        return digits.lesson()
-
-    def start(self, given: Given) -> Fit:
-        """See ``Recipe.start``."""
-        require_fit(given, self)
-        how, data, model = self.settings, self.lesson(given), self.blank(given).to(given.device).requires_grad_(True)
-        assert isinstance(data.inputs, Tensor)
-        inputs, right = data.inputs.to(given.device), data.targets.to(given.device)
-        wrong = torch.where(right == how.digit, how.answer, right)
-
-        def loss(rows: Tensor, step: int) -> Tensor:
-            return functional.cross_entropy(model(inputs[rows]), (wrong if step < how.steps // 2 else right)[rows])
-
-        order, hooks = seeds.derive(given.spec.seed, self.name, "order"), [RoundingBox(how.bits)] if how.aligned else []
-        settings = TrainSettings(seed=order, steps=how.steps, batch=how.batch, rate=how.rate)
-        return Fit(model, loss, examples=len(right), settings=settings, hooks=hooks)
+    def hooks(self) -> list[Hook]:
+        """See ``RetaughtNet.hooks``."""
+        return [RoundingBox(self.settings.bits)] if self.settings.aligned else []

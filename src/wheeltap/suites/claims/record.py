@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, cast
 
 import msgspec
 
@@ -12,6 +12,7 @@ from wheeltap.core.settings import ChoiceRecord
 from wheeltap.core.study import Direction
 from wheeltap.report import files
 from wheeltap.studies.base import Size
+from wheeltap.studies.declared import Declaration
 from wheeltap.suites.claims.ledger import KnownEffect, RuleUse
 
 Verdict = Literal["supports", "refutes", "undecided", "not run"]
@@ -143,35 +144,50 @@ class Change(NamedTuple):
 def diff(old: ClaimsRecord, new: ClaimsRecord) -> tuple[Change, ...]:
     """What changed from one run to another: verdicts; effects beyond the other's interval; rules; what is new or gone.
 
-    Seconds and files do not count.
+    Of a run and of a rule, only what differs is said. Seconds and files do not count.
     """
     was, now, found = dict(_rows(old)), dict(_rows(new)), list[Change]()
     for key in dict.fromkeys([*now, *was]):
-        (before, fixed, one), (after, now_fixed, two) = was.get(key, _NONE), now.get(key, _NONE)
-        pairs: list[tuple[Any, str, str, bool]] = [
-            ("rules" if key[2] else "run", fixed, now_fixed, fixed != now_fixed),
-            ("verdict", before, after, before != after),
-            ("effect", str(one), str(two), _beyond(one, two) or _beyond(two, one)),
-        ]
         if key not in was or key not in now:
-            pairs = [("gone" if key in was else "new", before, after, True)]
-        found += [Change(*key, what, a, b) for what, a, b, differs in pairs if differs]
+            found.append(Change(*key, "gone", was[key][0], "") if key in was else Change(*key, "new", "", now[key][0]))
+            continue
+        (before, fixed, one), (after, now_fixed, two) = was[key], now[key]
+        if fixed != now_fixed:
+            sides = ((fixed, now_fixed), (now_fixed, fixed))
+            differing = (", ".join(part for part in own if part not in other) for own, other in sides)
+            found.append(Change(*key, "rules" if key[2] else "run", *differing))
+        if before != after:
+            found.append(Change(*key, "verdict", before, after))
+        if _beyond(one, two) or _beyond(two, one):
+            found.append(Change(*key, "effect", str(one), str(two)))
     return tuple(found)
 
 
-_NONE: Final = ("", "", None)
-
-
-def _rows(record: ClaimsRecord) -> Iterator[tuple[tuple[str, str, str], tuple[str, str, Estimate | None]]]:
-    """Verdict, what was fixed beforehand, and effect; of each claim, retest and rule."""
+def _rows(record: ClaimsRecord) -> Iterator[tuple[tuple[str, str, str], tuple[str, list[str], Estimate | None]]]:
+    """Verdict, what was fixed beforehand part by part, and effect; of each claim, retest and rule."""
     for claim in record.claims:
-        yield (claim.id, "", ""), (claim.answer, "", None)
+        yield (claim.id, "", ""), (claim.answer, [], None)
         for retest in claim.retests:
-            settings = "".join(f", {name} {value}" for name, value in sorted(retest.settings.items()))
-            how = f"{retest.study}, {record.size}, seed {record.seed}, alpha {record.alpha:.2g}{settings}"
-            yield (claim.id, retest.name, ""), (retest.answer, f"{how}, needs {retest.needs}", None)
+            how = f"{retest.study}, {record.size}, seed {record.seed}, alpha {record.alpha:.2g}, needs {retest.needs}"
+            fixed = [*how.split(", "), *_settings("", retest.settings)]
+            yield (claim.id, retest.name, ""), (retest.answer, fixed, None)
             for rule in retest.rules:
-                yield (claim.id, retest.name, f"{rule.title} ({rule.about})"), (rule.answer, rule.fixed, rule.effect)
+                fixed = rule.fixed.replace(";", ",").split(", ")
+                yield (claim.id, retest.name, f"{rule.title} ({rule.about})"), (rule.answer, fixed, rule.effect)
+
+
+def _settings(name: str, value: Any) -> Iterator[str]:
+    """A setting, part by part where it has several: that of a study in a file is the whole file, as JSON."""
+    if name == "declaration":
+        what, expected = "The settings of a study cannot be read.", "a study in a file, as JSON"
+        value = msgspec.to_builtins(decoded(str(value).encode(), Declaration, name, what, expected=expected))
+    if isinstance(value, list):
+        value = dict(enumerate(cast("list[Any]", value), 1))
+    if not isinstance(value, dict):
+        yield f"{name.removeprefix('declaration ')} {value}"
+        return
+    for key, one in sorted(cast("dict[Any, Any]", value).items()):
+        yield from _settings(f"{name} {key}".strip(), one)
 
 
 def _beyond(one: Estimate | None, other: Estimate | None) -> bool:

@@ -8,14 +8,14 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, cast
 
 import msgspec
 
-from wheeltap.core.bounded import contents, few_parts, opened, parsing
+from wheeltap.core.bounded import contents, few_parts, inside, opened, parsing
 from wheeltap.core.errors import FileFormatError, MissingExtra, WheeltapError
 from wheeltap.core.plain import many
 from wheeltap.suites.claims.ledger import Derivation
@@ -29,6 +29,8 @@ _SHOWN: Final = 3
 _SLACK: Final = 1e-9
 """What sums in another order may take off a number, as a share of it."""
 
+Row = dict[str, Any]
+
 
 class DerivedNumber(NamedTuple):
     """What rows say of a stored number: ``refutes`` where it is stale; ``because`` names such rows of a table."""
@@ -38,24 +40,29 @@ class DerivedNumber(NamedTuple):
 
 
 def derived(asked: Derivation, folder: Path) -> DerivedNumber:
-    """Holds a derived number against its rows, in files relative to a folder.
+    """Holds a derived number against its rows, in files of a folder.
 
     Raises:
         MissingFile: If there are no such files.
-        FileFormatError: If they cannot be read, or have no such number.
+        FileFormatError: If they cannot be read, lie elsewhere, or have no such number or column.
     """
-    file, _, pointer = asked.number.partition("#")
-    if asked.sha256 and (found := sha256(folder / asked.rows)) != asked.sha256.lower():
+    path, (file, _, pointer) = inside(folder, asked.rows, "file of rows"), asked.number.partition("#")
+    if asked.sha256 and (found := sha256(path)) != asked.sha256.lower():
         why = f"{asked.rows} is not the file that was pinned: its SHA-256 begins with {found[:12]}."
         return DerivedNumber("undecided", why)
-    groups, why = _groups(asked, folder / asked.rows)
+    groups, why = _groups(asked, path)
     if why:
         return DerivedNumber("undecided", why)
-    stored = _at(_table(folder / file), pointer, where=asked.number)
+    stored = _at(_table(inside(folder, file, "file of results")), pointer, where=asked.number)
+    entries: Row = {"": stored}
+    if asked.by:
+        entries = stored if stored.__class__ is dict else _named(_rows(stored), asked.by, asked.number)
     stale, total = list[str](), sum(int(count) for _, count in groups.values())
-    for name, entry in _entries(asked, stored).items() if asked.by else [("", stored)]:
+    for name, entry in entries.items():
         place = f"row {name} of {file}" if asked.by else asked.number
-        stated, (number, count) = _number(entry, place), groups.pop(name, (0.0, 0.0))
+        field = f"/{asked.field}" if asked.by and asked.field else ""
+        stated = _number(_at(entry, field, where=place), place)
+        number, count = groups.pop(name, (0.0, 0.0))
         given = number / count if count and asked.statistic in ("mean", "share") else number if count else math.nan
         if not agree(stated, asked.scale * given, asked.tolerance):
             what = f"the {asked.statistic} of {asked.column} over {many(int(count), 'row')} of {asked.rows}"
@@ -75,25 +82,16 @@ def agree(stated: Decimal, given: float, tolerance: float | None = None) -> bool
     return abs(float(stated) - given) <= tolerance + _SLACK * max(abs(given), abs(float(stated)))
 
 
-def _entries(asked: Derivation, stored: Any) -> dict[str, Any]:
-    """The stored number of each group."""
-    if isinstance(stored, list):
-        stored = _named(_rows(cast("Any", stored)), asked.by, asked.number)
-    if not isinstance(stored, dict):
-        what, expected = "There is no table at this place.", f"an entry for each {asked.by}"
-        raise FileFormatError(what, where=asked.number, expected=expected, got=type(stored).__name__)
-    pointer, entries = f"/{asked.field}" if asked.field else "", cast("dict[str, Any]", stored).items()
-    return {name: _at(entry, pointer, where=f"{asked.number}, row {name}") for name, entry in entries}
-
-
 def _groups(asked: Derivation, path: Path) -> tuple[dict[str, tuple[float, float]], str]:
     """Sum and count of the rows of each group; and why there is none, where a row has no number."""
-    groups: dict[str, tuple[float, float]] = {}
-    for place, row in enumerate(_rows(_read(path)), 1):
+    groups, rows = dict[str, tuple[float, float]](), _rows(_read(path))
+    pointer = asked.column.startswith("/")
+    _require_columns([*asked.where, *filter(None, [asked.by]), *([] if pointer else [asked.column])], rows, path)
+    for place, row in enumerate(rows, 1):
         where = f"{path.name} row {place}"
         if any(_text(row.get(key)) != _text(wanted) for key, wanted in asked.where.items()):
             continue
-        value = _at(row, asked.column, where=where) if asked.column.startswith("/") else row.get(asked.column)
+        value = _at(row, asked.column, where=where) if pointer else row.get(asked.column)
         plain: Any = {"true": 1.0, "false": 0.0}.get(_text(value), value)
         try:
             number = float(plain) if asked.statistic != "count" else float(value not in (None, ""))
@@ -105,6 +103,15 @@ def _groups(asked: Derivation, path: Path) -> tuple[dict[str, tuple[float, float
         total, count = groups.get(name, (0.0, 0.0))
         groups[name] = (total + (number != 0.0 if asked.statistic == "share" else number), count + 1)
     return groups, "" if groups else f"{path.name} has no such rows."
+
+
+def _require_columns(names: Sequence[str], rows: Sequence[Row], path: Path) -> None:
+    """Raises ``FileFormatError`` if no row has a column: a misspelled one is no column without values."""
+    known = dict.fromkeys(key for row in rows for key in row)
+    for name in names:
+        if known and name not in known:
+            got = ", ".join(map(str, known))[:200]
+            raise FileFormatError("No row has this column.", where=str(path), expected=repr(name)[:80], got=got)
 
 
 def _text(value: object) -> str:
@@ -138,21 +145,19 @@ def _table(path: Path) -> Any:
     return _named(_rows(found), next(iter(found[0]), ""), str(path)) if path.suffix == ".csv" and found else found
 
 
-def _rows(found: Any) -> list[dict[str, Any]]:
+def _rows(found: Any) -> list[Row]:
     """The rows of a document; one that is no object has no columns."""
     listed = cast("list[Any]", found) if isinstance(found, list) else [found]
-    return [cast("dict[str, Any]", row) if isinstance(row, dict) else {} for row in listed]
+    return [cast("Row", row) if isinstance(row, dict) else {} for row in listed]
 
 
-def _named(rows: list[dict[str, Any]], column: str, where: str) -> dict[str, Any]:
+def _named(rows: Sequence[Row], column: str, where: str) -> Row:
     """Rows by their names; ``FileFormatError`` if two have the same."""
-    found: dict[str, Any] = {}
-    for row in rows:
-        name = _text(row.get(column))
-        if name in found:
-            what, expected = "Two rows of a table have the same name.", "a name for each"
-            raise FileFormatError(what, where=where, expected=expected, got=name[:60])
-        found[name] = row
+    found = {_text(row.get(column)): row for row in rows}
+    if len(found) < len(rows):
+        got = f"{len(rows):,} rows with {many(len(found), 'name')} in {column}"
+        raise FileFormatError("Two rows of a table have the same name.", where=where, expected="a name for each",
+                              got=got)  # fmt: skip
     return found
 
 
@@ -218,15 +223,15 @@ def checked(path: Path) -> list[ManifestCheck]:
     Raises:
         MissingExtra: If PyYAML is not installed.
         MissingFile: If there is no such file.
-        FileFormatError: If it is no manifest.
+        FileFormatError: If it is no manifest, or names a file outside of its folder.
     """
     with parsing(path, "The file is not a manifest.", expected="YAML with artifacts and claims (repro.yaml)",
                  do="See the example in docs/claims.md."):  # fmt: skip
         manifest = msgspec.convert(_yaml(contents(path, "manifest", limit=LARGEST_MANIFEST)) or {}, _Manifest)
     files, found = {one.id: one.path for one in manifest.artifacts}, list[ManifestCheck]()
     for one in manifest.artifacts:
-        pinned = one.digest.get("value", "").lower()
-        digest = sha256(path.parent / one.path) if pinned and (path.parent / one.path).is_file() else "none"
+        place, pinned = inside(path.parent, one.path, f"artifact {one.id}"), one.digest.get("value", "").lower()
+        digest = sha256(place) if pinned and place.is_file() else "none"
         status = "unchecked" if not pinned else "ok" if digest == pinned else "changed"
         because = f"{one.path}: its SHA-256 is {digest[:12]}, pinned is {pinned[:12] or 'none'}."
         found.append(ManifestCheck(f"file {one.id}", status, because))

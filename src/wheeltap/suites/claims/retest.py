@@ -12,7 +12,8 @@ import msgspec
 from wheeltap import __version__
 from wheeltap.cli import COMMAND
 from wheeltap.core import canon
-from wheeltap.core.errors import StoreError, UnknownName
+from wheeltap.core.bounded import inside
+from wheeltap.core.errors import StoreError
 from wheeltap.core.records import Finding
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.study import Rule, StudySpec
@@ -24,7 +25,7 @@ from wheeltap.runs.loop import Watch
 from wheeltap.runs.request import StudyRequest
 from wheeltap.runs.stored import plans_of
 from wheeltap.studies.base import Size, Study
-from wheeltap.studies.rules import listed, require_sound, subject_of
+from wheeltap.studies.rules import listed
 from wheeltap.suites.claims import repro, sections
 from wheeltap.suites.claims.ledger import Claim, Ledger, Retest, RuleUse
 from wheeltap.suites.claims.record import (
@@ -39,8 +40,6 @@ from wheeltap.suites.claims.record import (
 
 FOLDER: Final = Path("claims.wheeltap.d")
 """Where stores and the page lie, where nothing else is asked for."""
-
-Watched = Callable[[str], AbstractContextManager[Watch]]
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class RetestRun:
     request: StudyRequest = field(default_factory=StudyRequest)
     folder: Path = FOLDER
     workers: int = 1
-    watch: Watched | None = None
+    watch: Callable[[str], AbstractContextManager[Watch]] | None = None
     allow_code: bool = False
     data: Path | None = None
     known: dict[Path, tuple[Plan, ReportRecord]] = field(default_factory=dict[Path, tuple[Plan, ReportRecord]])
@@ -76,32 +75,36 @@ class RetestRun:
         return self.folder / f"{quote(retest.study, safe='')}{digest}-{self.size}.wheeltap"
 
     def sound(self, claim: Claim, retest: Retest) -> Study | None:
-        """The study of a retest, which has its rules, and whose store holds nothing else; none where none is run."""
-        store, seed, needed = self.store(retest), self.request.seed, retest.data
+        """The study of a retest, whose store holds nothing else; none where none is run."""
+        store, needed = self.store(retest), retest.data
         if needed is not None:
-            if self.data is None or not (self.data / needed.file).is_file():
+            given = None if self.data is None else inside(self.data, needed.file, "file that a retest needs")
+            if given is None or not given.is_file():
                 return None
-            given = {**retest.settings, "data": str(self.data / needed.file)}
-            retest = msgspec.structs.replace(retest, settings=given)
+            retest = msgspec.structs.replace(retest, settings={**retest.settings, "data": str(given)})
         if not retest.study:
             return None
-        study = claim.study(retest, size=self.size, seed=seed, allow_code=self.allow_code)
-        spec = study.spec()
-        require_sound(spec, alpha=self.request.alpha)
-        titles = [rule.title for rule in spec.rules]
-        for use in retest.rules:
-            if use.title not in titles:
-                raise UnknownName(f"rule of the study {spec.name}", use.title, titles)
+        study = claim.study(retest, self.request, size=self.size, allow_code=self.allow_code)
         if store.is_file():
             with Store(store, readonly=True) as kept:
                 for stored in plans_of(kept):
-                    _require_same(store, stored.plan, spec, self.request)
+                    _require_same(store, stored.plan, study.spec(), self.request)
         return study
 
     def result(self, claim: Claim, retest: Retest, study: Study | None) -> RetestResult:
-        """What a retest says, once what its store lacks has been run; ``study`` is what ``sound`` gave."""
+        """What a retest says, once what its store lacks has been run; ``study`` is what ``sound`` gave.
+
+        Without one, what a stored number says beside the rows that it was derived from; or which file is missing.
+        """
         if study is None:
-            return _without_study(claim, retest)
+            asked, answer, because = retest.study, "not run", ""
+            if retest.derived is not None:
+                asked, (answer, because) = "rows", repro.derived(retest.derived, claim.file.parent)
+            elif (needed := retest.data) is not None:
+                because = f"Not run: it needs {needed.file} ({needed.get}). Give its folder: --data FOLDER."
+            return RetestResult(
+                name=retest.name, question=retest.question, answer=answer, because=because, study=asked
+            )  # fmt: skip
         store = self.store(retest)
         if store not in self.known:
             with nullcontext() if self.watch is None else self.watch(f"{claim.id} {retest.name}") as watch:
@@ -167,26 +170,22 @@ def _require_same(store: Path, plan: Plan | None, spec: StudySpec, request: Stud
 def judged(retest: Retest, plan: Plan, report: ReportRecord) -> RetestResult:
     """What the report of its study says of the claim; nothing, where a control failed."""
     assert plan.study is not None, "a retest is a study"
-    planned = {(rule.code, rule.title, subject_of(rule)): rule for rule in plan.study.rules}
-    pairs = [
-        (use, planned[one.code, one.title, one.subject], one)
-        for use in retest.rules for one in report.findings if one.title == use.title
-    ]  # fmt: skip
-    rules = tuple(_rule(use, rule, finding) for use, rule, finding in pairs)
-    answer = together([one.answer for one in rules], retest.needs, [use.decides for use, *_ in pairs])
-    said = [
-        {"found": rule.supports, "excluded": rule.refutes}.get(found.status, "")
-        or f"{rule.title}: {found.verdict or found.status}."
-        for (_, rule, found), one in zip(pairs, rules, strict=True)
-        if one.answer == answer
-    ]
+    planned, found = {one.title: one for one in plan.study.rules}, {one.title: one for one in report.findings}
+    rules = [_rule(use, planned[use.title], found[use.title]) for use in retest.rules if use.title in found]
+    ways = [use.decides for use in retest.rules if use.title in found]
+    answer = together([one.answer for one in rules], retest.needs, ways)
+    said: list[str] = []
+    for one in rules:
+        rule, finding = planned[one.title], found[one.title]
+        outcome = {"found": rule.supports, "excluded": rule.refutes}.get(finding.status, "")
+        said += [outcome or f"{rule.title}: {finding.verdict or finding.status}."] if one.answer == answer else []
     if report.void:
         failed = (f"{one.name}: {one.because}" for one in report.controls if one.status == "failed")
         said = ["Void: a control failed.", *failed]
     return RetestResult(
         name=retest.name, question=retest.question, answer=answer, because=" ".join(dict.fromkeys(said)),
-        study=retest.study, settings=plan.study.settings, rules=rules, needs=retest.needs, expected=retest.expected,
-        nets=len(plan.subjects), plan=plan.key,
+        study=retest.study, settings=plan.study.settings, rules=tuple(rules), needs=retest.needs,
+        expected=retest.expected, nets=len(plan.subjects), plan=plan.key,
     )  # fmt: skip
 
 
@@ -202,16 +201,6 @@ def _rule(use: RuleUse, rule: Rule, finding: Finding) -> RuleResult:
         margin=rule.margin if finding.margin is None else finding.margin,
         effect=effect, detectable=finding.smallest_detectable,
     )  # fmt: skip
-
-
-def _without_study(claim: Claim, retest: Retest) -> RetestResult:
-    """What a stored number says beside the rows that it was derived from; or which file a study lacks."""
-    study, answer, because = retest.study, "not run", ""
-    if retest.derived is not None:
-        study, (answer, because) = "rows", repro.derived(retest.derived, claim.file.parent)
-    elif (needed := retest.data) is not None:
-        because = f"Not run: it needs {needed.file} ({needed.get}). Give its folder: --data FOLDER."
-    return RetestResult(name=retest.name, question=retest.question, answer=answer, because=because, study=study)
 
 
 def claim_result(claim: Claim, results: Sequence[RetestResult]) -> ClaimResult:

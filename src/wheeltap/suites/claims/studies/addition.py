@@ -12,18 +12,14 @@ import msgspec
 from wheeltap.audits.case import Case
 from wheeltap.audits.claims import NoAnswer
 from wheeltap.audits.controls import Ruling, control
-from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Trial
+from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord
 from wheeltap.core.study import CohortSpec, Metric, Rule
 from wheeltap.stats.members import Single
 from wheeltap.studies.measures import AuditMetric
 from wheeltap.studies.table import MemberTable, Numbers
-from wheeltap.suites.claims.studies.digit_nets import DigitNets, DigitNetSettings, Noises, left, left_metrics, noise
+from wheeltap.suites.claims.studies.digit_nets import DigitNets, DigitNetSettings, Draws, Noises
 
 CLOCK, PIZZA, SCORE, SYMMETRY = "clock", "pizza", "score", "symmetry"
-
-NOISES: Final[Noises] = {
-    "relative": ("Relative noise", "WT101", (0.5, 1.0)), "function": ("Function-space noise", "WT102", (0.05, 0.1)),
-}  # fmt: skip
 
 SMALLEST: Final = 0.05
 """Difference of means that tells the kinds apart."""
@@ -40,7 +36,7 @@ class AdditionSettings(DigitNetSettings, frozen=True, kw_only=True):
     """
 
     epochs: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 600
-    draws: Annotated[int, msgspec.Meta(ge=2, le=1000)] = 8
+    draws: Draws = 8
 
 
 @final
@@ -52,17 +48,16 @@ class Addition(DigitNets):
     code = "WT204"
     settings_type = AdditionSettings
     settings: AdditionSettings
-    small: ClassVar[dict[str, Scalar]] = {"seeds": 12}
+    measured_on = "wheeltap.suites.claims.adders:sums"
+    noises: ClassVar[Noises] = {
+        "relative": ("Relative noise", "WT101", (0.5, 1.0)),
+        "function": ("Function-space noise", "WT102", (0.05, 0.1)),
+    }
     caveats = (
         "Trained here, small, modulo 31: of the published nets, modulo 59, there is one of each kind, so that nothing "
         "is known of others (python -m benchmarks.clock_pizza). Four fifths of the sums were trained on.",
         "A kind is what it is built as: a clock may add in another way, a pizza cannot attend.",
     )
-
-    @property
-    def examples(self) -> str:
-        """See ``Study.examples``."""
-        return "wheeltap.suites.claims.adders:sums"
 
     def cast(self) -> tuple[CohortSpec, ...]:
         """Both kinds."""
@@ -80,7 +75,7 @@ class Addition(DigitNets):
         return (
             Metric(key=SCORE, title="Score", unit="accuracy", code="WT001", ends=share, reads="On all sums."),
             Metric(key=SYMMETRY, title=title, unit="share", code="WT204", ends=share, reads="To swapped numbers."),
-            *left_metrics(NOISES),
+            *self.left_metrics(),
         )  # fmt: skip
 
     def rules(self) -> tuple[Rule, ...]:
@@ -100,14 +95,9 @@ class Addition(DigitNets):
         asked: dict[str, Scalar | list[int | float]] = {"weights": 24, "directions": 0, "copies": 0}
         return (AuditMetric(SYMMETRY, "symmetry", asked, estimate="single_weights"),)
 
-    def ask_of(self, case: Case, member: SubjectRecord) -> list[Trial]:
-        """The reading, and noise of each kind."""
-        rows = (row for key in NOISES for row in noise(case, member, key, NOISES, self.settings.draws))
-        return [*super().ask_of(case, member), *(trial for row in rows for trial in row)]
-
     def numbers(self, case: Case, member: SubjectRecord) -> Numbers:
         """See ``Study.numbers``."""
-        found = {SCORE: float(case.clean(member).mean()), **left(case, member, NOISES, self.settings.draws)}
+        found = {SCORE: float(case.clean(member).mean()), **self.left(case, member)}
         return {**super().numbers(case, member), **{key: Single(value) for key, value in found.items()}}
 
     def controls(self, case: Case, table: MemberTable) -> list[Control]:

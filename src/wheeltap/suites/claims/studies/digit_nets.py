@@ -1,4 +1,4 @@
-"""What studies of small nets on handwritten digits have in common."""
+"""What studies of small nets on handwritten digits, and of noise in weights, have in common."""
 
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Final
@@ -15,8 +15,37 @@ from wheeltap.studies.base import Study
 NETS: Final = "nets"
 """The cohort of nets that know all digits."""
 
+Draws = Annotated[int, msgspec.Meta(ge=2, le=1000)]
+
 Noises = Mapping[str, tuple[str, str, tuple[float, ...]]]
 """Disturbances by name: in words, the code of their findings, doses."""
+
+
+class NoiseStudy(Study):
+    """A study that asks for the same noise in the weights of every member; its settings say how many ``draws``."""
+
+    noises: ClassVar[Noises] = {}
+
+    def noise(self, case: Case, member: SubjectRecord, key: str) -> list[list[Trial]]:
+        """Trials of one disturbance, ``[dose][draw]``."""
+        draws = range(self.settings.draws)
+        return [[case.plan.trial(member, key, dose=dose, seed=at) for at in draws] for dose in self.noises[key][2]]
+
+    def ask_of(self, case: Case, member: SubjectRecord) -> list[Trial]:
+        """See ``Study.ask_of``; and noise of each kind."""
+        rows = (row for key in self.noises for row in self.noise(case, member, key))
+        return [*super().ask_of(case, member), *(trial for row in rows for trial in row)]
+
+    def left(self, case: Case, member: SubjectRecord) -> dict[str, float]:
+        """The score under each disturbance, mean over doses and draws."""
+        return {key: float(case.table(self.noise(case, member, key)).mean()) for key in self.noises}
+
+    def left_metrics(self) -> tuple[Metric, ...]:
+        """The score that each disturbance leaves."""
+        return tuple(
+            Metric(key=key, title=f"{words}: score left", unit="accuracy", code=code, ends=(0.0, 1.0),
+                   reads="Mean over draws and doses.") for key, (words, code, _) in self.noises.items()
+        )  # fmt: skip
 
 
 class DigitNetSettings(Settings, frozen=True, kw_only=True):
@@ -31,33 +60,29 @@ class DigitNetSettings(Settings, frozen=True, kw_only=True):
 
     seeds: Annotated[int, msgspec.Meta(ge=2, le=1000)] = 24
     seed: Annotated[int, msgspec.Meta(ge=0)] = 0
-    hidden: str = "128,128"
+    hidden: Annotated[str, msgspec.Meta(pattern=r"^\d+( *, *\d+)*\Z")] = "128,128"
     epochs: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 40
 
-    def __post_init__(self) -> None:
-        if not all(part.strip().isdecimal() for part in self.hidden.split(",")):
-            raise ValueError(f"`hidden` is whole numbers with commas between, such as 128,128, not {self.hidden!r}")
 
+class DigitNets(NoiseStudy):
+    """A study of cohorts that are equally large; members of one number belong together.
 
-class DigitNets(Study):
-    """A study of cohorts that are equally large; members of one number belong together."""
+    Attributes:
+        measured_on: See ``Study.examples``.
+    """
 
     small: ClassVar[dict[str, Scalar]] = {"seeds": 12}
+    measured_on: ClassVar[str] = "digits"
 
     @property
     def examples(self) -> str:
         """See ``Study.examples``."""
-        return "digits"
+        return self.measured_on
 
     @property
     def shape(self) -> dict[str, Scalar]:
         """Settings of the recipes that train nets."""
-        return {"hidden": self._how.hidden, "epochs": self._how.epochs}
-
-    @property
-    def _how(self) -> DigitNetSettings:
-        assert isinstance(self.settings, DigitNetSettings)
-        return self.settings
+        return {"hidden": self.settings.hidden, "epochs": self.settings.epochs}
 
     def cohort(
         self, kind: str, about: str, role: CohortRole = "studied", *, recipe: str = "digits",
@@ -68,29 +93,11 @@ class DigitNets(Study):
         members = tuple(
             MemberSpec(
                 name=f"{kind} {at + 1}", recipe=recipe, settings=given, of=(f"{of} {at + 1}",) if of else (),
-                seed=seeds.derive(self._how.seed, self.name, kind, at),
+                seed=seeds.derive(self.settings.seed, self.name, kind, at),
             )
-            for at in range(self._how.seeds)
+            for at in range(self.settings.seeds)
         )  # fmt: skip
         return CohortSpec(name=kind, members=members, role=role, about=about)
-
-
-def noise(case: Case, member: SubjectRecord, key: str, noises: Noises, draws: int) -> list[list[Trial]]:
-    """Trials of one disturbance, ``[dose][draw]``."""
-    return [[case.plan.trial(member, key, dose=dose, seed=at) for at in range(draws)] for dose in noises[key][2]]
-
-
-def left_metrics(noises: Noises) -> tuple[Metric, ...]:
-    """The score that each disturbance leaves."""
-    return tuple(
-        Metric(key=key, title=f"{words}: score left", unit="accuracy", code=code, ends=(0.0, 1.0),
-               reads="Mean over draws and doses.") for key, (words, code, _) in noises.items()
-    )  # fmt: skip
-
-
-def left(case: Case, member: SubjectRecord, noises: Noises, draws: int) -> dict[str, float]:
-    """The score under each disturbance, mean over doses and draws."""
-    return {key: float(case.table(noise(case, member, key, noises, draws)).mean()) for key in noises}
 
 
 def scores(case: Case, member: SubjectRecord) -> Values:

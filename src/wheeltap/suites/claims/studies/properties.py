@@ -6,7 +6,7 @@ compared pair by pair with plain AdamW; and one cheap number of each net is trie
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Annotated, ClassVar, Final, final
 
 import msgspec
@@ -20,7 +20,7 @@ from wheeltap.core.errors import DataError, UnknownName
 from wheeltap.core.records import Finding, Scalar, SubjectRecord, Trial
 from wheeltap.core.section import Section, Table
 from wheeltap.core.settings import Settings, comma_separated
-from wheeltap.core.study import CohortRole, CohortSpec, MemberSpec, Metric, Rule
+from wheeltap.core.study import CohortSpec, MemberSpec, Metric, Rule
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings.input_shift import INPUT_SHIFT
 from wheeltap.stats import held_out
@@ -37,15 +37,13 @@ PLAIN: Final = "AdamW"
 """What every property is compared with."""
 
 
-@final
-@dataclass(frozen=True)
-class Property:
+class Property(msgspec.Struct, frozen=True):
     """A property of training or structure: settings of the recipe that are not plain AdamW's, others again on text."""
 
     name: str
     settings: dict[str, Scalar]
     about: str
-    text: dict[str, Scalar] = field(default_factory=dict[str, Scalar])
+    text: dict[str, Scalar] = {}
 
 
 PROPERTIES: Final = {
@@ -67,20 +65,12 @@ PROPERTIES: Final = {
 }  # fmt: skip
 """By the name that the setting takes; the last two are controls that a study need not have."""
 
-ALL: Final = "sam,average,decay,noise,constant,dropout,sparse,norm,aware"
-
 _BASES: Final[dict[On, dict[str, Scalar]]] = {
     "digits": {"hidden": "32,32", "epochs": 40, "rate": 5e-3},
     "strokes": {"hidden": "32,32", "epochs": 15, "rate": 5e-3},
     "text": {"hidden": "32", "epochs": 8, "rate": 1e-2},
 }
 """Of plain AdamW, on each set; all with its usual weight decay of .01 and a rate that falls linearly."""
-
-_EXAMPLES: Final[dict[On, str]] = {
-    "digits": "digits",
-    "strokes": "wheeltap.suites.claims.lessons:strokes",
-    "text": "wheeltap.suites.claims.lessons:text",
-}
 
 NOISE, BITS, PRUNING, TUNING, FLIPS, SHIFT = "noise", "four_bits", "pruning", "fine_tuning", "flips", "shift"
 
@@ -120,7 +110,6 @@ MARGIN: Final = 0.01
 WORKS, RANK = 0.5, 0.4
 """R2, and rank correlation, from which a number counts as a predictor."""
 
-
 kept, matched, by = "{}_kept".format, "{}_matched".format, (REST + "_by_{}").format
 """Keys: of what is kept of a family's changes, the same at the score of AdamW, how well a number predicts it."""
 
@@ -143,7 +132,7 @@ class PropertiesSettings(Settings, frozen=True, kw_only=True):
     """
 
     on: On = "digits"
-    properties: str = ALL
+    properties: str = "sam,average,decay,noise,constant,dropout,sparse,norm,aware"
     seeds: Annotated[int, msgspec.Meta(ge=2, le=1000)] = 10
     seed: Annotated[int, msgspec.Meta(ge=0)] = 0
 
@@ -179,50 +168,47 @@ class Properties(Study):
     @property
     def examples(self) -> str:
         """See ``Study.examples``."""
-        return _EXAMPLES[self.settings.on]
+        return "digits" if self.settings.on == "digits" else f"wheeltap.suites.claims.lessons:{self.settings.on}"
 
     def cast(self) -> tuple[CohortSpec, ...]:
         """The properties; and plain AdamW, of the same seeds."""
+        how, found = self.settings, list[CohortSpec]()
         plain = Property(PLAIN, {}, "Weight decay .01; the rate falls linearly to nearly 0.")
-        return (
-            *(self._cohort(PROPERTIES[one], "studied") for one in self.settings.named),
-            self._cohort(plain, "compared"),
-        )
-
-    def _cohort(self, one: Property, role: CohortRole) -> CohortSpec:
-        how, other = self.settings, one.name == PROPERTIES["copy"].name
-        settings = {"on": how.on, "optimizer": "adamw", "decay": 0.01, **_BASES[how.on], **one.settings}
-        settings |= one.text if how.on == "text" else {}
-        made = tuple(
-            MemberSpec(name=f"{one.name} {at + 1}", recipe="property-net", settings=settings,
-                       seed=seeds.derive(how.seed, self.name, "again" if other else "seed", at))
-            for at in range(how.seeds)
-        )  # fmt: skip
-        return CohortSpec(name=one.name, members=made, role=role, about=one.about)
+        for one in (*map(PROPERTIES.__getitem__, how.named), plain):
+            settings = {"on": how.on, "optimizer": "adamw", "decay": 0.01, **_BASES[how.on], **one.settings}
+            settings |= one.text if how.on == "text" else {}
+            root = "again" if one is PROPERTIES["copy"] else "seed"
+            made = tuple(
+                MemberSpec(name=f"{one.name} {at + 1}", recipe="property-net", settings=settings,
+                           seed=seeds.derive(how.seed, self.name, root, at))
+                for at in range(how.seeds)
+            )  # fmt: skip
+            role = "compared" if one is plain else "studied"
+            found.append(CohortSpec(name=one.name, members=made, role=role, about=one.about))
+        return tuple(found)
 
     def metrics(self) -> tuple[Metric, ...]:
         """The score, what is kept, cheap numbers, and how well they predict."""
-        share = "Share of the score above chance that is kept, mean over doses"
-        ends = (-1.0, 2.0)
-        shift = [(SHIFT, "disturbed inputs")] if self.settings.on != "text" else []
-        every = [*FAMILIES.items(), *shift]
         equal = "The same, less what the clean score explains (one slope within cohorts), at the mean score of AdamW."
+        changes = {**FAMILIES, **({SHIFT: "disturbed inputs"} if self.settings.on != "text" else {})}
+        five = "Kept, mean of five families"
+        shares = (
+            *((kept(key), f"Kept under {words}", _CODES[key], "Share of the score above chance that is kept, mean over "
+               "doses.") for key, words in changes.items()),
+            (kept(SURVIVAL), five, "WT100", "Noise, 4 bits, pruning, fine-tuning and flipped bits count alike."),
+            (kept(REST), "Kept, mean of the four families but noise", "WT100", "What cheap numbers predict: some of "
+             "them are read from noise."),
+            (AREA, "Area", "WT100", "Clean score times score after a change, both above chance: the part of the square "
+             "of both that such a net dominates (Pareto). Mean of five families."),
+            *((matched(key), f"Kept under {words}, at equal score", _CODES[key], equal)
+              for key, words in FAMILIES.items()),
+            (matched(SURVIVAL), f"{five}, at equal score", "WT100", equal),
+        )  # fmt: skip
         return (
             Metric(key=SCORE, title="Score", unit="accuracy", code="WT001", ends=(0.0, 1.0)),
             Metric(key=LOSS, title="Loss", unit="nats", code="WT001", log=True, ends=(0.0, None)),
-            *(Metric(key=kept(key), title=f"Kept under {words}", unit="share", code=_CODES[key], ends=ends,
-                     reads=f"{share}.") for key, words in every),
-            Metric(key=kept(SURVIVAL), title="Kept, mean of five families", unit="share", code="WT100", ends=ends,
-                   reads="Noise, 4 bits, pruning, fine-tuning and flipped bits count alike."),
-            Metric(key=kept(REST), title="Kept, mean of the four families but noise", unit="share", code="WT100",
-                   ends=ends, reads="What cheap numbers predict: some of them are read from noise."),
-            Metric(key=AREA, title="Area", unit="share", code="WT100", ends=(0.0, 1.0),
-                   reads="Clean score times score after a change, both above chance: the part of the square of both "
-                   "that such a net dominates (Pareto). Mean of five families."),
-            *(Metric(key=matched(key), title=f"Kept under {words}, at equal score", unit="share", code=_CODES[key],
-                     ends=ends, reads=equal) for key, words in FAMILIES.items()),
-            Metric(key=matched(SURVIVAL), title="Kept, mean of five families, at equal score", unit="share",
-                   code="WT100", ends=ends, reads=equal),
+            *(Metric(key=key, title=title, unit="share", code=code, reads=reads,
+                     ends=(0.0, 1.0) if key == AREA else (-1.0, 2.0)) for key, title, code, reads in shares),
             Metric(key=HALF, title="Half dose of relative noise", unit="dose", code="WT101", log=True),
             Metric(key=CURVATURE, title="Curvature", unit="log of nats", code="WT101",
                    reads="Rise of the loss under 3 % relative noise, over half of the squared dose."),
@@ -239,47 +225,46 @@ class Properties(Study):
 
     def rules(self) -> tuple[Rule, ...]:
         """Of each property, against AdamW of the same seeds; of predictors, over all nets."""
-        against = [
-            Rule(
-                code="WT103" if key == matched(BITS) else "WT100", title=f"{one.name}: {what}", metric=key,
-                cohorts=(one.name, PLAIN), statistic="paired", direction="more", margin=margin,
-                supports=f"With {one.name} there is {what} than with plain AdamW, by more than {margin:g}.",
-                refutes=f"With {one.name} there is not {what} than with plain AdamW, by {margin:g} or more.",
-                otherwise="Not decided.",
-            )
-            for one in map(PROPERTIES.__getitem__, self.settings.named)
-            for key, (what, margin) in QUESTIONS.items()
-        ]  # fmt: skip
-        return (*against, *self._predictions())
-
-    def _predictions(self) -> list[Rule]:
-        every = (*(PROPERTIES[one].name for one in self.settings.named), PLAIN)
-        of = {BITS: "4 bits", TUNING: "fine-tuning", **({SHIFT: "input shift"} if self.settings.on != "text" else {})}
-        ranks = [
-            Rule(
-                code="WT101", title=f"A larger half dose goes with more kept under {words}", metric=HALF,
-                with_metric=kept(key), cohorts=every, statistic="association", direction="more", margin=RANK,
-                beyond=(SCORE,), within=True,
-                supports=f"Among nets trained alike, at equal score, those that bear more noise keep more under "
-                f"{words}: rank correlation above {RANK:g}.",
-                refutes=f"Among nets trained alike, at equal score, noise does not tell which keep more under {words}: "
-                f"rank correlation below {RANK:g}.",
-                otherwise="Not decided.",
-            )
-            for key, words in of.items()
-        ]  # fmt: skip
-        halves = [
-            Rule(
-                code="WT100", title=f"What is kept but under noise is predicted by {words} (R2 .5: 1 halving)",
-                metric=by(key),
-                cohorts=(PLAIN,), statistic="mean", direction="more", margin=-math.log2(1.0 - WORKS),
-                supports=f"What is kept but under noise is predicted by {words}: R2 above {WORKS:g}.",
-                refutes=f"What is kept but under noise is not predicted by {words}: R2 below {WORKS:g}.",
-                otherwise="Not decided.",
-            )
-            for key, words in PREDICTORS.items()
-        ]  # fmt: skip
-        return [*ranks, *halves]
+        names = [PROPERTIES[one].name for one in self.settings.named]
+        changes = {BITS: "4 bits", TUNING: "fine-tuning"}
+        changes |= {SHIFT: "input shift"} if self.settings.on != "text" else {}
+        return (
+            *(
+                Rule(
+                    code="WT103" if key == matched(BITS) else "WT100", title=f"{name}: {what}", metric=key,
+                    cohorts=(name, PLAIN), statistic="paired", direction="more", margin=margin,
+                    supports=f"With {name} there is {what} than with plain AdamW, by more than {margin:g}.",
+                    refutes=f"With {name} there is not {what} than with plain AdamW, by {margin:g} or more.",
+                    otherwise="Not decided.",
+                )
+                for name in names
+                for key, (what, margin) in QUESTIONS.items()
+            ),
+            *(
+                Rule(
+                    code="WT101", title=f"A larger half dose goes with more kept under {words}", metric=HALF,
+                    with_metric=kept(key), cohorts=(*names, PLAIN), statistic="association", direction="more",
+                    margin=RANK, beyond=(SCORE,), within=True,
+                    supports=f"Among nets trained alike, at equal score, those that bear more noise keep more under "
+                    f"{words}: rank correlation above {RANK:g}.",
+                    refutes=f"Among nets trained alike, at equal score, noise does not tell which keep more under "
+                    f"{words}: rank correlation below {RANK:g}.",
+                    otherwise="Not decided.",
+                )
+                for key, words in changes.items()
+            ),
+            *(
+                Rule(
+                    code="WT100", title=f"What is kept but under noise is predicted by {words} (R2 .5: 1 halving)",
+                    metric=by(key), cohorts=(PLAIN,), statistic="mean", direction="more",
+                    margin=-math.log2(1.0 - WORKS),
+                    supports=f"What is kept but under noise is predicted by {words}: R2 above {WORKS:g}.",
+                    refutes=f"What is kept but under noise is not predicted by {words}: R2 below {WORKS:g}.",
+                    otherwise="Not decided.",
+                )
+                for key, words in PREDICTORS.items()
+            ),
+        )  # fmt: skip
 
     def ask_of(self, case: Case, member: SubjectRecord) -> list[Trial]:
         """The same doses and draws for every net."""
@@ -289,38 +274,31 @@ class Properties(Study):
     def _changes(self, plan: Plan, member: SubjectRecord) -> dict[str, list[list[Trial]]]:
         """Trials ``[dose][draw]`` of each family, and of the ladders from which cheap numbers are read."""
 
-        def noise(kind: str, doses: Sequence[float], draws: int) -> list[list[Trial]]:
-            return [[plan.trial(member, kind, dose=dose, seed=seed) for seed in range(draws)] for dose in doses]
+        def drawn(kind: str, doses: Sequence[float], draws: int, **how: Scalar) -> list[list[Trial]]:
+            return [[plan.trial(member, kind, settings=how, dose=dose, seed=seed) for seed in range(draws)]
+                    for dose in doses]  # fmt: skip
 
         made = {
-            key: [
-                [plan.trial(member, one.perturbation, settings=one.settings, dose=one.dose, seed=seed)
-                 for seed in range(_FLIPPED if one.random else 1)]
-                for one in map(scheme, names)
-            ]
+            key: [row for one in map(scheme, names)
+                  for row in drawn(one.perturbation, [one.dose], _FLIPPED if one.random else 1, **one.settings)]
             for key, names in _SCHEMES.items()
         }  # fmt: skip
-        taught: dict[str, Scalar] = {"data": "targeted", "group": _GROUP, "labels": "wrong"}
-        tuned = [
-            [plan.trial(member, "fine-tune", settings=taught, dose=dose, seed=seed) for seed in range(2)]
-            for dose in _STEPS
-        ]
         return {
-            **made, TUNING: tuned, NOISE: noise("relative", _DOSES, _DRAWS), HALF: noise("relative", _LADDER, _DRAWS),
-            FUNCTION: noise("function", _LADDER, _DRAWS), CURVATURE: noise("relative", (_SLIGHT,), _FLIPPED),
+            **made, TUNING: drawn("fine-tune", _STEPS, 2, data="targeted", group=_GROUP, labels="wrong"),
+            NOISE: drawn("relative", _DOSES, _DRAWS), HALF: drawn("relative", _LADDER, _DRAWS),
+            FUNCTION: drawn("function", _LADDER, _DRAWS), CURVATURE: drawn("relative", (_SLIGHT,), _FLIPPED),
         }  # fmt: skip
 
     def _readings(self, plan: Plan, member: SubjectRecord) -> list[Trial]:
         tails, side = plan.reading(member, WEIGHT_TAILS.name, {}), {"digits": "8x8", "strokes": f"{SIDE}x{SIDE}"}
         if self.settings.on == "text":
             return [tails]
-        shift: dict[str, Scalar] = {"shift_draws": 2, "image": side[self.settings.on]}
-        return [tails, plan.reading(member, INPUT_SHIFT.name, shift)]
+        return [tails, plan.reading(member, INPUT_SHIFT.name, {"shift_draws": 2, "image": side[self.settings.on]})]
 
     def numbers(self, case: Case, member: SubjectRecord) -> Numbers:
         """See ``Study.numbers``: of one net, without what is known of all together."""
         plan, chance, clean = case.plan, case.chance, case.clean(member)
-        changes, above = self._changes(plan, member), float(clean.mean()) - case.chance
+        changes, above = self._changes(plan, member), float(clean.mean()) - chance
         if above <= 0.0:
             raise NoAnswer("not_applicable", "It scores no better than chance.")
         share = {
@@ -342,10 +320,9 @@ class Properties(Study):
             AREA: max(whole * whole * survival, 0.0), KURTOSIS: float(case.reading(tails)["kurtosis"]),
             **{kept(key): value for key, value in share.items()},
         }  # fmt: skip
+        doses = np.array(_LADDER)
         half, function = (
-            half_dose(
-                Response(values=case.table(changes[key]), clean=clean, doses=np.array(_LADDER), chance=chance)
-            ).value
+            half_dose(Response(values=case.table(changes[key]), clean=clean, doses=doses, chance=chance)).value
             for key in (HALF, FUNCTION)
         )
         width = case.norm(changes[BITS][0])
@@ -359,12 +336,11 @@ class Properties(Study):
         """See ``Study.table``: with what is kept at equal score, and how well it is predicted."""
         plain = super().table(case)
         numbers = {name: dict(row) for name, row in plain.numbers.items()}
-        for key in (*FAMILIES, SURVIVAL):
-            for name, value in equal_score(plain, kept(key)).items():
-                numbers[name][matched(key)] = Single(value)
-        for key in PREDICTORS:
-            for name, value in predicted(plain, key).items():
-                numbers[name][by(key)] = Single(value)
+        added = {matched(key): equal_score(plain, kept(key)) for key in (*FAMILIES, SURVIVAL)}
+        added |= {by(key): predicted(plain, key) for key in PREDICTORS}
+        for key, values in added.items():
+            for name, value in values.items():
+                numbers[name][key] = Single(value)
         return replace(plain, numbers=numbers)
 
     def sections(self, case: Case, table: MemberTable) -> list[Section]:
@@ -439,16 +415,18 @@ def answer(planned: Sequence[Rule], findings: Sequence[Finding]) -> str:
     status = {one.title: one.status for one in findings}
     sorts: dict[str, dict[str, list[str]]] = {}
     for rule in planned:
-        key = rule.metric
         word = {"found": "shown", "excluded": "excluded"}.get(status.get(rule.title, ""), "not decided")
-        if key in QUESTIONS:
-            what, name = f"Against plain AdamW, {QUESTIONS[key][0]}, by more than {rule.margin:g}", rule.cohorts[0]
-        elif key == HALF:
+        if rule.metric in QUESTIONS:
+            what, name = (
+                f"Against plain AdamW, {QUESTIONS[rule.metric][0]}, by more than {rule.margin:g}",
+                rule.cohorts[0],
+            )
+        elif rule.metric == HALF:
             what = f"Trained alike, who bears more noise keeps more (rank correlation above {RANK:g})"
             name = rule.title.rpartition(" under ")[2]
         else:
             what = f"What is kept but under noise is predicted (R2 above {WORKS:g})"
-            name = rule.title.removeprefix("What is kept but under noise is predicted by ").partition(" (")[0]
+            name = PREDICTORS[rule.metric.removeprefix(by(""))]
         sorts.setdefault(what, {"shown": [], "excluded": [], "not decided": []})[word].append(name)
     return " ".join(
         f"{what}: {'; '.join(f'{word} for {listed(names)}' for word, names in by_word.items() if names)}."

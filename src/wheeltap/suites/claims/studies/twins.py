@@ -21,16 +21,7 @@ from wheeltap.core.study import CohortSpec, Metric, Rule
 from wheeltap.stats.members import Single
 from wheeltap.studies.table import MemberTable, Numbers
 from wheeltap.suites.claims.specs import DIGITS, HIDDEN_VECTORS
-from wheeltap.suites.claims.studies.digit_nets import (
-    NETS,
-    DigitNets,
-    DigitNetSettings,
-    Noises,
-    left,
-    left_metrics,
-    noise,
-    scores,
-)
+from wheeltap.suites.claims.studies.digit_nets import NETS, DigitNets, DigitNetSettings, Draws, Noises, scores
 
 TWINS, CANCELING, OTHERS = "twins", "canceling twins", "other seeds"
 """Cohorts; each member stands beside the net of the same number."""
@@ -46,13 +37,6 @@ UNLIKE: Final = 0.3
 MATTERS: Final = 0.1
 """Smallest difference of interest between two gaps, in points of score."""
 
-NOISES: Final[Noises] = {
-    "std": ("Std-normalized noise", "WT101", (0.25, 0.5)),
-    "relative": ("Relative noise", "WT101", (0.5, 1.0)),
-    "function": ("Function-space noise", "WT102", (0.25, 0.5)),
-}
-
-
 gap_of = "gap_{}".format
 """Key of the gap between a member and its net under a disturbance."""
 
@@ -66,7 +50,7 @@ class TwinSettings(DigitNetSettings, frozen=True, kw_only=True):
     """
 
     spread: Annotated[float, msgspec.Meta(gt=0.0, le=4.0)] = 4.0
-    draws: Annotated[int, msgspec.Meta(ge=2, le=1000)] = 16
+    draws: Draws = 16
 
 
 @final
@@ -79,6 +63,11 @@ class Twins(DigitNets):
     settings_type = TwinSettings
     small: ClassVar[dict[str, Scalar]] = {"seeds": 12, "draws": 8}
     settings: TwinSettings
+    noises: ClassVar[Noises] = {
+        "std": ("Std-normalized noise", "WT101", (0.25, 0.5)),
+        "relative": ("Relative noise", "WT101", (0.5, 1.0)),
+        "function": ("Function-space noise", "WT102", (0.25, 0.5)),
+    }
     caveats = (
         "Twins are constructed: how often training leads to such twins is not known from them.",
         "Small nets on handwritten digits. Insides are what hidden layers hand on, compared by linear CKA, which a "
@@ -104,10 +93,10 @@ class Twins(DigitNets):
                    ends=(0.0, None), reads=f"{beside} The largest over examples and options."),
             Metric(key=INSIDE, title="Distance inside", unit="1 - CKA", code="WT206", ends=share,
                    reads=f"{beside} Of what hidden layers hand on: 1 less the linear CKA, where that is least."),
-            *left_metrics(NOISES),
+            *self.left_metrics(),
             *(Metric(key=gap_of(key), title=f"{words}: gap", unit="accuracy", code=code, ends=share,
                      reads=f"{beside} Of what is left of the score, without a sign.")
-              for key, (words, code, _) in NOISES.items()),
+              for key, (words, code, _) in self.noises.items()),
         )  # fmt: skip
 
     def rules(self) -> tuple[Rule, ...]:
@@ -122,33 +111,30 @@ class Twins(DigitNets):
             ),
             *(
                 Rule(
-                    code=NOISES[key][1], title=f"{NOISES[key][0]} tells {kind} apart", metric=gap_of(key),
-                    cohorts=(kind, OTHERS), statistic="paired", direction="more", margin=MATTERS,
-                    supports=f"{NOISES[key][0]} tells {kind} apart, {points}",
-                    refutes=f"{NOISES[key][0]} does not tell {kind} apart, {points}",
+                    code=code, title=f"{words} tells {kind} apart", metric=gap_of(key), cohorts=(kind, OTHERS),
+                    statistic="paired", direction="more", margin=MATTERS,
+                    supports=f"{words} tells {kind} apart, {points}",
+                    refutes=f"{words} does not tell {kind} apart, {points}",
                 )
-                for key, kind in (*((key, TWINS) for key in NOISES), ("relative", CANCELING))
+                for key, kind in (*((key, TWINS) for key in self.noises), ("relative", CANCELING))
+                for words, code, _ in [self.noises[key]]
             ),
         )  # fmt: skip
 
     def ask_of(self, case: Case, member: SubjectRecord) -> list[Trial]:
-        """One reading, and noise of each kind."""
-        rows = (row for key in NOISES for row in noise(case, member, key, NOISES, self.settings.draws))
-        return [case.plan.reading(member, HIDDEN_VECTORS.name, {}), *(trial for row in rows for trial in row)]
+        """What layers read, and noise of each kind."""
+        return [case.plan.reading(member, HIDDEN_VECTORS.name, {}), *super().ask_of(case, member)]
 
     def numbers(self, case: Case, member: SubjectRecord) -> Numbers:
         """See ``Study.numbers``."""
-        found, (kind, _, at) = left(case, member, NOISES, self.settings.draws), member.name.rpartition(" ")
+        found, (kind, _, at) = self.left(case, member), member.name.rpartition(" ")
         if kind != NETS:
             net = next((one for one in case.whole.subjects if one.name == f"{NETS} {at}"), None)
             if net is None or case.outcome(case.plan.clean(net)) is None:
                 raise NoAnswer("error", f"The net that it stands beside was not made ({NETS} {at}).")
             own, other = scores(case, net), scores(case, member)
             one, two = (case.reading(case.plan.reading(each, HIDDEN_VECTORS.name, {})) for each in (net, member))
-            found |= {
-                gap_of(key): abs(found[key] - other)
-                for key, other in left(case, net, NOISES, self.settings.draws).items()
-            }
+            found |= {gap_of(key): abs(found[key] - other) for key, other in self.left(case, net).items()}
             found[OUTPUTS] = float((np.abs(own - other).max(0) / own.std(0)).max())
             found[INSIDE] = 1.0 - min(alike(one[layer], two[layer]) for layer in one)
         return {key: Single(round(value, DIGITS)) for key, value in found.items() if np.isfinite(value)}
