@@ -1,0 +1,89 @@
+"""The manual for a browser: ``pip install ".[docs]"``, then ``sphinx-build -W docs manual``; it starts at README."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from sphinx.application import Sphinx
+
+import wheeltap
+
+DOCS: Final = Path(__file__).parent
+MESSAGES: Final = DOCS.parent / "tests" / "snapshots" / "errors.txt"
+
+project, author, release = "wheeltap", "the wheeltap authors", wheeltap.__version__
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+root_doc, html_theme, html_title = "README", "furo", f"wheeltap {release}"
+myst_heading_anchors, myst_enable_extensions = 4, ["attrs_inline"]
+suppress_warnings = ["config.cache"]
+autodoc_typehints, autodoc_member_order = "none", "bysource"
+napoleon_use_ivar = True
+
+
+def contents(text: str) -> Iterator[str]:
+    """The pages that a page of links names under each heading, as hidden tables of contents."""
+    for part in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        caption, names = part.splitlines()[0], dict.fromkeys(re.findall(r"\]\(([\w-]+\.md)\)", part))
+        if names:
+            yield "\n".join(["", "```{toctree}", ":hidden:", f":caption: {caption}", "", *names, "```"])
+
+
+def spoken(source: str) -> str:
+    """Text of an error as a reader sees it; what is put in at run time stands in angle brackets."""
+    try:
+        node = ast.parse(source, mode="eval").body
+    except SyntaxError:
+        return ""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        parts = (one.value if isinstance(one, ast.Constant) else "..." for one in node.values)
+        return "".join(map(str, parts))
+    return ""
+
+
+def messages() -> Iterator[str]:
+    """Every pinned message that says what to do, by the part of wheeltap that raises it, as Markdown."""
+    parts: dict[str, dict[str, str]] = {}
+    for block in MESSAGES.read_text().split("\n\n"):
+        head, *rows = block.splitlines()
+        where = head.split(": ")[0].removeprefix("suites/").split("/")[0].removesuffix(".py")
+        said = spoken(rows[0].strip()) if rows else ""
+        do = next((spoken(row.strip().removeprefix("do = ")) for row in rows if row.startswith("  do = ")), "")
+        if said and do:
+            parts.setdefault(where, {})[said] = do
+    for part, some in sorted(parts.items()):
+        yield f"\n### {part}\n"
+        yield from (f"- **{_escaped(said)}** {_escaped(do)}" for said, do in sorted(some.items()))
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([\\`*_{}\[\]<>#|$])", r"\\\1", " ".join(text.split()))
+
+
+def _complete(app: Sphinx, name: str, source: list[str]) -> None:
+    source[0] = re.sub(r'<a id="([\w-]+)"></a>', r"[]{#\1}", source[0]).replace(
+        "](../CONTRIBUTING.md)", "](contributing.md)"
+    )
+    if name == root_doc:
+        source[0] += "\n".join(contents(source[0]))
+    if name == "troubleshooting":
+        source[0] += "\n".join(messages()) + "\n"
+
+
+def _examples(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Indented lines of a docstring are code, as they are meant in Google's style."""
+    for at in reversed(range(1, len(lines))):
+        if lines[at].startswith("    ") and not lines[at - 1] and not lines[at].startswith(("    :", "    *", "    -")):
+            before = next((one for one in reversed(lines[:at]) if one), "")
+            if not before.startswith((" ", ":", ".. ")):
+                lines.insert(at, "")
+                lines.insert(at, "::")
+
+
+def setup(app: Sphinx) -> None:
+    """Puts in what is not written by hand."""
+    app.connect("source-read", _complete)
+    app.connect("autodoc-process-docstring", _examples)
