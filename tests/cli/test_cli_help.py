@@ -45,6 +45,7 @@ def test_help_names_what_audits_need_of_the_data_and_of_which_draws_an_option_is
 
 WITHIN = {
     "circuits": ("train", "find", "check"), "claims": ("retest",), "dictionary": ("train", "check"), "pictures": (),
+    "init": ("ci",),
 }  # fmt: skip
 
 

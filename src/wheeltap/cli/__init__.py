@@ -58,6 +58,7 @@ _VERBS = {
         "report": "Print or draw a finished run, or one code's findings in full.",
         "list": "Audits, studies, recipes, deployment schemes, perturbations, models.",
         "doctor": "Check a model before it is audited, or this installation.",
+        "init": "Write a job of CI that runs the gate: init ci.",
     },
 }
 """Verbs of the kernel, in the groups of the help; a verb of a suite or plug-in names a group itself."""
