@@ -122,6 +122,55 @@ def test_flags_that_do_not_go_together(
     assert not (here / "s").exists() and not (here / "r.json").exists()
 
 
+TOML = """
+question = "Do nets that were trained score more?"
+examples = "digits"
+[cohorts.trained]
+recipe = "digits"
+settings = { hidden = "4", epochs = 2 }
+seeds = 3
+[cohorts.untrained]
+recipe = "digits"
+settings = { hidden = "4", epochs = 0 }
+seeds = 3
+role = "compared"
+[metrics.score]
+audit = "score"
+[[rules]]
+metric = "score"
+cohorts = ["trained", "untrained"]
+statistic = "difference"
+direction = "more"
+margin = 0.1
+supports = "Training helps."
+refutes = "Training does not help."
+"""
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_nets_of_a_study_are_found_in_a_folder_or_made_again(
+    shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.toml").write_text(TOML)
+    assert main(["plan", "study", "mine.toml", "-o", "mine.plan.json"]) == 0
+    capsys.readouterr()
+    code, said = 1, list[str]()
+    while code == 1 and len(said) < 5:
+        for index in (0, 1):
+            more = ["--store", f"part-{index}.wheeltap", "--base", "all.wheeltap", *(["--made", "made"] * shared)]
+            assert main(["run", "mine.plan.json", "--shard", f"{index}/2", *more]) == 0
+        code = main(["merge", "part-0.wheeltap", "part-1.wheeltap", "-o", "all.wheeltap"])
+        said.append(capsys.readouterr().out)
+    assert code == 0 and len(said) > 1 and "twice" not in "".join(said)
+    folders = {path.name: len(list(path.glob("*.safetensors"))) for path in tmp_path.iterdir() if path.is_dir()}
+    assert folders == {"made": 6} if shared else (len(folders) == 2 and sum(folders.values()) > 6)
+    assert main(["run", "mine.plan.json", "--store", "serial.wheeltap"]) == 0
+    for store in ("serial", "all"):
+        assert main(["report", f"{store}.wheeltap", "--json", f"{store}.json"]) == 0
+    assert Path("all.json").read_bytes() == Path("serial.json").read_bytes()
+
+
 # ---- as on a cluster: processes, a scheduler, kills -----------------------------------------------------------------
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 import wheeltap as wt
+from wheeltap.audits.settle import wanted
 from wheeltap.cli import main
 from wheeltap.core.errors import MissingFile, StoreError, UsageError, WheeltapError
 from wheeltap.core.records import Outcome
@@ -165,6 +166,17 @@ def test_every_trial_is_one_shards_and_the_same_ones_tomorrow() -> None:
     assert [shard.has(pinned) for shard in shards].index(True) == int(pinned.key[-1], 16) % 8
     first, second = (plan.clean(plan.reference, seed=seed) for seed in (0, 1))
     assert [shard.has(first) for shard in shards] == [shard.has(second) for shard in shards]
+
+
+def test_a_copy_of_an_original_that_another_shard_passes_is_not_taken_for_a_bad_one(serial: Path) -> None:
+    """Else the next copy would be passed in its place, which nobody asks for who knows both passes."""
+    plan, known = planned(), rows(serial)
+    plan = msgspec.structs.replace(plan, stronger=plan.graded[:1], graded=())
+    assert plan.planted is not None
+    keys = [plan.clean(one).key for one in (plan.reference, plan.planted, plan.stronger[0])]
+    for there in (keys[:1], keys[1:2], keys[:2]):
+        asked = {trial.key for trial in wanted(plan, {key: known[key] for key in there}.get)}
+        assert keys[2] not in asked
 
 
 # ---- run, killed, run again, merged -------------------------------------------------------------------------------

@@ -259,7 +259,8 @@ def usable(plan: Plan, lookup: Lookup) -> Plan:
     case = Case(plan, lookup)
 
     def exact(subject: SubjectRecord) -> bool:
-        return case.outcome(plan.clean(subject)) is None or same_function(case, subject)[0]
+        # Where either pass has not run it is not known to differ: no other copy is asked for in its place.
+        return not case.known([plan.clean(plan.reference), plan.clean(subject)]) or same_function(case, subject)[0]
 
     twin = plan.twin if plan.twin is None or exact(plan.twin) else None
     plants, graded = (tuple(copy for copy in some if exact(copy)) for some in (plan.plants, plan.graded))
