@@ -171,10 +171,8 @@ def test_one_hot_rows_may_be_meant_as_outputs() -> None:
 @pytest.mark.parametrize(
     ("targets", "words"),
     [
-        (torch.zeros(4), "targets.reshape(-1, 1)"),
-        (torch.full((4, 2, 2), 0.5), "targets.reshape(len(targets), -1)"),
         (torch.zeros(4, 1, dtype=torch.long), "targets.squeeze(1)"),
-        (torch.full((4, 2), 2), "one whole number per example"),
+        (torch.full((4, 2, 2, 2), 2), "one whole number per example"),
     ],
 )
 def test_targets_of_another_shape_say_how_to_reshape(targets: Tensor, words: str) -> None:
@@ -183,14 +181,17 @@ def test_targets_of_another_shape_say_how_to_reshape(targets: Tensor, words: str
     assert words in str(caught.value)
 
 
-def test_one_number_per_example_is_asked_for_as_a_column() -> None:
+def test_one_number_per_example_is_a_column_where_numbers_are_wanted() -> None:
     class Flat(nn.Linear):
         def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's own name
             return super().forward(input)[:, 0]
 
-    task = Task(numbers(4, 2), torch.zeros(4, 1))
+    model, rows = seeded(lambda: Flat(2, 1)), numbers(4, 2)
+    for targets in (torch.zeros(4), torch.zeros(4, 1)):
+        assert Task(rows, targets).targets.shape == (4, 1)
+        assert torch.equal(Task(rows, targets).scores(model), model(rows)[:, None])
     with pytest.raises(ModelError, match=r"output\.reshape\(-1, 1\)"):
-        task.scores(seeded(lambda: Flat(2, 1)))
+        Task(rows, torch.tensor([0, 1, 0, 1])).scores(model)
 
 
 def test_scores_at_every_position_point_to_choices() -> None:

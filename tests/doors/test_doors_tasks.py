@@ -259,7 +259,7 @@ def test_probabilities_are_not_read_as_logits() -> None:
 def test_targets_of_another_kind_say_what_to_give() -> None:
     labels = torch.randint(0, 2, (8, 3), generator=torch.Generator().manual_seed(0))
     column = torch.zeros(8, 1) + torch.arange(8.0)[:, None] % 3
-    with pytest.raises(WheeltapError, match=r"targets.squeeze\(1\).long\(\)"):
+    with pytest.raises(WheeltapError, match=r"targets.reshape\(-1\).long\(\)"):
         wt.audit(linear(torch.eye(3)), (drawn(8, 3), column), schemes="int8")
     for several in (labels, labels.bool()):
         assert wt.Task(drawn(8, 3), several).measure is label_accuracy, "what else could they be"

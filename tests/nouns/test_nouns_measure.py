@@ -101,6 +101,7 @@ def test_names_and_directions() -> None:
         "exact_labels": (True, True),
         "pixel_accuracy": (True, True),
         "iou": (True, True),
+        "token_accuracy": (True, False),
         "recall@10": (True, True),
         "ndcg@10": (True, True),
         "mrr": (True, True),

@@ -1,5 +1,7 @@
 """Tasks: examples in a fixed order, scored in batches, refused where they cannot be."""
 
+from collections import namedtuple
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,9 +12,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import wheeltap as wt
+from wheeltap.cli.options import RequestFlags
 from wheeltap.core import measure
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError, ModelError
+from wheeltap.core.inputs import SCORES
 from wheeltap.core.task import Task, as_scores
 from wheeltap.testing.planted import numbers
 
@@ -238,7 +242,6 @@ EXAMPLES: list[tuple[Tensor, Tensor, Tensor | None, str]] = [
     (torch.tensor(1.0), torch.tensor(1), None, "The task is empty"),
     (torch.zeros(3, 2), TWO, None, "3 targets, one per input"),
     (torch.zeros(3, 2), torch.tensor(1), None, "wrong shape"),
-    (torch.zeros(3, 2), torch.zeros(3), None, "float32 [3]"),
     (torch.zeros(3, 2), torch.zeros(3, 1, dtype=torch.long), None, "int64 [3, 1]"),
     (torch.tensor([[0.0], [NAN]]), TWO, None, "task: example 1"),
     (torch.tensor([0.0, NAN]), TWO, None, "task: example 1"),
@@ -268,13 +271,30 @@ def test_targets_that_the_model_does_not_offer_and_outputs_that_are_no_scores() 
         Task(rows, torch.tensor([0, 1, 0])).scores(nn.Sequential(nn.Linear(2, 4), nn.Unflatten(1, (2, 2))).eval())
 
 
+@dataclass
+class Answer:
+    out: Tensor
+    aux: Tensor
+
+
 def test_scores_are_found_in_whatever_a_model_returns() -> None:
     scores = torch.zeros(2, 3)
-    for output in (scores, (scores, None), {"logits": scores}, SimpleNamespace(logits=scores)):
-        assert as_scores(output) is scores
-    for output in (None, (), (None, scores), {"scores": scores}, SimpleNamespace(logits=None), [scores]):
+    hidden, loss = torch.zeros(5, 2, 4), torch.tensor(0.3)
+    named = namedtuple("named", "loss out")(loss, scores)
+    for output in (
+        scores, (scores, None), (loss, scores), (hidden, scores), [scores], named,
+        {"logits": scores, "hidden": scores * 2}, {"anything": scores}, {"scores": scores, "out": scores * 2},
+        SimpleNamespace(logits=scores), Answer(scores, scores * 2),
+        {"ids": torch.zeros(2, dtype=torch.long), "y": scores},
+    ):  # fmt: skip
+        assert as_scores(output, examples=2) is scores
+    for output in (None, (), (None, loss), {"scores": loss.tolist()}, SimpleNamespace(logits=None), {"y": hidden}):
         with pytest.raises(ModelError, match="holds no scores"):
-            as_scores(output)
+            as_scores(output, examples=2)
+    for output in ((scores, scores * 2), {"y": scores, "z": scores}):
+        with pytest.raises(ModelError, match=r"Which part(.|\n)*\[2, 3\](.|\n)*\[2, 3\](.|\n)*--output"):
+            as_scores(output, examples=2)
+    assert f"the first of {', '.join(SCORES)}, or the" in RequestFlags.__annotations__["output"].__metadata__[0].help
 
 
 def test_two_measures_of_one_name_make_two_tasks() -> None:

@@ -211,6 +211,21 @@ class Half(nn.Module):
         return self.one(x)
 
 
+class Parts(Half):
+    def forward(self, x: torch.Tensor) -> Any:
+        return {"logits": self.one(x), "hidden": x}
+
+
+def named_output(**given: Any) -> wt.Subject:
+    return wt.Subject(Parts().eval(), **given)
+
+
+def _chosen(output: str) -> wt.Subject:
+    subject = named_output()
+    subject.choose(output)
+    return subject
+
+
 def net() -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -263,6 +278,8 @@ CHECKED: dict[tuple[str, str], list[Callable[[Report], object]]] = {
        for key in ("audits", "schemes", "slices", "budget", "measure")},
     ("wt.AuditSpec", "settings"): [asks(audits=wt.AuditSpec("pruning", {"margn": 0.1})),
                                    asks(audits=wt.AuditSpec("redundancy", {"to": "mena"}))],
+    ("Subject", "output"): [lambda _: wt.audit(named_output(output=MISSPELLED), (INPUTS, TARGETS), schemes="int8")],
+    ("Subject.choose", "output"): [lambda _: wt.audit(_chosen(MISSPELLED), (INPUTS, TARGETS), schemes="int8")],
     ("wt.Task", "measure"): [lambda _: wt.Task(INPUTS, TARGETS, measure=MISSPELLED)],
     **{(f"{kind}.scored_by", "measure"): [lambda _: wt.Task(INPUTS, TARGETS).scored_by(MISSPELLED)]
        for kind in ("BaseTask", "wt.Task", "ChoiceTask")},

@@ -65,9 +65,9 @@ def _mixed(case: Case, subject: SubjectRecord) -> str:
     if not subject.mixes:
         return ""
     return (
-        f"\n\nWarning: an answer of {subject.name} depends on which other examples are in its batch (batch statistics, "
-        "experts of limited capacity): all of this holds for batches as they were here. Measure in batches of one, "
-        "Task(..., batch=1), if that is how it will be used."
+        f"\n\nWarning: an answer of {subject.name} depends on which other examples are in its batch (batch "
+        "statistics, scales of dynamic quantization, experts of limited capacity): all of this holds for batches as "
+        "they were here. Measure in batches of one, Task(..., batch=1), if that is how it will be used."
     )
 
 
@@ -86,6 +86,21 @@ def _generated(case: Case, subject: SubjectRecord) -> str:
             said += f"\n\nWarning: {share.mean():.0%} of the answers of {subject.name} are {what}."
     return said
 
+
+def _packed(case: Case, subject: SubjectRecord) -> str:
+    """That no weight can be disturbed, as a paragraph, where that is so."""
+    if subject.layers:
+        return ""
+    held = ", ".join(f"{one.name} ({one.size:,})" for one in subject.untouched[:_NAMED])
+    more = f" and {len(subject.untouched) - _NAMED} more" if len(subject.untouched) > _NAMED else ""
+    return (
+        f"\n\nWarning: {subject.name} is quantized already, and none of its weights can be disturbed: {held}{more}. "
+        "Its score holds, and its loss beside the model that it was made from: wheeltap compare ORIGINAL QUANTIZED."
+    )
+
+
+_NAMED = 4
+"""Modules that are named in a sentence."""
 
 _LISTED = 20
 """Classes that are listed, the lowest first."""
@@ -179,7 +194,8 @@ class ScoreAudit(Audit):
         nothing = nothing and nothing + _generated(case, subject).replace("\n\n", " ")
         status = "inconclusive" if verdict == TOO_FEW else "found" if verdict else "measured"
         warnings = "".join(
-            warning(case, subject) for warning in (_as_probabilities, _no_error, _hidden, _mixed, _by_class, _generated)
+            warning(case, subject)
+            for warning in (_as_probabilities, _no_error, _hidden, _mixed, _packed, _by_class, _generated)
         )
         claim = Hypothesis(
             test=None, status=status, found=nothing or f"{because}{warnings}", beside=(score,),

@@ -32,13 +32,16 @@ STUDY: Final = "study "
 """What the commands of studies begin with."""
 
 
-def load(specs: Sequence[str], data: str | Path | None, *, names: Sequence[str] = ()) -> tuple[list[Subject], BaseTask]:
+def load(
+    specs: Sequence[str], data: str | Path | None, *, names: Sequence[str] = (), output: str | None = None
+) -> tuple[list[Subject], BaseTask]:
     """Every model, and the task that goes with the first.
 
     Args:
         specs: What the models are asked for by.
         data: The examples, where they are not the first model's own.
         names: What the subjects are called; by default the shortest names that tell the specs apart.
+        output: Which part of what they return are their scores; see ``Subject``.
 
     Raises:
         UsageError: If there are not as many names as models, or two are alike.
@@ -54,14 +57,18 @@ def load(specs: Sequence[str], data: str | Path | None, *, names: Sequence[str] 
     called = names or sources.names_of(specs)
     shared = SharedExamples(specs[0], data=data, name=called[0])
     others = [shared.other(spec, name=name) for spec, name in zip(specs[1:], called[1:], strict=True)]
-    return [shared.subject, *others], shared.task
+    subjects = [shared.subject, *others]
+    if output is not None:
+        for subject in subjects:
+            subject.choose(output)
+    return subjects, shared.task
 
 
 def planned(specs: tuple[str, ...], request: RequestFlags) -> tuple[Plan, list[Subject], BaseTask]:
     """The plan that flags and settings file ask for, with what it needs to run."""
     data = request.examples
     request.specs(DEFAULT)  # before anything is loaded: a mistyped name should not cost a minute
-    subjects, task = load(specs, data, names=listed(request.name))
+    subjects, task = load(specs, data, names=listed(request.name), output=request.output)
     made = planning.planned(
         subjects, task, request.asked(subjects), sources=specs, data=None if data is None else located(data)
     )

@@ -133,6 +133,14 @@ class RequestFlags(Request):
         bool, Parameter(negative="", help="Conclude although less than 90 % of the weights could be disturbed.")
     ] = False
     measure: Annotated[str | None, Parameter(help=_SAID["measure"])] = None
+    output: Annotated[
+        str | None,
+        Parameter(
+            help="Which part of what the models return are their scores: a key or attribute, such as logits; of a "
+            "tuple its number, from 0 on. By default the first of logits, scores, output, out, prediction, sample, or "
+            "the only tensor with a row for each example."
+        ),
+    ] = None
     name: Annotated[
         str, Parameter(help="What the report calls the models, separated by commas; by default taken from their specs.")
     ] = ""

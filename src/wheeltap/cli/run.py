@@ -92,7 +92,8 @@ def run(
             code = [*made.sources, *files, made.task.measure]
             require_no_code(code, examples=[] if made.data is None else [made.data], where=str(plan))
         with spinner("loading " + " and ".join(made.sources)):
-            subjects, task = load(made.sources, made.data, names=[subject.name for subject in made.subjects])
+            names, part = [subject.name for subject in made.subjects], made.subjects[0].output
+            subjects, task = load(made.sources, made.data, names=names, output=part)
         report = run_on(made, subjects, task, execution=execution, output=output)
     if shard is None:
         return output.give(report)

@@ -113,7 +113,8 @@ def untouched(
     found: dict[str, int] = {}
     for name, count in size.items():
         if name in fixed:
-            found[name] = count
+            called = name.partition("._packed_params")[0]
+            found[called] = found.get(called, 0) + count
         elif name not in touched:
             path = f".{name}".partition(_COMPUTED)[0] if _COMPUTED in f".{name}" else f".{name}".rpartition(".")[0]
             module = path.removeprefix(".") or _ROOT

@@ -1,7 +1,7 @@
 """Inputs of a model: one tensor, or several by the names of the arguments that they are given as."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core.errors import DataError, ModelError
-from wheeltap.core.typed import named_modules, to_array
+from wheeltap.core.typed import first_of, named_modules, to_array
 
 Inputs = Tensor | dict[str, Tensor]
 """``[example, ...]``: a tensor that the model is called with, or tensors that it is called with by name."""
@@ -112,7 +112,7 @@ def answered(model: nn.Module, inputs: Any) -> Any:
     in 32. Whole numbers stay as they are. Anything but tensors (a batch of another kind, from a task of its own) is
     moved and handed over as it is.
     """
-    device = next(model.parameters()).device
+    device = first_of(model).device
     if isinstance(inputs, Tensor):
         return model(_suited(inputs, model, device))
     named = by_name(inputs)
@@ -161,23 +161,60 @@ class Moments:
         return answered(model, self.inputs)
 
 
-def as_scores(output: Any) -> Tensor:
-    """The tensor of scores in whatever a model returned: itself, its ``.logits``, or the first of a tuple."""
+SCORES = ("logits", "scores", "output", "out", "prediction", "sample")
+"""What scores are called in an output of several parts; the first that is there is taken."""
+
+
+def parts_of(output: Any) -> dict[str, Any]:
+    """The parts of what a model returned, by name or number: of a mapping, a tuple, a list or an object."""
+    if (named := by_name(output)) is not None:
+        return named
+    fields = getattr(output, "_fields", None)  # of a named tuple
+    if isinstance(output, tuple | list):
+        several = cast("Sequence[Any]", output)
+        return dict(zip(fields or map(str, range(len(several))), several, strict=True))
+    properties = {name: getattr(output, name, None) for name in SCORES}
+    return {name: one for name, one in properties.items() if one is not None} | dict(getattr(output, "__dict__", {}))
+
+
+def as_scores(output: Any, *, examples: int | None = None) -> Tensor:
+    """The tensor of scores in whatever a model returned.
+
+    A tensor by itself; of several parts the first of ``SCORES`` that is there, else the only tensor of floating-point
+    numbers that has a row for each example.
+
+    Args:
+        output: A tensor, a mapping, a tuple, a list, or an object with attributes.
+        examples: How many there are, where that is known.
+
+    Raises:
+        ModelError: If there is none, or which one is meant is not clear.
+    """
     if isinstance(output, Tensor):
         return output
-    whole: Any = output
-    for held in (
-        whole.get("logits") if isinstance(output, dict) else getattr(whole, "logits", None),
-        whole[0] if isinstance(output, tuple) and len(whole) else None,
-    ):
-        if isinstance(held, Tensor):
-            return held
+    parts = {name: one for name, one in parts_of(output).items() if isinstance(one, Tensor)}
+    named = [parts[name] for name in SCORES if name in parts]
+    rows = [
+        one for one in parts.values()
+        if one.is_floating_point() and one.ndim and (examples is None or len(one) == examples)
+    ]  # fmt: skip
+    if named or len(rows) == 1:
+        return [*named, *rows][0]
     raise ModelError(
-        "The model's output holds no scores.",
-        expected="a tensor, an object with .logits, or a tuple that starts with a tensor",
-        got=type(whole).__name__,
-        do="Wrap the model so that it returns logits.",
+        "The model's output holds no scores." if not rows else "Which part of the model's output are the scores?",
+        expected=f"a tensor; or several parts with one of {', '.join(SCORES)}, or with one tensor of a row per example",
+        got=shown_parts(output),
+        do="Name it: wt.Subject(model, output='NAME'), or --output NAME; of a tuple its number, from 0 on.",
     )
+
+
+def shown_parts(output: Any) -> str:
+    """The parts of what a model returned, in a line: names and shapes."""
+    each = [
+        f"{name} {list(one.shape) if isinstance(one, Tensor) else type(one).__name__}"
+        for name, one in parts_of(output).items()
+    ]
+    return f"{type(output).__name__} of {', '.join(each[:12])}" if each else type(output).__name__
 
 
 _SETTINGS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length")

@@ -340,13 +340,13 @@ from wheeltap.core.measures.classes import (  # noqa: E402
 )
 from wheeltap.core.measures.family import Kind, MeasureFamily  # noqa: E402
 from wheeltap.core.measures.grades import CUT, EMPTY, Contains, ExactMatch, Grade  # noqa: E402
-from wheeltap.core.measures.masks import IoU, PixelAccuracy  # noqa: E402
+from wheeltap.core.measures.masks import IoU, PixelAccuracy, TokenAccuracy  # noqa: E402
 from wheeltap.core.measures.ranking import MRR, NDCG, RecallAt  # noqa: E402
 
 accuracy, nll, margin, agreement, kl, squared_error = Accuracy(), NLL(), Margin(), Agreement(), KL(), SquaredError()
 f1, precision, recall, balanced_accuracy, mcc, auc = F1(), Precision(), Recall(), BalancedAccuracy(), MCC(), AUC()
 label_accuracy, exact_labels, macro_f1, micro_f1 = LabelAccuracy(), ExactLabels(), MacroF1(), MicroF1()
-pixel_accuracy, iou = PixelAccuracy(), IoU()
+pixel_accuracy, iou, token_accuracy = PixelAccuracy(), IoU(), TokenAccuracy()
 mrr = MRR()
 
 STANDARD: tuple[Measure, ...] = (accuracy, nll, margin, agreement, kl)
@@ -359,7 +359,8 @@ BY_NAME: dict[str, Measure] = {
     m.name: m
     for m in (
         *STANDARD, squared_error, f1, precision, recall, balanced_accuracy, mcc, auc, label_accuracy, exact_labels,
-        macro_f1, micro_f1, pixel_accuracy, iou, mrr, RecallAt(10), NDCG(10), ExactMatch(), Contains(),
+        macro_f1, micro_f1, pixel_accuracy, iou, token_accuracy, mrr, RecallAt(10), NDCG(10), ExactMatch(),
+        Contains(),
     )
 }  # fmt: skip
 
@@ -456,6 +457,7 @@ __all__ = [
     "Recall",
     "RecallAt",
     "SquaredError",
+    "TokenAccuracy",
     "accuracy",
     "agreement",
     "auc",
@@ -482,5 +484,6 @@ __all__ = [
     "precision",
     "recall",
     "squared_error",
+    "token_accuracy",
     "values_of",
 ]  # fmt: skip

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, replace
 from operator import attrgetter
-from typing import Final, cast, final
+from typing import Any, Final, cast, final
 
 import msgspec
 import torch
@@ -17,10 +17,11 @@ from wheeltap.core import canon, coverage
 from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.files import Contents
 from wheeltap.core.fingerprint import Description, described
+from wheeltap.core.inputs import parts_of, shown_parts
 from wheeltap.core.layer import Layer, find_blocks, find_layers, weight_in
 from wheeltap.core.records import MemberOrigin, Role, SubjectRecord
 from wheeltap.core.settings import checked, name_of
-from wheeltap.core.typed import named_modules, squares
+from wheeltap.core.typed import first_of, named_modules, squares
 
 
 @final
@@ -56,6 +57,8 @@ class Subject:
         name: What reports call it.
         data: Paths of buffers or parameters that are data and no weights, such as a pool of documents: they are neither
             disturbed nor counted.
+        output: Which part of what the model returns are its scores, by name or number, where ``as_scores`` would take
+            another or none.
 
     Attributes:
         layers: What disturbances change.
@@ -70,9 +73,19 @@ class Subject:
         UsageError: If ``data`` names what the model does not have.
     """
 
-    def __init__(self, model: nn.Module, *, name: str = "model", data: str | Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        name: str = "model",
+        data: str | Collection[str] = (),
+        output: str | int | None = None,
+    ) -> None:
         self.model, self.name = model, name_of(name)
+        self.output: str | None = None
         _require_auditable(model, name)
+        if output is not None:
+            self.choose(str(output))
         self.data = frozenset((data,) if isinstance(data, str) else data)
         known = [path for path, _ in (*model.named_buffers(), *model.named_parameters())]
         if not self.data <= {*known}:
@@ -93,19 +106,30 @@ class Subject:
         self._record: SubjectRecord | None = None
         self._squared_norm: float | None = None
         self.settled: CleanPasses | None = None
-        if not self.layers:
+        if not self.layers and not coverage.packed(model):  # a quantized model is a reference all the same
             raise ModelError(
                 "The model has no weights that wheeltap can disturb.",
                 where=name,
-                expected="at least one parameter with two axes or more that is no gain of a norm",
+                expected="at least one parameter with two axes or more that is no gain of a norm, or quantized weights",
                 got=type(model).__name__,
                 do="Wrap the model so that its weights are parameters of its modules.",
             )
 
+    def choose(self, output: str) -> None:
+        """Takes one part of what the model returns for its scores, by name or number; the module given stays as it is.
+
+        ``model`` is another one then, with the same modules, parameters and buffers.
+        """
+        other = type(self.model).__new__(type(self.model))
+        other.__dict__.update(self.model.__dict__)
+        other.__dict__["_forward_hooks"] = other.__dict__["_forward_hooks"].copy()
+        other.register_forward_hook(_OutputChoice(output))
+        self.model, self.output, self._record = other, output, None
+
     @property
     def device(self) -> torch.device:
         """Where the model is, and so where everything runs."""
-        return next(self.model.parameters()).device
+        return first_of(self.model).device
 
     @property
     def squared_norm(self) -> float:
@@ -136,7 +160,7 @@ class Subject:
     @property
     def path(self) -> str:
         """Numerical path class: part of every trial's key."""
-        dtype = str(next(self.model.parameters()).dtype).removeprefix("torch.")
+        dtype = str(first_of(self.model).dtype).removeprefix("torch.")
         return f"plain/{self.device.type}/{dtype}"
 
     @property
@@ -167,6 +191,7 @@ class Subject:
                 ends=coverage.ends(self.model, self.layers),
                 untouched=coverage.untouched(self.layers, sizes, fixed=self.fixed.keys()),
                 mixes=self.mixes or None,
+                output=self.output,
                 covered=coverage.held(self.layers, sizes),
                 widest=max((layer.fan_in + 1 for layer in dense), default=0),
                 path=self.path,
@@ -262,6 +287,26 @@ class Subject:
             expected="the Python module that it was made from, in eval mode",
             got="a script",
             do="Audit that module with the same weights: module.load_state_dict(script.state_dict()).",
+        )
+
+
+@final
+@dataclass(frozen=True)
+class _OutputChoice:
+    """A hook that gives one part of what a model returns in place of all."""
+
+    output: str
+
+    def __call__(self, module: nn.Module, args: object, returned: Any) -> Tensor:
+        found = returned if isinstance(returned, Tensor) else parts_of(returned).get(self.output)
+        if isinstance(found, Tensor):
+            return found
+        raise ModelError(
+            "The model's output has no such part.",
+            where=f"output {self.output!r}",
+            expected="the name or number of a tensor",
+            got=shown_parts(returned),
+            do="Give one of these to --output, or to wt.Subject(model, output=...).",
         )
 
 

@@ -7,27 +7,32 @@ from torch.nn import functional
 from wheeltap.core.errors import DataError, ModelError, UsageError
 from wheeltap.core.measure import Measure, fitting, kinds_of
 from wheeltap.core.measures.family import Kind
-from wheeltap.core.measures.masks import counted
+from wheeltap.core.measures.masks import LEFT_OUT, counted
 
 
-def read(targets: Tensor, fits: tuple[Kind, ...]) -> tuple[Tensor, str]:
+def read(targets: Tensor, fits: tuple[Kind, ...], *, padding: Tensor | None = None) -> tuple[Tensor, str]:
     """Targets as tasks keep them, and the measure that they ask for where none is asked for.
 
-    Several labels, relevance and masks are floating point: these are not the number of one right option.
+    Several labels, relevance and masks are floating point: these are not the number of one right option. Tokens are
+    masks of width 1. Wanted outputs of any shape are one row per example.
 
     Args:
         targets: As they were given.
         fits: Kinds of targets that the measure reads which was asked for; none where none was.
+        padding: Where it has the shape of targets of tokens, those are left out at which it is 0.
     """
     binary = bool(((targets == 0) | (targets == 1)).all())
+    rows, asked = targets.ndim == 2 and targets.shape[1] > 1, not {"labels", "relevance"}.isdisjoint(fits)
+    if rows and ("tokens" in fits or not (targets.is_floating_point() or binary or asked)):
+        some = torch.ones_like(targets) if padding is None or padding.shape != targets.shape else padding
+        return torch.where(some.to(targets.device) == 0, LEFT_OUT[0], targets.float())[:, :, None], "token_accuracy"
     if targets.ndim == 4 and targets.shape[1] == 1:
         targets = targets[:, 0]
     if targets.ndim == 3 and ("masks" in fits or not targets.is_floating_point() or binary):
         return targets.float(), "iou"
     if targets.is_floating_point():
-        return targets, "squared_error"
-    asked = not {"labels", "relevance"}.isdisjoint(fits)
-    if targets.ndim == 2 and targets.shape[1] > 1 and (asked or (binary and not is_one_hot(targets))):
+        return targets.reshape(len(targets), -1) if targets.ndim and len(targets) else targets, "squared_error"
+    if rows and (asked or (binary and not is_one_hot(targets))):
         return targets.float(), "label_accuracy"
     return (targets.long() if targets.ndim == 1 else targets), "accuracy"
 
@@ -37,7 +42,7 @@ def kinds(targets: Tensor) -> tuple[Kind, ...]:
     if not targets.is_floating_point():
         return ("classes",)
     if targets.ndim == 3:
-        return ("masks",)
+        return ("masks",) if targets.shape[2] > 1 else ("tokens",)
     if are_labels(targets):
         return ("outputs", "relevance", "labels")
     return ("outputs", "relevance") if bool((targets >= 0.0).all()) else ("outputs",)
@@ -45,6 +50,7 @@ def kinds(targets: Tensor) -> tuple[Kind, ...]:
 
 _SAID: dict[Kind, str] = {
     "classes": "whole numbers", "outputs": "floating-point numbers", "masks": "a class for each pixel",
+    "tokens": "a class for each token",
 }  # fmt: skip
 
 
@@ -76,25 +82,54 @@ def require_fit(measure: Measure, targets: Tensor, *, where: str) -> None:
         )
 
 
-def flattened(scores: Tensor, targets: Tensor, *, where: str) -> Tensor:
-    """Scores of masks ``[example, class, height, width]`` as one row per example; others as they are.
+def flattened(scores: Tensor, targets: Tensor, shape: tuple[int, ...], *, where: str) -> Tensor:
+    """Scores as one row per example, where they fit the targets.
+
+    Those of masks are ``[example, class, height, width]``, those of tokens ``[example, token, class]``; with one class
+    its axis may be left out. Outputs are of the shape of the wanted ones, but for axes of length 1.
+
+    Args:
+        scores: What the model gives.
+        targets: As the task keeps them.
+        shape: Of the targets of one example as they were given.
+        where: Name of the task.
 
     Raises:
-        ModelError: If the model gives other planes than the targets have.
+        ModelError: If the model gives other planes than the targets have, or outputs of another shape.
     """
-    if targets.ndim != 3:
-        return scores
-    planes = scores.unsqueeze(1) if scores.ndim == 3 else scores
-    if planes.ndim == 4 and planes.shape[2:] == targets.shape[1:]:
-        return planes.flatten(1)
-    raise ModelError(
-        "The model does not give a score for each pixel of the masks.",
-        where=where,
-        expected=f"[example, class, {', '.join(map(str, targets.shape[1:]))}], as the targets {list(targets.shape)}",
-        got=str(list(scores.shape)),
-        do="Wrap the model so that it returns its planes in the size of the masks: functional.interpolate(logits, "
-        "size=..., mode='bilinear').",
-    )
+    if targets.ndim == 3:
+        each = "token" if targets.shape[2] == 1 else "pixel"
+        if each == "token" and scores.ndim in (2, 3):
+            planes = (scores if scores.ndim == 3 else scores.unsqueeze(2)).mT.unsqueeze(3)
+        else:
+            planes = scores.unsqueeze(1) if scores.ndim == 3 else scores
+        if planes.ndim == 4 and planes.shape[2:] == targets.shape[1:]:
+            return planes.flatten(1)
+        axes = ", ".join(map(str, shape))
+        raise ModelError(
+            f"The model does not give a score for each {each} of the targets.",
+            where=where,
+            expected=f"[example, {axes}, class]" if each == "token" else f"[example, class, {axes}]",
+            got=str(list(scores.shape)),
+            do="Wrap the model so that it returns its planes in the size of the masks: functional.interpolate(logits, "
+            "size=..., mode='bilinear')."
+            if each == "pixel"
+            else "Wrap the model so that it returns scores [example, token, class]: logits.transpose(1, 2) where the "
+            "class comes first. Several labels of one example are 0 or 1.",
+        )
+    if targets.is_floating_point() and scores.ndim != 2:
+        if len(scores) and [n for n in scores.shape[1:] if n != 1] == [n for n in shape if n != 1]:
+            return scores.reshape(len(scores), -1)
+        raise ModelError(
+            "The model does not give outputs of the shape of the targets.",
+            where=where,
+            expected=f"[example, {', '.join(map(str, shape))}]",
+            got=str(list(scores.shape)),
+            do="If each token or pixel has one of two classes: measure='token_accuracy', or 'iou'."
+            if are_labels(targets)
+            else "Give targets of that shape, or name the output that is meant: wt.Subject(model, output=...).",
+        )
+    return scores
 
 
 def require_targets(targets: Tensor, examples: int, *, of_outputs: bool, of_masks: bool = False, where: str) -> None:
@@ -129,6 +164,14 @@ def require_targets(targets: Tensor, examples: int, *, of_outputs: bool, of_mask
             do="Give targets.argmax(1). If these numbers are meant as wanted outputs, say so: "
             "measure=wt.measure.squared_error.",
         )
+    if of_masks and not bool(counted(targets).any()):
+        raise DataError(
+            "The targets have no class anywhere.",
+            where=where,
+            expected="some that are not left out",
+            got=f"all of {targets.numel():,} left out: -100, -1, 255 of a pixel, or 0 in the mask",
+            do="Check the marks and the mask: 1 where a token or pixel counts.",
+        )
     if targets.ndim != (3 if of_masks else 2 if targets.is_floating_point() else 1):
         raise DataError(
             "The targets have the wrong shape.",
@@ -153,12 +196,6 @@ def _described(targets: Tensor) -> str:
 
 def _reshaped(targets: Tensor) -> str:
     """What makes targets of them that can be used."""
-    if targets.is_floating_point() and targets.ndim == 1:
-        return (
-            "For regression reshape to [n, 1]: targets.reshape(-1, 1). Class labels are whole numbers: targets.long()."
-        )
-    if targets.is_floating_point():
-        return "For regression give one row of outputs per example: targets.reshape(len(targets), -1)."
     if targets.ndim == 2 and targets.shape[1] == 1:
         return "For class labels: targets.squeeze(1). For regression make them floating point: targets.float()."
     return "Give one whole number per example: the index of its right option. For regression use floating point."
@@ -184,7 +221,7 @@ def require_fitting(targets: Tensor, options: int, *, where: str) -> None:
                 where=where,
                 expected=f"[{len(targets)}, {options}]",
                 got=str(list(targets.shape)),
-                do="These look like numbers of right options: give targets.squeeze(1).long()."
+                do="These look like numbers of right options: give targets.reshape(-1).long()."
                 if numbers
                 else "Give one wanted output per output of the model.",
             )

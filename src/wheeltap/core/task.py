@@ -62,7 +62,9 @@ Known = TypeVar("Known", bound=Annotation)
 Watch = Callable[[Sequence[Hashable], Tensor], None]
 """What is shown the log-probabilities ``[place, token]`` of next tokens at some places of a task, as a pass goes."""
 
-_CHOSEN = {"label_accuracy": "scored as several labels", "iou": "scored as masks"}
+_CHOSEN = {
+    "label_accuracy": "scored as several labels", "iou": "scored as masks", "token_accuracy": "scored as tokens",
+}  # fmt: skip
 """How a report says that a measure follows from targets that are no plain classes or numbers."""
 
 _MANY = 0.5
@@ -437,10 +439,11 @@ class Task(BaseTask):
 
     Args:
         inputs: ``[example, ...]``, or a mapping of names to such; kept in this order. Tensors or numpy arrays.
-        targets: Integer ``[example]``; floating point ``[example, output]`` for regression; several labels of 0 or 1
-            ``[example, label]``; masks, whole numbers ``[example, height, width]``; relevance ``[example, document]``.
+        targets: Integer ``[example]``; floating point ``[example, ...]`` for regression; several labels of 0 or 1
+            ``[example, label]``; masks, whole numbers ``[example, height, width]``; relevance ``[example, document]``;
+            tokens, whole numbers ``[example, token]``: padding is -100, or an ``attention_mask`` of 0 among the inputs.
         measure: What the benchmark would score, or its name; by default what the targets are: accuracy, squared error,
-            label accuracy, IoU.
+            label accuracy, IoU, token accuracy.
         name: For reports.
         batch: Examples per forward call.
         more: Further inputs of the same kind, ``[row, ...]``, used only for estimating layer moments.
@@ -473,11 +476,12 @@ class Task(BaseTask):
         self.more: Inputs | None = None if more is None else as_inputs(more, where=name)
         wanted = None if measure is None else measures.named(measure, where=name)
         fits = () if wanted is None else measures.kinds_of(wanted)
-        self.targets, usual = read(as_tensor(targets, what="targets", where=name), fits)
+        given = as_tensor(targets, what="targets", where=name)
+        self.targets, usual = read(given, fits, padding=tensors(self.inputs).get("attention_mask"))
+        self.shape = tuple(given.shape[1:])
         of_outputs = wanted is not None and fits != ("classes",)  # one of the user's own may be
-        require_targets(
-            self.targets, count(self.inputs), of_outputs=of_outputs, of_masks=usual == "iou", where=name
-        )  # fmt: skip
+        of_masks = usual in ("iou", "token_accuracy")
+        require_targets(self.targets, count(self.inputs), of_outputs=of_outputs, of_masks=of_masks, where=name)
         self.measure, self.chosen = wanted or measures.BY_NAME[usual], wanted is None
         self._require_sound()
 
@@ -555,20 +559,17 @@ class Task(BaseTask):
 
     def part(self, index: Tensor) -> "Task":
         """See ``BaseTask.part``."""
-        index = index.cpu()
-        part = Task(
-            chosen(self.inputs, index),
-            self.targets[index.to(self.targets.device)],
-            measure=self.measure,
-            name=self.name,
-            batch=self.batch,
-        )
-        part.chosen = self.chosen
+        index, part = index.cpu(), copy.copy(self)
+        part.inputs, part.targets = chosen(self.inputs, index), self.targets[index.to(self.targets.device)]
+        part.more, part.repeats, part.left_out = None, 0, 0
         return part._annotated(self.annotations.part(index))
 
     def scored_by(self, measure: Measure | str) -> "Task":
-        """See ``BaseTask.scored_by``."""
-        other = super().scored_by(measure)
+        """See ``BaseTask.scored_by``; labels may be classes of tokens."""
+        other, fits = copy.copy(self), measures.kinds_of(measures.named(measure, where=self.name))
+        if "tokens" in fits and self.targets.ndim == 2:
+            other.targets, _ = read(self.targets, fits, padding=tensors(self.inputs).get("attention_mask"))
+        other = super(Task, other).scored_by(measure)
         other.chosen = False
         return other
 
@@ -585,8 +586,9 @@ class Task(BaseTask):
 
     def forward(self, model: nn.Module) -> Tensor:
         """Scores ``[example, option]``, of copies of the inputs: a model may write into them."""
-        scores = torch.cat([as_scores(answered(model, part)) for part in split(self.inputs, self.batch)])
-        return flattened(scores, self.targets, where=self.name)
+        batches = split(self.inputs, self.batch)
+        scores = torch.cat([as_scores(answered(model, one), examples=count(one)) for one in batches])
+        return flattened(scores, self.targets, self.shape, where=self.name)
 
     def moments(self) -> Iterator[Moments]:
         """Inputs for layer moments: the task's own and ``more``."""

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, cast
 
 import numpy as np
@@ -14,6 +15,15 @@ from torch import Tensor, nn
 def named_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Every submodule once, with its path; the model itself has the empty path."""
     return cast("Iterator[tuple[str, nn.Module]]", model.named_modules())
+
+
+def first_of(model: nn.Module) -> Tensor:
+    """A tensor that says where a model is and of which type: its first floating-point parameter, else buffer."""
+    last = torch.zeros(0)
+    for last in chain(model.parameters(), model.buffers()):
+        if last.is_floating_point():
+            return last
+    return torch.zeros(0, device=last.device)
 
 
 def to_tensor(array: NDArray[Any], *, like: Tensor | None = None) -> Tensor:

@@ -129,6 +129,25 @@ class Disturbance:
         self._asked, self._weights = asked(subject, site) if site.everywhere else (0, 0)
         self._sizes = subject.sizes if site.everywhere else {}
 
+    def require_layers(self, site: Site) -> None:
+        """Raises ``UsageError`` if it would touch no weight; of a quantized model it says which ones are packed."""
+        if self.layers or self.perturbation.changes == "cache":
+            return
+        packed, name = coverage.packed(self.subject.model), self.subject.name
+        held = ", ".join(f"{one.name} ({one.size:,})" for one in packed[:_NAMED])
+        more = f" and {len(packed) - _NAMED} more modules" if len(packed) > _NAMED else ""
+        if packed:
+            raise UsageError(
+                f"{name} is quantized already, and packed weights cannot be disturbed: {held}{more}.",
+                do="Disturb the model that it was made from.",
+            )
+        raise UsageError(
+            "The disturbance touches no weight.",
+            where=f"{name}: {site}",
+            expected=f"a site with layers that {self.perturbation.name!r} is defined on",
+            got="; ".join(f"{name}: {why}" for name, why in list(self.left_out.items())[:_NAMED]) or None,
+        )
+
     @property
     def untouched(self) -> str:
         """What this disturbance needs to know and could not read of some layers, in words; empty where it could."""

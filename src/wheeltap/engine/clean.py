@@ -18,7 +18,7 @@ from wheeltap.core.settings import SMALL
 from wheeltap.core.subject import CleanPasses, Subject
 from wheeltap.core.targets import require_no_logits
 from wheeltap.core.task import BaseTask
-from wheeltap.core.typed import named_modules, to_array
+from wheeltap.core.typed import first_of, named_modules, to_array
 from wheeltap.engine.apply import same_random_numbers, state_of
 from wheeltap.engine.counted import counted
 from wheeltap.engine.fixed import OriginTrace
@@ -124,7 +124,7 @@ def require_same_answers(subject: Subject, known: Tensor, *, of: str) -> None:
     assert settled is not None, "settle first"
     scores = settled.scores
     gap = gap_of(known, scores) if known.shape == scores.shape else float("inf")
-    if gap <= max(ANSWERS, 4.0 * torch.finfo(next(subject.model.parameters()).dtype).eps):
+    if gap <= max(ANSWERS, 4.0 * torch.finfo(first_of(subject.model).dtype).eps):
         return
     unread = settled.description.unread
     told_of = "; ".join(f"{where} ({what})" for where, what in list(unread.items())[:3])
@@ -267,7 +267,7 @@ def clean_scores(subject: Subject, task: BaseTask) -> Tensor:
     except WheeltapError:
         raise
     except Exception as error:
-        first = next(subject.model.parameters())
+        first = first_of(subject.model)
         raise ModelError(
             "The model fails on the task's examples before anything was disturbed.",
             where=f"{subject.name} on {task.name}",

@@ -457,13 +457,7 @@ class TrialRunner:
         known = self.knowledge(subject, perturbation) if perturbation.needs else None
         require_whole(perturbation, trial.site)
         found = Disturbance(subject, perturbation, trial.site, known)
-        if not found.layers and perturbation.changes != "cache":
-            raise UsageError(
-                "The disturbance touches no weight.",
-                where=f"{subject.name}: {trial.site}",
-                expected=f"a site with layers that {perturbation.name!r} is defined on",
-                got="; ".join(f"{name}: {why}" for name, why in list(found.left_out.items())[:4]) or None,
-            )
+        found.require_layers(trial.site)
         return found
 
 

@@ -21,6 +21,7 @@ from wheeltap.audits.noise import NoiseAudit
 from wheeltap.audits.settle import audits_of as audits_in
 from wheeltap.audits.slices import require_slices
 from wheeltap.core import seeds
+from wheeltap.core.coverage import packed
 from wheeltap.core.errors import DataError, UsageError
 from wheeltap.core.measure import LogPerplexity, chance_of, label_accuracy, squared_error, values_of
 from wheeltap.core.records import Outcome, SubjectRecord, Trial
@@ -76,7 +77,8 @@ def require_named(plan: Plan, subjects: Sequence[Subject], task: BaseTask) -> No
             for label, trial in audit.named_trials(plan, subject.record):
                 kind = create(trial.perturbation, trial.settings)
                 covered = [layer for layer in subject.layers if trial.site.covers(layer.name)]
-                if kind.changes != "cache" and not any(kind.accepts(layer) for layer in covered):
+                reached = kind.changes == "cache" or any(kind.accepts(layer) for layer in covered)
+                if not reached and not packed(subject.model):  # of a quantized model the row says so
                     raise UsageError(
                         f"{subject.name} cannot be shipped so: {label}.",
                         where=f"--for, {subject.name}",

@@ -23,7 +23,13 @@ NAMED = ("input_ids", "attention_mask", "token_type_ids", "pixel_values")
 """Inputs that stand by their name in the file, for a model that is called by name."""
 
 GROUPS, BEHAVIORS, SYMMETRY, VOTES, ORDINAL_VOTES = "groups", "behaviors", "symmetry", "votes", "ordinal_votes"
+MASK = "mask"
+"""In the shape of the targets: 0 where a pixel or token does not count."""
+
 OPTIONAL = (GROUPS, BEHAVIORS, SYMMETRY, VOTES, ORDINAL_VOTES)
+
+ARGUMENT = "inputs_"
+"""What the names of arrays begin with that are arguments of the model, by the rest of the name."""
 
 FACTOR = "factor_"
 """What the names of arrays that are labels of a factor begin with."""
@@ -53,7 +59,8 @@ def load_arrays(path: Path) -> Task:
     """A task of the arrays ``inputs`` ``[example, ...]`` and ``targets`` ``[example]`` or ``[example, output]``.
 
     In place of ``inputs`` there may be ``input_ids`` (with ``attention_mask`` and ``token_type_ids``) or
-    ``pixel_values``: the model is then called as ``model(input_ids=..., attention_mask=...)``.
+    ``pixel_values``: the model is then called as ``model(input_ids=..., attention_mask=...)``. Arrays ``inputs_NAME``
+    are arguments of any other name: ``model(NAME=...)``. Targets of tokens or pixels may have a ``mask``.
 
     An array ``groups`` of whole numbers or names, ``[example]`` or ``[example, level]``, if there is one, tells which
     examples come together; ``behaviors`` ``[example]`` of whole numbers, which behavior each is one of, if not these;
@@ -73,11 +80,13 @@ def load_arrays(path: Path) -> Task:
     """
     with Npz(path, "data file", do=_WRITE) as archive:
         _require_meant(archive)
-        names = (*_inputs(archive), "targets")
+        inputs = _inputs(archive)
+        names = (*inputs, "targets", *({MASK} & {*archive.names}))
         _require_plain(archive, names)
         read = {name: torch.as_tensor(_numbers(archive, name)) for name in names}
-    targets = read.pop("targets")
-    return annotated(Task(read.get("inputs", read), targets, name=path.stem), path)
+    named = {name.removeprefix(ARGUMENT): read[name] for name in inputs}
+    targets = read["targets"] if MASK not in read else _counting(read["targets"], read[MASK], path)
+    return annotated(Task(named.get("inputs", named), targets, name=path.stem), path)
 
 
 def annotated(task: Kind, path: Path) -> Kind:
@@ -122,6 +131,19 @@ def load_sequences(path: Path, name: str = "tokens") -> torch.Tensor:
         return torch.as_tensor(_numbers(archive, name))
 
 
+def _counting(targets: torch.Tensor, mask: torch.Tensor, path: Path) -> torch.Tensor:
+    """The targets, those left out that the mask does not count."""
+    if mask.shape != targets.shape or targets.is_floating_point() or targets.ndim < 2:
+        raise DataError(
+            "The mask does not fit the targets.",
+            where=f"{path}: the array {MASK}",
+            expected="the shape of targets that are whole numbers, [example, token] or [example, row, column]",
+            got=f"{list(mask.shape)}; targets {list(targets.shape)} of {str(targets.dtype).removeprefix('torch.')}",
+            do="Give 1 where a token or pixel counts and 0 elsewhere; an attention mask is called attention_mask.",
+        )
+    return torch.where(mask != 0, targets.long(), -100)
+
+
 def _symmetry(moved: torch.Tensor, path: Path) -> Symmetry:
     if moved.is_floating_point() or moved.dtype is torch.bool:
         raise DataError(
@@ -138,9 +160,9 @@ def _symmetry(moved: torch.Tensor, path: Path) -> Symmetry:
 
 def _require_meant(archive: Npz) -> None:
     """Npz that nothing reads are let be; but one that is nearly called like one that is read was meant to be."""
-    known = ("inputs", "targets", *NAMED, *OPTIONAL)
+    known = ("inputs", "targets", MASK, *NAMED, *OPTIONAL)
     for name in archive.names:
-        if name in known or re.fullmatch(rf"{FACTOR}.+", name):
+        if name in known or re.fullmatch(rf"({FACTOR}|{ARGUMENT}).+", name):
             continue
         factor = FACTOR if difflib.get_close_matches(name[: len(FACTOR)], [FACTOR], cutoff=0.8) else ""
         near = [f"{FACTOR}NAME"] if factor else difflib.get_close_matches(name, known, n=1, cutoff=0.8)
@@ -157,15 +179,16 @@ def _require_meant(archive: Npz) -> None:
 def _inputs(archive: Npz) -> tuple[str, ...]:
     """Names of the arrays that the model is called with."""
     held = archive.names
-    named = tuple(name for name in NAMED if name in held)
+    own = tuple(name for name in held if re.fullmatch(rf"{ARGUMENT}.+", name))
+    named = (*(name for name in NAMED if name in held), *own)
     if not named:
         return ("inputs",)
-    if "inputs" in held or not {"input_ids", "pixel_values"} & set(named):
+    if "inputs" in held or not {"input_ids", "pixel_values", *own} & set(named):
         raise DataError(
             "The data file does not say what the model is called with.",
             where=str(archive.path),
-            expected="inputs alone, or input_ids (with attention_mask, token_type_ids), or pixel_values",
-            got=", ".join(name for name in ("inputs", *NAMED) if name in held),
+            expected="inputs alone, or input_ids (with attention_mask, token_type_ids), pixel_values, or inputs_NAME",
+            got=", ".join(name for name in ("inputs", *NAMED, *own) if name in held),
             do="Name each array as the argument of the model that it is.",
         )
     return named

@@ -6,9 +6,9 @@ from torch import Tensor
 
 from wheeltap.core.measure import Measure
 
-Kind = Literal["classes", "labels", "outputs", "masks", "relevance", "answers"]
+Kind = Literal["classes", "labels", "outputs", "masks", "relevance", "answers", "tokens"]
 """What targets are: the number of each example's class, several labels of 0 or 1, wanted outputs, a class for each
-pixel, how relevant each document is, or an answer that a model should generate."""
+pixel, how relevant each document is, an answer that a model should generate, or a class for each token."""
 
 
 class MeasureFamily(Measure):

@@ -1,8 +1,9 @@
-"""Masks: a class for each pixel. One value per image: pixels of an image are no independent examples.
+"""Masks: a class for each pixel; and tokens. One value per example: pixels of an image are no independent examples.
 
 Scores are ``[example, class * height * width]``, flattened from ``[example, class, height, width]``; with one class a
 pixel is foreground where its score is above 0 (or above .5, where all undisturbed scores lie in [0, 1]). Targets are
-``[example, height, width]``; pixels marked -1, -100 or 255 are left out.
+``[example, height, width]``; pixels marked -1, -100 or 255 are left out, and an image without others has no value.
+Tokens are a mask of width 1.
 """
 
 from typing import final
@@ -10,26 +11,28 @@ from typing import final
 import torch
 from torch import Tensor
 
-from wheeltap.core.measures.classes import threshold
+from wheeltap.core.measures.classes import LinearStatistic, threshold
 from wheeltap.core.measures.family import Kind, MeasureFamily
 
 LEFT_OUT = (-100.0, -1.0, 255.0)
-"""Marks of pixels that have no class."""
+"""Marks of pixels that have no class; 255 may be one of a token."""
 
 
 def counted(targets: Tensor) -> Tensor:
-    """Which pixels have a class."""
-    return ~torch.isin(targets, torch.tensor(LEFT_OUT, dtype=targets.dtype, device=targets.device))
+    """Which pixels, or tokens, have a class."""
+    marks = LEFT_OUT[:2] if targets.shape[-1] == 1 else LEFT_OUT
+    return ~torch.isin(targets, torch.tensor(marks, dtype=targets.dtype, device=targets.device))
+
+
+def answers_of(scores: Tensor, targets: Tensor, clean: Tensor) -> Tensor:
+    """The class of each pixel, ``[example, pixel]``."""
+    planes = scores.reshape(len(scores), -1, targets[0].numel())
+    return (planes[:, 0] > threshold(clean)).long() if planes.shape[1] == 1 else planes.argmax(1)
 
 
 class _OfMasks(MeasureFamily):
     fits: tuple[Kind, ...] = ("masks",)
     bounded = True
-
-    def answers(self, scores: Tensor, targets: Tensor, clean: Tensor) -> Tensor:
-        """The class of each pixel, ``[example, pixel]``."""
-        planes = scores.reshape(len(scores), -1, targets[0].numel())
-        return (planes[:, 0] > threshold(clean)).long() if planes.shape[1] == 1 else planes.argmax(1)
 
 
 @final
@@ -39,17 +42,16 @@ class PixelAccuracy(_OfMasks):
     name = "pixel_accuracy"
 
     def __call__(self, scores: Tensor, targets: Tensor, clean: Tensor) -> Tensor:
-        """See ``Measure.__call__``; 1 where no pixel has a class."""
+        """See ``Measure.__call__``; NaN where no pixel has a class."""
         some, wanted = counted(targets).flatten(1), targets.flatten(1)
-        right = (self.answers(scores, targets, clean) == wanted) & some
-        return torch.where(some.any(1), right.sum(1) / some.sum(1).clamp_min(1), 1.0)
+        right = (answers_of(scores, targets, clean) == wanted) & some
+        return right.sum(1) / some.sum(1)
 
     def chance(self, scores: Tensor, targets: Tensor) -> float:
         """Always answering the most common class."""
-        most = targets[counted(targets)].mode()[0] if bool(counted(targets).any()) else targets.new_zeros(())
         some = counted(targets).flatten(1)
-        right = (targets.flatten(1) == most) & some
-        return float(torch.where(some.any(1), right.sum(1) / some.sum(1).clamp_min(1), 1.0).mean())
+        right = (targets.flatten(1) == targets[counted(targets)].mode()[0]) & some
+        return float((right.sum(1) / some.sum(1)).mean())
 
 
 @final
@@ -63,7 +65,8 @@ class IoU(_OfMasks):
 
     def __call__(self, scores: Tensor, targets: Tensor, clean: Tensor) -> Tensor:
         """See ``Measure.__call__``."""
-        return self._mean(*self._parts(self.answers(scores, targets, clean), scores, targets))
+        values = self._mean(*self._parts(answers_of(scores, targets, clean), scores, targets))
+        return torch.where(counted(targets).flatten(1).any(1), values, torch.nan)
 
     def chance(self, scores: Tensor, targets: Tensor) -> float:
         """The best answer that is one class everywhere."""
@@ -73,7 +76,7 @@ class IoU(_OfMasks):
 
     def by_class(self, scores: Tensor, targets: Tensor) -> dict[int, float]:
         """Mean over the images that have, or are answered, the class."""
-        both, either = self._parts(self.answers(scores, targets, scores), scores, targets)
+        both, either = self._parts(answers_of(scores, targets, scores), scores, targets)
         first = 2 - both.shape[1] if both.shape[1] == 1 else 0
         means = {at: both[:, at][either[:, at] > 0] / either[:, at][either[:, at] > 0] for at in range(both.shape[1])}
         return {first + at: float(values.mean()) for at, values in means.items() if len(values)}
@@ -93,3 +96,37 @@ class IoU(_OfMasks):
         there = either > 0.0
         shares = torch.where(there, both / either.clamp_min(1.0), 0.0)
         return torch.where(there.any(1), shares.sum(1) / there.sum(1).clamp_min(1), 1.0)
+
+
+@final
+class TokenAccuracy(LinearStatistic):
+    """Share of all tokens whose class is right. Linearized by example: its tokens are not independent. Unit: share."""
+
+    name = "token_accuracy"
+    fits = ("tokens",)
+
+    def __call__(self, scores: Tensor, targets: Tensor, clean: Tensor) -> Tensor:
+        """See ``Measure.__call__``; NaN for an example of which all tokens are left out."""
+        some = counted(targets).flatten(1)
+        right = ((answers_of(scores, targets, clean) == targets.flatten(1)) & some).sum(1).double()
+        count = some.sum(1).double()
+        value, mean = right.sum() / count.sum(), count[count > 0].mean()
+        return torch.where(count > 0, value + (right - value * count) / mean, torch.nan)
+
+    def chance(self, scores: Tensor, targets: Tensor) -> float:
+        """Always answering the most common class."""
+        wanted = targets[counted(targets)]
+        return float((wanted == wanted.mode()[0]).double().mean())
+
+    def by_class(self, scores: Tensor, targets: Tensor) -> dict[int, float]:
+        """The share of each class's tokens that is found."""
+        some = counted(targets)
+        wanted = targets[some].long()
+        right = (answers_of(scores, targets, scores) == targets.flatten(1))[some.flatten(1)]
+        each, found = wanted.bincount(), wanted[right].bincount(minlength=int(wanted.max()) + 1)
+        return {at: float(found[at]) / int(count) for at, count in enumerate(each) if count}
+
+    def carried(self, scores: Tensor, targets: Tensor) -> tuple[float, float]:
+        """As many examples of one length as tell as much."""
+        count = counted(targets).flatten(1).sum(1).double()
+        return float(count.sum().square() / count.square().sum()), float(count.amax() / count.mean())

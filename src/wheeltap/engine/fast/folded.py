@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from wheeltap.core.errors import ModelError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, as_scores
+from wheeltap.core.typed import first_of
 
 CACHE_BYTES = 2**29
 """Memory that what is recorded of a clean pass may take where no other bound is given."""
@@ -187,7 +188,7 @@ def require_same(fast: Tensor, slow: Tensor, *, path: str, where: str) -> None:
 
 def require_single_precision(subject: Subject, *, path: str) -> None:
     """Raises ``ModelError`` for 16-bit weights: rounding would hide whether a fast path is right."""
-    dtype = next(subject.model.parameters()).dtype
+    dtype = first_of(subject.model).dtype
     if dtype.itemsize < 4:
         raise ModelError(
             f"The path {path!r} cannot be proven on this model.",
