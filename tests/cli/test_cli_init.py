@@ -76,6 +76,7 @@ def test_the_github_job_fails_and_passes_as_it_should_and_measures_nothing_twice
 def test_every_kind_runs_the_same_command_whatever_stands_in_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = list[list[str]]()
     odd = 'it\'s "odd" $HOME {a: b} # no comment.npz'
+    (here / odd).write_bytes(b"")
     for kind in ("github", "gitlab", "pre-commit"):
         assert main(["init", "ci", "nets:net", "--data", odd, "--kind", kind, "--fail-on", "may-cost"]) == 0
     said = capsys.readouterr().out
@@ -104,7 +105,8 @@ def test_a_file_that_is_there_is_left_as_it_is(kind: str, here: Path, capsys: py
 
 
 @pytest.mark.parametrize(
-    "bad", [["--for", "nf5"], ["--margin", "2"], ["--data", "a\nb"], ["--data", "${{ secrets.A }}"]]
+    "bad",
+    [["--for", "nf5"], ["--margin", "2"], ["--data", "none.npz"], ["--data", "a\nb"], ["--data", "${{ secrets.A }}"]],
 )
 def test_what_cannot_be_run_is_not_written(bad: list[str], here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["init", "ci", "nets:net", *bad]) == 2

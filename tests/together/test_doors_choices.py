@@ -451,6 +451,7 @@ WITHIN = {
     "circuits": ("find", "check", "train"),
     "claims": ("list", "show", "check", "why", "export", "retest", "diff"),
     "dictionary": ("train", "check"),
+    "init": ("ci",),
     "pictures": ("fetch",),
     "study": ("pictures", "detection"),
 }
@@ -468,6 +469,7 @@ BEFORE: dict[tuple[str, ...], list[str]] = {
     ("circuits", "find"): ["digits", "--task", "agreement"],
     ("circuits", "check"): ["digits", "own.json", "--task", "agreement"],
     ("circuits", "train"): ["--data", "tokens.npz"],
+    ("init", "ci"): ["digits"],
     ("dictionary", "train"): ["digits", "--site", "0"],
     ("dictionary", "check"): ["digits", "own.safetensors", "--site", "0"],
 }
@@ -492,7 +494,7 @@ NAMED = {
 def _commands() -> list[tuple[tuple[str, ...], Any]]:
     """Each verb and what it takes."""
     app = application(overview=False)
-    groups = ("circuits", "claims", "dictionary", "pictures", "fer")
+    groups = ("circuits", "claims", "dictionary", "init", "pictures", "fer")
     own = {(verb,): app[verb] for verb in app if verb not in groups and not verb.startswith("-")}
     own |= {(verb, name): app[verb][name] for verb, names in WITHIN.items() for name in names}
     own[("doctor", "--plant")] = app["doctor"]["--plant"]

@@ -96,6 +96,7 @@ def ci(
       wheeltap init ci hf:model --data val.jsonl --for nf4 --margin .01 --fail-on cannot-tell --kind gitlab
     """
     from wheeltap.audits.schemes import schemes as require_schemes
+    from wheeltap.core.bounded import size_of
     from wheeltap.runs.request import margin_of
 
     require_schemes(schemes)
@@ -105,6 +106,8 @@ def ci(
         if plain(text) != text or "${{" in text:
             raise UsageError("This cannot stand in a job.", where="wheeltap init ci", expected="one line, without ${{",
                              got=plain(text)[:120], do="Rename it, or call it by another path.")  # fmt: skip
+    if data:
+        size_of(Path(data), "file of examples", do="Give its path from this folder.")
     parts = [f"{flag} {shlex.quote(text)}" for flag, text in given.items() if text]
     parts += ["--store wheeltap-ci/gate.wheeltap --out wheeltap-ci",
               "--markdown wheeltap-ci/report.md --junit wheeltap-ci/junit.xml"]  # fmt: skip
