@@ -75,7 +75,7 @@ def said(model: nn.Module, prompt: list[int], most: int, *, row: int | None = No
 
 
 RNG = np.random.default_rng(0)
-PROMPTS = ["".join(RNG.choice([*LETTERS[:12]], 3 + at % 2)) for at in range(400)]
+PROMPTS = ["".join(RNG.choice([*LETTERS[:12]], 3 + at % 2)) for at in range(260)]
 
 
 def answers(model: nn.Module, prompts: list[str] = PROMPTS) -> list[str]:

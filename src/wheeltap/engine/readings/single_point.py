@@ -135,7 +135,9 @@ def _summed(
     for at, part in enumerate(parts):
         scores = part.forward(subject.model)
         if not scores.requires_grad:
-            raise _no_gradient(subject, "a forward that switches gradients off, or reaches no parameter")
+            graded = "its answers are generated, and grades have no slope"
+            off = "a forward that switches gradients off, or reaches no parameter"
+            raise _no_gradient(subject, graded if task.adaptive else off)
         wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
         if at == len(tops):
             tops.append(wide.detach().argmax(-1, keepdim=True))
