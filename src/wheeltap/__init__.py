@@ -18,6 +18,7 @@ from wheeltap.core.lazy import lazy
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from wheeltap import callbacks
     from wheeltap.api import audit, compare, study
     from wheeltap.core import errors, measure, symmetry
     from wheeltap.core.choices import ChoiceTask
@@ -43,6 +44,7 @@ __all__ = [
     "Task",
     "__version__",
     "audit",
+    "callbacks",
     "circuits",
     "compare",
     "errors",
@@ -65,6 +67,7 @@ _own = lazy(
         "Effort": "plans.plan", "GenerationTask": "core.generated", "Plan": "plans.plan", "Report": "report.report",
         "Subject": "core.subject", "Task": "core.task", "errors": ":core.errors", "measure": ":core.measure",
         "symmetry": ":core.symmetry",
+        "callbacks": ":callbacks",
     },
 )  # fmt: skip
 

@@ -280,6 +280,9 @@ CHECKED: dict[tuple[str, str], list[Callable[[Report], object]]] = {
                                    asks(audits=wt.AuditSpec("redundancy", {"to": "mena"}))],
     ("Subject", "output"): [lambda _: wt.audit(named_output(output=MISSPELLED), (INPUTS, TARGETS), schemes="int8")],
     ("Subject.choose", "output"): [lambda _: wt.audit(_chosen(MISSPELLED), (INPUTS, TARGETS), schemes="int8")],
+    ("wt.callbacks.TrainingAudit", "schemes"): [
+        lambda _: wt.callbacks.TrainingAudit((INPUTS, TARGETS), every=1, schemes=MISSPELLED)
+    ],
     ("wt.Task", "measure"): [lambda _: wt.Task(INPUTS, TARGETS, measure=MISSPELLED)],
     **{(f"{kind}.scored_by", "measure"): [lambda _: wt.Task(INPUTS, TARGETS).scored_by(MISSPELLED)]
        for kind in ("BaseTask", "wt.Task", "ChoiceTask")},

@@ -1,0 +1,30 @@
+"""``wheeltap history``."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+def history(
+    folder: Annotated[Path, Parameter(help="Reports of checkpoints, step-N.json: what wt.callbacks writes.")],
+) -> int:
+    """Says what shipping costs over the checkpoints of a training, and from which step on a scheme is not safe.
+
+    A picture of it, history.svg, goes into the folder.
+
+    Try it:
+
+      wheeltap history wheeltap-history
+    """
+    from wheeltap.core.plain import many, terminal
+    from wheeltap.report import figures, files, sections
+    from wheeltap.report.history import chart, histories, read, section
+
+    reports = read(folder)
+    several, task = histories(reports), reports[min(reports)].task
+    print(f"{many(len(reports), 'checkpoint')}, {many(task.examples, 'example')} of {task.name} ({task.measure})")
+    sections.terminal([section(several, max(reports))], terminal())
+    picture = figures.svg(chart(several, task.measure)).encode()
+    print(f"Written: {files.write(folder / 'history.svg', picture)}")
+    return 0
