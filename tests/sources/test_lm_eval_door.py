@@ -137,6 +137,28 @@ def _numbers(answers: Any) -> list[Any]:
         return [float(answers == "True")] if answers in ("True", "False") else [answers]
 
 
+def test_tasks_with_options_of_one_number_and_of_several_are_judged_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One is scored by its options, one is graded by lm-eval; what is right is the same."""
+    harness.require()
+    model, tokenizer = harness.model_in(tmp_path / "model")
+    harness.tasks_in(tmp_path / "tasks", harness.documents(model, tokenizer))
+    names = ("local_uneven", "local_choice")
+    given = [text for name in names for text in ("--task", f"lm_eval:{name},limit=40")]
+    how = ["--include-path", str(tmp_path / "tasks"), "--for", "int8", "--fail-on", "never"]
+    asked = ["audit", f"hf:{tmp_path / 'model'}", *given, *how, "--store", str(tmp_path / "a.wheeltap")]
+    assert main([*asked, "--json", str(tmp_path / "report.json")]) == 0
+    report = jsonfile.load(tmp_path / "report.json")
+    assert [(one.name, one.measure, one.examples) for one in report.task.sets] == [
+        ("local_uneven", "acc", 40), ("local_choice", "accuracy", 40)
+    ]  # fmt: skip
+    assert [one.scheme for one in report.findings if one.code == "WT113"] == [f"int8 on {name}" for name in names]
+    capsys.readouterr()
+    assert main([*asked, "--samples", str(tmp_path / "s.jsonl")]) == 2
+    assert "lm-eval alone" in capsys.readouterr().err
+
+
 def test_flags_that_do_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for flags, words in (
         (["--include-path", "."], "needs the name of one"),

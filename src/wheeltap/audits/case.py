@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, partial
 from typing import Any, final
 
 import msgspec
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.audits.claims import Edge, NoAnswer
-from wheeltap.core.records import Estimate, Outcome, SubjectRecord, TaskRecord, Trial
+from wheeltap.core.records import SET, Estimate, Outcome, SubjectRecord, TaskRecord, Trial
 from wheeltap.plans.plan import MARGIN, Lookup, Plan
 from wheeltap.stats.clusters import Groups, one_by_one, one_group
 from wheeltap.stats.effect import score_interval, share_interval
@@ -76,6 +77,25 @@ class Case:
             no_controls="A member of a study has no control copies of its own.",
         )  # fmt: skip
         return Case(alone, self._lookup, self.whole)
+
+    @property
+    def sets(self) -> list["Case"]:
+        """The same of each test set, where there are several: as a run on that set alone would see it."""
+        whole, found, start = self.plan.task, list[Case](), 0
+        for at, own in enumerate(whole.sets):
+            task = msgspec.structs.replace(own, digest=whole.digest, measure=whole.measure, measures=whole.measures)
+            look = partial(self._within, f"{SET} {at} ", slice(start, start := start + own.examples))
+            found.append(Case(msgspec.structs.replace(self.plan, task=task), look, self.whole))
+        return found
+
+    def _within(self, begins: str, rows: slice, key: str) -> Outcome | None:
+        """An outcome with what it holds of the examples of one set, and of a clean pass what is known of that set."""
+        if (outcome := self._lookup(key)) is None:
+            return None
+        known = {name.removeprefix(begins): one for name, one in outcome.values.items() if name.startswith(begins)}
+        each, plain = (*self.plan.task.measures, "kl"), outcome.values.items()
+        held = {name: one[rows] if name in each else one for name, one in plain if name in each or one.ndim == 0}
+        return replace(outcome, values={**held, **known})
 
     @property
     def rivals(self) -> tuple[SubjectRecord, ...]:

@@ -102,7 +102,9 @@ class DeploymentAudit(Audit):
         """Every draw of every scheme on every subject that has something to lose."""
         if not case.known(case.plan.baselines()):
             return []
-        return [*self._shipped(case.plan, losing(case)), *self._checks(case.plan), *self._second_looks(case)]
+        able = {subject.fingerprint for one in (case, *case.sets) for subject in losing(one)}
+        subjects = [subject for subject in case.plan.subjects if subject.fingerprint in able]
+        return [*self._shipped(case.plan, subjects), *self._checks(case.plan), *self._second_looks(case)]
 
     def _shipped(self, plan: Plan, subjects: Iterable[SubjectRecord]) -> list[Trial]:
         """Every draw of every scheme."""
@@ -204,7 +206,13 @@ class DeploymentAudit(Audit):
         for subject in case.plan.subjects:
             rows = [(one.label, self.trials(case.plan, subject, one)) for one in self.schemes]
             sections += recalls(case, subject, rows)
-        return Verdict([*drafts, *self._slices(case)], controls, sections=sections)
+        return Verdict([*drafts, *self._sets(case), *self._slices(case)], controls, sections=sections)
+
+    def _sets(self, case: Case) -> list[Hypothesis]:
+        """One finding for each test set, scheme and subject, where there are several: as on that set alone."""
+        asked = [(there, subject, one) for there in case.sets for subject in case.plan.subjects for one in self.schemes]
+        drafts = [self._single(there, subject, one, on=there.plan.task.name) for there, subject, one in asked]
+        return [replace(one, finding=msgspec.structs.replace(one.finding, code=SLICES)) for one in drafts]
 
     def _slices(self, case: Case) -> list[Hypothesis]:
         """One finding for each slice, scheme and subject; none where there is no answer on all examples."""
@@ -219,13 +227,13 @@ class DeploymentAudit(Audit):
             except NoAnswer:  # its own row says why
                 continue
             for part in parts:
-                title = title_of(one.label, part)
+                title = title_of(one.label, part.name)
                 try:
                     claim = sliced(there, part, subject, title=title, own=self.settings.margin, among=len(parts))
                     draft = self.draft(case, subject.name, claim, there.trials)
                 except NoAnswer as gap:
                     draft = self.unanswered(subject.name, gap, title=title)
-                finding = msgspec.structs.replace(draft.finding, code=SLICES, scheme=title_of(one.name, part))
+                finding = msgspec.structs.replace(draft.finding, code=SLICES, scheme=title_of(one.name, part.name))
                 made.append(replace(draft, finding=finding))
         return made
 
@@ -233,14 +241,15 @@ class DeploymentAudit(Audit):
         case.require_above_chance(subject)
         return Losses.of(case, subject, self.trials(case.plan, subject, one), rare=one.rare)
 
-    def _single(self, case: Case, subject: SubjectRecord, one: Scheme) -> Hypothesis:
+    def _single(self, case: Case, subject: SubjectRecord, one: Scheme, *, on: str = "") -> Hypothesis:
+        title, name = (title_of(whole, on) if on else whole for whole in (one.label, one.name))
         try:
             there = self._disturbed(case, subject, one)
         except NoAnswer as gap:
-            return self.unanswered(subject.name, gap, title=one.label, scheme=one.name)
+            return self.unanswered(subject.name, gap, title=title, scheme=name)
         edge = there.edge(subject, own=self.settings.margin)
-        lost, expected = there.loss(one.label, edge=edge), there.expected(subject)
-        words = f"{subject.name} loses {lost} of its {case.plan.task.lost} at {one.label}{there.diverged}"
+        lost, expected = there.loss(title, edge=edge), there.expected(subject)
+        words = f"{subject.name} loses {lost} of its {case.plan.task.lost} at {title}{there.diverged}"
         left = there.no_better
         spared = one.spared(subject) if self.settings.spare_ends else ()  # left in full precision on purpose
         kept = f"\n\n{SPARED}: {', '.join(spared[:3])}." if spared else ""
@@ -248,8 +257,8 @@ class DeploymentAudit(Audit):
         amounts = f"\n\n{CHANGE}: {', '.join(map(_amount, change))}." if change else ""
         rest = f"{remarks(edge, left)}{shipped(expected)}{kept}{amounts}"
         claim = Hypothesis(
-            test=lost, margin=edge.value, evidence=there.sample(edge=edge), one_sided=True, words=LOSS, title=one.label,
-            scheme=one.name, beside=(there.score, *expected, *(() if left is None else (left,)), *change),
+            test=lost, margin=edge.value, evidence=there.sample(edge=edge), one_sided=True, words=LOSS, title=title,
+            scheme=name, beside=(there.score, *expected, *(() if left is None else (left,)), *change),
             found=f"{words}: more than {edge.value:.2g}. {rest}", otherwise=f"{words}. {rest}",
         )  # fmt: skip
         return self.draft(case, subject.name, claim, there.trials)

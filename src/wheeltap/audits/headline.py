@@ -172,7 +172,9 @@ class _Sentences:
         return [f for f in self.findings if f.subject == name and self._asks(f) in asks]
 
     def _asks(self, finding: Finding) -> str:
-        return self.instruments[finding.code].asks if finding.code in self.instruments else ""
+        asks = self.instruments[finding.code].asks if finding.code in self.instruments else ""
+        sets = {one.name for one in self.plan.task.sets} if asks == "slices" else set[str]()
+        return "sets" if part_of(finding)[1] in sets else asks
 
     def outliers(self) -> list[str]:
         """What the census found, a line for each of the first models; then what is wrong with files."""
@@ -187,15 +189,16 @@ class _Sentences:
 
     def of_one(self, subject: SubjectRecord) -> str:
         """What it costs to ship it; what else was found."""
-        score = next(iter(self._mine(subject.name, "score")), None)
+        score, sets = next(iter(self._mine(subject.name, "score")), None), self._sets(subject.name)
         if score is not None and (score.status == "found" or score.verdict == TOO_FEW):
-            return f"{score.verdict.upper()}: {score.because}"
+            return " ".join(filter(None, (sets, f"{score.verdict.upper()}: {score.because}")))
         rows = self._mine(subject.name, "deployment")
         files = [f for f in self._mine(subject.name, "file") if f.status != "found"]
         read = " ".join(f.said for f in files[:_NAMED]) if not rows else ""
         hidden, known = self._hidden(rows, subject.name), self._slices(rows, subject.name)
-        average = f"On average: {self._shipping(rows)}" if hidden else self._shipping(rows)
-        said = [self._partly(subject), hidden, average, known, self._others(subject.name), read]
+        first = "Together, each example counting the same: " if sets else "On average: " if hidden else ""
+        average = f"{first}{self._shipping(rows)}"
+        said = [self._partly(subject), sets, hidden, average, known, self._others(subject.name), read]
         if not any(said[1:]) and not self._mine(subject.name, "file"):
             known = f"{subject.name} scores {score.estimates[0]}" if score and score.estimates else subject.name
             if not self.lined:
@@ -249,6 +252,19 @@ class _Sentences:
             f"Safe {_at(safe)}." if safe and (opened or unanswered) else "",
         ]
         return " ".join(part for part in (start, *beside) if part)
+
+    def _sets(self, name: str) -> str:
+        """Which test sets schemes are safe on and which they cost on, those that lose most first; empty of one set."""
+        rows, own = self._mine(name, "sets"), [one.name for one in self.plan.task.sets]
+        words = {"found": "COSTS", "leaning": "MAY COST", "inconclusive": "CANNOT TELL", "excluded": "SAFE"}
+        costs = sorted(_with(rows, "found"), key=lambda row: -_value(row))
+        said = dict[str, list[str]]()
+        for part in [*dict.fromkeys(part_of(row)[1] for row in costs), *own] if rows else []:
+            mine = {"leaning" if row.leaning else row.status for row in rows if part_of(row)[1] == part}
+            word = next((word for status, word in words.items() if status in mine), "NO ANSWER")
+            said.setdefault(word, []).append(part)
+        listed = [f"{word} ON {', '.join(dict.fromkeys(parts))}" for word, parts in sorted(said.items(), reverse=True)]
+        return f"{', '.join(listed)}{f': {self._listed(costs, verb=True)}' if costs else ''}." if said else ""
 
     def _hidden(self, rows: Sequence[Finding], name: str) -> str:
         """Where a scheme costs on a slice and is not found to on average, the largest loss first."""
@@ -352,7 +368,7 @@ class _Sentences:
         said = [self._partly(self.plan.reference, rival), phrases]
         said += [costs] if (costs := self._own_costs((self.plan.reference, rival), differ)) else []
         for one in (self.plan.reference, rival):
-            hidden = self._hidden(self._mine(one.name, "deployment"), one.name)
+            hidden = f"{self._sets(one.name)} {self._hidden(self._mine(one.name, 'deployment'), one.name)}".strip()
             said += [f"{one.name}: {hidden}"] if hidden else []
         if differ or leaning:
             said.append(self._conversion(rival, score))

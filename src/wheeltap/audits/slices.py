@@ -12,14 +12,14 @@ from wheeltap.audits.case import TOO_FEW
 from wheeltap.audits.claims import LOSS
 from wheeltap.audits.losses import Losses
 from wheeltap.core.errors import UsageError
-from wheeltap.core.records import SLICE, Estimate, Finding, Instrument, SubjectRecord, TaskRecord, Trial
+from wheeltap.core.records import SET, SLICE, Estimate, Finding, Instrument, SubjectRecord, TaskRecord, Trial
 from wheeltap.core.section import Section, Table
 
 CODE: Final = "WT113"
 
 INSTRUMENT: Final = Instrument(
     code=CODE, name="Slices", asks="slices",
-    reads="The loss of each scheme on some of the examples alone: those of one class, or of one value of a column. A "
+    reads="The loss of each scheme on some of the examples alone: one test set, one class, one value of a column. A "
     "scheme may be safe on average and ruin one slice; every slice has a verdict, corrected with all others.",
 )  # fmt: skip
 
@@ -57,7 +57,7 @@ def require_slices(names: Sequence[str], known: Mapping[str, NDArray[np.integer]
         known: The values of what divides the examples.
         task: The examples.
     """
-    if names and task.range is not None:
+    if task.range is not None and set(names) - {SET}:
         raise UsageError(
             f"Slices have no {task.measure} of their own here.",
             where="--slice",
@@ -93,7 +93,7 @@ def slices_of(case: Case, names: Iterable[str]) -> list[Slice]:
         NoAnswer: If it was kept before clean passes held that.
     """
     clean, found = case.outcome(case.plan.clean(case.plan.reference)), list[Slice]()
-    for name in names:
+    for name in (one for one in names if one != SET):
         labels = None if clean is None else clean.values.get(f"{SLICE}{name}")
         if labels is None:
             raise NoAnswer("error", f"The stored clean pass does not say what {name} is: give a new --store.")
@@ -108,9 +108,9 @@ def part_of(row: Finding) -> tuple[str, str]:
     return row.title[:at], row.title[at + len(_ON) :]
 
 
-def title_of(scheme: str, part: Slice) -> str:
+def title_of(scheme: str, part: str) -> str:
     """What a scheme on a slice is called: a name of its own, so that limits of the whole are not those of a part."""
-    return f"{scheme}{_ON}{part.name}"
+    return f"{scheme}{_ON}{part}"
 
 
 def sliced(

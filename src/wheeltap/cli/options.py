@@ -94,22 +94,22 @@ class RequestFlags(Request):
         str | None, Parameter(help="Names, codes or groups, separated by commas (see: wheeltap list audits).")
     ] = None
     data: Annotated[
-        Path | None,
+        tuple[Path, ...],
         Parameter(
-            help="Examples: .npz with inputs (or named arrays, such as input_ids and attention_mask) and targets; or "
-            ".jsonl with context, choices, answer, or with text, label; .txt for perplexity. Some audits need more: "
-            "decodable needs factor_NAME [example] (in .jsonl factors), symmetry needs symmetry [element, example], "
-            "and fine-tuning and relearning look at behaviors [example] (in .jsonl behavior). Examples that share "
-            "something have the same number or name in groups [example] (in .jsonl group)."
+            help="Examples, again for each further test set: .npz with inputs (or named arrays, such as input_ids and "
+            "attention_mask) and targets; or .jsonl with context, choices, answer, or with text, label; .txt for "
+            "perplexity. Some audits need more: decodable needs factor_NAME [example] (in .jsonl factors), symmetry "
+            "needs symmetry [element, example], and fine-tuning and relearning look at behaviors [example] (in .jsonl "
+            "behavior). Examples that share something have the same number or name in groups [example] (.jsonl: group)."
         ),
-    ] = None
+    ] = ()
     task: Annotated[
-        str | None,
+        tuple[str, ...],
         Parameter(
             help="Instead of --data, examples by name (see: wheeltap list data), such as pairs:quote or, of lm-eval "
-            "and perhaps with settings, lm_eval:arc_easy,metric=acc_norm,limit=200,fewshot=5."
+            "and perhaps with settings, lm_eval:arc_easy,metric=acc_norm,limit=200,fewshot=5. Again for each further."
         ),
-    ] = None
+    ] = ()
     include_path: Annotated[
         Path | None, Parameter(help="With --task lm_eval:NAME: a folder of YAML files of tasks of your own.")
     ] = None
@@ -156,21 +156,23 @@ class RequestFlags(Request):
             UsageError: If they are given twice, or the folder of tasks without a task.
             WheeltapError: See ``LmEvalSpec.parse``.
         """
-        from wheeltap.sources.base import addressed
+        from wheeltap.sources.base import AND, addressed
         from wheeltap.sources.lm_eval import PREFIX, LmEvalSpec
 
-        if self.task is None and self.include_path is None:
-            return None if self.data is None else str(self.data)
-        if self.task is None or self.data is not None:
-            without = self.data is None
+        if not self.task and self.include_path is None:
+            return AND.join(map(str, self.data)) or None
+        if not self.task or self.data:
+            without = not self.data
             raise UsageError(
                 "A folder of tasks needs the name of one." if without else "Examples are given in two ways.",
                 where="--include-path" if without else "--data",
                 expected="--task lm_eval:NAME --include-path DIR" if without else "--data or --task",
                 got="no --task" if without else "--data and --task",
             )
-        named = self.include_path is None and not self.task.startswith(PREFIX) and addressed(self.task) is not None
-        return self.task if named else str(LmEvalSpec.parse(self.task, include=self.include_path))
+        return AND.join(
+            one if self.include_path is None and not one.startswith(PREFIX) and addressed(one) is not None
+            else str(LmEvalSpec.parse(one, include=self.include_path)) for one in self.task
+        )  # fmt: skip
 
     def specs(self, default: Iterable[str]) -> list[AuditSpec]:
         """The audits asked for, each with its table of settings.
@@ -441,7 +443,8 @@ def take_settings(arguments: ArgumentCollection) -> None:
         if argument is None or argument.tokens or (other and any(token.source == "cli" for token in other.tokens)):
             continue
         text = str(value).lower() if isinstance(value, bool) else "" if value == [] else str(value)
-        argument.append(Token(keyword=_FLAGS[name], value=text, source=str(path)))
+        for one in text.split(" + ") if name in ("data", "task") else (text,):
+            argument.append(Token(keyword=_FLAGS[name], value=one, source=str(path)))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -453,13 +456,15 @@ def _read(path: Path) -> dict[str, Any]:
 
 def settings_in(path: Path) -> dict[str, Any]:
     """What a settings file says beside its tables, lists of names as text with commas."""
-    from wheeltap.sources.base import is_code_of_examples
+    from wheeltap.sources.base import AND, is_code_of_examples
 
-    found = {name: _joined(value) for name, value in _read(path).items() if not isinstance(value, dict)}
+    several = ("data", "task")
+    plain = ((name, value) for name, value in _read(path).items() if not isinstance(value, dict))
+    found = {name: _joined(value, AND if name in several else ",") for name, value in plain}
     for name, value in found.items():
         if name not in _FLAGS:
             raise UnknownName("setting", name, _FLAGS)
-        if name in ("data", "task") and is_code_of_examples(str(value)):
+        if name in several and is_code_of_examples(str(value)):
             raise UsageError(
                 "The settings file names a folder of tasks, which may run code.",
                 where=str(path),
@@ -481,12 +486,12 @@ def _tables(path: Path) -> dict[str, dict[str, Any]]:
     return {name: {key: _joined(value) for key, value in table.items()} for name, table in tables.items()}
 
 
-def _joined(value: Any) -> Any:
+def _joined(value: Any, between: str = ",") -> Any:
     """A list of names as settings have them, a text with commas; anything else as it is."""
     if not isinstance(value, list):
         return value
     names = cast("list[Any]", value)
-    return ",".join(names) if names and all(isinstance(name, str) for name in names) else names
+    return between.join(names) if names and all(isinstance(name, str) for name in names) else names
 
 
 def documented(settings: type[msgspec.Struct]) -> Mapping[str, str]:

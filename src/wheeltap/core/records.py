@@ -30,6 +30,9 @@ OWN: Final = "the model's own answers"
 SLICE: Final = "slice "
 """How the names of a clean pass's arrays begin that say which slice each example is in: ``slice class``."""
 
+SET: Final = "set"
+"""What examples of several test sets are divided by; how the names of arrays of one set begin: ``set 0 chance``."""
+
 
 class MemberOrigin(msgspec.Struct, frozen=True, kw_only=True):
     """How a member is made from another one: a control copy by gauges, one after another.
@@ -106,6 +109,7 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
             influence, which may lie beyond; ``None`` where the score is a mean over examples.
         chosen: How the examples are scored, in words, where targets are no plain classes, or answers are generated.
         left_out: How many examples were left out because the measure gives them no number.
+        sets: The test sets that these are, one behind the other; none of a single one.
         tokens: Distinct rows (tokens or examples) the weights' inputs can be estimated from.
         common: Share of the examples with the most common right answer, where answers are classes.
         answer: The most common right answer, where at least half of the examples have it.
@@ -133,6 +137,7 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     range: tuple[float, float] | None = None
     chosen: str | None = None
     left_out: int | None = None
+    sets: tuple["TaskRecord", ...] = ()
 
     @property
     def in_points(self) -> bool:

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wheeltap.core.errors import ModelError
-from wheeltap.core.measure import kl, values_of
+from wheeltap.core.measure import kl
 from wheeltap.core.records import Outcome, Trial
+from wheeltap.core.sets import measured
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
@@ -68,7 +69,7 @@ def answered(
         )  # fmt: skip
     targets, values = task.targets.cpu(), dict[str, NDArray[np.float32]]()
     if bool(torch.isfinite(scores).all()):
-        values = {one.name: to_array(values_of(one, scores, targets, clean)) for one in task.measures}
+        values = {name: to_array(one) for name, one in measured(task, scores, clean).items()}
         if not targets.is_floating_point():
             values["kl"] = to_array(kl(scores, targets, clean))
     done = bool(values) and all(np.isfinite(array).all() for array in values.values())

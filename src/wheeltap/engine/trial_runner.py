@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from wheeltap import gauge
 from wheeltap.core.errors import ModelError, StoreError, UsageError, WheeltapError
-from wheeltap.core.measure import beside, chance_of, squared_error, values_of
-from wheeltap.core.records import SLICE, Outcome, OutcomeStatus, SubjectRecord, Subset, Trial
+from wheeltap.core.records import Outcome, OutcomeStatus, SubjectRecord, Subset, Trial
+from wheeltap.core.sets import JoinedTask, facts, measured
 from wheeltap.core.settings import SMALL
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
@@ -41,6 +41,7 @@ from wheeltap.engine.shipped import Shelf, answered, tensors_of
 from wheeltap.engine.units import probe_run
 from wheeltap.perturb import Perturbation, create
 from wheeltap.perturb.noise import LowRankNoise
+from wheeltap.plans.readings.census import CENSUS
 
 _OF_THE_SUBJECT = ("moments", "inputs", "heads", "slopes")
 """What is read from the subject and task alone, whatever the perturbation's settings."""
@@ -264,6 +265,11 @@ class TrialRunner:
             WheeltapError: If it is not defined on this subject or task.
         """
         began = time.perf_counter()
+        if isinstance(self.task, JoinedTask) and trial.perturbation != CENSUS.name:
+            raise UsageError(
+                "This is read on one test set at a time.", where=f"{trial.perturbation}: {self.task.name}",
+                got=f"{len(self.task.parts)} test sets", do="Audit the sets one by one.",
+            )  # fmt: skip
         subject = self.subject(trial.subject)
         reading = readings.create(trial.perturbation, trial.settings)
         read = reading.read(subject, self.task, root=trial.root, seed=trial.seed)
@@ -334,28 +340,15 @@ class TrialRunner:
                     got=f"infinite for {int(infinite.sum())} of {len(array)} examples",
                     do="Check the scale of the model's outputs and of the targets; let a logarithm begin above 0.",
                 )
-        values["scores"] = to_array(scores)
-        if (clusters := self.task.clusters) is not None:
-            values["group"] = np.unique(clusters.cpu().numpy(), return_inverse=True)[1].astype(np.float32)
-        values |= {f"{SLICE}{name}": labels for name, labels in self.task.slices.items()}
-        chance = chance_of(self.task.measure, scores, self.task.targets.cpu())
-        values["chance"] = np.array(chance, dtype=np.float32)
-        more = beside(self.task.measure, scores, self.task.targets.cpu())
-        values |= {name: to_array(tensor) for name, tensor in more.items()}
-        if not self.task.measure.bounded:
-            constant = self.task.measure.constant(scores, self.task.targets.cpu()).float()
-            values |= {"constant": to_array(constant)} if bool(torch.isfinite(constant).all()) else {}
-        if self.task.measure is squared_error:
-            values["spreads"] = to_array(self.task.targets.cpu().float().var(0, correction=0))
-            values["rescaled"] = np.array(squared_error.rescaled(scores, self.task.targets.cpu()), dtype=np.float32)
+        values |= facts(self.task, scores)
         return Outcome(key=trial.key, status="done", values=values, seconds=time.perf_counter() - began, forwards=1.0)
 
     def measured(self, subject: Subject, scores: Tensor, chosen: _Part | None = None) -> dict[str, NDArray[np.float32]]:
         """Every measure's value per example, of the whole task or the ``chosen`` part."""
-        clean, targets = self.clean(subject), self.task.targets.cpu()
+        clean, task = self.clean(subject), self.task
         if chosen is not None:
-            clean, targets = clean[chosen[1]], targets[chosen[1]]
-        return {m.name: to_array(values_of(m, scores, targets, clean)) for m in self.task.measures}
+            clean, task = clean[chosen[1]], chosen[0]
+        return {name: to_array(values) for name, values in measured(task, scores, clean).items()}
 
     def disturbed(self, trial: Trial, disturbance: Disturbance, *, share: float = 1.0, keep: bool = False) -> Outcome:
         """One trial inside an entered disturbance. Diverging and failing are statuses, not exceptions."""

@@ -1,7 +1,7 @@
 """The deployment table: what each way of shipping a model costs, and how two models differ in that."""
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
 from functools import partial
 
@@ -10,8 +10,8 @@ import msgspec
 from wheeltap.audits.deployment import SPARED
 from wheeltap.audits.headline import FULL, SHOW, TELL, margin_of, of_all, percent, rounded, times
 from wheeltap.audits.losses import GROWN
-from wheeltap.audits.slices import part_of
-from wheeltap.core.records import UNCOVERED, Estimate, Finding, SubjectRecord
+from wheeltap.audits.slices import part_of, title_of
+from wheeltap.core.records import UNCOVERED, Estimate, Finding, SubjectRecord, TaskRecord
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.section import Block, Cell, Table, Text
 from wheeltap.report import dots, drawn, view, words
@@ -29,6 +29,9 @@ _NAMED_FROM = 0.01
 
 _MOST_SERIES, _PANEL_ROWS = 6, 8
 """Pairs in one chart: more cannot be distinguished; rows of a chart of several pairs."""
+
+_SETS = 3
+"""Test sets that a table has a column for."""
 
 _LONG_NAME, _TITLE = 24, 50
 """Letters of a name, and of a line below an axis."""
@@ -74,7 +77,9 @@ def notes(record: ReportRecord, *, read_on: str = READ_ON) -> tuple[str, ...]:
     """What was left alone, what was spared, what was not asked, how to read on: one line each."""
     said = [text for finding in record.findings for text in words.paragraphs(finding.because)]
     found = [*dict.fromkeys(text for text in said if text.startswith("Warning: "))]
-    found += _examples(record)
+    found += _examples(record.task)
+    for one in record.task.sets:
+        found += [text.replace("Warning: ", f"Warning: {one.name}: ") for text in _examples(one)]
     found += [note for subject in record.subjects if (note := _left_alone(record, subject))]
     found += [text for text in said if text.startswith(SPARED)][:1]
     asked = {record.instrument(finding.code).asks for finding in record.findings}
@@ -109,9 +114,9 @@ _UNRUN = "No model was run: what its answers are is not known."
 _PROVES = "Holds for these examples only; passing does not make a network correct or safe."
 
 
-def _examples(record: ReportRecord) -> list[str]:
+def _examples(task: TaskRecord) -> list[str]:
     """What is odd about the examples: few distinct ones, or one answer that is nearly always right."""
-    task, found = record.task, list[str]()
+    found = list[str]()
     if task.repeats:
         found.append(
             f"Warning: {task.repeats:,} of the {task.examples + task.repeats:,} examples given repeat others and were "
@@ -253,6 +258,8 @@ def _line(finding: Finding, *cells: str | Cell, noted: bool = True) -> Line:
 
 def _single(record: ReportRecord, rows: Sequence[Finding], name: str) -> DeploymentTable:
     mine, found = [row for row in rows if row.subject == name], list[Line]()
+    if record.task.sets:
+        return _by_set(record, mine, name)
     for row in mine:
         score, changed = _named(row, "score"), _named(row, "answers changed")
         own = _score(record, score[0].value) if score else ""
@@ -260,6 +267,21 @@ def _single(record: ReportRecord, rows: Sequence[Finding], name: str) -> Deploym
         found.append(_line(row, own, _effect(record, row), share))
     lost = "grows, 95 %" if any(_named(row, GROWN) for row in mine) else "lost, 95 %"
     heads = ("shipped as", words.plain(record.task.reported), lost, "changed", _heading(record, mine))
+    return DeploymentTable(title=words.plain(name), headings=heads, lines=tuple(found), scale=_scale(record))
+
+
+def _by_set(record: ReportRecord, rows: Sequence[Finding], name: str) -> DeploymentTable:
+    """Verdict and loss under every scheme on every test set, the set that loses most first; then of all together."""
+    known = {f.title: f for f in record.findings if f.subject == name and record.instrument(f.code).asks == "slices"}
+    each = {one.name: [known.get(title_of(row.title, one.name)) for row in rows] for one in record.task.sets}
+    lost = {part: [f.estimates[0].value or 0.0 for f in mine if f and f.estimates] for part, mine in each.items()}
+    sets, found = sorted(each, key=lambda part: -max(lost[part], default=0.0)), list[Line]()
+    for at, row in enumerate(rows):
+        own = [each[part][at] for part in sets[:_SETS]]
+        cells = [Cell(f.verdict, _effect(record, f).partition(" [")[0], view.tone_of(f)) if f else "" for f in own]
+        found.append(_line(row, *cells, _effect(record, row)))
+    more = f", {len(sets) - _SETS} more sets in it" if len(sets) > _SETS else ""
+    heads = ("shipped as", *map(words.plain, sets[:_SETS]), f"all, lost{more}", _heading(record, rows))
     return DeploymentTable(title=words.plain(name), headings=heads, lines=tuple(found), scale=_scale(record))
 
 
@@ -341,12 +363,14 @@ def blocks(record: ReportRecord, *, page: bool) -> list[Block | Drawing]:
         if table.hidden:
             more = f"and {table.hidden} more without a shown difference: see every verdict."
             made.append(Text(text=more if rows else f"No difference was shown in {table.hidden} comparisons."))
-    return [*made, *_slices(record)]
+    sets = {one.name for one in record.task.sets}  # of one model they have columns
+    return [*made, *(_slices(record, sets, "set") if len(record.subjects) > 1 else ()), *_slices(record, sets, "slice")]
 
 
-def _slices(record: ReportRecord) -> list[Block]:
-    """The slice that loses most under each scheme: what costs comes before what may."""
+def _slices(record: ReportRecord, sets: Set[str], kind: str) -> list[Block]:
+    """The slice, or test set, that loses most under each scheme: what costs comes before what may."""
     mine = [f for f in record.findings if record.instrument(f.code).asks == "slices" and f.margin is not None]
+    mine = [f for f in mine if (part_of(f)[1] in sets) == (kind == "set")]
     mine.sort(key=lambda f: (f.status == "found", f.estimates[0].value or 0.0))
     last = {(f.subject, part_of(f)[0]): f for f in mine}
     worst = {key: last[key] for key in dict.fromkeys((f.subject, f.title) for f in record.findings) if key in last}
@@ -358,8 +382,9 @@ def _slices(record: ReportRecord) -> list[Block]:
          _effect(record, row), Cell(row.verdict, tone=view.tone_of(row), note=_note(row)))
         for (subject, label), row in worst.items()
     )  # fmt: skip
-    title = f"The slice that loses most, in {_unit(record)}; its interval holds for all slices of a row together"
-    heads = (*(("model",) if several else ()), "shipped as", "slice", "examples", "lost", "verdict")
+    every = "" if kind == "set" else "; its interval holds for all slices of a row together"
+    title = f"The {kind} that loses most, in {_unit(record)}{every}"
+    heads = (*(("model",) if several else ()), "shipped as", kind, "examples", "lost", "verdict")
     return [Table(title=title, heads=heads, rows=rows, most=MOST_LINES, place="first")]
 
 

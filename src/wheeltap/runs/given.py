@@ -1,5 +1,6 @@
 """What a user gives in place of a subject and a task: a bare module, tensors, arrays, a Dataset or a DataLoader."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
@@ -8,8 +9,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from wheeltap.core import measure
-from wheeltap.core.errors import DataError, UsageError
+from wheeltap.core.errors import DataError, UsageError, WheeltapError
 from wheeltap.core.inputs import by_name
+from wheeltap.core.sets import JoinedTask
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.runs import examples
@@ -89,6 +91,7 @@ def task_of(given: Any) -> BaseTask:
               the only other one is called ``inputs``, the model is called with it, as with those of a pair.
             - A ``DataLoader``, ``Dataset`` or sequence of pairs ``(x, y)`` or of such mappings. It is read once, in
               order; see ``examples.read``.
+            - Several test sets: a list of tasks, or a mapping of names to any of the above; see ``JoinedTask``.
 
     Raises:
         DataError: If no task can be made of it.
@@ -96,6 +99,12 @@ def task_of(given: Any) -> BaseTask:
     if isinstance(given, BaseTask):
         return given
     named = by_name(given)
+    kinds: tuple[type, ...] = (BaseTask, Dataset, DataLoader, Mapping)
+    if named and all(isinstance(one, kinds) or _is_pair(one) for one in named.values()):
+        return JoinedTask([_called(name, one) for name, one in named.items()])
+    several = cast("Sequence[Any]", given) if type(given) in (list, tuple) else ()
+    if several and all(isinstance(one, BaseTask) for one in several):
+        return JoinedTask(several)
     if named is not None:
         return Task(*examples.parted(named, where="examples"), name="examples")
     if _is_pair(given):
@@ -111,13 +120,24 @@ def task_of(given: Any) -> BaseTask:
     )
 
 
+def _called(name: str, given: Any) -> BaseTask:
+    try:
+        task = copy.copy(task_of(given))
+    except WheeltapError as error:
+        raise error.at(name) from error
+    task.name = name
+    return task
+
+
 def scored(task: BaseTask, asked: str | Callable[..., Any] | None) -> BaseTask:
     """The task, scored by what was asked for: a measure, its name, a function, or ``module:callable``, named like that.
 
     Raises:
         WheeltapError: If there is no such measure, or it does not fit the targets.
     """
-    if asked is None or asked == task.measure.name:
+    if isinstance(task, JoinedTask):
+        return JoinedTask([scored(part, asked) for part in task.parts])
+    if asked in (None, own := task.measure.name) or {asked, own} == {"acc", "accuracy"}:  # lm-eval grades it
         return task
     found: Any = callables.found(asked) if isinstance(asked, str) and CALLABLE.fullmatch(asked) else asked
     name = asked if isinstance(asked, str) else ""

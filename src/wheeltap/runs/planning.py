@@ -23,8 +23,9 @@ from wheeltap.audits.slices import require_slices
 from wheeltap.core import seeds
 from wheeltap.core.coverage import packed
 from wheeltap.core.errors import DataError, UsageError
-from wheeltap.core.measure import LogPerplexity, chance_of, label_accuracy, squared_error, values_of
-from wheeltap.core.records import Outcome, SubjectRecord, Trial
+from wheeltap.core.measure import LogPerplexity, label_accuracy, squared_error
+from wheeltap.core.records import SET, Outcome, SubjectRecord, Trial
+from wheeltap.core.sets import JoinedTask, facts, measured
 from wheeltap.core.settings import LARGE, SMALL
 from wheeltap.core.subject import Subject, derived_record
 from wheeltap.core.targets import are_labels, shows_labels
@@ -70,7 +71,8 @@ def require_named(plan: Plan, subjects: Sequence[Subject], task: BaseTask) -> No
                     got=str(group),
                     do="Name another, or give others: task.with_behaviors, behaviors in .npz, behavior in .jsonl.",
                 )
-        require_slices(audit.slices(), {name: np.unique(one) for name, one in task.slices.items()}, plan.task)
+        sets = {SET: np.arange(len(plan.task.sets))} if plan.task.sets else {}
+        require_slices(audit.slices(), {name: np.unique(one) for name, one in task.slices.items()} | sets, plan.task)
         for subject in subjects:
             for trial in audit.readings(plan, subject.record):
                 reading(trial.perturbation, trial.settings).require(subject, task)
@@ -307,6 +309,10 @@ def planned(
     asked = audits_of(request.audits) or default_audits(several)
     largest = max(s.record.parameters for s in several)
     specs = _with_files(_specs([*asked, *ALWAYS], largest), several, given)
+    if isinstance(task, JoinedTask):  # each set is a slice
+        sliced = [{**one.settings, "slices": f"{SET},{one.settings.get('slices', '')}"} for one in specs]
+        pairs = zip(specs, sliced, strict=True)
+        specs = tuple(AuditSpec(one.name, more) if one.name == "deployment" else one for one, more in pairs)
     made = Plan(
         command=command or ("audit" if len(several) == 1 else "compare"),
         subjects=tuple(subject.record for subject in several), task=task.record, audits=specs,
@@ -368,8 +374,21 @@ def settled_on(
 
     Raises:
         DataError: If the measure gives no example a number.
+        UsageError: If test sets are scored by different measures, so that there is no score of all.
         ModelError: See ``settle``.
     """
+    if isinstance(task, JoinedTask):
+        parts = [settled_on(part, subjects, measure=measure) for part in task.parts]
+        if len({"accuracy" if part.measure.name == "acc" else part.measure.name for part in parts}) > 1:
+            raise UsageError(
+                "The test sets are scored by different measures.", where=task.name, expected="one that all can have",
+                got=", ".join(f"{part.name}: {part.measure.name}" for part in parts),
+                do="Give --measure (of tasks of lm-eval metric=), or audit the sets one by one.",
+            )  # fmt: skip
+        joined = JoinedTask(parts).once()
+        for subject in subjects:
+            settle(subject, joined)
+        return joined
     task = scored(task, measure).once()
     if task.chosen and task.measure is squared_error and are_labels(task.targets) and subjects:
         labels = task.scored_by(label_accuracy)
@@ -377,8 +396,8 @@ def settled_on(
         task = labels if shows_labels(settle(subjects[0], labels).scores, task.targets.cpu()) else task
     undefined = np.zeros(len(task.targets), dtype=bool)
     for subject in subjects:
-        settled, targets = settle(subject, task), task.targets.cpu()
-        values = to_array(values_of(task.measure, settled.scores, targets, settled.scores))
+        settled = settle(subject, task)
+        values = to_array(measured(task, settled.scores, settled.scores)[task.measure.name])
         undefined |= np.isnan(values) if bool(torch.isfinite(settled.scores).all()) else False
     if undefined.all():
         raise DataError(
@@ -400,9 +419,9 @@ def _usual_margin(subject: Subject, task: BaseTask) -> float:
     measure = task.measure
     if measure.bounded or measure.higher_is_better or isinstance(measure, LogPerplexity) or subject.settled is None:
         return MARGIN
-    scores, targets = subject.settled.scores, task.targets.cpu()
-    errors = values_of(measure, scores, targets, scores)
-    some = bool((errors >= 0.0).all()) and float(errors.mean()) > NO_ERROR * abs(chance_of(measure, scores, targets))
+    scores = subject.settled.scores
+    errors = measured(task, scores, scores)[measure.name]
+    some = bool((errors >= 0.0).all()) and float(errors.mean()) > NO_ERROR * abs(float(facts(task, scores)["chance"]))
     return ERROR_MARGIN if some else MARGIN
 
 

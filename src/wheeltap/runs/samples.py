@@ -15,13 +15,14 @@ from wheeltap.plans.plan import Plan
 from wheeltap.plans.store import Outcomes, Store
 from wheeltap.report import files
 from wheeltap.sources import hf
+from wheeltap.sources.base import AND
 from wheeltap.sources.lm_eval import PREFIX, LmEvalSpec
 from wheeltap.sources.specs import load
 
 
 def require_asked(path: Path, data: str | None) -> None:
     """Raises ``UsageError`` if there is no task of lm-eval whose answers could be written."""
-    if data is None or not data.startswith(PREFIX):
+    if data is None or not data.startswith(PREFIX) or AND in data:
         raise UsageError(
             "Answers are written of tasks of lm-eval alone.",
             where=f"--samples {path}",

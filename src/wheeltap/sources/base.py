@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 CALLABLE: Final = re.compile(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*(\.\w+)*")
 """A name of the form ``module:callable``."""
 
+AND: Final = " + "
+"""What stands between the names of several test sets."""
+
 CODE: Final = "module:callable"
 """The entry of both registries that what the user's own code gives is listed by."""
 
@@ -246,8 +249,8 @@ def is_code(spec: str) -> bool:
 
 def is_code_of_examples(text: str) -> bool:
     """Whether examples of this name are: a callable, or a folder of lm-eval's tasks, which may name functions."""
-    found = addressed(text)
-    return found is not None and found[0].runs_code(found[1])
+    every = (addressed(one) for one in text.split(AND))
+    return any(found is not None and found[0].runs_code(found[1]) for found in every)
 
 
 def require_no_code(specs: Iterable[str], *, examples: Iterable[str], where: str) -> None:

@@ -8,9 +8,11 @@ from typing import Final, final
 
 from wheeltap.core.choices import Tokenizer
 from wheeltap.core.errors import UnknownName, UsageError
+from wheeltap.core.sets import JoinedTask
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.sources.base import (
+    AND,
     CALLABLE,
     CODE,
     ExampleReader,
@@ -103,6 +105,8 @@ def load_task(data: str | Path, *, tokenizer: Tokenizer | None = None) -> BaseTa
 
 
 def _examples(text: str, reader: ExampleReader) -> BaseTask:
+    if AND in text and not os.path.exists(text):
+        return JoinedTask([_examples(one, reader) for one in text.split(AND)])
     found = addressed(text)
     if found is not None:
         return found[0].load(found[1], reader)
@@ -114,6 +118,8 @@ def _examples(text: str, reader: ExampleReader) -> BaseTask:
 
 def located(text: str) -> str:
     """The name of examples as a plan keeps it: a file by its whole path."""
+    if AND in text and not os.path.exists(text):
+        return AND.join(map(located, text.split(AND)))
     return text if addressed(text) is not None else str(Path(text).resolve())
 
 

@@ -1,0 +1,279 @@
+"""Several test sets in one run: each set's numbers are those of a run on it alone; the set that loses is named."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from reports import without_copies
+from rich.console import Console
+from sklearn.metrics import f1_score
+from torch import Tensor, nn
+
+import wheeltap as wt
+from wheeltap.audits.slices import part_of
+from wheeltap.cli import main
+from wheeltap.core.errors import DataError, UsageError, WheeltapError
+from wheeltap.core.sets import JoinedTask
+from wheeltap.plans.store import Outcomes, Store
+from wheeltap.report.report import Report
+
+CLASSES = 5
+
+
+def net() -> nn.Module:
+    """Reads one input a class; of the last one also an input with a weight that 2 bits round to 0."""
+    model = nn.Sequential(nn.Linear(CLASSES + 3, CLASSES, bias=False)).eval()
+    with torch.no_grad():
+        model[0].weight.copy_(torch.eye(CLASSES, CLASSES + 3))
+        model[0].weight[-1, CLASSES] = 0.4
+    return model
+
+
+def examples(seed: int, *, lost: float = 0.0, count: int = 300) -> tuple[Tensor, Tensor]:
+    """Of every class as many; that share of the last class is lost at 2 bits, and one in ten answers is wrong."""
+    generator = torch.Generator().manual_seed(seed)
+    targets = torch.arange(count) % CLASSES
+    inputs = torch.zeros(count, CLASSES + 3)
+    inputs[torch.arange(count), targets] = 1.0
+    rare = (targets == CLASSES - 1) & (torch.rand(count, generator=generator) < lost)
+    inputs[rare, CLASSES - 1], inputs[rare, CLASSES] = 0.0, 1.0
+    inputs[:, -2:] = torch.randn(count, 2, generator=generator)
+    wrong = torch.rand(count, generator=generator) < 0.1
+    return inputs, torch.where(wrong, (targets + 1) % CLASSES, targets)
+
+
+def screen(report: Report) -> list[str]:
+    buffer = io.StringIO()
+    report.text(Console(file=buffer, width=100, color_system=None))
+    return buffer.getvalue().splitlines()
+
+
+@pytest.fixture(scope="module")
+def ruined() -> Report:
+    sets = {"easy": examples(0), "plain": examples(1, count=150), "hard": examples(2, lost=0.8)}
+    return wt.audit(net(), sets, name="net", schemes="int8,int2", margin=0.05)
+
+
+def test_the_set_that_a_scheme_ruins_is_named_and_the_others_are_safe(ruined: Report) -> None:
+    sets = {"easy": examples(0), "plain": examples(1, count=150), "hard": examples(2, lost=0.8)}
+    lost = {name: ((net()(x).argmax(1) == y).float() - ((x @ net()[0].weight.round().T).argmax(1) == y).float()).mean()
+            for name, (x, y) in sets.items()}  # type: ignore[index]  # 2 bits: each row on -1, 0, 1  # fmt: skip
+    assert lost["easy"] == lost["plain"] == 0.0 < lost["hard"]
+    found = {one.scheme: one for one in ruined["WT113"]}
+    assert {name for name, one in found.items() if one.verdict == "costs"} == {"int2 on hard"}
+    assert {one.verdict for name, one in found.items() if name != "int2 on hard"} == {"safe"} and len(found) == 6
+    for name, loss in lost.items():
+        assert found[f"int2 on {name}"].estimates[0].value == pytest.approx(float(loss), abs=1e-6)
+    pooled = next(one for one in ruined["WT100"] if one.scheme == "int2").estimates[0].value
+    assert pooled == pytest.approx(sum(float(lost[name]) * len(y) for name, (_, y) in sets.items()) / 750, abs=1e-6)
+    assert ruined.headline.startswith(
+        f"SAFE ON easy, plain, COSTS ON hard: loses {100 * float(lost['hard']):.1f} points at 2 bits, per channel on "
+        "hard. Together, each example counting the same: "
+    )
+    lines = screen(ruined)
+    (row,) = [line for line in lines if line.startswith("2 bits") and "costs" in line]
+    assert len(lines) <= 40 and row.count("safe") == 2 and "each example counting the same" in " ".join(lines)
+    assert not ruined.passed
+    ruined.check({"int2 on easy": 0.05})
+    with pytest.raises(Exception, match="hard"):
+        ruined.check({"int2 on hard": 0.05})
+
+
+def test_every_cell_pays_for_all_others(ruined: Report) -> None:
+    """Two pooled rows and six cells are eight tests of one report."""
+    (mine,) = [one for one in ruined["WT113"] if one.verdict == "costs"]
+    sets = {"easy": examples(0), "plain": examples(1, count=150), "hard": examples(2, lost=0.8)}
+    for alpha, verdict in ((1.01, "costs"), (0.99, "may cost")):
+        level = alpha * 8 * (mine.estimates[0].p or 1.0)
+        again = wt.audit(net(), sets, name="net", schemes="int8,int2", margin=0.05, alpha=level)
+        assert next(one.verdict for one in again["WT113"] if one.scheme == mine.scheme) == verdict
+
+
+class Wide(nn.Module):
+    """As many options as inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.each = nn.Linear(2, 1, bias=False)
+        with torch.no_grad():
+            self.each.weight.copy_(torch.tensor([[1.0, 0.4]]))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """``[example, option]`` of ``[example, option, 2]``."""
+        return self.each(inputs)[..., 0]
+
+
+def choices(options: int, seed: int) -> wt.Task:
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(200, options, 2, generator=generator)
+    return wt.Task(inputs, (inputs[..., 0] + inputs[..., 1]).argmax(1), name=f"of {options}", batch=64)
+
+
+def outcomes(model: nn.Module, task: Any, store: Path, **asked: Any) -> tuple[Report, list[dict[str, Any]]]:
+    """A report, and what trials of the model gave, as they were asked for."""
+    subject = wt.Subject(model, name="net")
+    plan = without_copies(wt.plan(subject, task, audits=["score"], schemes="int2,noise30", **asked))
+    report = wt.run(plan, subject, task, store=store)
+    keys = [plan.clean(plan.reference).key, *(key for one in report["WT100"] for key in one.trials)]
+    with Store(store, readonly=True) as kept:
+        found = [Outcomes(kept)(key) for key in keys]
+    return report, [one.values for one in found if one is not None]
+
+
+def error(seed: int) -> wt.Task:
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(300 + seed, 3, 2, generator=generator)
+    return wt.Task(inputs, Wide()(inputs).detach() + 0.3 * torch.randn(300 + seed, 3, generator=generator))
+
+
+def require_same_numbers(model: nn.Module, parts: list[wt.Task], tmp_path: Path) -> None:
+    """To the bit: values of each example, estimates and margins; the correction is of the whole report."""
+    sets: dict[str, Any] = {f"set {at}": part for at, part in enumerate(parts)}
+    joined, values = outcomes(model, sets, tmp_path / "all.wheeltap")
+    start = 0
+    for name, part in sets.items():
+        alone, own = outcomes(model, part, tmp_path / f"{name}.wheeltap")
+        stop = start + len(part.targets)
+        for mine, theirs in zip(own, values, strict=True):
+            for measure in (one.name for one in part.measures):
+                assert np.array_equal(mine[measure], theirs[measure][start:stop])
+        cells = [one for one in joined["WT113"] if part_of(one)[1] == name]
+        for cell, row in zip(cells, alone["WT100"], strict=True):
+            several = [msgspec.structs.replace(one, name="") for one in cell.estimates]
+            assert several == [msgspec.structs.replace(one, name="") for one in row.estimates]
+            assert cell.margin == row.margin is not None and cell.trials != row.trials
+        start = stop
+    weights = [len(part.targets) for part in parts]
+    for at, row in enumerate(joined["WT100"]):
+        each = [[one for one in joined["WT113"] if part_of(one)[1] == name][at].estimates[0].value for name in sets]
+        assert row.estimates[0].value == pytest.approx(np.average(each, weights=weights), rel=1e-5, abs=1e-7)
+
+
+def test_f1_and_its_intervals_are_those_of_each_set_alone(tmp_path: Path) -> None:
+    first, second = examples(0), examples(1, lost=0.8, count=205)
+    parts = [wt.Task(*first, measure="f1"), wt.Task(*second, measure="f1", batch=7)]
+    require_same_numbers(net(), parts, tmp_path)
+
+
+def test_sets_of_other_shapes_and_options_are_scored_as_alone(tmp_path: Path) -> None:
+    require_same_numbers(Wide().eval(), [choices(2, 0), choices(4, 1)], tmp_path)
+
+
+def test_errors_and_groups_are_those_of_each_set_alone(tmp_path: Path) -> None:
+    grouped = wt.Task(*examples(3)).scored_by("nll").with_groups(torch.arange(300) // 3)
+    logits = net()
+    with torch.no_grad():
+        logits[0].weight.mul_(3.0)  # type: ignore[index]  # ones alone would be taken for probabilities
+    require_same_numbers(logits, [wt.Task(*examples(2), measure="nll"), grouped], tmp_path)
+    (tmp_path / "error").mkdir()
+    require_same_numbers(Wide().eval(), [error(0), error(1)], tmp_path / "error")
+
+
+def test_f1_is_taken_within_each_set() -> None:
+    sets = {"a": wt.Task(*examples(0, count=200), measure="f1"), "b": wt.Task(*examples(1), measure="f1")}
+    report = wt.audit(net(), sets, name="net", audits="score")
+    each = [f1_score(one.targets, net()(one.inputs).argmax(1), average="macro") for one in sets.values()]
+    score = report["WT001"][0].estimates[0]
+    assert score.value == pytest.approx(np.average(each, weights=[200, 300]), abs=1e-6) and score.unit == "f1"
+
+
+def test_an_example_of_two_sets_counts_once() -> None:
+    """In the pooled row it is one group; each set has it alone."""
+    inputs, targets = examples(0)
+    more, others = examples(1, count=200)
+    both = (torch.cat([more, inputs[:150]]), torch.cat([others, targets[:150]]))
+    report = wt.audit(net(), {"a": (inputs, targets), "b": both}, name="net", schemes="noise30")
+    assert "500 groups" in str(report.record.provenance) and report.record.task.alike == 500
+    assert "150 examples" not in str(report["WT113"][0].because)
+
+
+def test_a_set_at_chance_has_no_answer_and_takes_none_from_the_others() -> None:
+    inputs, targets = examples(0)
+    shuffled = targets[torch.randperm(len(targets), generator=torch.Generator().manual_seed(1))]
+    report = wt.audit(net(), {"a": (inputs, targets), "b": (inputs + 1e-3, shuffled)}, name="net", schemes="int8")
+    found = {one.scheme: one for one in report["WT113"]}
+    assert found["int8 on a"].verdict == "safe" and found["int8 on b"].status == "not_applicable"
+    assert report.headline.startswith("SAFE ON a, NO ANSWER ON b.")
+
+
+def _two(model: nn.Module, first: Any, second: Any, **asked: Any) -> Report:
+    return wt.audit(model, {"first": first, "second": second}, name="net", schemes="int8", **asked)
+
+
+def test_sets_that_do_not_go_together_are_refused_by_name() -> None:
+    wide, none = torch.randn(50, CLASSES + 3), torch.zeros(50).long()
+    cases: list[tuple[Any, str, tuple[str, str]]] = [
+        (wt.Task(*examples(1), measure="nll"), "", ("different measures", "first: accuracy, second: nll")),
+        ((wide[:0], none[:0]), "", ("empty", "second")),
+        ((torch.randn(50, 3), none), "", ("fails on the task's examples", "net on second")),
+        ((wide, none + 9), "", ("out of range", "second")),
+        ((wide, none), "mcc", ("all of one class", "second")),
+        ((wide, wide[:, :CLASSES]), "f1", ("does not fit", "second")),
+    ]
+    for second, measure, said in cases:
+        with pytest.raises(WheeltapError) as caught:
+            _two(net(), wt.Task(*examples(0)), second, measure=measure or None)
+        assert said[0] in str(caught.value) and said[1] in str(caught.value)
+
+
+def test_a_measure_asked_for_is_that_of_all_sets() -> None:
+    report = _two(net(), wt.Task(*examples(0), measure="nll"), examples(1), measure="f1")
+    assert report.record.task.measure == "f1" and len(report["WT113"]) == 2
+
+
+def test_lists_names_and_numbers_of_sets_are_checked() -> None:
+    tasks = [wt.Task(*examples(seed, count=60), name=f"set {seed}") for seed in range(21)]
+    assert isinstance(wt.plan(net(), tasks[:2], schemes="int8").task.sets, tuple)
+    with pytest.raises(DataError, match="same name"):
+        wt.plan(net(), [tasks[0], tasks[0]], schemes="int8")
+    with pytest.raises(UsageError, match="too many slices"):
+        wt.plan(net(), tasks, schemes="int8")
+    with pytest.raises(DataError, match="stay in their order"):
+        JoinedTask(tasks[:2]).part(torch.tensor([1, 0]))
+    with pytest.raises(UsageError, match="too many slices"):
+        wt.plan(net(), tasks[:16], schemes="int8", slices="class")
+
+
+def test_what_is_read_of_examples_is_read_of_one_set_at_a_time() -> None:
+    report = wt.audit(net(), {"a": examples(0), "b": examples(1)}, name="net", audits="redundancy")
+    (found,) = report["WT201"]
+    assert found.status != "found" and "one test set at a time" in found.because
+
+
+def test_a_comparison_names_the_set_of_either_model() -> None:
+    sound = net()
+    with torch.no_grad():
+        sound[0].weight[-1, CLASSES] = 1.0  # type: ignore[index]
+    sets = {"easy": examples(0), "hard": examples(2, lost=0.8)}
+    report = wt.compare(sound, net(), sets, names=("sound", "ruined"), schemes="int2", margin=0.05)
+    assert "ruined: SAFE ON easy, COSTS ON hard" in report.headline and "sound: SAFE ON easy, hard." in report.headline
+    assert any("hard" in line and "costs" in line for line in screen(report))
+
+
+def test_files_are_given_one_after_the_other_or_in_a_settings_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, lost in (("easy", 0.0), ("hard", 0.8)):
+        inputs, targets = examples(2, lost=lost)
+        np.savez(tmp_path / f"{name}.npz", inputs=inputs.numpy(), targets=targets.numpy())
+    model, files = f"{__name__}:net", [str(tmp_path / "easy.npz"), str(tmp_path / "hard.npz")]
+    how = ["--for", "int2", "--margin", ".05"]
+    said = "SAFE ON easy, COSTS ON hard"
+    given = ["--data", files[0], "--data", files[1]]
+    assert main(["audit", model, *given, *how, "--quiet", "--store", str(tmp_path / "a.wheeltap")]) == 1
+    assert said in capsys.readouterr().out
+    settings = tmp_path / "s.toml"
+    settings.write_text(f"data = {files}\n")
+    assert main(["plan", model, "--config", str(settings), *how, "-o", str(tmp_path / "p.json")]) == 0
+    capsys.readouterr()
+    assert (
+        main(["run", str(tmp_path / "p.json"), "--allow-code", "--quiet", "--store", str(tmp_path / "a.wheeltap")]) == 1
+    )
+    assert said in capsys.readouterr().out
+    assert main(["report", str(tmp_path / "a.wheeltap"), "--quiet"]) == 1 and said in capsys.readouterr().out
+    assert main(["audit", model, "--data", files[0], "--data", files[0], *how]) == 2
+    assert "same name" in capsys.readouterr().err
