@@ -149,7 +149,7 @@ def test_tasks_with_options_of_one_number_and_of_several_are_judged_together(
     how = ["--include-path", str(tmp_path / "tasks"), "--for", "int8", "--fail-on", "never"]
     asked = ["audit", f"hf:{tmp_path / 'model'}", *given, *how, "--store", str(tmp_path / "a.wheeltap")]
     assert main([*asked, "--json", str(tmp_path / "report.json")]) == 0
-    report = jsonfile.load(tmp_path / "report.json")
+    report = jsonfile.validate((tmp_path / "report.json").read_bytes())
     assert [(one.name, one.measure, one.examples) for one in report.task.sets] == [
         ("local_uneven", "acc", 40), ("local_choice", "accuracy", 40)
     ]  # fmt: skip
