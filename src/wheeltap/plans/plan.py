@@ -85,7 +85,8 @@ def _without_unset(held: Any) -> Any:
     """The same without later fields that are not set, so that plans which do not use them keep their keys."""
     if isinstance(held, dict):
         known = cast("dict[str, Any]", held)
-        kept = {name: one for name, one in known.items() if one is not None or name not in _LATER}
+        plain = ((name, one) for name, one in known.items() if (name, one) != ("sets", []))
+        kept = {name: one for name, one in plain if one is not None or name not in _LATER}
         return {name: _without_unset(one) for name, one in kept.items()}
     if isinstance(held, list):
         return [_without_unset(one) for one in cast("list[Any]", held)]
