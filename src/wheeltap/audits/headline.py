@@ -257,7 +257,7 @@ class _Sentences:
         """Which test sets schemes are safe on and which they cost on, those that lose most first; empty of one set."""
         rows, own = self._mine(name, "sets"), [one.name for one in self.plan.task.sets]
         words = {"found": "COSTS", "leaning": "MAY COST", "inconclusive": "CANNOT TELL", "excluded": "SAFE"}
-        costs = sorted(_with(rows, "found"), key=lambda row: -_value(row))
+        costs = sorted(_with(rows, "found") or [row for row in rows if row.leaning], key=lambda row: -_value(row))
         said = dict[str, list[str]]()
         for part in [*dict.fromkeys(part_of(row)[1] for row in costs), *own] if rows else []:
             mine = {"leaning" if row.leaning else row.status for row in rows if part_of(row)[1] == part}

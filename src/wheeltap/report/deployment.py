@@ -280,8 +280,7 @@ def _by_set(record: ReportRecord, rows: Sequence[Finding], name: str) -> Deploym
         own = [each[part][at] for part in sets[:_SETS]]
         cells = [Cell(f.verdict, _effect(record, f).partition(" [")[0], view.tone_of(f)) if f else "" for f in own]
         found.append(_line(row, *cells, _effect(record, row)))
-    more = f", {len(sets) - _SETS} more sets in it" if len(sets) > _SETS else ""
-    heads = ("shipped as", *map(words.plain, sets[:_SETS]), f"all, lost{more}", _heading(record, rows))
+    heads = ("shipped as", *map(words.plain, sets[:_SETS]), f"all {len(sets)} sets, lost", _heading(record, rows))
     return DeploymentTable(title=words.plain(name), headings=heads, lines=tuple(found), scale=_scale(record))
 
 
