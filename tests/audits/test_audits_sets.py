@@ -107,9 +107,8 @@ class Wide(nn.Module):
         return self.each(inputs)[..., 0]
 
 
-def choices(options: int, seed: int) -> wt.Task:
-    generator = torch.Generator().manual_seed(seed)
-    inputs = torch.randn(200, options, 2, generator=generator)
+def choices(options: int, count: int) -> wt.Task:
+    inputs = torch.randn(count, options, 2, generator=torch.Generator().manual_seed(options))
     return wt.Task(inputs, (inputs[..., 0] + inputs[..., 1]).argmax(1), name=f"of {options}", batch=64)
 
 
@@ -130,7 +129,7 @@ def error(seed: int) -> wt.Task:
     return wt.Task(inputs, Wide()(inputs).detach() + 0.3 * torch.randn(300 + seed, 3, generator=generator))
 
 
-def require_same_numbers(model: nn.Module, parts: list[wt.Task], tmp_path: Path) -> None:
+def require_same_numbers(model: nn.Module, parts: list[wt.Task], tmp_path: Path) -> Report:
     """To the bit: values of each example, estimates and margins; the correction is of the whole report."""
     sets: dict[str, Any] = {f"set {at}": part for at, part in enumerate(parts)}
     joined, values = outcomes(model, sets, tmp_path / "all.wheeltap")
@@ -151,6 +150,7 @@ def require_same_numbers(model: nn.Module, parts: list[wt.Task], tmp_path: Path)
     for at, row in enumerate(joined["WT100"]):
         each = [[one for one in joined["WT113"] if part_of(one)[1] == name][at].estimates[0].value for name in sets]
         assert row.estimates[0].value == pytest.approx(np.average(each, weights=weights), rel=1e-5, abs=1e-7)
+    return joined
 
 
 def test_f1_and_its_intervals_are_those_of_each_set_alone(tmp_path: Path) -> None:
@@ -160,7 +160,10 @@ def test_f1_and_its_intervals_are_those_of_each_set_alone(tmp_path: Path) -> Non
 
 
 def test_sets_of_other_shapes_and_options_are_scored_as_alone(tmp_path: Path) -> None:
-    require_same_numbers(Wide().eval(), [choices(2, 0), choices(4, 1)], tmp_path)
+    parts = [choices(2, 100), choices(4, 200)]
+    task = require_same_numbers(Wide().eval(), parts, tmp_path).record.task
+    assert task.chance == pytest.approx(1 / 3) and task.answer is None
+    assert task.common == pytest.approx(np.average([part.common or 0.0 for part in parts], weights=[1, 2]))
 
 
 def test_errors_and_groups_are_those_of_each_set_alone(tmp_path: Path) -> None:
