@@ -220,14 +220,18 @@ def test_what_a_shard_says_of_itself(parts: Path, capsys: pytest.CaptureFixture[
 
 def test_what_failed_elsewhere_does_not_stop_a_shard(parts: Path) -> None:
     """It is known to have failed: only the shard whose it is could run it again, and the round after needs it."""
-    owner = next(path for path in sorted(parts.glob("part*")) if rows(path))
-    key = next(iter(rows(owner)))
+    twin = planned().twin
+    assert twin is not None
+    key = planned().clean(twin).key
+    owner = next(path for path in sorted(parts.glob("part-*.wheeltap")) if key in rows(path))
     with Store(owner) as store:
         store._db.execute("DELETE FROM outcomes WHERE key=?", (bytes.fromhex(key),))
         store.put(Outcome(key=key, status="failed", because="no memory"))
     found = merged(parts)
     assert key not in [trial.key for trial in found.missing]
     assert rows(parts / "all.wheeltap")[key].status == "failed"
+    other = next(one.shard.index for one in found.work if not one.shard.has(planned().clean(twin)))
+    assert run(parts, other).cost.trials > 0 and rows(parts / f"part-{other}.wheeltap")[key].status == "failed"
     with Store(parts / "all.wheeltap") as store:  # a measured one is worth more, whatever came first
         store.put(Outcome(key=key, status="done"))
     assert merged(parts).twice == 0 and rows(parts / "all.wheeltap")[key].status == "done"

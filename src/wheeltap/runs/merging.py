@@ -138,6 +138,7 @@ def merge(parts: Sequence[Path], into: Path) -> Merged:
             expected="stores of shards, and another file to merge them into",
             got=twice or f"{len(parts)} stores without a plan", do="wheeltap merge part-*.wheeltap -o all.wheeltap",
         )  # fmt: skip
+    found.sort(key=lambda one: one.note is None)  # with one that says the most all others are compared
     plan, again = found[0].plan, next((one.again for one in found if one.again), "")
     alone = reworded(again, shard="", base="", store=str(into))
     with Store(into) as whole:
