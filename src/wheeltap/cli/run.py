@@ -99,7 +99,7 @@ def run(
         return output.give(report)
     left, ran = missing_trials(report.record), many(report.record.cost.trials, "trial")
     print(
-        f"Shard {shard}: {ran} run into {execution.store}, {left:,} more known to others. Next: wheeltap merge --help"
+        f"Shard {shard}: {ran} run into {execution.store}; {left:,} of other shards are not there. Next: wheeltap merge"
     )
     return 0
 
