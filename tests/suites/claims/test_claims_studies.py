@@ -14,11 +14,32 @@ from wheeltap.sources import digits
 from wheeltap.suites.claims import lessons as examples
 from wheeltap.suites.claims.readings import HiddenVectors, RoundedNoise
 from wheeltap.suites.claims.specs import FORGOTTEN, PAIRS, SHARES
-from wheeltap.suites.claims.studies.addition import Addition
 from wheeltap.suites.claims.studies.ambiguity import Blends, correlation, entropy
-from wheeltap.suites.claims.studies.backdoor import BACK, COST, HONEST, NOISE, PLANTED, SET_OFF, Backdoor
-from wheeltap.suites.claims.studies.twins import CANCELING, INSIDE, OTHERS, OUTPUTS, SAME, TWINS, Twins, alike, gap_of
-from wheeltap.suites.claims.studies.unlearned import FORGOT, RELEARNED, RETRAINED, Unlearning
+from wheeltap.suites.claims.studies.hidden_behavior import (
+    BACK,
+    COST,
+    FORGOT,
+    HONEST,
+    NOISE,
+    PLANTED,
+    RELEARNED,
+    RETRAINED,
+    SET_OFF,
+    Backdoor,
+    Unlearning,
+)
+from wheeltap.suites.claims.studies.same_answers import (
+    CANCELING,
+    INSIDE,
+    OTHERS,
+    OUTPUTS,
+    SAME,
+    TWINS,
+    Addition,
+    Twins,
+    alike,
+    gap_of,
+)
 from wheeltap.testing.study_contract import StudyContract
 
 TINY: dict[str, Any] = {"seeds": 2, "hidden": "24,24", "epochs": 6}
@@ -81,13 +102,13 @@ def test_what_is_left_after_noise_and_rounding_is_of_the_weights_after_both() ->
     """At dose 0 by hand; the net is as it was afterwards."""
     net, task = digits.train(0), digits.task()
     before = [one.clone() for one in net.parameters()]
-    found = RoundedNoise({"dose": 0.0, "draws": 2, "bits": 2}).read(Subject(net), task, root=0, seed=0).values
+    found = RoundedNoise({"dose": 0.0, "draws": 2}).read(Subject(net), task, root=0, seed=0).values
     assert all(torch.equal(one, two) for one, two in zip(before, net.parameters(), strict=True))
     with torch.no_grad():
         rounded = torch.nn.Sequential(*(type(net[0])(*one.weight.shape[::-1]) if at % 2 == 0 else one
                                         for at, one in enumerate(net)))  # fmt: skip
         for at in (0, 2, 4):
-            step = net[at].weight.abs().amax(1, keepdim=True)
+            step = net[at].weight.abs().amax(1, keepdim=True) / 7
             rounded[at].weight.copy_((net[at].weight / step).round() * step)
             rounded[at].bias.copy_(net[at].bias)
         for kind, model in (("noisy", net), ("rounded", rounded)):
@@ -109,9 +130,10 @@ def test_cka_of_rotated_and_of_unrelated_vectors(turned: bool) -> None:
 
 def test_what_layers_read_is_read() -> None:
     net, task = digits.train(0), digits.task()
-    read = HiddenVectors({"examples": 599}).read(Subject(net), task, root=0, seed=0).values
-    assert set(read) == {"2|units", "4|units"}
-    assert torch.allclose(net[4](torch.as_tensor(read["4|units"])), task.scores(net), atol=1e-5)
+    read = HiddenVectors({}).read(Subject(net), task, root=0, seed=0).values
+    assert set(read) == {"2|units", "4|units"} and len(read["2|units"]) == 128
+    answers = net[4](torch.as_tensor(read["4|units"]))
+    assert torch.allclose(answers[[0, -1]], task.scores(net)[[0, -1]], atol=1e-5)
 
 
 def test_blends_are_of_two_digits_and_each_is_right_once() -> None:

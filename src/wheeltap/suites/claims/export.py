@@ -4,20 +4,14 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from wheeltap.core.errors import FileError, MissingExtra
 from wheeltap.suites.claims.ledger import GRADES, Claim, Ledger
-from wheeltap.suites.claims.record import ClaimsRecord
-
-SCHEMA = "wheeltap.claims.ledger/1"
+from wheeltap.suites.claims.record import ClaimsRecord, as_json
 
 
 def to_json(ledger: Ledger, run: ClaimsRecord | None = None) -> bytes:
     """Every field of every claim, and what a run of retests found."""
-    claims = [{**msgspec.to_builtins(claim, enc_hook=str), "file": claim.file.name} for claim in ledger.claims]
-    whole = {"schema": SCHEMA, "grades": GRADES, "claims": claims, "run": run}
-    return msgspec.json.format(msgspec.json.encode(whole), indent=1) + b"\n"
+    return as_json({"schema": "wheeltap.claims.ledger/1", "grades": GRADES, "claims": ledger.claims, "run": run})
 
 
 def to_crate(ledger: Ledger, place: Path, run: Path | None = None) -> None:

@@ -152,10 +152,8 @@ class Retest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     Attributes:
         study: Registered name; or a ``.toml`` beside the claim's file with a study of one's own.
         settings: Of the study, that differ from its defaults; at the small size, ``small`` too.
-        needs: Whether all of the rules must support the claim, or any.
-        expected: The effect of the literature, in the unit of the first rule.
-        detectable: Smallest effect that it is planned to find, in that unit.
-        data: Without this file the retest is not run.
+        expected: In the unit of the first rule, as is ``detectable``, the smallest effect that is planned to be found.
+        data: Without this file it is not run.
     """
 
     name: Name

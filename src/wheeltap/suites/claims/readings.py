@@ -1,11 +1,9 @@
 """Readings of the suite: what layers read, how heavy weights' tails are, what is left after noise and rounding."""
 
-from functools import partial
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from wheeltap import perturb
 from wheeltap.core.errors import ModelError
@@ -13,15 +11,14 @@ from wheeltap.core.site import WHOLE
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
+from wheeltap.engine import places
 from wheeltap.engine.apply import Disturbance
+from wheeltap.engine.places import Place, Places
 from wheeltap.engine.readings.base import Reading, Readings
-from wheeltap.suites.claims.specs import (
-    HIDDEN_VECTORS,
-    ROUNDED_NOISE,
-    WEIGHT_TAILS,
-    HiddenVectorsSettings,
-    RoundedNoiseSettings,
-)
+from wheeltap.suites.claims.specs import HIDDEN_VECTORS, ROUNDED_NOISE, WEIGHT_TAILS, RoundedNoiseSettings
+
+_READ, _BITS = 128, 4
+"""Examples whose vectors are read, evenly spaced; bits of the grid that weights are rounded to."""
 
 
 @final
@@ -29,7 +26,6 @@ class HiddenVectors(Reading):
     """The input of every layer but the first, one row for each example."""
 
     spec = HIDDEN_VECTORS
-    settings: HiddenVectorsSettings
 
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
         """See ``Reading.read``; one pass over some examples.
@@ -37,26 +33,17 @@ class HiddenVectors(Reading):
         Raises:
             ModelError: If a layer does not read one vector per example.
         """
-        count = min(self.settings.examples, len(task.targets))
+        count = min(_READ, len(task.targets))
         some = task.part(torch.linspace(0, len(task.targets) - 1, count).round().long())
-        held: dict[str, list[Tensor]] = {layer.module: [] for layer in subject.layers[1:]}
-
-        def keep(name: str, module: nn.Module, given: tuple[Any, ...]) -> None:
-            held[name].append(given[0].detach().cpu())
-
-        handles = [subject.model.get_submodule(name).register_forward_pre_hook(partial(keep, name)) for name in held]
-        try:
-            some.scores(subject.model)
-        finally:
-            for handle in handles:
-                handle.remove()
-        for name, parts in held.items():
-            if any(one.ndim != 2 for one in parts) or sum(map(len, parts)) != count:
-                raise ModelError(
-                    "A layer does not read one vector per example.", where=name, expected=f"[{count}, unit]",
-                    got=", ".join(str(list(one.shape)) for one in parts) or "no call",
-                )  # fmt: skip
-        values = {f"{name}|units": to_array(torch.cat(parts)) for name, parts in held.items()}
+        modules = tuple(dict.fromkeys(layer.module for layer in subject.layers[1:]))
+        where = Places(
+            "layers", tuple(Place(name, name, incoming=True) for name in modules), tuple(range(len(modules)))
+        )
+        found, _ = places.read(subject, some, where)
+        for place in where.without([*found]).all:
+            raise ModelError("A layer does not read one vector per example.", where=place.name,
+                             expected=f"finite numbers [{count}, unit]", got="another shape, or no call")  # fmt: skip
+        values = {f"{place.name}|units": to_array(vectors.float()) for place, vectors in found.items()}
         return Readings(values, forwards=count / len(task.targets))
 
 
@@ -106,6 +93,6 @@ class RoundedNoise(Reading):
                 noise.apply(how.dose, root=root, seed=seed * how.draws + draw)
                 score("noisy")
                 with Disturbance(subject, perturb.create("quantize"), WHOLE) as rounding:
-                    rounding.apply(how.bits, root=root, seed=0)
+                    rounding.apply(_BITS, root=root, seed=0)
                     score("rounded")
         return Readings({kind: np.array(rows) for kind, rows in found.items()}, forwards=2.0 * how.draws)

@@ -10,7 +10,6 @@ from wheeltap.core.bounded import decoded, document
 from wheeltap.core.records import Estimate, FindingStatus, Scalar
 from wheeltap.core.settings import ChoiceRecord
 from wheeltap.core.study import Direction
-from wheeltap.report import files
 from wheeltap.studies.base import Size
 from wheeltap.studies.declared import Declaration
 from wheeltap.suites.claims.ledger import KnownEffect, RuleUse
@@ -20,24 +19,16 @@ Needs = Literal["all", "any"]
 
 
 class RuleResult(ChoiceRecord, frozen=True, kw_only=True):
-    """What one rule of a retest says of its claim.
-
-    Attributes:
-        about: Which cohorts.
-        fixed: What was fixed beforehand: statistic, direction, margin, and what supports the claim.
-        null: The effect that is none: 0, 1 of a ratio, .5 of an AUC.
-        margin: Smallest effect of interest, as a distance from ``null``; one of ``detectable`` is found four times out
-            of five.
-    """
+    """What one rule of a retest says of its claim; an effect of ``detectable`` is found four times out of five."""
 
     title: str
-    about: str
-    fixed: str
+    about: str  # cohorts
+    fixed: str  # beforehand: statistic, direction, margin, and what supports the claim
     answer: Verdict
     status: FindingStatus
     direction: Direction
-    null: float
-    margin: float
+    null: float  # the effect that is none: 0, 1 of a ratio, .5 of an AUC
+    margin: float  # the smallest effect of interest, as a distance from that
     effect: Estimate | None = None
     detectable: float | None = None
 
@@ -46,10 +37,6 @@ class RetestResult(ChoiceRecord, frozen=True, kw_only=True):
     """One retest of a claim: what it says and why, and the run behind it.
 
     Attributes:
-        study: Registered name or file; ``rows`` of a derived number.
-        settings: Of the study, those of its size included.
-        expected: The literature's effect, in the unit of the first rule.
-        nets: How many were measured.
         store: File that holds every outcome, in the folder of the run.
         plan: Key of the plan: rules, level, settings and seed are part of it.
         seconds: Of computing, all runs into the store together.
@@ -59,7 +46,7 @@ class RetestResult(ChoiceRecord, frozen=True, kw_only=True):
     question: str
     answer: Verdict
     because: str
-    study: str
+    study: str  # registered name or file; rows of a derived number
     settings: dict[str, Scalar] = msgspec.field(default_factory=dict[str, Scalar])
     rules: tuple[RuleResult, ...] = ()
     needs: Needs = "all"
@@ -92,9 +79,10 @@ class ClaimsRecord(ChoiceRecord, frozen=True, kw_only=True):
     claims: tuple[ClaimResult, ...]
     wheeltap: str
 
-    def write(self, path: Path) -> Path:
-        """Writes it as JSON, whole or not at all."""
-        return files.write(path, msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
+
+def as_json(value: Any) -> bytes:
+    """Of a record, and of what holds one; a file by its name alone."""
+    return msgspec.json.format(msgspec.json.encode(value, enc_hook=lambda file: file.name), indent=1) + b"\n"
 
 
 def read(path: Path) -> ClaimsRecord:

@@ -85,8 +85,11 @@ def agree(stated: Decimal, given: float, tolerance: float | None = None) -> bool
 def _groups(asked: Derivation, path: Path) -> tuple[dict[str, tuple[float, float]], str]:
     """Sum and count of the rows of each group; and why there is none, where a row has no number."""
     groups, rows = dict[str, tuple[float, float]](), _rows(_read(path))
-    pointer = asked.column.startswith("/")
-    _require_columns([*asked.where, *filter(None, [asked.by]), *([] if pointer else [asked.column])], rows, path)
+    pointer, known = asked.column.startswith("/"), dict.fromkeys(key for row in rows for key in row)
+    for name in (*asked.where, *filter(None, [asked.by]), *([] if pointer else [asked.column])):
+        if known and name not in known:  # a misspelled column is none without values
+            got = ", ".join(map(str, known))[:200]
+            raise FileFormatError("No row has this column.", where=str(path), expected=repr(name)[:80], got=got)
     for place, row in enumerate(rows, 1):
         where = f"{path.name} row {place}"
         if any(_text(row.get(key)) != _text(wanted) for key, wanted in asked.where.items()):
@@ -103,15 +106,6 @@ def _groups(asked: Derivation, path: Path) -> tuple[dict[str, tuple[float, float
         total, count = groups.get(name, (0.0, 0.0))
         groups[name] = (total + (number != 0.0 if asked.statistic == "share" else number), count + 1)
     return groups, "" if groups else f"{path.name} has no such rows."
-
-
-def _require_columns(names: Sequence[str], rows: Sequence[Row], path: Path) -> None:
-    """Raises ``FileFormatError`` if no row has a column: a misspelled one is no column without values."""
-    known = dict.fromkeys(key for row in rows for key in row)
-    for name in names:
-        if known and name not in known:
-            got = ", ".join(map(str, known))[:200]
-            raise FileFormatError("No row has this column.", where=str(path), expected=repr(name)[:80], got=got)
 
 
 def _text(value: object) -> str:

@@ -35,6 +35,7 @@ from wheeltap.suites.claims.record import (
     RuleResult,
     Verdict,
     answer_of,
+    as_json,
     together,
 )
 
@@ -139,7 +140,7 @@ def retested(ledger: Ledger, ids: Sequence[str] = (), run: RetestRun | None = No
     record = ClaimsRecord(
         size=run.size, seed=run.request.seed, alpha=ledger.alpha, claims=claims, wheeltap=__version__
     )  # fmt: skip
-    record.write(run.folder / "claims.json")
+    files.write(run.folder / "claims.json", as_json(record))
     files.write(run.folder / "claims.html", sections.page(ledger, record).encode())
     return record
 

@@ -7,21 +7,9 @@ import msgspec
 from wheeltap.core.settings import Settings
 from wheeltap.plans.readings.base import Array, ReadingSpec
 
-
-class HiddenVectorsSettings(Settings, frozen=True, kw_only=True):
-    """How much is read.
-
-    Attributes:
-        examples: At most, evenly spaced.
-    """
-
-    examples: Annotated[int, msgspec.Meta(ge=2, le=4096)] = 128
-
-
 HIDDEN_VECTORS: Final = ReadingSpec(
     name="hidden-vectors",
     title="What layers read",
-    settings_type=HiddenVectorsSettings,
     each="layer",
     arrays={"units": Array("row unit", "values that the layer reads, on some of the examples", optional=True)},
 )
@@ -39,12 +27,10 @@ class RoundedNoiseSettings(Settings, frozen=True, kw_only=True):
     Attributes:
         dose: Of noise, in standard deviations of each tensor.
         draws: Of noise.
-        bits: Of the grid that the weights are rounded to afterwards.
     """
 
     dose: Annotated[float, msgspec.Meta(ge=0.0, le=10.0)] = 0.1
     draws: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 8
-    bits: Annotated[int, msgspec.Meta(ge=2, le=8)] = 4
 
 
 ROUNDED_NOISE: Final = ReadingSpec(
@@ -60,8 +46,8 @@ ROUNDED_NOISE: Final = ReadingSpec(
 SHARES: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 """Of the second digit in blends of two."""
 
-PAIRS: Final = 100
-"""Pairs of digits that are blended."""
+PAIRS, SIDE = 100, 14
+"""Pairs of digits that are blended; pixels of a side of a drawn image."""
 
 FORGOTTEN: Final = 3
 """The digit that nets are made to forget; that rounding sets a wrong answer to."""
@@ -71,6 +57,3 @@ DIGITS: Final = 9
 
 On = Literal["digits", "strokes", "text"]
 """Sets of examples that nets with a property are trained on: handwritten digits, digits drawn here, characters."""
-
-SIDE: Final = 14
-"""Pixels of a side of a drawn image."""

@@ -344,8 +344,8 @@ class Properties(Study):
         return replace(plain, numbers=numbers)
 
     def sections(self, case: Case, table: MemberTable) -> list[Section]:
-        """Differences from AdamW with their intervals, and ranks that hold together."""
-        found = tuple(one for one in (ranks(table), differences(table)) if one is not None)
+        """Ranks that hold together, and differences from AdamW with their intervals."""
+        found = tables(table)
         return [Section(title="Properties", blocks=found)] if found else []
 
     def said(self, case: Case, table: MemberTable, findings: Sequence[Finding]) -> StudyAnswer:
@@ -434,41 +434,38 @@ def answer(planned: Sequence[Rule], findings: Sequence[Finding]) -> str:
     )
 
 
-_COLUMNS: Final = {
-    AREA: "area", matched(SURVIVAL): "all five", **{matched(key): words for key, words in FAMILIES.items()},
-}  # fmt: skip
+def tables(table: MemberTable) -> tuple[Table, ...]:
+    """Ranks of all cohorts, 1 the best; and every property less plain AdamW, pair by pair.
 
-
-def ranks(table: MemberTable) -> Table | None:
-    """Ranks of all cohorts, 1 the best, with intervals that hold for all cohorts of a column together."""
-    rows, values = whole(table, *_COLUMNS)
+    Intervals of ranks hold for all cohorts of a column together.
+    """
+    keys = {
+        SCORE: "score", AREA: "area", matched(SURVIVAL): "all five",
+        **{matched(key): words for key, words in FAMILIES.items()},
+    }  # fmt: skip
+    rows, values = whole(table, *keys)
     if len(rows) < _FEWEST:
-        return None
-    columns = [rank_intervals(column) for column in values.transpose(2, 1, 0)]
-    cells = [
+        return ()
+    columns = [rank_intervals(column) for column in values[:, :, 1:].transpose(2, 1, 0)]
+    ranks = [
         (one.name, *(f"{ranked[at].value:.0f} [{ranked[at].low:.0f}, {ranked[at].high:.0f}]" for ranked in columns))
         for at, one in enumerate(table.cohorts)
     ]
-    return Table(
-        heads=("rank, 1 the best", *_COLUMNS.values()), rows=tuple(cells), most=len(cells),
-        title=f"Ranks over {len(rows)} seeds, at equal score but for the area; each column's intervals hold together",
-    )  # fmt: skip
-
-
-def differences(table: MemberTable) -> Table | None:
-    """Every property less plain AdamW, pair by pair: the clean score, the area, what is kept at equal score."""
-    keys = {SCORE: "score", **_COLUMNS}
-    rows, values = whole(table, *keys)
-    if len(rows) < _FEWEST:
-        return None
     scale, less = NumberScale("", bounded=True), values[:, :-1] - values[:, -1:]
-    cells = [
+    differences = [
         (one.name, *(over_nets(own[:, at].tolist(), name=key, scale=scale, level=LEVEL) for at, key in enumerate(keys)))
         for one, own in zip(table.cohorts, less.swapaxes(0, 1), strict=False)
     ]
-    return Table(
-        heads=("less AdamW", *keys.values()), rows=tuple(cells), most=len(cells),
-        title="Mean difference from AdamW of the same seeds, 95 % each; what is kept is at equal score",
+    return (
+        Table(
+            heads=("rank, 1 the best", *[*keys.values()][1:]), rows=tuple(ranks), most=len(ranks),
+            title=f"Ranks over {len(rows)} seeds, at equal score but for the area; each column's intervals hold "
+            "together",
+        ),
+        Table(
+            heads=("less AdamW", *keys.values()), rows=tuple(differences), most=len(ranks) - 1,
+            title="Mean difference from AdamW of the same seeds, 95 % each; what is kept is at equal score",
+        ),
     )  # fmt: skip
 
 
