@@ -23,7 +23,7 @@ from wheeltap.core.plain import many
 from wheeltap.core.records import TaskRecord
 from wheeltap.core.settings import name_of
 from wheeltap.core.task import BaseTask, Moments
-from wheeltap.core.typed import to_tensor
+from wheeltap.core.typed import first_of, to_tensor
 
 TOKENS: Final = 32
 """Tokens that are generated of a text, at most, where nothing else is asked for."""
@@ -266,7 +266,7 @@ class GenerationTask(AnswerTask):
 
     def _generated(self, model: nn.Module, rows: list[int]) -> list[list[tuple[list[int], bool]] | None]:
         """Tokens of each chain, and whether it came to an end; ``None`` where numbers are not finite."""
-        chains, device = self.how.chains, next(model.parameters()).device
+        chains, device = self.how.chains, first_of(model).device
         ids = torch.tensor([self._prompts[row] for row in rows for _ in range(chains)], device=device)
         start, kept, said, ended = ids.shape[1], None, list[list[int]](), [False] * len(ids)
         lost = torch.zeros(len(ids), dtype=torch.bool, device=device)
