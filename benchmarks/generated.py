@@ -6,6 +6,7 @@ noise of its own where answers are sampled. Some two CPU minutes.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -111,43 +112,60 @@ def final(said: str, wanted: str) -> float:
     return float("#" in said and said.rpartition("#")[2] == wanted)
 
 
-def main() -> None:
-    """Each verdict beside what the scheme costs on fresh examples; one that contradicts it is marked."""
-    writer, reasoner = trained(sums, 2500), trained(steps, 2500)
-    after = {"after": "#", "tokens": 10}
-    cases = (
-        ("exact match", writer, sums, "exact_match", {"tokens": 6}, exact),
-        ("share of digits", writer, sums, share, {"tokens": 6}, share),
-        ("reasoner, greedy", reasoner, steps, "exact_match", after, final),
-        ("4 chains", reasoner, steps, "exact_match", {**after, "chains": 4, "temperature": 0.7}, final),
-        ("4 hot chains", reasoner, steps, exact, {**after, "chains": 4, "temperature": 1.5}, final),
-    )
-    wrong = undecided = every = 0
-    for name, net, data, measure, decoding, grade in cases:
-        prompts, _, answers = zip(*data(2000, 2), strict=True)
-        subject = wt.Subject(net, name=name)
-        task = wt.GenerationTask(prompts, answers, tokenizer=Letters(), decoding=decoding)
-        report = wt.audit(subject, task, measure=measure, audits="score", schemes=SCHEMES, margin=MARGIN)
-        fresh, heat = data(FRESH, 3), float(decoding.get("temperature", 0.0))
-        with torch.no_grad():
-            clean = plain(net, fresh, most=int(decoding["tokens"]), heat=heat, grade=grade)
-            for row, scheme in zip(report["WT100"], schemes(SCHEMES), strict=True):
-                spared = scheme.spared(subject.record)
-                site = Site.without(spared) if spared else WHOLE
-                with Disturbance(subject, create(scheme.perturbation, scheme.settings), site, None) as there:
-                    there.apply(scheme.dose, root=0, seed=0)
-                    lost = clean - plain(net, fresh, most=int(decoding["tokens"]), heat=heat, grade=grade)
-                bad = row.verdict == ("costs" if lost < MARGIN else "safe")
-                wrong, undecided, every = wrong + bad, undecided + (row.verdict not in ("safe", "costs")), every + 1
-                found = row.estimates[0]
-                held = found.low is not None and found.high is not None and found.low <= lost <= found.high
-                print(
-                    f"{name:16} {clean:.3f} {row.scheme:8} {row.verdict:12} {found.value or 0.0:7.4f} "
-                    f"{'in' if held else 'out'} {lost:7.4f}{' !' * bad}",
-                    flush=True,
-                )
-    print(f"{wrong} of {every} verdicts contradict the loss on fresh examples; {undecided} are open.")
+Case = tuple[str, nn.Module, Callable[[int, int], Items], Any, dict[str, Any], Callable[[str, str], float]]
+"""A name, a net, what makes items, the measure, how answers are generated, and the same measure in plain code."""
+
+
+def judged(case: Case) -> tuple[int, int, int]:
+    """Prints each verdict beside the true loss; counts those that contradict it, those that are open, and all."""
+    name, net, data, measure, decoding, grade = case
+    prompts, _, answers = zip(*data(2000, 2), strict=True)
+    subject = wt.Subject(net, name=name)
+    task = wt.GenerationTask(prompts, answers, tokenizer=Letters(), decoding=decoding)
+    report = wt.audit(subject, task, measure=measure, audits="score", schemes=SCHEMES, margin=MARGIN)
+    fresh, heat, most = data(FRESH, 3), float(decoding.get("temperature", 0.0)), int(decoding["tokens"])
+    wrong = undecided = 0
+    with torch.no_grad():
+        clean = plain(net, fresh, most=most, heat=heat, grade=grade)
+        for row, scheme in zip(report["WT100"], schemes(SCHEMES), strict=True):
+            spared = scheme.spared(subject.record)
+            site = Site.without(spared) if spared else WHOLE
+            with Disturbance(subject, create(scheme.perturbation, scheme.settings), site, None) as there:
+                there.apply(scheme.dose, root=0, seed=0)
+                lost = clean - plain(net, fresh, most=most, heat=heat, grade=grade)
+            bad = row.verdict == ("costs" if lost < MARGIN else "safe")
+            wrong, undecided = wrong + bad, undecided + (row.verdict not in ("safe", "costs"))
+            found = row.estimates[0]
+            held = found.low is not None and found.high is not None and found.low <= lost <= found.high
+            print(
+                f"{name:16} {clean:.3f} {row.scheme:8} {row.verdict:12} {found.value or 0.0:7.4f} "
+                f"{'holds' if held else 'misses'} {lost:7.4f}{' !' * bad}",
+                flush=True,
+            )
+    return wrong, undecided, len(report["WT100"])
+
+
+def of_reasoner() -> list[Case]:
+    """Answers behind the last #: greedy, of four chains, and of four chains at a higher temperature."""
+    net, after = trained(steps, 2500), {"after": "#", "tokens": 10}
+    chains = {**after, "chains": 4, "temperature": 0.7}
+    return [
+        ("reasoner, greedy", net, steps, "exact_match", after, final),
+        ("4 chains", net, steps, "exact_match", chains, final),
+        ("4 hot chains", net, steps, exact, {**chains, "temperature": 1.5}, final),
+    ]
+
+
+def of_writer() -> list[Case]:
+    """The whole answer, and its digits by a function."""
+    net, how = trained(sums, 2500), {"tokens": 6}
+    return [
+        ("exact match", net, sums, "exact_match", how, exact),
+        ("share of digits", net, sums, share, how, share),
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    counts = [judged(case) for case in (*of_reasoner(), *of_writer())]
+    contradicted, left_open, every = (sum(several) for several in zip(*counts, strict=True))
+    print(f"{contradicted} of {every} verdicts contradict the loss on fresh examples; {left_open} are open.")
