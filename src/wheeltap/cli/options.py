@@ -97,7 +97,7 @@ class RequestFlags(Request):
         tuple[Path, ...],
         Parameter(
             help="Examples, again for each further test set: .npz with inputs (or named arrays, such as input_ids and "
-            "attention_mask) and targets; or .jsonl with context, choices, answer, or with text, label; .txt for "
+            "attention_mask) and targets; .jsonl with context, choices, answer; prompt, answer; text, label; .txt for "
             "perplexity. Some audits need more: decodable needs factor_NAME [example] (in .jsonl factors), symmetry "
             "needs symmetry [element, example], and fine-tuning and relearning look at behaviors [example] (in .jsonl "
             "behavior). Examples that share something have the same number or name in groups [example] (.jsonl: group)."

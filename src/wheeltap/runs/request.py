@@ -119,9 +119,9 @@ class Request(StudyRequest):
         margin: Smallest loss of score of interest: a share of right answers (by default MARGIN), of an error without a
             bound (ERROR_MARGIN), or of the way from chance to any other score (MARGIN).
         partial: Whether verdicts are given although many weights were left alone.
-        measure: What the examples are scored by: a name (see ``wheeltap list measures``), such as f1, iou, recall@10, a
-            ``wt.measure``, or a function of scores and targets (also ``module:callable``); by default what the targets
-            are.
+        measure: What the examples are scored by: a name (see ``wheeltap list measures``), such as f1, iou, exact_match,
+            a ``wt.measure``, or a function of scores (or what was said) and targets (also ``module:callable``); by
+            default what the targets are.
     """
 
     audits: Audits | None = None
