@@ -272,3 +272,48 @@ def test_a_quantized_model_is_a_reference_and_says_what_cannot_be_disturbed(make
     assert torch.equal(net(data[0]), before)
     with pytest.raises(ModelError, match="no weights that wheeltap can disturb"):
         wt.audit(nn.ReLU().eval(), data)
+
+
+class PackedTensor(Tensor):
+    """Numbers of a class of its own, as torchao's: whole numbers and a scale for each row."""
+
+    codes: Tensor
+    scale: Tensor
+
+    @staticmethod
+    def __new__(cls, codes: Tensor, scale: Tensor) -> "PackedTensor":
+        return Tensor._make_wrapper_subclass(cls, codes.shape, dtype=scale.dtype)  # type: ignore[attr-defined]
+
+    def __init__(self, codes: Tensor, scale: Tensor) -> None:
+        self.codes, self.scale = codes, scale
+
+    def __tensor_flatten__(self) -> tuple[list[str], None]:
+        return ["codes", "scale"], None
+
+    @classmethod
+    def __tensor_unflatten__(cls, parts: dict[str, Tensor], *_: object) -> "PackedTensor":
+        return cls(parts["codes"], parts["scale"])
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (torch.ops.aten.detach.default, torch.ops.aten.alias.default):
+            return cls(args[0].codes, args[0].scale)
+        if func not in (torch.ops.aten.t.default, torch.ops.aten.mm.default, torch.ops.aten.addmm.default):
+            raise NotImplementedError(str(func))
+        plain = [one.codes * one.scale if isinstance(one, PackedTensor) else one for one in args]
+        return func(*plain, **(kwargs or {}))
+
+
+def test_weights_of_a_class_of_their_own_are_left_alone_and_named() -> None:
+    net, data = original(), three()
+    packed = Packed(net[2])  # type: ignore[arg-type]
+    net[2].weight = nn.Parameter(PackedTensor(packed.codes, packed.scale), requires_grad=False)  # type: ignore
+    digest, before = weights_digest(net), net(data[0]).detach()
+    report = wt.audit(net, data, audits="score,single-point", schemes="int8")
+    record = report.record.subjects[0]
+    assert record.weights == ("0.weight",) and record.parameters == 36 and record.untouched[0].name == "2"
+    assert report["WT100"][0].verdict.startswith("too few weights") and not report.void
+    assert all(row.status != "error" for row in report.findings)
+    assert weights_digest(net) == digest and torch.equal(net(data[0]), before)
+    packed.codes[0, 0] -= 1
+    assert weights_digest(net) != digest

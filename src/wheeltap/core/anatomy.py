@@ -23,6 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from wheeltap.core.typed import inner
+
 _ORIGINS = frozenset(
     {"_name_or_path", "name_or_path", "_commit_hash", "_original_object_hash", "transformers_version"}
 )  # fmt: skip
@@ -176,6 +178,9 @@ def globals_of(code: types.CodeType) -> list[tuple[str, set[str]]]:
 
 def tensor_parts(tensor: Tensor) -> tuple[str, list[int], bytes]:
     """A tensor's dtype, with the scales of quantized numbers, its shape and bytes."""
+    if parts := [tensor_parts(part) for part in inner(tensor)]:
+        kinds = ", ".join(f"{kind} {shape}" for kind, shape, _ in parts)
+        return f"{type(tensor).__name__} of {kinds}", list(tensor.shape), b"".join(data for *_, data in parts)
     flat = written(tensor.detach()).cpu().contiguous()
     # Bytes through an integer view: numpy knows no bfloat16.
     return kind_of(tensor), list(flat.shape), flat.reshape(-1).view(torch.uint8).numpy().tobytes()

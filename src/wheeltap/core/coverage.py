@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from wheeltap.core.layer import Layer, main_list
 from wheeltap.core.records import UntouchedModule
-from wheeltap.core.typed import named_modules
+from wheeltap.core.typed import inner, named_modules
 
 MOST_NAMED: Final = 50
 """Modules with untouched weights that a record names, at most."""
@@ -46,7 +46,7 @@ def packed(model: nn.Module) -> tuple[UntouchedModule, ...]:
     """Modules that hold weights as integers, or in an object of torch's own, the largest first."""
     found: dict[str, int] = {}
     for path, module in named_modules(model):
-        own = [held for held in module.parameters(recurse=False) if held.dtype in PACKED]
+        own = [held for held in module.parameters(recurse=False) if held.dtype in PACKED or inner(held)]
         count = sum(one.numel() for one in (*own, *_beside(module)))
         if count:
             name = _holder(path) or _ROOT

@@ -27,7 +27,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from wheeltap.core.typed import named_modules
+from wheeltap.core.typed import inner, named_modules
 
 LayerKind = Literal[
     "linear", "transposed", "conv", "embedding", "attention", "recurrent", "conv_transposed", "bilinear", "plain",
@@ -188,7 +188,7 @@ def _of_known(path: str, module: nn.Module, known: _Known, names: dict[int, str]
     """The parameter that is a module's weight, or those that it is made of."""
     made, length = _originals(module, known.attribute)
     direct = None if made else getattr(module, known.attribute, None)
-    parameters = [direct] if isinstance(direct, nn.Parameter) and direct.is_floating_point() else made
+    parameters = [direct] if isinstance(direct, nn.Parameter) and _is_plain(direct) else made
     bias = getattr(module, known.bias, None)
     suffix = "" if known.attribute in ("weight", "in_proj_weight") else known.attribute
     for parameter in parameters:
@@ -225,14 +225,19 @@ def _originals(module: nn.Module, attribute: str) -> tuple[list[nn.Parameter], n
         held = [own[name] for name in (f"{attribute}_v", f"{attribute}_orig") if name in own and attribute not in own]
     if f"{attribute}_v" in own and attribute not in own:
         length = own.get(f"{attribute}_g")
-    wide = [parameter for parameter in held if parameter.ndim >= 2 and parameter.is_floating_point()]
+    wide = [parameter for parameter in held if parameter.ndim >= 2 and _is_plain(parameter)]
     largest = sorted(wide, key=nn.Parameter.numel)[-1:]
     return [parameter for parameter in wide if _is_weight(parameter)] or largest, length
 
 
+def _is_plain(parameter: nn.Parameter) -> bool:
+    """Whether it holds numbers of floating point, and is not computed from packed ones."""
+    return parameter.is_floating_point() and not inner(parameter)
+
+
 def _is_weight(parameter: nn.Parameter) -> bool:
     """Whether it varies along two axes: ``[1, n]`` is a vector."""
-    return parameter.is_floating_point() and sum(size > 1 for size in parameter.shape) >= 2
+    return _is_plain(parameter) and sum(size > 1 for size in parameter.shape) >= 2
 
 
 def _plain(

@@ -21,7 +21,7 @@ from wheeltap.core.inputs import parts_of, shown_parts
 from wheeltap.core.layer import Layer, find_blocks, find_layers, weight_in
 from wheeltap.core.records import MemberOrigin, Role, SubjectRecord
 from wheeltap.core.settings import checked, name_of
-from wheeltap.core.typed import first_of, named_modules, squares
+from wheeltap.core.typed import first_of, inner, named_modules, squares
 
 
 @final
@@ -137,7 +137,8 @@ class Subject:
         if self._squared_norm is None:
             computed = [layer for layer in self.layers if layer.length is not None]
             apart = {name for layer in computed for name in (layer.weight, layer.length)}
-            own = sum(squares(held) for name, held in self.model.named_parameters() if name not in apart)
+            named = self.model.named_parameters()
+            own = sum(squares(held) for name, held in named if name not in apart and not inner(held))
             self._squared_norm = own + sum(squares(self.weight(layer)) for layer in computed)
         return self._squared_norm
 
@@ -225,7 +226,9 @@ class Subject:
     @checked
     def count(self, fixed: Mapping[str, int], *, idle: Set[str], traced: bool) -> None:
         """Takes which numbers the answers depend on (see ``engine.counted``); the record is made again."""
-        self.fixed = {name: size for name, size in fixed.items() if name not in self.data}
+        packed = {path for path, held in self.model.named_parameters() if inner(held)}  # counted by their shape
+        kept = (name for name in fixed if name not in self.data and name.rpartition(".")[0] not in packed)
+        self.fixed = {name: fixed[name] for name in kept}
         self.idle, self._traced, self._record = idle, traced, None
 
     def known_as(self, record: SubjectRecord) -> None:

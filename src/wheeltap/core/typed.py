@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 
 def named_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -24,6 +25,14 @@ def first_of(model: nn.Module) -> Tensor:
         if last.is_floating_point():
             return last
     return torch.zeros(0, device=last.device)
+
+
+def inner(tensor: Tensor) -> list[Tensor]:
+    """The tensors that one is made of whose class computes it from others, as torchao's packed weights; else none."""
+    if not is_traceable_wrapper_subclass(tensor):
+        return []
+    names, _ = tensor.__tensor_flatten__()
+    return [getattr(tensor, name) for name in names]
 
 
 def to_tensor(array: NDArray[Any], *, like: Tensor | None = None) -> Tensor:

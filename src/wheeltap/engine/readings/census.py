@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from wheeltap.core import seeds
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.core.typed import to_tensor
+from wheeltap.core.typed import inner, to_tensor
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.plans.readings.census import BITS, CENSUS, CensusSettings
 
@@ -148,7 +148,7 @@ def _read(model: nn.Module, rng: np.random.Generator) -> Iterator[_Tensor]:
     """Every parameter and buffer of floating point, a shared one once."""
     for learned, held in ((True, model.named_parameters()), (False, model.named_buffers())):
         for name, tensor in held:
-            if tensor.is_floating_point() and tensor.layout is torch.strided and tensor.numel():
+            if not inner(tensor) and tensor.is_floating_point() and tensor.layout is torch.strided and tensor.numel():
                 yield _scanned(name, tensor.detach(), learned, rng)
 
 

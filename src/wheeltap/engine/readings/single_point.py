@@ -35,7 +35,7 @@ from wheeltap.core.errors import DataError, ModelError
 from wheeltap.core.settings import LARGE
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.core.typed import restored
+from wheeltap.core.typed import inner, restored
 from wheeltap.engine.apply import differentiable, preserved_state
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.perturb.ties import Marks, least
@@ -92,7 +92,7 @@ def screens_at(
         raise _no_gradient(subject, "weights that were made in inference mode")
     assert scales[0] == 1.0 or task.targets.is_floating_point(), "whose answers are asked for must be known"
     every = {name: subject.parameter(name) for name in subject.parameters}
-    parameters = {name: held for name, held in every.items() if held.is_floating_point()}
+    parameters = {name: held for name, held in every.items() if held.is_floating_point() and not inner(held)}
     tops: list[Tensor] = []
     for scale in scales:
         gradients = (torch.inference_mode(False), torch.enable_grad(), differentiable(subject.model))
@@ -172,7 +172,9 @@ def _scaled(subject: Subject, scale: float) -> Generator[None]:
     if scale == 1.0:
         yield
         return
-    held = [parameter for parameter in subject.model.parameters() if parameter.is_floating_point()]
+    held = [
+        parameter for parameter in subject.model.parameters() if parameter.is_floating_point() and not inner(parameter)
+    ]
     with restored(held):
         for parameter in held:
             parameter.data.mul_(scale)
