@@ -6,9 +6,6 @@ from typing import Annotated, Final
 
 from cyclopts import Parameter
 
-_MISSING: Final = 1
-"""Exit code where trials are missing."""
-
 _SHOWN: Final = 16
 """Kinds of trials, and shards, that are named."""
 
@@ -54,4 +51,4 @@ def merge(
         said += [f"Or all in one process: {found.command}"] if found.command else []
     for line in said:
         print(plain(line))
-    return _MISSING if found.missing else 0
+    return int(bool(found.missing))

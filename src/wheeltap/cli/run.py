@@ -98,9 +98,7 @@ def run(
     if shard is None:
         return output.give(report)
     left, ran = missing_trials(report.record), many(report.record.cost.trials, "trial")
-    print(
-        f"Shard {shard}: {ran} run into {execution.store}; {left:,} of other shards are not there. Next: wheeltap merge"
-    )
+    print(f"Shard {shard}: {ran} run into {execution.store}; {left:,} of other shards to go. Next: wheeltap merge")
     return 0
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import NamedTuple, final
 
 import msgspec
 
@@ -84,9 +84,7 @@ def begin(store: Store, plan: Plan, note: ShardNote, base: str | Path | None) ->
 # ---- merging ------------------------------------------------------------------------------------------------------
 
 
-@final
-@dataclass(frozen=True)
-class ShardWork:
+class ShardWork(NamedTuple):
     """What a shard has still to run: its trials as far as they are known, and the command, if one began the others."""
 
     shard: Shard
@@ -160,9 +158,8 @@ def merge(parts: Sequence[Path], into: Path) -> Merged:
         store = into.with_name(f"{into.stem}-{shard.index}-of-{of}{into.suffix}") if part is None else part.path
         command = reworded(again, shard=str(shard), store=str(store), base=str(into))
         work += [ShardWork(shard, own, command)] if own else []
-    return Merged(
-        outcomes=outcomes, twice=both, missing=missing, work=tuple(work), another=another and of > 0, command=alone
-    )
+    another = another and of > 0
+    return Merged(outcomes=outcomes, twice=both, missing=missing, work=tuple(work), another=another, command=alone)
 
 
 def _opened(paths: Sequence[Path]) -> Iterator[Store]:
