@@ -312,3 +312,14 @@ def test_what_cannot_be_generated_is_refused(right: list[str], tmp_path: Path) -
 
     with pytest.raises(ModelError):
         wt.audit(Lost().eval(), wt.GenerationTask(PROMPTS, right, tokenizer=Letters()), audits="score", schemes="int8")
+
+
+def test_several_sets_say_how_they_are_scored(right: list[str]) -> None:
+    half = len(right) // 2
+    sets = {
+        name: wt.GenerationTask(PROMPTS[at], right[at], tokenizer=Letters(), decoding={"tokens": 12}, name=name)
+        for name, at in (("first", slice(half)), ("second", slice(half, None)))
+    }
+    report = wt.audit(Chain().eval(), sets, audits="score", schemes="int3")
+    assert report.record.task.chosen == "greedy, at most 12 tokens, exact match after stripping"
+    assert verdicts(report)["int3"] == "costs"

@@ -25,8 +25,7 @@ from wheeltap.core.settings import name_of
 from wheeltap.core.task import BaseTask, Moments
 from wheeltap.core.typed import first_of, to_tensor
 
-TOKENS: Final = 32
-"""Tokens that are generated of a text, at most, where nothing else is asked for."""
+TOKENS: Final = 32  # of a text, at most, where nothing else is asked for
 
 
 class AnswerTask(BaseTask):

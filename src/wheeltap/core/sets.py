@@ -71,7 +71,9 @@ class JoinedTask(BaseTask):
     @property
     def record(self) -> TaskRecord:
         """See ``BaseTask.record``; with that of each set."""
-        return msgspec.structs.replace(super().record, answer=None, sets=tuple(part.record for part in self.parts))
+        each = tuple(part.record for part in self.parts)
+        chosen = each[0].chosen if len({one.chosen for one in each}) == 1 else None
+        return msgspec.structs.replace(super().record, answer=None, sets=each, chosen=chosen)
 
     def part(self, index: Tensor) -> "JoinedTask":
         """See ``BaseTask.part``; in rising order alone."""
