@@ -66,8 +66,7 @@ _own = lazy(
         "judge": "runs.stored", "load": "sources", "AuditSpec": "plans.plan", "ChoiceTask": "core.choices",
         "Effort": "plans.plan", "GenerationTask": "core.generated", "Plan": "plans.plan", "Report": "report.report",
         "Subject": "core.subject", "Task": "core.task", "errors": ":core.errors", "measure": ":core.measure",
-        "symmetry": ":core.symmetry",
-        "callbacks": ":callbacks",
+        "symmetry": ":core.symmetry", "callbacks": ":callbacks",
     },
 )  # fmt: skip
 

@@ -12,7 +12,7 @@ import random
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any, cast, final
@@ -35,8 +35,6 @@ from wheeltap.runs.planning import plan, seconds_of_a_pass
 from wheeltap.runs.request import whole_of
 from wheeltap.sources.hf import library
 
-__all__ = ["Lightning", "TrainingAudit", "Transformers"]
-
 
 @final
 @dataclass(eq=False)
@@ -52,7 +50,7 @@ class TrainingAudit:
         share: Of the time since the start, what audits may take.
         schemes: How the model will be shipped.
         margin: Smallest loss of interest, as for ``wt.audit``.
-        folder: Where reports go: each training has its own.
+        folder: Where reports go; one for each training.
         log: A logger (wandb, trackio, MLflow, TensorBoard, Lightning) or a function of values and step.
         steps: Of the whole training, where that is known: a share that can pay for no audit is then an error.
         spent: Seconds that audits took so far.
@@ -67,7 +65,6 @@ class TrainingAudit:
     folder: str | Path = "wheeltap-history"
     log: Any = None
     steps: int | None = None
-    spent: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         if not (isinstance(self.share, int | float) and 0.0 < self.share < 1.0):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -80,14 +77,13 @@ class TrainingAudit:
         self._examples, self.every = task_of(self.task), whole_of(self.every, name="every", least=1)
         schemes(self.schemes)
         self._first: tuple[int, float] | None = None
-        self._last, self._cost, self._waiting = 0, 0.0, False
+        self._last, self._cost, self._waiting, self.spent = 0, 0.0, False, 0.0
 
     def __call__(self, model: nn.Module, step: int, *optimizers: Any) -> Report | None:
         """Audits the model after this step, if it is time; its optimizers are proven to be as before.
 
         Raises:
-            UsageError: If the model is sharded, or the share can pay for no audit.
-            WheeltapError: See ``unchanged`` and ``wt.audit``.
+            WheeltapError: If the share can pay for no audit; and see ``unchanged`` and ``wt.audit``.
         """
         first, began = self._first = self._first or (step, perf_counter())
         if step == self._last or step % self.every:
@@ -129,7 +125,7 @@ class TrainingAudit:
             raise UsageError(
                 "The time budget can pay for no audit in this training.", where=f"share, {self.steps:,} steps",
                 expected=f"a share of {cost / whole:.2g} or more, for an audit of about {cost:.3g} s",
-                got=f"{self.share:g}: {self.share * whole:.3g} s", do="Give fewer examples, or a larger share.",
+                got=f"{self.share:g}: {self.share * whole:.3g} s", do="Give fewer examples, or a larger share."
             )  # fmt: skip
 
     def _write(self, step: int, values: dict[str, Any]) -> None:
@@ -152,13 +148,11 @@ def send(log: Any, values: dict[str, float], step: int) -> None:
 
 @contextmanager
 def unchanged(model: nn.Module, optimizers: Sequence[Any] = ()) -> Generator[None]:
-    """A block in eval mode: afterwards modes and random numbers (of Python, NumPy, torch and every GPU) are put back.
-
-    Weights, buffers, gradients and the optimizers' state are compared bit by bit with what they were.
+    """A block in eval mode, after which modes and random numbers (Python, NumPy, torch, GPUs) are put back.
 
     Raises:
         UsageError: If the model is sharded.
-        RestorationError: If something differs.
+        RestorationError: If weights, buffers, gradients or the optimizers' state are not the same bits as before.
     """
     parts: list[tuple[str, Any]] = [*model.named_modules(), *model.named_parameters()]
     for path, part in parts:
@@ -167,31 +161,25 @@ def unchanged(model: nn.Module, optimizers: Sequence[Any] = ()) -> Generator[Non
             raise UsageError(
                 "A sharded model cannot be audited in training: it could not be put back.",
                 where=path or type(model).__name__, expected="all of its weights in this process", got=kind,
-                do="Audit its checkpoints instead: wheeltap audit hf:DIR --json history/step-1000.json",
-            )  # fmt: skip
+                do="Audit its checkpoints instead: wheeltap audit hf:DIR --json history/step-1000.json")  # fmt: skip
     modes, before = {module: module.training for module in model.modules()}, _parts(model, optimizers)
-    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    python, numpy = random.getstate(), np.random.get_state()
+    gpus = range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)
     try:
         for module in modes:  # not model.eval(), of which a model may do more
             module.training = False
-        yield
+        with torch.random.fork_rng(devices=gpus):  # pyright: ignore[reportUnknownMemberType]
+            yield
     finally:
         for module, mode in modes.items():
             module.training = mode
         random.setstate(python)
         np.random.set_state(numpy)
-        torch.set_rng_state(cpu)
-        if gpus:
-            torch.cuda.set_rng_state_all(gpus)
         after = _parts(model, optimizers)
         differing = [name for name in before | after if before.get(name) != after.get(name)]
         if differing:
-            raise RestorationError(
-                "The model in training did not come back as it was.", where=type(model).__name__,
-                expected="the same bits of weights, gradients and optimizers", got=", ".join(differing[:5]),
-                do="Go back to the last checkpoint, train without the callback, and report it as a bug.",
-            )  # fmt: skip
+            do = "Go back to the last checkpoint, train without the callback, and report a bug."
+            raise RestorationError("Training did not come back as it was.", where=", ".join(differing[:5]), do=do)
 
 
 def _parts(model: nn.Module, optimizers: Sequence[Any]) -> dict[str, str]:
@@ -221,10 +209,7 @@ def Transformers(task: Examples, **asked: Any) -> Any:  # noqa: N802
 
 
 def Lightning(task: Examples, **asked: Any) -> Any:  # noqa: N802
-    """A callback of a Lightning ``Trainer``, with the arguments of ``TrainingAudit``; the first process audits.
-
-    Inputs are what the module's ``forward`` takes. Where no logger is given, values go to the trainer's.
-    """
+    """A callback of a Lightning ``Trainer``, as for transformers; values go to its loggers where no other is given."""
     names = ("lightning.pytorch", "pytorch_lightning")  # two packages have it; a callback of one is none of the other
     known: Any = next((sys.modules[name] for name in names if name in sys.modules), None)
     base = (known or library("lightning", needed_for="wt.callbacks.Lightning", extra="train").pytorch).Callback

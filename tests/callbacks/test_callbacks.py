@@ -97,7 +97,7 @@ def test_what_an_audit_changes_is_named_and_modes_and_random_numbers_come_back_a
         (lambda: loop.net[1].running_mean.add_(1.0), "1.running_mean"),  # type: ignore[operator]
     ):
         with (
-            pytest.raises(RestorationError, match=f"got: {named}"),
+            pytest.raises(RestorationError, match=f"where: {named}"),
             unchanged(loop.net, [loop.optimizer]),
             torch.no_grad(),
         ):

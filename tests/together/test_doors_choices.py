@@ -47,7 +47,7 @@ FREE = {
     "words for the reader": {"where", "expected", "got", "do", "no_controls", "cuts", "about", "package", "extra",
                              "needed_for", "because", "text", "audit", "conversion"},
     "content of what is given": {"inputs", "targets", "more", "votes", "groups", "factors", "task", "kind", "known",
-                                 "first", "given", "prompts"},
+                                 "first", "given", "values", "prompts"},
     "names of parts of one model or plan": {"subject", "fingerprint", "tied", "models", "right", "fixed", "sources",
                                             "versions", "scheme", "layer", "parameter", "specs"},
 }  # fmt: skip

@@ -9,9 +9,7 @@ from cyclopts import Parameter
 def history(
     folder: Annotated[Path, Parameter(help="Reports of checkpoints, step-N.json: what wt.callbacks writes.")],
 ) -> int:
-    """Says what shipping costs over the checkpoints of a training, and from which step on a scheme is not safe.
-
-    A picture of it, history.svg, goes into the folder.
+    """Says (and draws: history.svg) from which step of a training on a scheme is not safe.
 
     Try it:
 
@@ -25,6 +23,5 @@ def history(
     several, task = histories(reports), reports[min(reports)].task
     print(f"{many(len(reports), 'checkpoint')}, {many(task.examples, 'example')} of {task.name} ({task.measure})")
     sections.terminal([section(several, max(reports))], terminal())
-    picture = figures.svg(chart(several, task.measure)).encode()
-    print(f"Written: {files.write(folder / 'history.svg', picture)}")
+    print(f"Written: {files.write(folder / 'history.svg', figures.svg(chart(several, task.measure)).encode())}")
     return 0

@@ -30,8 +30,7 @@ jobs:
       - uses: actions/checkout@v4
       - {uses: actions/setup-python@v5, with: {python-version: "3.11"}}
       - run: INSTALL
-      - uses: actions/cache/restore@v4
-        with: {path: wheeltap-ci/gate.wheeltap, key: "CACHE", restore-keys: wheeltap-}
+      - {uses: actions/cache/restore@v4, with: {path: wheeltap-ci/gate.wheeltap, key: "CACHE", restore-keys: wheeltap-}}
       - env: {WHEELTAP_KEY: "${{ secrets.WHEELTAP_KEY }}"}
         run: |
           COMMAND
@@ -50,11 +49,8 @@ wheeltap:  # what shipping costs the model, on each change (wheeltap init ci)
     - INSTALL
     - |
       COMMAND
-  artifacts:
-    when: always
-    expose_as: wheeltap
-    paths: [wheeltap-ci/report.html, wheeltap-ci/report.md]
-    reports: {junit: wheeltap-ci/junit.xml}
+  artifacts: {when: always, expose_as: wheeltap, paths: [wheeltap-ci/report.html, wheeltap-ci/report.md],
+              reports: {junit: wheeltap-ci/junit.xml}}
 """
 
 _HOOK: Final = """\
@@ -68,17 +64,16 @@ repos:
 _KEY: Final = ("Set the secret WHEELTAP_KEY, without which what the cache holds is not read. A new one: "
                "python -c 'import secrets; print(secrets.token_hex())'")  # fmt: skip
 
-_KINDS: Final = {
+_KINDS: Final = {  # for each its file, what is in it, and what to do next
     "github": (".github/workflows/wheeltap.yml", _GITHUB, [_KEY]),
     "gitlab": (".gitlab/wheeltap.yml", _GITLAB, [_KEY, "In .gitlab-ci.yml: include: .gitlab/wheeltap.yml"]),
     "pre-commit": (".pre-commit-config.yaml", _HOOK, ["pre-commit install --hook-type pre-push"]),
 }
-"""For each kind its file, what is in it, and what to do next."""
 
 
 @init.command
 def ci(
-    model: Annotated[str, Parameter(help="As audit takes it, such as my_nets:small or hf:FOLDER.")],
+    model: Annotated[str, Parameter(help="As audit takes it, such as my_nets:small.")],
     *,
     kind: Annotated[Literal["github", "gitlab", "pre-commit"], Parameter(help="Workflow, job or hook.")] = "github",
     data: Annotated[str | None, Parameter(help="Examples, as audit takes them.")] = None,
@@ -88,20 +83,17 @@ def ci(
 ) -> int:
     """Writes a job that audits a model on each change, keeps what it measured, and shows the report.
 
-    It is written for this folder: paths are from here. A file that is there is left as it is.
+    It is written for this folder: paths are from here. A file that is there is left as it is. Try it:
 
-    Try it:
-
-      wheeltap init ci my_nets:small --data test.npz
-      wheeltap init ci hf:model --data val.jsonl --for nf4 --margin .01 --fail-on cannot-tell --kind gitlab
+      wheeltap init ci my_nets:small --data test.npz --for nf4 --margin .01 --fail-on cannot-tell --kind gitlab
     """
     from wheeltap.audits.schemes import schemes as require_schemes
     from wheeltap.core.bounded import size_of
     from wheeltap.runs.request import margin_of
 
     require_schemes(schemes)
-    limit = None if margin is None else f"{margin_of(margin):g}"
-    given = {"wheeltap audit": model, "--data": data, "--for": schemes, "--margin": limit, "--fail-on": fail_on}
+    given = {"wheeltap audit": model, "--data": data, "--for": schemes, "--fail-on": fail_on}
+    given |= {} if margin is None else {"--margin": f"{margin_of(margin):g}"}
     for text in filter(None, given.values()):
         if plain(text) != text or "${{" in text:
             raise UsageError("This cannot stand in a job.", where="wheeltap init ci", expected="one line, without ${{",
@@ -114,16 +106,15 @@ def ci(
     name, text, then = _KINDS[kind]
     indent = text.partition("COMMAND")[0].rpartition("\n")[2]
     command = json.dumps(" ".join(parts)) if kind == "pre-commit" else f" \\\n{indent}  ".join(parts)
-    install = f"pip install wheeltap=={__version__}  # and what the model needs"
-    text = text.replace("INSTALL", install).replace("COMMAND", command)
+    text = text.replace("INSTALL", f"pip install wheeltap=={__version__}  # and what the model needs")
     Path(name).parent.mkdir(parents=True, exist_ok=True)
     try:
         with Path(name).open("x", encoding="utf-8") as file:
-            file.write(text)
+            file.write(text.replace("COMMAND", command))
     except FileExistsError as error:
         raise UsageError(
             "The file is there already, and was left as it is.", where=name, expected="no file at this path",
-            got="a file", do=f"Rename or delete it, or put this into it by hand:\n{text}",
+            got="a file", do=f"Rename or delete it, or put this into it by hand:\n{text.replace('COMMAND', command)}",
         ) from error  # fmt: skip
     print(f"Written: {name}. It fails on {fail_on} (exit code 1), and where there is no result (2, 3). Next:")
     print(*then, "Add wheeltap-ci/ to .gitignore: the report is there.", f"Try it here: {' '.join(parts)}", sep="\n")

@@ -21,11 +21,7 @@ MEASURED: Final[tuple[FindingStatus, ...]] = ("found", "excluded", "inconclusive
 
 @final
 class GateError(WheeltapError, AssertionError):
-    """A report that does not pass, or a loss that is not shown to stay under its limit.
-
-    Attributes:
-        markdown: The report, where a test asserted that it passes.
-    """
+    """A report that does not pass, or a loss that is not shown to stay under its limit; with Markdown, in a test."""
 
     exit_code = FAILED
     markdown: str = ""

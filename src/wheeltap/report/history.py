@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from wheeltap.core.errors import MissingFile, UsageError
 from wheeltap.core.records import Finding
@@ -17,8 +17,6 @@ from wheeltap.report.report import Report
 
 if TYPE_CHECKING:
     import altair as alt
-
-_FILE: Final = re.compile(r"step-(\d{1,15})\.json")
 
 
 @dataclass(frozen=True)
@@ -57,31 +55,28 @@ def read(folder: Path) -> dict[int, ReportRecord]:
         UsageError: If they are not of one architecture, on the same examples, with one margin.
         FileFormatError: If one cannot be read: see ``Report.read``.
     """
-    steps = {int(one[1]): path for path in folder.glob("step-*.json") if (one := _FILE.fullmatch(path.name))}
+    named = ((re.fullmatch(r"step-(\d{1,15})\.json", path.name), path) for path in folder.glob("step-*.json"))
+    steps = {int(one[1]): path for one, path in named if one}
     if not steps:
-        raise MissingFile(
-            "There is no history in this folder.", where=str(folder), expected="reports of checkpoints, step-N.json",
-            got="none", do=f"Train with wt.callbacks, or: wheeltap audit hf:DIR --json {folder / 'step-1000.json'}",
-        )  # fmt: skip
+        do = f"Train with wt.callbacks, or: wheeltap audit hf:DIR --json {folder / 'step-1000.json'}"
+        raise MissingFile("There is no history in this folder.", where=str(folder), expected="reports, step-N.json",
+                          got="none", do=do)  # fmt: skip
     found = {step: Report.read(steps[step]).record for step in sorted(steps)}
-    first, *others = ((step, _facts(record)) for step, record in found.items())
-    for step, facts in others:
-        for what, one, other in zip(facts, first[1].values(), facts.values(), strict=True):
-            if one != other:
-                raise UsageError(
-                    f"These are not checkpoints of one training: {what} differ.", where=str(folder),
-                    expected=f"at step {step:,} as at step {first[0]:,}: {one[0]}", got=other[0],
-                    do="Keep the reports of each training in a folder of its own.",
-                )  # fmt: skip
+    first = min(found)
+    for step, what in ((step, what) for step, record in found.items() for what in _facts(record)):
+        if (one := _facts(found[first])[what]) != (other := _facts(found[step])[what]):
+            raise UsageError(
+                f"These are not checkpoints of one training: {what} differ.", where=str(folder),
+                expected=f"at step {step:,} as at step {first:,}: {one[0]}", got=other[0],
+                do="Keep the reports of each training in a folder of its own.")  # fmt: skip
     return found
 
 
 def _facts(record: ReportRecord) -> dict[str, tuple[Any, ...]]:
     """What the checkpoints of one training have in common, in words first."""
-    task, models = record.task, [one for one in record.subjects if one.role == "subject"]
-    said = ", ".join(f"{one.parameters:,} parameters in {len(one.layers)} layers" for one in models)
+    task, one = record.task, record.subjects[0]
     return {
-        "architectures": (said, [(one.layers, one.weights) for one in models]),
+        "architectures": (f"{one.parameters:,} parameters in {len(one.layers)} layers", one.layers, one.weights),
         "examples": (f"{task.examples:,} ({task.digest[:8]}), {task.measure}", task.digest),
         "margins": (str(record.provenance.get("margin", MARGIN)),),
     }
@@ -92,7 +87,8 @@ def histories(reports: Mapping[int, ReportRecord]) -> list[SchemeHistory]:
     found: dict[str, dict[int, Finding]] = {}
     for step, record in reports.items():
         for finding in record.findings:
-            if finding.scheme and record.instrument(finding.code).asks == "deployment":
+            mine = finding.scheme and finding.subject == record.subjects[0].name
+            if mine and record.instrument(finding.code).asks == "deployment":
                 found.setdefault(finding.scheme, {})[step] = finding
     return [SchemeHistory(deployment.label(next(iter(each.values()))), each) for each in found.values()]
 
@@ -100,12 +96,11 @@ def histories(reports: Mapping[int, ReportRecord]) -> list[SchemeHistory]:
 def section(several: Sequence[SchemeHistory], last: int) -> Section:
     """The answer, and a table with a row for each scheme and what it loses at the last step."""
     stopping = "; ".join(f"{one.label}: {one.said}" for one in several if one.stops is not None)
-    rows: list[tuple[Any, ...]] = []
-    for one in several:
-        lost = one.findings[last].estimates[:1] if last in one.findings else ()
-        rows.append((one.label, f"{len(one.safe)} of {len(one.findings)}", one.said, *(lost or ("no number",))))
+    ends = [one.findings[last].estimates[:1] if last in one.findings else () for one in several]
+    rows = tuple((one.label, f"{len(one.safe)} of {len(one.findings)}", one.said, *(lost or ("no number",)))
+                 for one, lost in zip(several, ends, strict=True))  # fmt: skip
     heads = ("shipped as", "safe at", "over the training", f"lost at step {last:,}")
-    table = Table(heads=heads, rows=tuple(rows), most=len(rows), place="first")
+    table = Table(heads=heads, rows=rows, most=len(rows), place="first")
     note = Text(text="Each verdict is of one checkpoint, with its own error: of many, some are false by chance.")
     says = f"{stopping}." if stopping else "No scheme is shown to cost after the last step at which it is safe."
     return Section(title="History", says=says, blocks=(table, note))
@@ -124,9 +119,9 @@ def chart(several: Sequence[SchemeHistory], unit: str) -> "alt.LayerChart":
     worst = {row["scheme"]: row["lost"] for row in sorted(rows, key=lambda row: row["lost"])}
     names = sorted(worst, key=worst.__getitem__, reverse=True)[:MOST_LINES]
     looks, legend = figures.styles(names), alt.Legend(title=None, orient="top", columns=2, labelLimit=400)
-    colours = alt.Scale(domain=names, range=[looks[name].colour for name in names])
-    shapes = alt.Scale(domain=names, range=[looks[name].shape for name in names])
-    colour, shape = alt.Color("scheme:N", scale=colours, legend=legend), alt.Shape("scheme:N", scale=shapes)
+    colours, shapes = [looks[name].colour for name in names], [looks[name].shape for name in names]
+    colour = alt.Color("scheme:N", scale=alt.Scale(domain=names, range=colours), legend=legend)
+    shape = alt.Shape("scheme:N", scale=alt.Scale(domain=names, range=shapes))
     x = alt.X("step:Q", title="step", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5, format=",d", grid=False))
     y = alt.Y("lost:Q", title=f"lost ({words.plain(unit)})", axis=alt.Axis(tickCount=5))
     line: Any = alt.Chart(figures.data([row for row in rows if row["scheme"] in names])).encode(x=x, color=colour)

@@ -2,12 +2,10 @@
 
 * ``assert_survives``: a test that a model survives shipping (see ``wheeltap.testing.survival``).
 * ``wheeltap.testing.plugin``: the pytest plugin, which pytest finds by itself.
-* ``wheeltap.testing.contract``: pytest classes to subclass (``PerturbationContract``, ``AuditContract``
-  and so on); needs the extra ``test``.
+* ``wheeltap.testing.contract``: pytest classes to subclass (``PerturbationContract`` ...); needs the extra ``test``.
 * ``wheeltap.testing.planted``: tiny subjects whose right answers are known in closed form.
 
-Nothing is imported here, so that the package itself never needs pytest or hypothesis, and pytest starts as fast as
-before.
+Nothing is imported here, so that the package itself never needs pytest or hypothesis.
 """
 
 from typing import TYPE_CHECKING
@@ -18,5 +16,4 @@ if TYPE_CHECKING:
     from wheeltap.testing.survival import assert_survives
 
 __all__ = ["assert_survives"]
-
 __getattr__ = lazy(__name__, {"assert_survives": "survival"})

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from wheeltap.api import audit
-from wheeltap.core.errors import UsageError
 from wheeltap.report import gate
 from wheeltap.report.report import Report
 from wheeltap.runs.given import Examples, Model, task_of
@@ -14,8 +13,7 @@ def assert_survives(
 ) -> Report:
     """Fails unless each deployment scheme is shown to cost a model at most its limit.
 
-        assert_survives(net, (inputs, targets), nf4=0.01, int8=0.005, store=wheeltap_store)
-        assert_survives(net, task, **{"int4-g32": 0.02})
+        assert_survives(net, (inputs, targets), nf4=0.01, **{"int4-g32": 0.02}, store=wheeltap_store)
 
     Shown means that the upper end of the loss's interval is at most the limit. So a row that is undecided fails, and
     more examples decide it; so does a run whose controls failed, or that disturbed too few of the weights.
@@ -25,8 +23,8 @@ def assert_survives(
         task: The examples, as for ``wt.audit``.
         store: File that keeps what was measured: the fixture ``wheeltap_store`` has one for tests.
         partial: Whether a model passes of which less than 90 % of the weights could be disturbed.
-        limits: From a scheme's name to the largest loss that is accepted, in units of the measure: .01 is one point of
-            right answers. The smallest one is the margin of the report's verdicts, where the measure is a share.
+        limits: The largest loss of each scheme that is accepted, in units of the measure: .01 is one point of right
+            answers. The smallest one is the margin of the report's verdicts, where the measure is a share.
 
     Raises:
         GateError: If one is not shown; the report's table is its note.
@@ -34,10 +32,7 @@ def assert_survives(
     """
     __tracebackhide__ = True  # pytest shows the line of the test
     examples = task_of(task)
-    if not limits:
-        raise UsageError("No scheme is named.", where="assert_survives", expected="a limit for each scheme", got="none",
-                         do="assert_survives(model, task, nf4=0.01)")  # fmt: skip
-    margin = (min(limits.values()) or None) if examples.measure.bounded else None
+    margin = (min(limits.values(), default=0.0) or None) if examples.measure.bounded else None
     report = audit(model, examples, schemes=list(limits), margin=margin, partial=partial, store=store)
     try:
         report.check(limits)
