@@ -123,7 +123,7 @@ def test_smollm2_in_the_formats_of_llama_cpp(tmp_path: Path) -> None:
         assert faults(path, subject.model) == {}, kind
         weights = by_gguf(path, config)
         made = dict(ShippedGguf(path, reference=subject).model().named_parameters())
-        assert all(np.array_equal(made[name].numpy(), one) for name, one in weights.items()), kind
+        assert all(np.array_equal(made[name].detach().numpy(), one) for name, one in weights.items()), kind
         scores = looped(weights, config, task)
         right = scores.argmax(1) == targets
         score = next(one for one in rows[specs[kind]].estimates if one.name == "score")
