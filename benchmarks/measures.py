@@ -58,6 +58,16 @@ def labels(count: int, shares: tuple[float, ...], generator: torch.Generator) ->
     return targets, scores, scores + 0.7 * torch.randn(count, len(shares), generator=generator)
 
 
+def tagged(count: int, shares: tuple[float, ...], generator: torch.Generator) -> Pair:
+    """Tags of sentences of one to eight tokens: some sentences are harder, and some lose more, all their tokens."""
+    wanted = torch.multinomial(torch.tensor(shares), count * 8, replacement=True, generator=generator).reshape(count, 8)
+    some = torch.arange(8) < torch.randint(1, 9, (count, 1), generator=generator)
+    ease, hit = 1.5 + torch.randn(count, 1, 1, generator=generator), torch.rand(count, 1, 1, generator=generator)
+    scores = torch.randn(count, 8, len(shares), generator=generator) + ease * torch.eye(len(shares))[wanted]
+    after = scores + 1.5 * hit.pow(4) * torch.randn(scores.shape, generator=generator)
+    return wanted.masked_fill(~some, -100)[:, :, None].float(), scores.mT.flatten(1), after.mT.flatten(1)
+
+
 def coverage(
     name: str, drawn: Callable[[int, tuple[float, ...], torch.Generator], Pair], shares: tuple[float, ...], count: int
 ) -> tuple[float, float, float]:
@@ -87,6 +97,8 @@ def print_coverage() -> None:
         ("one class of 5 %, n = 2,400", classes, (0.95, 0.05), 2400, (*OF_CLASSES, "auc")),
         ("five classes, one of 5 %, n = 600", classes, (0.4, 0.3, 0.15, 0.1, 0.05), 600, OF_CLASSES),
         ("four labels, one of 5 %, n = 800", labels, (0.5, 0.3, 0.2, 0.05), 800, ("macro_f1", "micro_f1")),
+        ("100 sentences of 1 to 8 tokens", tagged, (0.5, 0.3, 0.2), 100, ("token_accuracy",)),
+        ("400 sentences of 1 to 8 tokens", tagged, (0.5, 0.3, 0.2), 400, ("token_accuracy",)),
     )  # fmt: skip
     print("| design | measure | score | loss |\n|---|---|---|---|")
     for title, drawn, shares, count, names in designs:

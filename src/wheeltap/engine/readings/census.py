@@ -289,9 +289,11 @@ def _by_hand(value: float, dtype: torch.dtype) -> bool:
 def _flips(tensors: Sequence[_Tensor], settings: CensusSettings, rng: np.random.Generator) -> tuple[Places, Places]:
     """By exponent bit, the top one first: drawn weights of which it is 0, and those that stand out with it flipped."""
     learned = [one for one in tensors if one.learned]
+    tried, seen = np.zeros(BITS, dtype=np.int64), np.zeros(BITS, dtype=np.int64)
+    if not learned:  # all weights are packed
+        return tried, seen
     drawn = rng.integers(sum(one.values.numel() for one in learned), size=settings.tries)
     at = np.searchsorted(np.cumsum([one.values.numel() for one in learned]), drawn, side="right")
-    tried, seen = np.zeros(BITS, dtype=np.int64), np.zeros(BITS, dtype=np.int64)
     for one, count in zip(learned, np.bincount(at, minlength=len(learned)), strict=True):
         # Of a binary format: what is taken from the exponent's bits, and how many there are.
         bias = 1 - round(math.log2(torch.finfo(one.values.dtype).smallest_normal))
