@@ -384,3 +384,68 @@ def test_a_prefix_a_config_and_a_whole_file_are_asked_for(tmp_path: Path, origin
     (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
     with pytest.raises(WheeltapError, match="cannot be read"):
         ShippedFolder(folder, reference=reference).weights()
+
+
+# ---- scales ----------------------------------------------------------------------------------------------------
+
+
+def fed_back(held: Tensors) -> None:
+    """Weights as far from the original's as GPTQ moves them at 4 bits."""
+    generator = torch.Generator().manual_seed(0)
+    for name, weight in held.items():
+        if "_proj" in name:
+            held[name] = weight + 0.15 * weight.std() * torch.randn(weight.shape, generator=generator)
+
+
+def by(factor: float, rows: int) -> Callable[[Tensors], object]:
+    """The scales of some rows, or of all, times a factor."""
+
+    def change(tensors: Tensors) -> None:
+        name = next(one for one in tensors if one.startswith(UP) and one.endswith(("scale", "scales", "SCB")))
+        held = tensors[name].T if name.endswith("scales") else tensors[name]
+        held[:rows] *= factor
+
+    return change
+
+
+@pytest.mark.parametrize("kind", ["gptq", "gptq act-order", "ct"])
+def test_rows_of_another_scale_are_counted_where_weights_are_moved_on_purpose(
+    tmp_path: Path, original: Any, kind: str
+) -> None:
+    assert found(write_packed(tmp_path / "m", original, kind, weights=fed_back), original) == {}
+    wrong = write_packed(tmp_path / "m", original, kind, weights=fed_back, change=by(1.3, 5))
+    assert found(wrong, original) == {f"{UP}.weight": "groups"}
+
+
+@pytest.mark.parametrize("kind", ["gptq", "gptq 8 bits", "awq", "ct", "ct 8 bits", "bnb 8 bits", "torchao"])
+def test_a_scale_that_is_off_by_a_hundredth_is_found(tmp_path: Path, original: Any, kind: str) -> None:
+    assert found(write_packed(tmp_path / "m", original, kind, change=by(1.02, 1000)), original) == {
+        f"{UP}.weight": "scale"
+    }
+
+
+def test_mild_smoothing_under_grids_that_cut_is_no_damage(tmp_path: Path, original: Any) -> None:
+    def mild(held: Tensors) -> None:
+        before = {name: tensor.clone() for name, tensor in held.items()}
+        smooth(held)
+        for name, tensor in held.items():
+            if name.endswith("layernorm.weight") or "_proj" in name:
+                moved = tensor / before[name]
+                held[name] = before[name] * moved.nan_to_num(1.0).clamp(1e-3).log().mul(0.2).exp()
+
+    assert found(write_packed(tmp_path / "m", original, "awq", weights=mild), original) == {}
+
+
+def test_activation_scales_and_second_copies_are_named(tmp_path: Path, original: Any) -> None:
+    def change(tensors: Tensors) -> None:
+        tensors |= {f"{DOWN}.input_scale": torch.tensor([0.1]), f"{UP}.input_scale": torch.tensor([0.0])}
+        tensors[f"{UP}.weight"] = original.get_parameter(f"{UP}.weight").clone()
+
+    for kind in ("ct", "gptq"):
+        opened = ShippedFolder(
+            write_packed(tmp_path / "m", original, kind, change=change), reference=wt.Subject(original)
+        )
+        faults = {row.name: row.fault for row in compared(opened.weights(), original) if row.fault != "sound"}
+        assert faults == {f"{UP}.input_scale": "not positive", f"{UP}.weight": "twice"}
+        [said] = opened.differences()
+        assert "Activation scales are not compared" in said and "2 in all" in said

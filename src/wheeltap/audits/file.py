@@ -101,11 +101,12 @@ class FileAudit(Audit):
             Estimate.exact("tensors", float(len(compared)), "tensors"),
             Estimate.exact("damaged tensors", float(len(wrong)), "tensors"),
             Estimate.exact("largest error", max((row.error for row in rows), default=0.0), "share of ||original||"),
+            Estimate.exact("not compared", _share(rows), "share of the original's numbers"),
         )
         if wrong:
             named = [f"{row.name}{_kind(row)} {said(row)}" for row in wrong]
             more = f"; and {len(wrong) - _SHOWN} more tensors" if len(wrong) > _SHOWN else ""
-            brief = f"{label}: {'; '.join(named[:_SHOWN])}{more}. {_DO}"
+            brief = f"{label}: {'; '.join(named[:_SHOWN])}{more}. {_DO}{_left(rows)}"
             status, found = "found", f"{brief}{beside}"
         else:
             status = "measured" if any(row.fault != "sound" for row in rows) else "excluded"
@@ -127,10 +128,7 @@ def _sound(rows: list[TensorRow]) -> str:
     compared = [row for row in rows if row.fault != "uncompared"]
     if not compared:
         return "no tensor was matched to a weight of the original: nothing was compared."
-    kinds = ", ".join(sorted({row.format for row in compared}))
-    rest = [row.name for row in rows if row.fault == "uncompared"]
-    more = f", {rest[0]} among them" if rest else ""
-    left = f" {many(len(rest), 'weight')} of the original could not be compared{more}." if rest else ""
+    kinds, left = ", ".join(sorted({row.format for row in compared})), _left(rows)
     if any(row.fault == "unknown" for row in compared):
         worst = max(compared, key=lambda row: row.error)
         return (
@@ -138,8 +136,20 @@ def _sound(rows: list[TensorRow]) -> str:
             f" error is {worst.error:.2g} of the original, the least cosine {min(row.cosine for row in compared):.4f}."
             f"{left}"
         )
-    which = "the" if rest else "all"
+    which = "the" if left else "all"
     return f"{which} {many(len(compared), 'tensor')} are what their formats ({kinds}) make of the original's.{left}"
+
+
+def _left(rows: list[TensorRow]) -> str:
+    """What of the original was not compared, as a sentence; empty where all of it was."""
+    rest = [row.name for row in rows if row.fault == "uncompared"]
+    named = f"{many(len(rest), 'weight')}, {rest[0]} among them" if rest else ""
+    return f" Not compared: {_share(rows):.1%} of the original ({named})." if rest else ""
+
+
+def _share(rows: list[TensorRow]) -> float:
+    """Of the original's numbers that were not compared."""
+    return sum(row.amount for row in rows if row.fault == "uncompared" and row.amount != UNKNOWN)
 
 
 def said(row: TensorRow) -> str:
@@ -161,6 +171,9 @@ def said(row: TensorRow) -> str:
         "permuted": "has its rows in another order: permuted once too often, or not at all",
         "other values": f"does not hold the original's values ({numbers}{usual})",
         "uncompared": "could not be compared",
+        "groups": f"has another scale or zero point in {many(round(row.amount), 'group')} than in the rest",
+        "not positive": "is not positive everywhere: it scales activations",
+        "twice": "stands beside the packed weights of its module, and is not read",
         "rows": f"does not hold the original's values in {many(round(row.amount), 'row')}",
         "blocks": f"has blocks that no rounding gives ({row.amount:.2g} of them): bytes were changed",
     }.get(row.fault, "is as it should be")

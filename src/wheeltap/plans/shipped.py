@@ -27,15 +27,11 @@ class ShippedFile(msgspec.Struct, frozen=True, kw_only=True):
 
 Fault = Literal[
     "sound", "missing", "unread", "shape", "not finite", "constant", "scale", "offset", "steps", "other tensor",
-    "transposed", "permuted", "other values", "blocks", "unknown", "uncompared", "rows",
+    "transposed", "permuted", "other values", "blocks", "unknown", "uncompared", "rows", "groups", "not positive",
+    "twice",
 ]  # fmt: skip
-
-FAULTS: Final[tuple[Fault, ...]] = (
-    "sound", "missing", "unread", "shape", "not finite", "constant", "scale", "offset", "steps", "other tensor",
-    "transposed", "permuted", "other values", "blocks", "unknown", "uncompared", "rows",
-)  # fmt: skip
-"""What may be wrong with a tensor, by number. ``unknown``: no rule says what its format should give; ``uncompared``:
-a weight of the original that is held in a way that cannot be read, or cannot be distinguished from others."""
+"""What may be wrong with a tensor. ``unknown``: no rule says what its format should give; ``uncompared``: a weight of
+the original that is held in a way that cannot be read, or cannot be distinguished from others."""
 
 UNJUDGED: Final[frozenset[Fault]] = frozenset({"sound", "unknown", "uncompared"})
 """Those that are no fault."""
@@ -69,35 +65,10 @@ class TensorRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def packed(rows: Sequence[TensorRow]) -> dict[str, NDArray[Any]]:
-    """Rows as the arrays of an outcome."""
-    numbers = [(one.cosine, one.error, one.expected, one.amount) for one in rows]
-    bounded = np.clip(np.array(numbers, dtype=np.float64).reshape(-1, 4), -_LARGEST, _LARGEST)
-    return {
-        "faults": np.array([FAULTS.index(one.fault) for one in rows], dtype=np.int32),
-        "numbers": bounded.astype(np.float32),
-        **{field: _letters([getattr(one, field) for one in rows]) for field in _TEXTS},
-    }
+    """Rows as the arrays of an outcome: JSON, byte by byte."""
+    return {"rows": np.frombuffer(msgspec.json.encode(rows), np.uint8).astype(np.int32)}
 
 
 def rows_of(values: Mapping[str, NDArray[Any]]) -> list[TensorRow]:
     """Rows from the arrays of an outcome."""
-    texts = [["".join(chr(int(one)) for one in line if one) for line in values[field]] for field in _TEXTS]
-    numbers = values["numbers"].astype(np.float64).tolist()
-    return [
-        TensorRow(
-            name=name, format=form, beside=beside, fault=FAULTS[int(fault)], cosine=cosine, error=error,
-            expected=expected, amount=amount,
-        )
-        for name, form, beside, fault, (cosine, error, expected, amount) in zip(
-            *texts, values["faults"], numbers, strict=True
-        )
-    ]  # fmt: skip
-
-
-_TEXTS: Final = ("name", "format", "beside")
-_LARGEST: Final = 1e30
-
-
-def _letters(texts: Sequence[str]) -> NDArray[np.int32]:
-    width = max((len(text) for text in texts), default=0) or 1
-    return np.array([[ord(one) for one in text.ljust(width, "\0")] for text in texts], np.int32).reshape(-1, width)
+    return msgspec.json.decode(values["rows"].astype(np.uint8).tobytes(), type=list[TensorRow])

@@ -16,7 +16,16 @@ from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.sources.contents import FolderContents
 from wheeltap.sources.hf import config_of, load_folder
 from wheeltap.sources.packed_weights import PackedFolder
-from wheeltap.sources.shipped import Array, Piece, Shipped, StoredWeights, digest_of_files, numbers_of, of_tensor
+from wheeltap.sources.shipped import (
+    Array,
+    Piece,
+    Shipped,
+    StoredWeights,
+    digest_of_files,
+    numbers_of,
+    of_tensor,
+    unpaired,
+)
 from wheeltap.sources.smoothed_weights import smoothed
 from wheeltap.sources.vocabulary import differing, read_vocabulary, vocabulary_of
 
@@ -77,6 +86,12 @@ class ShippedFolder(Shipped):
             if name in own and name not in _SAID_ONLY and held != own[name] and held is not None:
                 how = "" if name in self._config else ", by default"
                 said.append(f"The setting {name} is {own[name]} in the original, and {held} in the folder{how}.")
+        packed = PackedFolder.of(self._folder, self._config)
+        if packed.how and (scales := packed.beside()):
+            said.append(
+                f"Activation scales are not compared with what inputs give ({scales[0]}, {len(scales)} in all): only"
+                " that they are positive is checked."
+            )
         mine = vocabulary_of(self._reference)
         if mine is None or not any((self._folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
             return tuple(said)
@@ -92,26 +107,33 @@ class ShippedFolder(Shipped):
             ModelError: If it is not known how they are packed.
         """
         own = numbers_of(self._reference.model)
-        buffers, unread = dict(self._reference.model.named_buffers()), dict[str, str]()
-        packed = PackedFolder.of(self._folder, self._config)
-        pieces, plain = list[Piece](), list(packed.entries)
-        if packed.how:
-            plain = packed.plain()
-            for piece in packed.pieces(self._reference.model):
-                pieces += [piece] if piece.parameter in own else []
-                unread |= {} if piece.parameter in own else {piece.name: piece.format}
-        for name in plain:
+        buffers, packed = dict(self._reference.model.named_buffers()), PackedFolder.of(self._folder, self._config)
+        pieces = packed.pieces(self._reference.model) if packed.how else []
+        unread = {piece.name: piece.format for piece in pieces if piece.parameter not in own}
+        pieces, twice = [piece for piece in pieces if piece.parameter in own], dict[str, str]()
+        held = {piece.parameter for piece in pieces}
+        for name in packed.plain() if packed.how else packed.entries:
             path, one = packed.entries[name]
-            if name in own and one.dtype in _FLOATS:
+            if name in held:
+                twice[name] = one.dtype
+            elif name in own and one.dtype in _FLOATS:
                 pieces.append(_piece(path, name, one.shape, _FLOATS[one.dtype]))
             elif name not in buffers:
                 unread[name] = one.dtype
         held = {piece.parameter for piece in pieces}
         tied = {id(own[name]) for name in held}
-        missing = [name for name, weight in own.items() if name not in held and id(weight) not in tied]
+        missing = {name: "" for name, weight in own.items() if name not in held and id(weight) not in tied}
         if missing and unread and not (packed.how and packed.packages) and (renamed := self._renamed(own)) is not None:
             return renamed
-        return StoredWeights(smoothed(pieces, own) if packed.how else pieces, missing, unread)
+        others = [
+            *unpaired("missing", dict.fromkeys(missing, "")),
+            *unpaired("unread", unread),
+            *unpaired("twice", twice),
+        ]
+        if packed.how:
+            pieces = smoothed(pieces, own)
+            others += unpaired("not positive", {name: "" for name in packed.beside() if not packed.positive(name)})
+        return StoredWeights(pieces, others)
 
     def _renamed(self, own: Mapping[str, Tensor]) -> StoredWeights | None:
         """The tensors of the model that transformers makes of the folder; nothing where it makes none."""
@@ -122,7 +144,10 @@ class ShippedFolder(Shipped):
         named = numbers_of(subject.model)
         pieces = [of_tensor(name, named[name].detach(), "F32") for name in own if name in named]
         over = subject.contents.unexpected if isinstance(subject.contents, FolderContents) else ()
-        return StoredWeights(pieces, [name for name in own if name not in named], dict.fromkeys(over, ""))
+        missing = [name for name in own if name not in named]
+        return StoredWeights(
+            pieces, [*unpaired("missing", dict.fromkeys(missing, "")), *unpaired("unread", dict.fromkeys(over, ""))]
+        )
 
 
 def _piece(path: Path, name: str, shape: Sequence[int], dtype: torch.dtype) -> Piece:

@@ -12,6 +12,7 @@ import importlib
 import math
 import re
 import struct
+from collections import deque
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from io import BufferedReader
@@ -36,7 +37,6 @@ from wheeltap.sources.shipped import Shipped
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
-_SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 _STRING, _ARRAY, _UINT32 = 8, 9, 4
 _MAX_ENTRIES, _MAX_TENSORS, _MAX_STRING, _MAX_LISTED = 10_000, 100_000, 16_000_000, 2**21
 _MAX_DEPTH = 4
@@ -104,11 +104,11 @@ class _Reader:
             self.fail("a value reaches past the end of the file")
         self.file.seek(count, 1)
 
-    def number(self, code: str) -> int:
-        return int(struct.unpack(f"<{code}", self.bytes(struct.calcsize(f"<{code}")))[0])
+    def number(self, code: str) -> Any:
+        return struct.unpack(f"<{code}", self.bytes(struct.calcsize(f"<{code}")))[0]
 
     def count(self, code: str, most: int, what: str) -> int:
-        value = self.number(code)
+        value: int = self.number(code)
         if value > most:
             self.fail(f"{value} {what}, more than the {most} that make sense")
         return value
@@ -116,31 +116,20 @@ class _Reader:
     def string(self) -> str:
         return self.bytes(self.count("Q", _MAX_STRING, "bytes in a string")).decode("utf-8", "replace")
 
-    def value(self, kind: int, depth: int = 0) -> Any:
+    def value(self, kind: int, *, kept: bool, depth: int = 0) -> Any:
+        """A number, a text, a flag or a list of these; it is only passed over where it is not kept."""
         if kind == _STRING:
             return self.string()
         if kind == _ARRAY and depth < _MAX_DEPTH:
-            inner, count = self.number("I"), self.count("Q", _MAX_LISTED, "values in a list")
-            return [self.value(inner, depth + 1) for _ in range(count)]
-        if kind not in _CODES:
-            self.fail(f"a value of unknown kind {kind}")
-        return struct.unpack(f"<{_CODES[kind]}", self.bytes(_SIZES[kind]))[0]
-
-    def skip_value(self, kind: int, depth: int = 0) -> None:
-        if kind in _SIZES:
-            self.skip(_SIZES[kind])
-        elif kind == _STRING:
-            self.skip(self.number("Q"))
-        elif kind == _ARRAY and depth < _MAX_DEPTH:
             inner, count = self.number("I"), self.count("Q", _MAX_LISTED - self.listed, "values in lists")
             self.listed += count  # the reader makes objects of each: the largest vocabularies in use have 1.3 million
-            if inner in _SIZES:
-                self.skip(_SIZES[inner] * count)
-            else:
-                for _ in range(count):
-                    self.skip_value(inner, depth + 1)
-        else:
+            if inner in _CODES and not kept:
+                return self.skip(struct.calcsize(f"<{_CODES[inner]}") * count)
+            each = (self.value(inner, kept=kept, depth=depth + 1) for _ in range(count))
+            return list(each) if kept else deque(each, maxlen=0)
+        if kind not in _CODES:
             self.fail(f"a value of unknown kind {kind}")
+        return self.number(_CODES[kind])
 
 
 def read_entry(path: Path, start: int) -> Any:
@@ -148,7 +137,7 @@ def read_entry(path: Path, start: int) -> Any:
     with opened(path, "GGUF file") as file:
         file.seek(start)
         reader = _Reader(file, path)
-        return reader.value(reader.number("I"))
+        return reader.value(reader.number("I"), kept=True)
 
 
 def read_header(path: Path) -> GgufHeader:
@@ -189,7 +178,7 @@ def _body(reader: _Reader) -> GgufHeader:
             except ValueError as error:
                 reader.fail(str(error))
         else:
-            reader.skip_value(kind)
+            reader.value(kind, kept=False)
         if name in entries:
             reader.fail(f"two entries {name[:80]!r}")
         entries[name] = start, reader.file.tell()

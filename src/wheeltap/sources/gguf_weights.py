@@ -27,7 +27,7 @@ from wheeltap.sources.gguf import (
     read_header,
     require_whole,
 )
-from wheeltap.sources.shipped import Array, Piece, Shipped, StoredWeights, digest_of_files, filled
+from wheeltap.sources.shipped import Array, Piece, Shipped, StoredWeights, digest_of_files, filled, unpaired
 from wheeltap.sources.vocabulary import Vocabulary, differing, vocabulary_of
 
 _PART: Final = re.compile(r"(?P<stem>.+)-(?P<at>\d{5})-of-(?P<of>\d{5})\.gguf")
@@ -236,7 +236,7 @@ class ShippedGguf(Shipped):
         count = int(self._file.entry(f"{self._architecture}.block_count", 0))
         names = gguf.get_tensor_name_map(kinds[self._architecture], count)
         layout = _Layout(self._file, self._reference.model, _KNOWN[self._architecture], gguf)
-        pieces, missing, seen = list[Piece](), list[str](), set[str]()
+        pieces, missing, seen = list[Piece](), dict[str, str](), set[str]()
         own = dict(self._reference.model.named_parameters(remove_duplicate=False))
         first = dict[int, str]()
         for parameter, weight in own.items():
@@ -246,13 +246,13 @@ class ShippedGguf(Shipped):
             seen.update(piece.name for piece in found)
             tied = first.setdefault(id(weight), parameter) != parameter  # then one tensor is enough
             if not found and not tied:
-                missing.append(parameter)
+                missing[parameter] = ""
         unread = {
             name: str(gguf.GGMLQuantizationType(place.kind).name)
             for name, (_, _, place) in self._file.tensors.items()
             if name not in seen and not _BESIDE.fullmatch(name)
         }
-        return StoredWeights(pieces, missing, unread)
+        return StoredWeights(pieces, [*unpaired("missing", missing), *unpaired("unread", unread)])
 
 
 def _other(path: Path, reference: Subject, expected: str, got: str) -> UsageError:

@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPriva
 
 from wheeltap.core.typed import named_modules, to_array
 from wheeltap.sources.graphs import GraphWeight, RuntimeGraph, matrix_of
-from wheeltap.sources.shipped import Array, Piece, StoredWeights, numbers_of
+from wheeltap.sources.shipped import Array, Piece, StoredWeights, numbers_of, unpaired
 from wheeltap.stats.tensor_match import cosine
 
 _LIKE: Final = 0.9
@@ -141,7 +141,7 @@ class _Matching:
         self._by_values([one for one in weights if one.name not in self._pieces])
         seen = {id(self._own[name]) for name in self._taken if name in self._own}
         left = [name for name, one in self._own.items() if id(one) not in seen or name in self._scaled]
-        return StoredWeights(list(self._pieces.values()), uncompared=left)
+        return StoredWeights(list(self._pieces.values()), unpaired("uncompared", dict.fromkeys(left, "")))
 
     def _named(self, weight: GraphWeight) -> str:
         """The parameter with a weight's name and as many values; nothing where there is none."""
@@ -218,7 +218,8 @@ class _Matching:
             parameter=name, format=_format(weight), shape=weight.matrix,
             read=lambda start, stop: weight.rows(self._graph.read(weight.name), start, stop),
             laid=lambda held: way(held).reshape(matrix_of(held.shape)),
-            ours=partial(_rounded, weight), block=(weight.grid.block if weight.grid else 0) or weight.matrix[1],
+            ours=partial(_rounded, weight), grid=weight.grid is not None,
+            block=(weight.grid.block if weight.grid else 0) or weight.matrix[1],
         )  # fmt: skip
 
     def _by_columns(self, weight: GraphWeight, made: Tensor) -> bool:

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, ClassVar, Final, final
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from wheeltap.core.errors import ModelError
 from wheeltap.core.subject import Subject
 from wheeltap.core.typed import to_array, to_tensor
-from wheeltap.sources.base import LoadedModel, refuse_pickle
+from wheeltap.sources.base import LoadedModel, ModelSource, refuse_pickle
 from wheeltap.sources.shipped import Array, Shipped, StoredWeights
 
 Numbers = NDArray[Any]
@@ -377,6 +377,21 @@ class ShippedGraph(Shipped):
         return matched(self._graph, self._reference.model)
 
 
-def loaded(graph: RuntimeGraph, *, name: str) -> LoadedModel:
-    """A graph as the model under audit."""
-    return LoadedModel(Subject(GraphModule(graph, disturbed=True), name=name))
+class GraphFiles(ModelSource):
+    """Graphs of one runtime.
+
+    Attributes:
+        opened: Opens a file.
+    """
+
+    place = "file"
+    opened: ClassVar[type[RuntimeGraph]]
+
+    def load(self, rest: str, *, name: str) -> LoadedModel:
+        """See ``ModelSource.load``."""
+        graph = self.opened(Path(rest).expanduser())
+        return LoadedModel(Subject(GraphModule(graph, disturbed=True), name=name))
+
+    def shipped(self, rest: str, *, reference: Subject) -> ShippedGraph:
+        """See ``ModelSource.shipped``."""
+        return ShippedGraph(self.opened(Path(rest).expanduser()), reference=reference)

@@ -18,18 +18,15 @@ import torch
 from wheeltap.core import canon
 from wheeltap.core.bounded import contents, opened, parsing, size_of
 from wheeltap.core.errors import FileFormatError, ModelError
-from wheeltap.core.subject import Subject
-from wheeltap.sources.base import LoadedModel, ModelSource
 from wheeltap.sources.graphs import (
     LARGEST,
+    GraphFiles,
     GraphInput,
     GraphWeight,
     Grid,
     Numbers,
     Run,
     RuntimeGraph,
-    ShippedGraph,
-    loaded,
     spread,
 )
 from wheeltap.sources.hf import library
@@ -85,23 +82,6 @@ class _Traced(NamedTuple):
     name: str
     axes: tuple[int, ...]
     grid: Grid | None
-
-
-@final
-class OnnxFiles(ModelSource):
-    """See ``OnnxGraph``."""
-
-    form = "onnx:FILE"
-    title = "A graph in an ONNX file, run by onnxruntime (extra: onnx)."
-    place = "file"
-
-    def load(self, rest: str, *, name: str) -> LoadedModel:
-        """See ``ModelSource.load``."""
-        return loaded(OnnxGraph(Path(rest).expanduser()), name=name)
-
-    def shipped(self, rest: str, *, reference: Subject) -> ShippedGraph:
-        """See ``ModelSource.shipped``."""
-        return ShippedGraph(OnnxGraph(Path(rest).expanduser()), reference=reference)
 
 
 @final
@@ -364,3 +344,12 @@ def _inside(folder: Path, tensor: Any) -> Path:
         if start < 0 or length < 0 or start + length > size_of(place, "file of weights"):
             raise ValueError(f"{tensor.name}: {length} bytes from {start} on")
     return place
+
+
+@final
+class OnnxFiles(GraphFiles):
+    """See ``OnnxGraph``."""
+
+    form = "onnx:FILE"
+    title = "A graph in an ONNX file, run by onnxruntime (extra: onnx)."
+    opened = OnnxGraph

@@ -36,11 +36,12 @@ _STATE: Final = 2**12
 
 _GPTQ: Final = 3.0
 """Error of a sound GPTQ matrix, in those of nearest rounding: it moves weights to make up for others, which costs 1.1
-to 2.4 (SmolLM2-135M, 3 to 8 bits). Zero points that are off by one cost 3.5 and more."""
+to 2.6 (SmolLM2-135M, 2 to 8 bits). Zero points that are off by one cost 3.5 and more. llm-compressor rounds so too,
+and does not say it."""
 
-_WORSE: Final = 3.0
-"""Error of a grid, in that of an even one, from which it is a wrong one: one with as many steps on both sides of zero
-makes up to 2."""
+_WORSE, _POOR = 3.0, 0.25
+"""Error of a grid, in that of an even one and in the weights, from which it is a wrong one: one with as many steps on
+both sides of zero makes up to 2; weights that were on a grid before are, by chance, exact on an even one."""
 
 _FLOAT_CODES: Final = 32
 """Codes of an even grid that rounds about as 8-bit floats do."""
@@ -85,7 +86,8 @@ class Levels:
         low, high = blocks.min(1, keepdims=True, initial=0.0), blocks.max(1, keepdims=True, initial=0.0)
         step = np.maximum((high - low) / (self.count - 1), np.finfo(np.float32).tiny)
         even = np.rint((blocks - low) / step) * step + low
-        worse = ((near - blocks) ** 2).sum(1) > _WORSE**2 * ((even - blocks) ** 2).sum(1)
+        off, least, size = (np.square(one).sum(1) for one in (near - blocks, even - blocks, blocks))
+        worse = (off > _WORSE**2 * least) & (off > _POOR**2 * size)
         return np.where(worse[:, None], even, near).reshape(rows.shape)
 
 
@@ -168,7 +170,17 @@ class PackedFolder:
     def plain(self) -> list[str]:
         """Names of the tensors that are no part of a packed matrix."""
         parts = {f"{stem}{part}" for stem in self.stems for part in self.method.parts}
-        return [name for name in self.entries if name not in parts and not name.endswith(_BESIDE)]
+        parts -= {f"{stem}.weight" for stem in self.stems if f"{stem}.weight_packed" in self.entries}
+        return [name for name in self.entries if name not in parts and not name.endswith(_ACTIVATIONS)]
+
+    def beside(self) -> list[str]:
+        """Names of the scales of activations and of caches."""
+        return [name for name in self.entries if name.endswith(_ACTIVATIONS) and name.endswith("scale")]
+
+    def positive(self, name: str) -> bool:
+        """Whether all numbers of a tensor are positive and finite."""
+        held = self.held(name).float()
+        return bool(((held > 0.0) & held.isfinite()).all())
 
     def shape(self, name: str, *dtypes: str, dimensions: int = 2) -> tuple[int, ...]:
         """Lengths of a tensor that must be there, of one of these kinds.
@@ -217,7 +229,9 @@ class PackedFolder:
         """
         expected = f"tensors whose names end in {', '.join(self.method.marks)}"
         self.require(self.stems, "", expected, f"{len(self.entries)} tensors, and none of these")
-        modules, found = dict(named_modules(model)), [self.method.matrix(self, stem) for stem in self.stems]
+        most = _GPTQ if method_of(self.how) in ("gptq", "compressed-tensors") else 0.0
+        found = [replace(self.method.matrix(self, stem), most=most) for stem in self.stems]
+        modules = dict(named_modules(model))
         # ``Conv1D`` of transformers keeps its weight the other way round.
         return [
             _placed(one, torch.t, torch.t) if type(modules.get(stem)).__name__ == "Conv1D" else one
@@ -260,7 +274,7 @@ def _placed(piece: Piece, there: Callable[[Tensor], Tensor], back: Callable[[Ten
 def _piece(stem: str, label: str, shape: tuple[int, int], block: int, levels: Callable[[int, int], Levels]) -> Piece:
     """The matrix of a module, from a function that gives its rows from one to another."""
     return Piece(
-        name=f"{stem}.weight", parameter=f"{stem}.weight", format=label, shape=shape, block=block,
+        name=f"{stem}.weight", parameter=f"{stem}.weight", format=label, shape=shape, block=block, grid=True,
         read=lambda start, stop: levels(start, stop).values(),
         ours=lambda rows, start: levels(start, start + len(rows)).rounded(rows),
     )  # fmt: skip
@@ -353,13 +367,12 @@ def _gptq(folder: PackedFolder, stem: str) -> Piece:
         folder.shape(index, "I32", "I64", dimensions=1)
     columns = words[0] * 32 // bits
     one = np.uint32(0 if version == "gptq_v2" else sum(1 << at for at in range(0, 32, bits)))
-    found = Groups(
+    return Groups(
         stem=stem, bits=bits, shape=(rows, columns), index=_index(folder, index, columns, groups),
         codes=lambda part: unpacked(folder.words(packed)[:, part].T, bits),
         scale=lambda part: to_array(folder.held(scales))[:, part].T,
         zero=lambda part: unpacked(folder.words(zeros) + one, bits)[:, part].T,
-    )  # fmt: skip
-    return replace(found.piece("GPTQ "), most=_GPTQ)
+    ).piece("GPTQ ")  # fmt: skip
 
 
 def _awq(folder: PackedFolder, stem: str) -> Piece:
@@ -535,8 +548,9 @@ class Method:
     matrix: Callable[[PackedFolder, str], Piece]
 
 
-_BESIDE: Final = (".q_scale", ".k_scale", ".v_scale")
-"""Endings of what belongs to caches and to inputs of attention."""
+_ACTIVATIONS: Final = (".input_scale", ".input_zero_point", ".output_scale", ".output_zero_point", ".q_scale",
+                       ".k_scale", ".v_scale")  # fmt: skip
+"""Endings of what belongs to caches, and to inputs and outputs of modules."""
 
 _WORDS: Final = (".qweight", ".qzeros", ".scales")
 
@@ -545,8 +559,7 @@ METHODS: Final[Mapping[str, Method]] = {
     "awq": Method(marks=_WORDS, parts=(*_WORDS, ".g_idx"), matrix=_awq),
     "compressed-tensors": Method(
         extra="ct", packages=("compressed_tensors",), matrix=_compressed, marks=(".weight_packed", ".weight_scale"),
-        parts=(".weight", ".weight_packed", ".weight_scale", ".weight_zero_point", ".weight_shape", ".weight_g_idx",
-               ".input_scale", ".input_zero_point", ".output_scale", ".output_zero_point"),
+        parts=(".weight", ".weight_packed", ".weight_scale", ".weight_zero_point", ".weight_shape", ".weight_g_idx"),
     ),
     "bitsandbytes": Method(
         extra="bnb", packages=("bitsandbytes", "accelerate"), matrix=_bitsandbytes, marks=(".weight.absmax", ".SCB"),

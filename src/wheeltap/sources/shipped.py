@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, final
 
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -19,11 +20,11 @@ from wheeltap.core.fingerprint import described
 from wheeltap.core.subject import Subject
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.plans.shipped import UNKNOWN, Fault, ShippedFile, TensorRow
-from wheeltap.stats.tensor_match import TensorError, cosine, stepped
+from wheeltap.stats.tensor_match import TensorError, cosine
 
 Array = NDArray[np.float32]
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Of the readers and of the rules for tensors: part of each fingerprint, so of the keys of what is found."""
 
 _TOGETHER: Final = 2**22
@@ -56,8 +57,10 @@ class Piece:
         turned: From the original's part to its rows where too many permutations, or too few, leave them.
         ours: Our own rounding to the format, of ``[row, column]`` and the number of the first of these rows; ``None``
             where there is none.
+        grid: Whether that is one to the scales and zero points of the file.
         block: Values along a row that the format stores together.
         most: Error that no sound rounding makes, in that of our own, where it is known to be no rounding to nearest.
+        fitted: Whether the original was multiplied by factors that were fitted to what is stored.
         usual: Error of the format on normal weights, where there is no rounding of our own; ``UNKNOWN`` where that is
             not known either.
     """
@@ -72,8 +75,10 @@ class Piece:
     placed: Callable[[Tensor], Tensor] = _itself
     turned: tuple[Callable[[Tensor], Tensor], ...] = ()
     ours: Callable[[Array, int], Array] | None = None
+    grid: bool = False
     block: int = 1
     most: float = 0.0
+    fitted: bool = False
     usual: float = UNKNOWN
 
     def beside(self, weight: Tensor) -> Array:
@@ -87,15 +92,17 @@ class StoredWeights:
 
     Attributes:
         pieces: Those that belong together.
-        missing: Parameters of the original that the file lacks.
-        unread: Tensors of the file that belong to no parameter, with their formats.
-        uncompared: Parameters that are held in a way that cannot be read, or cannot be distinguished from others.
+        others: What cannot be compared: parameters that the file lacks or holds in a way that cannot be read, and
+            tensors that belong to none.
     """
 
     pieces: Sequence[Piece]
-    missing: Sequence[str] = ()
-    unread: Mapping[str, str] = field(default_factory=dict[str, str])
-    uncompared: Sequence[str] = ()
+    others: Sequence[TensorRow] = ()
+
+
+def unpaired(fault: Fault, formats: Mapping[str, str]) -> list[TensorRow]:
+    """Rows for tensors that stand alone, by their names."""
+    return [TensorRow(name=name, format=kind, fault=fault) for name, kind in formats.items()]
 
 
 class Shipped(ABC):
@@ -184,7 +191,7 @@ class ShippedModule(Shipped):
             if name in held and held[name].is_floating_point() and held[name].shape == weight.shape
         ]
         compared = {piece.name for piece in pieces}
-        return StoredWeights(pieces, uncompared=[name for name in own if name not in compared])
+        return StoredWeights(pieces, unpaired("uncompared", {name: "" for name in own if name not in compared}))
 
 
 def of_tensor(name: str, held: Tensor, kind: str) -> Piece:
@@ -206,10 +213,10 @@ def filled(model: nn.Module, weights: StoredWeights) -> nn.Module:
     Raises:
         UsageError: If the file lacks one, or one has another shape.
     """
-    if weights.missing:
+    if missing := [one.name for one in weights.others if one.fault == "missing"]:
         raise UsageError(
-            "The file does not hold all of the model's weights.", where=weights.missing[0],
-            expected="a tensor for every parameter of the original", got=f"{len(weights.missing)} without one",
+            "The file does not hold all of the model's weights.", where=missing[0],
+            expected="a tensor for every parameter of the original", got=f"{len(missing)} without one",
             do="Convert the model again.",
         )  # fmt: skip
     named, tied = dict(model.named_parameters(remove_duplicate=False)), dict[int, str]()
@@ -246,17 +253,18 @@ def compared(weights: StoredWeights, reference: nn.Module) -> list[TensorRow]:
     rows, searched = list[TensorRow](), 0
     for piece in weights.pieces:
         original = piece.beside(own[piece.parameter])
-        row = _row(piece, original)
+        row = row_of(piece, original)
         if row.fault == "other values" and searched < _SEARCHED:
             searched += 1
             row = _named(piece, row, own, weights.pieces)
         rows.append(row)
-    rows += [TensorRow(name=name, format="", fault="missing") for name in weights.missing]
-    rows += [TensorRow(name=name, format="", fault="uncompared") for name in weights.uncompared]
-    return [*rows, *(TensorRow(name=name, format=kind, fault="unread") for name, kind in weights.unread.items())]
+    sizes = {id(one): one.numel() for one in own.values()}
+    shares = {name: one.numel() / sum(sizes.values()) for name, one in own.items()}
+    return [*rows, *(structs.replace(one, amount=shares.get(one.name, UNKNOWN)) for one in weights.others)]
 
 
-def _row(piece: Piece, original: Array) -> TensorRow:
+def row_of(piece: Piece, original: Array) -> TensorRow:
+    """A tensor beside the original's part in the layout of the file; whose else its values may be is not looked for."""
     if original.shape != piece.shape:
         flipped = original.shape == piece.shape[::-1]
         return TensorRow(name=piece.name, format=piece.format, fault="transposed" if flipped else "shape")
@@ -268,7 +276,7 @@ def _row(piece: Piece, original: Array) -> TensorRow:
         match.add(piece.read(start, stop), part, ours, block=piece.block, usual=usual)
     if not match.finite:
         return TensorRow(name=piece.name, format=piece.format, fault="not finite")
-    fault, amount = _fault(piece, match, original)
+    fault, amount = _fault(piece, match)
     expected = match.expected
     return TensorRow(
         name=piece.name, format=piece.format, fault=fault, amount=amount, cosine=match.cosine, error=match.error,
@@ -281,23 +289,24 @@ def _chunks(piece: Piece) -> Iterator[tuple[int, int]]:
     return ((start, min(start + step, piece.shape[0])) for start in range(0, piece.shape[0], step))
 
 
-def _fault(piece: Piece, match: TensorError, original: Array) -> tuple[Fault, float]:
+def _fault(piece: Piece, match: TensorError) -> tuple[Fault, float]:
     """What is wrong with a tensor, and how much; without a search through the others."""
     if match.constant:
         return "constant", match.most if match.least == match.most else UNKNOWN
     unknown = match.expected is None and piece.usual == UNKNOWN
     usual = _LOOSE if unknown else piece.usual
-    near = match.sound(usual, times=_TIMES)
-    if not near and not match.shifted and piece.ours is not None and piece.block > 1:
-        _, stop = next(_chunks(piece))
-        held, first = piece.read(0, stop), original[:stop]
-        if stepped(held, first, piece.ours(first, 0), block=piece.block, most=max(piece.most, _TIMES)):
-            return "steps", match.offset
-    if near or match.sound(usual, times=max(piece.most, _TIMES)):
+    near = match.sound(usual, times=_TIMES, grid=piece.grid)
+    if not near and not match.shifted and piece.ours is not None and piece.block > 1 and match.stepped:
+        return "steps", match.offset
+    times = max(piece.most, _TIMES)
+    if near or match.sound(usual, times=times, grid=piece.grid):
         if match.lost and piece.shape[0] > 1:
             return "rows", float(match.lost)
-        flipped = 0.0 if piece.most else match.flipped
-        return ("blocks", flipped) if flipped else ("unknown" if unknown else "sound", UNKNOWN)
+        if flipped := 0.0 if piece.fitted else match.flipped:
+            return "blocks", flipped
+        if not unknown and (odd := match.odd):
+            return "groups", float(odd)
+        return "unknown" if unknown else "sound", UNKNOWN
     if match.shifted:
         return "offset", match.offset
     expected = usual if match.expected is None else match.expected
@@ -322,18 +331,11 @@ def _named(piece: Piece, row: TensorRow, own: Mapping[str, Tensor], pieces: Sequ
     weight = own[piece.parameter].detach().float().cpu()[piece.rows]
     square = stored.shape[0] == stored.shape[1]
     if square and cosine(np.ascontiguousarray(stored.T), piece.beside(own[piece.parameter])) > _LIKE:
-        return _with(row, "transposed")
+        return structs.replace(row, fault="transposed")
     if any(cosine(stored, _matrix(turned(weight))) > _LIKE for turned in piece.turned):
-        return _with(row, "permuted")
+        return structs.replace(row, fault="permuted")
     for other in pieces:
         like = other.parameter != piece.parameter and other.shape == piece.shape
         if like and cosine(stored, other.beside(own[other.parameter])) > _LIKE:
-            return _with(row, "other tensor", beside=other.name)
+            return structs.replace(row, fault="other tensor", beside=other.name)
     return row
-
-
-def _with(row: TensorRow, fault: Fault, beside: str = "") -> TensorRow:
-    return TensorRow(
-        name=row.name, format=row.format, fault=fault, beside=beside, cosine=row.cosine, error=row.error,
-        expected=row.expected,
-    )  # fmt: skip

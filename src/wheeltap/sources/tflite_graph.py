@@ -17,18 +17,15 @@ import torch
 from wheeltap.core import canon
 from wheeltap.core.bounded import contents, parsing
 from wheeltap.core.errors import ModelError
-from wheeltap.core.subject import Subject
-from wheeltap.sources.base import LoadedModel, ModelSource
 from wheeltap.sources.graphs import (
     LARGEST,
+    GraphFiles,
     GraphInput,
     GraphWeight,
     Grid,
     Numbers,
     Run,
     RuntimeGraph,
-    ShippedGraph,
-    loaded,
     spread,
 )
 from wheeltap.sources.hf import library
@@ -64,23 +61,6 @@ _DAMAGED: Final = "The TFLite file cannot be read."
 
 _PACKED: Final = 256
 """Bytes from which numbers may be weights in a way that is not known."""
-
-
-@final
-class TfliteFiles(ModelSource):
-    """See ``TfliteGraph``."""
-
-    form = "tflite:FILE"
-    title = "A graph in a TFLite file, run by ai-edge-litert (extra: tflite)."
-    place = "file"
-
-    def load(self, rest: str, *, name: str) -> LoadedModel:
-        """See ``ModelSource.load``."""
-        return loaded(TfliteGraph(Path(rest).expanduser()), name=name)
-
-    def shipped(self, rest: str, *, reference: Subject) -> ShippedGraph:
-        """See ``ModelSource.shipped``."""
-        return ShippedGraph(TfliteGraph(Path(rest).expanduser()), reference=reference)
 
 
 @final
@@ -259,3 +239,12 @@ def _indices(given: Any) -> list[int]:
     """Numbers of tensors; none where there is no list of them."""
     listed: list[int] = [] if isinstance(given, int) else given.tolist()
     return listed
+
+
+@final
+class TfliteFiles(GraphFiles):
+    """See ``TfliteGraph``."""
+
+    form = "tflite:FILE"
+    title = "A graph in a TFLite file, run by ai-edge-litert (extra: tflite)."
+    opened = TfliteGraph
