@@ -455,3 +455,35 @@ def test_a_setting_that_a_folder_leaves_out_is_that_of_its_class(tmp_path: Path)
     (tmp_path / "config.json").write_text(json.dumps({**config, "num_attention_heads": "many"}))
     with pytest.raises(FileFormatError, match="config"):
         ShippedFolder(tmp_path, reference=original).differences()
+
+
+def test_tokenizers_and_settings_of_generation_of_a_folder_are_compared(tmp_path: Path) -> None:
+    import tokenizers
+
+    transformers, model = hf.library(needed_for="tests"), llama(0)
+    words = {text: at for at, text in enumerate(["<s>", "</s>", *BYTES])}
+
+    def written(name: str, template: Any, *, lower: bool = False, **generation: Any) -> Path:
+        model.save_pretrained(tmp_path / name)
+        raw = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="</s>"))
+        raw.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+        if lower:
+            raw.normalizer = tokenizers.normalizers.Lowercase()
+        made = transformers.PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>")
+        made.chat_template = template
+        made.save_pretrained(tmp_path / name)
+        path = tmp_path / name / "generation_config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **generation}))
+        return tmp_path / name
+
+    several = {"default": "{{ a }}", "tools": "{{ b }}"}
+    reference = load_model(f"hf:{written('original', several)}")
+    for name, folder, expected in (
+        ("same", written("same", several), ()),
+        ("lower", written("lower", several, lower=True), ("tokenizer cuts texts",)),
+        ("template", written("template", {**several, "tools": "{{ c }}"}), ("chat template is not",)),
+        ("stop", written("stop", several, eos_token_id=[1, 7]), ("eos_token_id is 1 in the original, and [1, 7]",)),
+    ):
+        said = ShippedFolder(folder, reference=reference).differences()
+        assert len(said) == len(expected), (name, said)
+        assert all(part in one for part, one in zip(expected, said, strict=True))

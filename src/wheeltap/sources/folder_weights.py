@@ -2,20 +2,21 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, cast, final
 
 import torch
 from torch import Tensor, nn
 
-from wheeltap.core.bounded import parsing
+from wheeltap.core.bounded import document, parsing
 from wheeltap.core.errors import UsageError, WheeltapError
 from wheeltap.core.subject import Subject
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.sources.contents import FolderContents
 from wheeltap.sources.hf import config_of, load_folder
-from wheeltap.sources.packed_weights import PackedFolder
+from wheeltap.sources.packed_weights import PackedFolder, method_of
 from wheeltap.sources.shipped import (
     Array,
     Piece,
@@ -32,11 +33,14 @@ from wheeltap.sources.vocabulary import differing, read_vocabulary, vocabulary_o
 _READ: Final = (".json", ".safetensors", ".model", ".txt", ".jinja")
 """Endings of files that answers depend on."""
 
+_LOOKED: Final = 64
+"""Rows by which it is seen how a matrix was rounded."""
+
 _FLOATS: Final = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 _SAID_ONLY: Final = (
     "architectures", "dtype", "torch_dtype", "transformers_version", "_name_or_path", "quantization_config",
-    "use_cache", "_attn_implementation_autoset",
+    "use_cache", "_attn_implementation_autoset", "_from_model_config",
 )  # fmt: skip
 """Settings that change no answer, or that the weights speak of."""
 
@@ -69,23 +73,18 @@ class ShippedFolder(Shipped):
         config: Any = getattr(self._reference.model, "config", None)
         if config is None:
             return ()
-        own, said = cast("dict[str, Any]", json.loads(config.to_json_string(use_diff=False))), list[str]()
+        said = list[str]()
         for name in ("model_type", "vocab_size", "hidden_size", "num_hidden_layers"):
-            if name in self._config and self._config[name] != own.get(name):
+            own: Any = getattr(config, name, None)
+            if name in self._config and self._config[name] != own:
                 raise UsageError(
                     "The folder holds another model than the original.", where=str(self._folder),
-                    expected=f"{name} {own.get(name)}, as {self._reference.name} has", got=str(self._config[name]),
+                    expected=f"{name} {own}, as {self._reference.name} has", got=str(self._config[name]),
                     do="Name the model that it was made from.",
                 )  # fmt: skip
-        where = str(self._folder / "config.json")
-        with parsing(where, "The config of a model cannot be read.", expected="one that transformers knows"):
-            kind = cast("Any", type(config))
-            read: Any = kind.from_dict(dict(self._config))  # what is left out is the class's default
-            all_of_it = cast("dict[str, Any]", json.loads(read.to_json_string(use_diff=False)))
-        for name, held in all_of_it.items():
-            if name in own and name not in _SAID_ONLY and held != own[name] and held is not None:
-                how = "" if name in self._config else ", by default"
-                said.append(f"The setting {name} is {own[name]} in the original, and {held} in the folder{how}.")
+        said += self._settings("config.json", config)
+        if (self._folder / "generation_config.json").is_file():
+            said += self._settings("generation_config.json", getattr(self._reference.model, "generation_config", None))
         packed = PackedFolder.of(self._folder, self._config)
         if packed.how and (scales := packed.beside()):
             said.append(
@@ -98,6 +97,21 @@ class ShippedFolder(Shipped):
         transformers = library(needed_for=self._folder.name)
         held = read_vocabulary(read_tokenizer(transformers, self._folder).raw)
         return (*said, *differing(held, mine, where=str(self._folder)))
+
+    def _settings(self, name: str, original: Any) -> Iterator[str]:
+        """What a file of settings says otherwise than the original's."""
+        path = self._folder / name
+        if original is None:
+            return
+        with parsing(str(path), "The config of a model cannot be read.", expected="one that transformers knows"):
+            given = json.loads(document(path, "config"))
+            read: Any = cast("Any", type(original)).from_dict(dict(given))  # what is left out is the class's default
+            texts: list[str] = [one.to_json_string(use_diff=False) for one in (read, original)]
+            held, own = (cast("dict[str, Any]", json.loads(text)) for text in texts)
+        for key, value in held.items():
+            if key in own and key not in _SAID_ONLY and value != own[key] and value is not None:
+                how = "" if key in given else ", by default"
+                yield f"The setting {key} is {own[key]} in the original, and {value} in the folder{how}."
 
     def weights(self) -> StoredWeights:
         """See ``Shipped.weights``: by the names in the files, or as transformers renames them.
@@ -131,6 +145,9 @@ class ShippedFolder(Shipped):
             *unpaired("twice", twice),
         ]
         if packed.how:
+            # llm-compressor rounds to nearest, or as GPTQ does, and does not say which: it does so to all matrices.
+            if method_of(packed.how) != "gptq" and any(_nearest(piece, own[piece.parameter]) for piece in pieces):
+                pieces = [replace(piece, most=0.0) for piece in pieces]
             pieces = smoothed(pieces, own)
             others += unpaired("not positive", {name: "" for name in packed.beside() if not packed.positive(name)})
         return StoredWeights(pieces, others)
@@ -148,6 +165,14 @@ class ShippedFolder(Shipped):
         return StoredWeights(
             pieces, [*unpaired("missing", dict.fromkeys(missing, "")), *unpaired("unread", dict.fromkeys(over, ""))]
         )
+
+
+def _nearest(piece: Piece, weight: Tensor) -> bool:
+    """Whether most of the first rows are our own rounding to the bit, where that is not to be expected."""
+    first = piece.beside(weight)[:_LOOKED]
+    if not piece.most or piece.ours is None or first.shape[1] != piece.shape[1]:
+        return False
+    return bool((piece.read(0, len(first)) == piece.ours(first, 0)).all(1).mean() > 0.5)
 
 
 def _piece(path: Path, name: str, shape: Sequence[int], dtype: torch.dtype) -> Piece:

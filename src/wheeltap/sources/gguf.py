@@ -186,6 +186,8 @@ def _body(reader: _Reader) -> GgufHeader:
     for _ in range(tensors):
         name = reader.string()
         shape = tuple(reader.number("Q") for _ in range(reader.count("I", 8, "dimensions")))
+        if not all(shape or [0]):
+            reader.fail(f"a tensor {name[:80]!r} of shape {list(shape)}")
         places.append(TensorPlace(name, shape, reader.number("I"), reader.number("Q")))
     if len({place.name for place in places}) < len(places):
         reader.fail("two tensors with one name")
@@ -286,6 +288,11 @@ def require_whole(path: Path, header: GgufHeader, gguf: Any) -> dict[str, int]:
             )
         block, width = sizes[tensor.kind]
         widths[tensor.name] = math.prod(tensor.shape) // block * width
+        if tensor.shape[0] % block:
+            raise FileFormatError(
+                "The GGUF file is damaged.", where=f"{path}: {tensor.name}", expected=f"rows of blocks of {block}",
+                got=f"rows of {tensor.shape[0]:,} numbers", do="Do not trust this file.",
+            )  # fmt: skip
         stop = header.data + tensor.offset + widths[tensor.name]
         if stop > end:
             end, last = stop, tensor.name

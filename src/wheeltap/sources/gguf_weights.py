@@ -139,7 +139,8 @@ class GgufFile:
         width = place.shape[0] // each * size
         several = math.gcd(stop - start, _ROWS)
         data = np.memmap(path, np.uint8, "r", first + start * width, ((stop - start) // several, several * width))
-        return np.array(gguf.quants.dequantize(np.asarray(data), kind), np.float32).reshape(stop - start, -1)
+        with parsing(path, "A tensor of the GGUF file cannot be read.", expected="one that gguf dequantizes"):
+            return np.array(gguf.quants.dequantize(np.asarray(data), kind), np.float32).reshape(stop - start, -1)
 
 
 @final

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from wheeltap.core.bounded import parsing
 from wheeltap.core.errors import ModelError
 from wheeltap.core.subject import Subject
 from wheeltap.core.typed import to_array, to_tensor
@@ -266,7 +267,8 @@ class GraphModule(nn.Module):
             short = (size or 0) - len(next(iter(part.values())))
             if short > 0:  # the graph is of so many examples: the last one fills up
                 part = {name: np.concatenate([one, one[-1:].repeat(short, 0)]) for name, one in part.items()}
-            found.append(run(part))
+            with parsing(running.graph.path, "The runtime fails on the graph.", expected="answers to these inputs"):
+                found.append(run(part))
         return to_tensor(np.concatenate(found)[:count])
 
     def _current(self, running: _Running) -> Run:

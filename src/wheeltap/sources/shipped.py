@@ -295,18 +295,20 @@ def _fault(piece: Piece, match: TensorError) -> tuple[Fault, float]:
         return "constant", match.most if match.least == match.most else UNKNOWN
     unknown = match.expected is None and piece.usual == UNKNOWN
     usual = _LOOSE if unknown else piece.usual
-    near = match.sound(usual, times=_TIMES, grid=piece.grid)
-    if not near and not match.shifted and piece.ours is not None and piece.block > 1 and match.stepped:
-        return "steps", match.offset
     times = max(piece.most, _TIMES)
-    if near or match.sound(usual, times=times, grid=piece.grid):
+    level = match.level(usual, times=times, grid=piece.grid)
+    grids = piece.ours is not None and piece.block > 1 and not match.shifted
+    if grids and not (level and match.near(usual, times=_TIMES)) and match.stepped:
+        return "steps", match.offset
+    if match.near(usual, times=times):
         if match.lost and piece.shape[0] > 1:
             return "rows", float(match.lost)
-        if flipped := 0.0 if piece.fitted else match.flipped:
+        if level and (flipped := 0.0 if piece.fitted else match.flipped):
             return "blocks", flipped
         if not unknown and (odd := match.odd):
             return "groups", float(odd)
-        return "unknown" if unknown else "sound", UNKNOWN
+        if level:
+            return "unknown" if unknown else "sound", UNKNOWN
     if match.shifted:
         return "offset", match.offset
     expected = usual if match.expected is None else match.expected

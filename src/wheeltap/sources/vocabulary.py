@@ -1,5 +1,6 @@
 """What a tokenizer reads and writes, and how that of a shipped file differs from the original's."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,9 @@ from typing import Any, Final, final
 
 from wheeltap.core.errors import UsageError
 from wheeltap.core.subject import Subject
+
+_TEXT: Final = "A quick FOX  won't jump:\n\t12345.67 + x_1 == na\u00efve \u4f60\u597d \U0001f642 <s></s><|endoftext|>"
+"""Where tokenizers with the same tokens may differ: letter case, spaces, digits, accents, other scripts, marks."""
 
 _APART: Final = 0.01
 """Share of the tokens that may have another text; with more of them it is another vocabulary."""
@@ -21,13 +25,15 @@ class Vocabulary:
         tokens: Text of each, by its number.
         special: Numbers of those that start, end, fill up or stand for others, by these words.
         starts: Whether texts begin with the start token.
-        template: Of chats; empty where there is none.
+        template: Of chats; of several, JSON with their names; empty where there is none.
+        reads: Numbers of the tokens of a text of all sorts; empty where that is not known.
     """
 
     tokens: tuple[str, ...]
     special: Mapping[str, int]
     starts: bool
     template: str
+    reads: tuple[int, ...] = ()
 
 
 def read_vocabulary(raw: Any) -> Vocabulary:
@@ -39,7 +45,8 @@ def read_vocabulary(raw: Any) -> Vocabulary:
     return Vocabulary(
         tokens=tuple(raw.convert_ids_to_tokens(range(len(raw)))), special=known,
         starts="start" in known and raw("a").input_ids[:1] == [known["start"]],
-        template=template if isinstance(template, str) else "",
+        template=template if isinstance(template, str) else json.dumps(template, sort_keys=True) if template else "",
+        reads=tuple(raw(_TEXT, add_special_tokens=False).input_ids),
     )  # fmt: skip
 
 
@@ -84,6 +91,11 @@ def differing(file: Vocabulary, original: Vocabulary, *, where: str) -> tuple[st
             f"{len(others):,} of {both:,} tokens differ: token {at} is {file.tokens[at]!r}, the original's "
             f"{original.tokens[at]!r}."
         )
+    lengths = [sum(not one.startswith("[PAD") for one in held.tokens) for held in (file, original)]
+    if lengths[0] != lengths[1]:
+        said.append(f"The file has {lengths[0]:,} tokens, the original {lengths[1]:,}.")
+    if file.reads and original.reads and file.reads != original.reads:
+        said.append("The file's tokenizer cuts texts into other tokens than the original's.")
     for name, own in original.special.items():
         mine = file.special.get(name, None if name in ("start", "end") else own)
         if mine != own:

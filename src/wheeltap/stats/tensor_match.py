@@ -17,9 +17,9 @@ from 1, beside what rounding does to it. Weights that were on another grid befor
 _SHRINKS: Final = 1.5
 """Times the squared error: as far rounding to the centers of its cells brings the slope below 1."""
 
-_KEPT, _TILT, _ERRORS = 2.0**-9, 0.3, 6.0
+_KEPT, _TILT, _ERRORS = 2.0**-9, 0.3, 4.0
 """The same where our own rounding is that to the file's own grid: what numbers of 16 bits do to scales, times the
-squared error (AutoGPTQ at 2 to 8 bits: .17 at most), and in standard errors."""
+squared error (AutoGPTQ at 2 to 8 bits: .17 at most), and in standard errors, of the largest error that is sound."""
 
 _FAR, _WIDE, _NORMAL, _SMALL = 8.0, 2.0, 1.4826, 1e-30
 """How far a group may be from the same one of other rows, in their spread, and what that may be in standard errors: it
@@ -124,7 +124,7 @@ class TensorError:
             left = np.zeros_like(rest) if ours is None else rest
             cut = ((two, two), (left, left), (moved, moved), (moved, two), (moved, np.ones_like(moved)))
             sums = [np.einsum("gv,gv->g", *(part.reshape(-1, width) for part in pair)) for pair in cut]
-            self.groups.setdefault(width, []).append(np.stack(sums).astype(np.float32))
+            self.groups.setdefault(width, []).append(np.stack(sums))
         size, apart, near = (np.square(part).sum(1) for part in (two, gap, rest))
         rows = (size > _TINY**2 * size.mean()) & (apart > _LOST**2 * size)
         if ours is None:
@@ -178,12 +178,21 @@ class TensorError:
         spread = self.sums.original - self.sums.whole**2 / max(self.count, 1)
         return (self.flat or self.least == self.most) and spread > _FLOOR * self.sums.original
 
-    def sound(self, usual: float, *, times: float, grid: bool) -> bool:
-        """Whether all is within what the format gives.
+    def near(self, usual: float, *, times: float) -> bool:
+        """Whether the error is one that the format gives.
 
         Args:
             usual: Error of the format, where our own rounding is not known.
             times: Error that no sound rounding makes, in that one.
+        """
+        return self.error <= max(times * (usual if self.expected is None else self.expected), _PASSED)
+
+    def level(self, usual: float, *, times: float, grid: bool) -> bool:
+        """Whether the slope of stored on original values is that of our own rounding; see ``near``.
+
+        Args:
+            usual: As there.
+            times: As there.
             grid: Whether our own rounding is that to the scales and zero points of the file.
         """
         expected = usual if self.expected is None else self.expected
@@ -191,12 +200,12 @@ class TensorError:
         most = _SLOPE + _SHRINKS * expected**2
         if grid:
             most = _KEPT + _TILT * expected**2 + _ERRORS * times * expected / max(self.count, 1) ** 0.5
-        return self.error <= max(times * expected, _PASSED) and abs(self.slope - own) <= most
+        return abs(self.slope - own) <= most
 
     def _moved(self) -> Iterator[Rows]:
         """Scale and offset ``[2, row, group]`` that fit best beyond those of our own rounding, in standard errors."""
         for width, parts in self.groups.items():
-            size, left, square, along, offset = np.concatenate(parts, 1).astype(np.float64)
+            size, left, square, along, offset = np.concatenate(parts, 1)
             size = np.maximum(size, _SMALL)
             left = np.maximum(left, size * max(float(np.median(left / size)), _KEPT**2))
             factors = along * (width / (size * (left + np.maximum(square - along**2 / size, 0.0)))) ** 0.5
