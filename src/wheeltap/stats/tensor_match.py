@@ -116,20 +116,19 @@ class TensorError:
         one, two = stored.astype(np.float64), original.astype(np.float64)
         gap = one - two
         rest = gap if ours is None else ours - two
-        moved = gap if ours is None else one - ours
         pairs = ((one, two), (one, one), (two, two), (gap, gap), (rest, rest), (rest, two))
         added = (*(float(np.vdot(*pair)) for pair in pairs), float(gap.sum()), float(two.sum()))
         self.sums = _Sums(*(old + new for old, new in zip(self.sums, added, strict=True)))
-        for width in {block, self.columns} - {1}:
-            left = np.zeros_like(rest) if ours is None else rest
-            cut = ((two, two), (left, left), (moved, moved), (moved, two), (moved, np.ones_like(moved)))
-            sums = [np.einsum("gv,gv->g", *(part.reshape(-1, width) for part in pair)) for pair in cut]
-            self.groups.setdefault(width, []).append(np.stack(sums))
         size, apart, near = (np.square(part).sum(1) for part in (two, gap, rest))
         rows = (size > _TINY**2 * size.mean()) & (apart > _LOST**2 * size)
         if ours is None:
             self.lost += int(rows.sum()) if usual <= _CLEAR else 0
             return
+        moved = one - ours
+        for width in {block, self.columns} - {1}:
+            cut = ((two, two), (rest, rest), (moved, moved), (moved, two), (moved, np.ones_like(moved)))
+            sums = [np.einsum("gv,gv->g", *(part.reshape(-1, width) for part in pair)) for pair in cut]
+            self.groups.setdefault(width, []).append(np.stack(sums))
         self.lost += int((rows & (near <= _CLEAR**2 * size)).sum())
         other = (stored != ours).reshape(-1, block).any(1)
         self.blocks += len(other)
@@ -222,6 +221,7 @@ class TensorError:
         """How many groups of values that share a scale, or whole rows, have another scale or offset than the others.
 
         They are held against the same group in other rows: what moves weights on purpose, as GPTQ does, moves all rows.
+        0 where our own rounding is not known: weights that were on a grid before lie by chance on those of some groups.
         """
         found = 0
         for moved in self._moved():
