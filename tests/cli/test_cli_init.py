@@ -57,6 +57,7 @@ def audit_in(steps: list[Any]) -> list[str]:
     return shlex.split(script.replace("\\\n", " "))
 
 
+@pytest.mark.slow
 def test_the_github_job_fails_and_passes_as_it_should_and_measures_nothing_twice(here: Path) -> None:
     kept = ["--data", "test.npz", "--for", "int8,int4-tensor", "--margin", ".02"]
     assert main(["init", "ci", "nets:broken", *kept]) == 0
