@@ -39,7 +39,7 @@ _GPTQ: Final = 3.0
 to 2.6 (SmolLM2-135M, 2 to 8 bits). Zero points that are off by one cost 3.5 and more. llm-compressor rounds so too,
 and does not say it."""
 
-_WORSE, _POOR = 3.0, 0.25
+_WORSE, _POOR = 3.0, 0.5
 """Error of a grid, in that of an even one and in the weights, from which it is a wrong one: one with as many steps on
 both sides of zero makes up to 2; weights that were on a grid before are, by chance, exact on an even one."""
 
