@@ -71,8 +71,7 @@ def _mixed(case: Case, subject: SubjectRecord) -> str:
     )
 
 
-_FEW = 0.01
-"""Share of the answers that may be cut off or empty without a word."""
+_FEW = 0.01  # share of the answers that may be cut off or empty without a word
 
 
 def _generated(case: Case, subject: SubjectRecord) -> str:
