@@ -280,3 +280,9 @@ def test_files_are_given_one_after_the_other_or_in_a_settings_file(
     assert main(["report", str(tmp_path / "a.wheeltap"), "--quiet"]) == 1 and said in capsys.readouterr().out
     assert main(["audit", model, "--data", files[0], "--data", files[0], *how]) == 2
     assert "same name" in capsys.readouterr().err
+
+
+def test_usual_audits_are_those_that_several_sets_have() -> None:
+    asked = [spec.name for spec in wt.plan(net(), {"a": examples(0), "b": examples(1)}).audits]
+    assert "deployment" in asked and "single-point" not in asked
+    assert "single-point" in [spec.name for spec in wt.plan(net(), examples(0)).audits]

@@ -21,11 +21,11 @@ WORKFLOW = Path(".github/workflows/wheeltap.yml")
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository with a model's code and its examples."""
-    (tmp_path / "nets.py").write_text((PROJECT / "nets.py").read_text())
+    (tmp_path / "gated.py").write_text((PROJECT / "gated.py").read_text())
     monkeypatch.syspath_prepend(str(tmp_path))
-    import nets
+    import gated
 
-    inputs, targets = nets.examples()
+    inputs, targets = gated.examples()
     np.savez(tmp_path / "test.npz", inputs=inputs.numpy(), targets=targets.numpy())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WHEELTAP_KEY", "0123456789abcdef")
@@ -60,12 +60,12 @@ def audit_in(steps: list[Any]) -> list[str]:
 @pytest.mark.slow
 def test_the_github_job_fails_and_passes_as_it_should_and_measures_nothing_twice(here: Path) -> None:
     kept = ["--data", "test.npz", "--for", "int8,int4-tensor", "--margin", ".02"]
-    assert main(["init", "ci", "nets:broken", *kept]) == 0
+    assert main(["init", "ci", "gated:broken", *kept]) == 0
     assert run_steps(here, here / "first.md") == 1
     said = (here / "first.md").read_text()
     assert "COSTS WHEN SHIPPED" in said and "**costs**" in said and (here / "wheeltap-ci" / "report.html").is_file()
     WORKFLOW.unlink()
-    assert main(["init", "ci", "nets:net", *kept]) == 0
+    assert main(["init", "ci", "gated:net", *kept]) == 0
     assert run_steps(here, here / "sound.md") == 0
     assert "safe" in (here / "sound.md").read_text() and "**costs**" not in (here / "sound.md").read_text()
     cost = json.loads((here / "wheeltap-ci" / "report.json").read_text())["cost"]
@@ -79,7 +79,7 @@ def test_every_kind_runs_the_same_command_whatever_stands_in_it(here: Path, caps
     odd = 'it\'s "odd" $HOME {a: b} # no comment.npz'
     (here / odd).write_bytes(b"")
     for kind in ("github", "gitlab", "pre-commit"):
-        assert main(["init", "ci", "nets:net", "--data", odd, "--kind", kind, "--fail-on", "may-cost"]) == 0
+        assert main(["init", "ci", "gated:net", "--data", odd, "--kind", kind, "--fail-on", "may-cost"]) == 0
     said = capsys.readouterr().out
     assert said.count("Written: ") == 3 and said.count("WHEELTAP_KEY") == 2 and "pre-commit install" in said
     found.append(audit_in(steps()))
@@ -90,19 +90,19 @@ def test_every_kind_runs_the_same_command_whatever_stands_in_it(here: Path, caps
     found.append(shlex.split(hook["entry"]))
     found.append(shlex.split(said.rpartition("Try it here: ")[2]))
     assert found[0] == found[1] == found[2] == found[3]
-    assert found[0][:6] == ["wheeltap", "audit", "nets:net", "--data", odd, "--for"]
+    assert found[0][:6] == ["wheeltap", "audit", "gated:net", "--data", odd, "--for"]
     assert "may-cost" in found[0]
 
 
 @pytest.mark.parametrize("kind", ["github", "gitlab", "pre-commit"])
 def test_a_file_that_is_there_is_left_as_it_is(kind: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["init", "ci", "nets:net", "--kind", kind]) == 0
+    assert main(["init", "ci", "gated:net", "--kind", kind]) == 0
     (path,) = (Path(line.split(": ")[1].partition(". ")[0]) for line in capsys.readouterr().out.splitlines()[:1])
     path.write_text("mine\n")
-    assert main(["init", "ci", "nets:net", "--kind", kind]) == 2
+    assert main(["init", "ci", "gated:net", "--kind", kind]) == 2
     said = capsys.readouterr().err
     assert path.read_text() == "mine\n"
-    assert "left as it is" in said and str(path) in said and "wheeltap audit nets:net" in said
+    assert "left as it is" in said and str(path) in said and "wheeltap audit gated:net" in said
 
 
 @pytest.mark.parametrize(
@@ -110,6 +110,6 @@ def test_a_file_that_is_there_is_left_as_it_is(kind: str, here: Path, capsys: py
     [["--for", "nf5"], ["--margin", "2"], ["--data", "none.npz"], ["--data", "a\nb"], ["--data", "${{ secrets.A }}"]],
 )
 def test_what_cannot_be_run_is_not_written(bad: list[str], here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["init", "ci", "nets:net", *bad]) == 2
+    assert main(["init", "ci", "gated:net", *bad]) == 2
     assert "what to do: " in capsys.readouterr().err
     assert not WORKFLOW.exists()

@@ -39,6 +39,13 @@ def test_a_folder_gives_the_model_that_was_saved(llama_folder: Path) -> None:
     assert {p.dtype for p in load_model(f"hf:{llama_folder}").model.parameters()} == {torch.float32}
 
 
+def test_a_folder_goes_to_other_processes(llama_folder: Path) -> None:
+    subject = load(f"hf:{llama_folder}").subject
+    there = pickle.loads(pickle.dumps(subject))
+    assert weights_digest(there.model) == weights_digest(subject.model)
+    assert there.contents.digests() == subject.contents.digests()
+
+
 def test_a_spec_and_own_items(llama_folder: Path, tmp_path: Path) -> None:
     item = {"context": "the old dogs", "choices": [" is", " are"], "answer": " are"}
     (tmp_path / "own.jsonl").write_text(json.dumps(item) + "\n")

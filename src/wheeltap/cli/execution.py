@@ -70,7 +70,7 @@ def planned(specs: tuple[str, ...], request: RequestFlags) -> tuple[Plan, list[S
     request.specs(DEFAULT)  # before anything is loaded: a mistyped name should not cost a minute
     subjects, task = load(specs, data, names=listed(request.name), output=request.output)
     made = planning.planned(
-        subjects, task, request.asked(subjects), sources=specs, data=None if data is None else located(data)
+        subjects, task, request.asked(subjects, task), sources=specs, data=None if data is None else located(data)
     )
     return made, subjects, task
 

@@ -208,12 +208,12 @@ class RequestFlags(Request):
             base.create(name, tables.get(name, {}))
         return [AuditSpec(name=name, settings=tables.get(name, {})) for name in names]
 
-    def asked(self, subjects: "Sequence[Subject]") -> Request:
-        """The request for these models: audits with their settings, and draws by the largest model's size."""
+    def asked(self, subjects: "Sequence[Subject]", task: object) -> Request:
+        """The request for these models and examples: audits with settings, and draws by the largest model's size."""
         from wheeltap.runs.planning import default_audits, effort_of
 
         effort = effort_of(self.draws, max(subject.record.parameters for subject in subjects))
-        return replace(self, audits=self.specs(default_audits(subjects)), effort=effort)  # pyright: ignore[reportArgumentType]
+        return replace(self, audits=self.specs(default_audits(subjects, task)), effort=effort)  # pyright: ignore[reportArgumentType]
 
 
 def listed(text: str) -> tuple[str, ...]:

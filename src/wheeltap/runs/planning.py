@@ -256,10 +256,10 @@ def effort_of(draws: int | None, parameters: int) -> Effort:
     return msgspec.structs.replace(usual, draws=draws, control_draws=min(draws, usual.control_draws))
 
 
-def default_audits(subjects: Sequence[Subject]) -> tuple[str, ...]:
-    """Names of the audits that are run where none are asked for."""
-    large = max(subject.record.parameters for subject in subjects) >= LARGE
-    return tuple(name for name in audits_base.DEFAULT if not (large and name == "single-point"))
+def default_audits(subjects: Sequence[Subject], task: object = None) -> tuple[str, ...]:
+    """Names of the audits that are run where none are asked for: single weights not of large models or several sets."""
+    long = max(subject.record.parameters for subject in subjects) >= LARGE or isinstance(task, JoinedTask)
+    return tuple(name for name in audits_base.DEFAULT if not (long and name == "single-point"))
 
 
 @door(Request)
@@ -306,7 +306,7 @@ def planned(
     margin = _usual_margin(several[0], task) if request.margin is None else request.margin
     if request.margin is not None:
         margin = margin_of(margin, of_answers=task.measure.bounded)
-    asked = audits_of(request.audits) or default_audits(several)
+    asked = audits_of(request.audits) or default_audits(several, task)
     largest = max(s.record.parameters for s in several)
     specs = _with_files(_specs([*asked, *ALWAYS], largest), several, given)
     if isinstance(task, JoinedTask):  # each set is a slice

@@ -14,6 +14,7 @@ import re
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast, final
 
@@ -346,8 +347,7 @@ def load_folder(folder: Path, *, name: str) -> LoadedModel:
             unpack = None if packed.packages else packed.dense
     model, unexpected = read_model(transformers, folder, found, size=size, unpack=unpack)
     known, subject = any((folder / file).is_file() for file in _TOKENIZER_FILES), Subject(model, name=name)
-    again = (lambda: read_tokenizer(transformers, folder).raw) if known else None
-    subject.contents = FolderContents(folder, model, unexpected, again)
+    subject.contents = FolderContents(folder, model, unexpected, partial(_raw_tokenizer, folder) if known else None)
     if found.kind == "language":
         tokenizer = read_tokenizer(transformers, folder) if known else NoTokenizer(str(folder), _TOKENIZER_FILES[:3])
         return language_model(subject, tokenizer)
@@ -414,6 +414,10 @@ def read_model(
             do="Download the model again, or check that config.json belongs to these weights.",
         )
     return cast("nn.Module", model).eval(), tuple(sorted(info["unexpected_keys"]))
+
+
+def _raw_tokenizer(folder: Path) -> Any:
+    return read_tokenizer(library(needed_for=str(folder)), folder).raw
 
 
 def read_tokenizer(transformers: Any, folder: Path) -> HfTokenizer:
