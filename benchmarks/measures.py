@@ -68,8 +68,30 @@ def tagged(count: int, shares: tuple[float, ...], generator: torch.Generator) ->
     return wanted.masked_fill(~some, -100)[:, :, None].float(), scores.mT.flatten(1), after.mT.flatten(1)
 
 
+def detected(count: int, shares: tuple[float, ...], generator: torch.Generator) -> Pair:
+    """Six detections of images with up to three objects: some images are harder, and lose more."""
+    wanted = torch.randint(0, 4, (count, 1), generator=generator).float()
+    ease, lost = torch.rand(2, count, 1, generator=generator)
+    there = torch.rand(count, 6, generator=generator)
+    hits = ((torch.arange(6) < wanted) & (there < shares[0])).float()
+    before = torch.randn(count, 6, generator=generator) + (1.0 + 2.0 * ease) * hits
+    before[(torch.arange(6) >= wanted) & (there > 0.5)] = torch.nan
+    after = before + 1.5 * lost.pow(2) * torch.randn(count, 6, generator=generator)
+    kept = hits * (torch.rand(count, 6, generator=generator) > 0.05).float()
+    return wanted, *(torch.stack(pair, 2).flatten(1) for pair in ((before, hits), (after, kept)))
+
+
+def matched(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of ``detected``."""
+    pairs = scores.reshape(len(scores), -1, 2)
+    return pairs[..., 0], pairs[..., 1], targets[:, 0]
+
+
 def coverage(
-    name: str, drawn: Callable[[int, tuple[float, ...], torch.Generator], Pair], shares: tuple[float, ...], count: int
+    name: str | measure.Measure,
+    drawn: Callable[[int, tuple[float, ...], torch.Generator], Pair],
+    shares: tuple[float, ...],
+    count: int,
 ) -> tuple[float, float, float]:
     """How often the intervals of the score, and of the loss, hold the truth; how often the rarest class has enough."""
     one, generator = measure.named(name, where=""), torch.Generator().manual_seed(0)
@@ -99,6 +121,8 @@ def print_coverage() -> None:
         ("four labels, one of 5 %, n = 800", labels, (0.5, 0.3, 0.2, 0.05), 800, ("macro_f1", "micro_f1")),
         ("100 sentences of 1 to 8 tokens", tagged, (0.5, 0.3, 0.2), 100, ("token_accuracy",)),
         ("400 sentences of 1 to 8 tokens", tagged, (0.5, 0.3, 0.2), 400, ("token_accuracy",)),
+        ("250 images of up to 3 objects", detected, (0.9,), 250, (measure.average_precision(matched),)),
+        ("1,000 images of up to 3 objects", detected, (0.9,), 1000, (measure.average_precision(matched),)),
     )  # fmt: skip
     print("| design | measure | score | loss |\n|---|---|---|---|")
     for title, drawn, shares, count, names in designs:

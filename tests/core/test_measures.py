@@ -1,7 +1,9 @@
 """Measures beside scikit-learn and slow second implementations: equal to 1e-12."""
 
 import math
+from collections.abc import Callable
 from itertools import pairwise, permutations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 from torch import Tensor
 
+import wheeltap as wt
 from wheeltap.core import measure
 from wheeltap.core.errors import DataError, UsageError
 from wheeltap.core.measure import LinearStatistic, Measure, named
@@ -233,3 +236,91 @@ def test_statistics_that_there_are_not_are_errors() -> None:
     with pytest.raises(UsageError, match="whole number from 1 on"):
         named("recall@0", where="")
     assert named("ndcg@3", where="").name == "ndcg@3"
+
+
+def matched(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Detections as they are given: confidence and hit of each, and how many objects there are."""
+    pairs = scores.reshape(len(scores), -1, 2)
+    return pairs[..., 0], pairs[..., 1], targets[:, 0]
+
+
+def detections(examples: int, *, seed: int) -> tuple[Tensor, Tensor]:
+    """Confidences with ties, images without an object or a detection."""
+    g = torch.Generator().manual_seed(seed)
+    wanted = torch.randint(0, 4, (examples, 1), generator=g).double()
+    hits = (torch.arange(5) < (wanted - torch.randint(0, 2, (examples, 1), generator=g))).double()
+    confidence = ((torch.rand(examples, 5, generator=g) + 0.4 * hits) * 20).round().double()
+    confidence[torch.rand(examples, 5, generator=g) < 0.2] = torch.nan
+    hits[confidence.isnan()] = 0.0
+    return torch.stack([confidence, hits], 2).flatten(1), wanted
+
+
+def weighed(scores: Tensor, targets: Tensor, weights: list[float]) -> float:
+    """Average precision with a weight for each example, detection by detection."""
+    rows = [(c, h, w) for one, w in zip(scores.reshape(len(scores), -1, 2).tolist(), weights, strict=True)
+            for c, h in one if not math.isnan(c)]  # fmt: skip
+    total = 0.0
+    for confidence, hit, weight in rows:
+        above = [(h, w) for c, h, w in rows if c >= confidence]
+        total += weight * hit * sum(h * w for h, w in above) / sum(w for _, w in above)
+    return total / sum(float(one) * w for one, w in zip(targets[:, 0], weights, strict=True))
+
+
+def test_average_precision_is_that_of_sklearn_and_its_values_are_derivatives() -> None:
+    one = measure.average_precision(matched)
+    scores, targets = detections(40, seed=0)
+    values, (confidence, hits, _) = one(scores, targets, scores), matched(scores, targets)
+    there = ~confidence.isnan()
+    found = metrics.average_precision_score(hits[there].numpy(), confidence[there].numpy())
+    assert float(values.mean()) == pytest.approx(found * float(hits.sum() / targets.sum()), **EXACT)
+    for at in range(40):
+        up, down = ([1.0 + sign * 1e-5 * (row == at) for row in range(40)] for sign in (1, -1))
+        slope = (weighed(scores, targets, up) - weighed(scores, targets, down)) / 2e-5
+        assert float(values[at] - values.mean()) == pytest.approx(40 * slope, abs=1e-6)
+
+
+def test_average_precision_of_several_classes_is_the_mean_over_those_wanted() -> None:
+    first, second = detections(60, seed=1), detections(60, seed=2)
+    scores, targets = (torch.cat([one, other], 1) for one, other in zip(first, second, strict=True))
+
+    def by_class(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        both = [matched(scores[:, :10], targets[:, :1]), matched(scores[:, 10:], targets[:, 1:2])]
+        absent = (torch.full((60, 5), torch.nan), torch.zeros(60, 5), torch.zeros(60))
+        confidence, hits, wanted = (torch.stack(parts, 1) for parts in zip(*both, absent, strict=True))
+        return confidence, hits, wanted
+
+    one, several = measure.average_precision(matched), measure.average_precision(by_class)
+    each = [float(one(*pair, pair[0]).mean()) for pair in (first, second)]
+    assert float(several(scores, targets, scores).mean()) == pytest.approx(sum(each) / 2, **EXACT)
+    assert several.by_class(scores, targets) == pytest.approx({0: each[0], 1: each[1]})
+
+
+@pytest.mark.parametrize("given", [
+    lambda s, t: s, lambda s, t: (s, s), lambda s, t: (s, torch.full_like(s, 0.5), t[:, 0]),
+    lambda s, t: (s, torch.ones_like(s), t[:, 0]), lambda s, t: (s, torch.zeros_like(s), t),
+])  # fmt: skip
+def test_what_is_no_match_is_refused(given: Callable[[Tensor, Tensor], Any]) -> None:
+    scores, targets = torch.rand(6, 4), torch.ones(6, 1)
+    with pytest.raises(UsageError, match="matched detections"):
+        measure.average_precision(given, name="mine")(scores, targets, scores)
+
+
+def test_nothing_to_detect() -> None:
+    scores, targets = detections(10, seed=0)
+    scores[:, 1::2] = 0.0
+    with pytest.raises(DataError, match="nothing to detect"):
+        measure.average_precision(matched)(scores, 0.0 * targets, scores)
+    scores[:, ::2] = torch.nan
+    assert measure.average_precision(matched)(scores, targets, scores).tolist() == [0.0] * 10
+
+
+def test_outputs_of_detections_have_any_shape() -> None:
+    scores, targets = detections(300, seed=3)
+
+    class Detector(torch.nn.Module):
+        def forward(self, at: Tensor) -> Tensor:
+            return scores.float()[at[:, 0].long()].reshape(len(at), -1, 2)
+
+    task = wt.Task(torch.arange(300.0)[:, None], targets.float(), measure=measure.average_precision(matched))
+    found = task.measure(task.scores(Detector()), task.targets, scores)
+    assert float(found.mean()) == pytest.approx(float(task.measure(scores, targets, scores).mean()), abs=1e-6)

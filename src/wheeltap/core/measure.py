@@ -325,6 +325,7 @@ def of(
 
 
 # Families build on ``Measure``: they can be imported only now.
+from wheeltap.core.measures.boxes import AveragePrecision  # noqa: E402
 from wheeltap.core.measures.classes import (  # noqa: E402
     AUC,
     F1,
@@ -347,7 +348,7 @@ accuracy, nll, margin, agreement, kl, squared_error = Accuracy(), NLL(), Margin(
 f1, precision, recall, balanced_accuracy, mcc, auc = F1(), Precision(), Recall(), BalancedAccuracy(), MCC(), AUC()
 label_accuracy, exact_labels, macro_f1, micro_f1 = LabelAccuracy(), ExactLabels(), MacroF1(), MicroF1()
 pixel_accuracy, iou, token_accuracy = PixelAccuracy(), IoU(), TokenAccuracy()
-mrr = MRR()
+mrr, average_precision = MRR(), AveragePrecision
 
 STANDARD: tuple[Measure, ...] = (accuracy, nll, margin, agreement, kl)
 """Of options; every one can be what a task is scored by."""
@@ -440,6 +441,7 @@ __all__ = [
     "STANDARD",
     "Accuracy",
     "Agreement",
+    "AveragePrecision",
     "BalancedAccuracy",
     "ExactLabels",
     "FunctionMeasure",
@@ -461,6 +463,7 @@ __all__ = [
     "accuracy",
     "agreement",
     "auc",
+    "average_precision",
     "balanced_accuracy",
     "beside",
     "chance_of",

@@ -392,7 +392,8 @@ class BaseTask(ABC):
         with torch.no_grad():
             scores = self.forward(model).float().cpu()
         require_scores(scores, len(self.targets), where=self.name)
-        require_fitting(self.targets, scores.shape[1], where=self.name)
+        if not isinstance(self.measure, measures.AveragePrecision):
+            require_fitting(self.targets, scores.shape[1], where=self.name)
         return scores
 
     @property
@@ -588,6 +589,8 @@ class Task(BaseTask):
         """Scores ``[example, option]``, of copies of the inputs: a model may write into them."""
         batches = split(self.inputs, self.batch)
         scores = torch.cat([as_scores(answered(model, one), examples=count(one)) for one in batches])
+        if isinstance(self.measure, measures.AveragePrecision):  # its function knows what they are
+            return scores.flatten(1)
         return flattened(scores, self.targets, self.shape, where=self.name)
 
     def moments(self) -> Iterator[Moments]:

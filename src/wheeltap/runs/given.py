@@ -145,6 +145,8 @@ def scored(task: BaseTask, asked: str | Callable[..., Any] | None) -> BaseTask:
         found = measure.of(
             found.function, name=name, higher_is_better=found.higher_is_better, bounded=found.bounded
         )  # fmt: skip
+    elif isinstance(found, measure.AveragePrecision) and name:
+        found = measure.average_precision(found.match, name=name)
     elif callable(found) and not isinstance(found, measure.Measure | type):
         found = measure.of(cast("Any", found), name=name)
     return task.scored_by(measure.named(found, where=task.name))
