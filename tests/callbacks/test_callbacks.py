@@ -15,7 +15,7 @@ from torch.distributed import HashStore, destroy_process_group, init_process_gro
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
-from tests.plugin_package.project import nets
+from tests.plugin_package.project import gated
 from wheeltap.callbacks import TrainingAudit, send, unchanged
 from wheeltap.core.errors import ModelError, RestorationError, UsageError
 
@@ -32,7 +32,7 @@ class Loop:
         self.net = nn.Sequential(nn.Linear(16, 24), nn.BatchNorm1d(24), nn.ReLU(), nn.Dropout(0.2), nn.Linear(24, 4))
         self.net.train()[1].eval()  # type: ignore[union-attr]
         self.optimizer = torch.optim.AdamW(self.net.parameters(), lr=0.01)
-        self.inputs, self.labels = nets.examples(200)
+        self.inputs, self.labels = gated.examples(200)
 
     def step(self) -> None:
         self.optimizer.zero_grad()
@@ -56,7 +56,7 @@ def same(one: Any, other: Any) -> bool:
 
 def test_training_goes_on_to_the_same_bits_within_its_share_of_the_time(tmp_path: Path) -> None:
     logged, steps, audits, elapsed = list[tuple[int, dict[str, float]]](), 0, 0, 0.0
-    watch = TrainingAudit(nets.examples(300), every=1, share=SHARE, folder=tmp_path / "history", schemes="int8",
+    watch = TrainingAudit(gated.examples(300), every=1, share=SHARE, folder=tmp_path / "history", schemes="int8",
                           log=lambda values, step: logged.append((step, values)))  # fmt: skip
     loop = Loop()
     began = time.perf_counter()
@@ -110,11 +110,11 @@ def test_what_cannot_be_used_is_said_before_training() -> None:
         ({"every": 0}, "a whole number from 1"), ({"log": 3}, "add_scalar, log_metrics, log"),
     ):  # fmt: skip
         with pytest.raises(UsageError, match=said):
-            TrainingAudit(nets.examples(8), **{"every": 1, **bad})  # type: ignore[arg-type]
+            TrainingAudit(gated.examples(8), **{"every": 1, **bad})  # type: ignore[arg-type]
 
 
 def test_a_share_that_can_pay_for_no_audit_of_the_whole_training_is_an_error(tmp_path: Path) -> None:
-    watch = TrainingAudit(nets.examples(50), every=2, share=1e-6, steps=100, folder=tmp_path)
+    watch = TrainingAudit(gated.examples(50), every=2, share=1e-6, steps=100, folder=tmp_path)
     loop = Loop()
     loop.step()
     assert watch(loop.net, 1, loop.optimizer) is None
@@ -126,7 +126,7 @@ def test_a_share_that_can_pay_for_no_audit_of_the_whole_training_is_an_error(tmp
 def test_a_sharded_model_is_refused_before_anything_is_touched(tmp_path: Path) -> None:
     net = nn.Sequential(nn.Linear(4, 4))
     net[0].weight.ds_id = 0  # type: ignore[assignment]
-    watch = TrainingAudit(nets.examples(8), every=1, folder=tmp_path)
+    watch = TrainingAudit(gated.examples(8), every=1, folder=tmp_path)
     with pytest.raises(UsageError, match="sharded model cannot be audited") as caught:
         watch(net, 1)
     assert "ds_id" in str(caught.value)
@@ -143,8 +143,8 @@ def test_a_sharded_model_is_refused_before_anything_is_touched(tmp_path: Path) -
 
 
 def test_weights_that_are_not_finite_are_written_down_and_end_no_training(tmp_path: Path) -> None:
-    net = nets.net().train()
-    watch = TrainingAudit(nets.examples(50), every=1, share=0.99, schemes="int8", folder=tmp_path)
+    net = gated.net().train()
+    watch = TrainingAudit(gated.examples(50), every=1, share=0.99, schemes="int8", folder=tmp_path)
     step = 1
     while watch(net, step) is None:
         step += 1
@@ -159,7 +159,7 @@ def test_weights_that_are_not_finite_are_written_down_and_end_no_training(tmp_pa
         rows = [json.loads(line) for line in (tmp_path / "scalars.jsonl").read_text().splitlines()]
     assert "not finite" in rows[-1]["failed"]
     with pytest.raises(ModelError):  # of one that never was fit for an audit
-        TrainingAudit(nets.examples(50), every=1, folder=tmp_path)(net, 1)
+        TrainingAudit(gated.examples(50), every=1, folder=tmp_path)(net, 1)
 
 
 def test_loggers_are_known_by_what_they_have() -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import wheeltap as wt
-from tests.plugin_package.project import nets
+from tests.plugin_package.project import gated
 from wheeltap.core.errors import MissingExtra
 
 TRAIN = ("accelerate", "lightning")
@@ -69,7 +69,7 @@ def assert_same(one: list[Any], other: list[Any]) -> None:
 def test_a_trainer_of_transformers(tmp_path: Path) -> None:
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
-    inputs, labels = nets.examples(96)
+    inputs, labels = gated.examples(96)
     rows = [{"x": x, "labels": label} for x, label in zip(inputs, labels, strict=True)]
 
     class Ending(TrainerCallback):
@@ -104,7 +104,7 @@ def test_a_trainer_of_lightning(tmp_path: Path) -> None:
     from lightning.pytorch.loggers import CSVLogger
     from torch.utils.data import DataLoader, TensorDataset
 
-    inputs, labels = nets.examples(96)
+    inputs, labels = gated.examples(96)
 
     class Module(lightning.LightningModule):
         def __init__(self) -> None:
@@ -149,4 +149,4 @@ def test_a_trainer_of_lightning(tmp_path: Path) -> None:
 @pytest.mark.skipif(find_spec("lightning") is not None, reason="lightning is installed")
 def test_a_library_that_is_missing_is_named() -> None:
     with pytest.raises(MissingExtra, match=r"wheeltap\[train\]"):
-        wt.callbacks.Lightning(nets.examples(8), every=1)
+        wt.callbacks.Lightning(gated.examples(8), every=1)

@@ -11,13 +11,14 @@ import pytest
 
 def run(folder: Path, *command: str, paths: tuple[Path, ...]) -> subprocess.CompletedProcess[str]:
     """A command of Python in a process of its own, in a folder, with these paths alone."""
+    inherited = {name: one for name, one in os.environ.items() if not name.startswith("PYTEST_XDIST")}
     return subprocess.run(
         [sys.executable, *command],
         capture_output=True,
         text=True,
         check=False,
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths)), "OMP_NUM_THREADS": "1",
+        env={**inherited, "PYTHONPATH": os.pathsep.join(map(str, paths)), "OMP_NUM_THREADS": "1",
              "PYTEST_ADDOPTS": ""},
         timeout=300,
     )  # fmt: skip

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import wheeltap as wt
-from tests.plugin_package.project import nets
+from tests.plugin_package.project import gated
 from wheeltap.cli import main
 from wheeltap.core.errors import FileFormatError, MissingFile, UsageError
 from wheeltap.report.history import histories, read
@@ -21,8 +21,8 @@ SCHEMES = "int8,int4-tensor"
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two checkpoints that survive, one that does not survive one scheme at equal outputs, and one not told apart."""
     folder = tmp_path_factory.mktemp("history")
-    few = tuple(part[:800] for part in nets.examples())
-    for step, net in ((100, nets.net()), (200, nets.net()), (1000, nets.broken())):
+    few = tuple(part[:800] for part in gated.examples())
+    for step, net in ((100, gated.net()), (200, gated.net()), (1000, gated.broken())):
         wt.audit(net, few, schemes=SCHEMES, name=f"at-{step}").json(folder / f"step-{step}.json")
     (folder / "step-x.json").write_text("of another program")
     return folder
@@ -65,14 +65,14 @@ def test_histories_that_are_none_are_refused(folder: Path, tmp_path: Path) -> No
     shutil.copytree(folder, tmp_path / "two", ignore=shutil.ignore_patterns("*.svg"))
     torch.manual_seed(0)
     other = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 4)).eval()
-    wt.audit(other, nets.examples(), audits="score").json(tmp_path / "two" / "step-1500.json")
+    wt.audit(other, gated.examples(), audits="score").json(tmp_path / "two" / "step-1500.json")
     with pytest.raises(UsageError, match="architectures differ") as caught:
         read(tmp_path / "two")
     assert "step 1,500 as at step 100" in str(caught.value) and "172 parameters" in str(caught.value)
-    wt.audit(nets.net(), nets.examples(400), audits="score").json(tmp_path / "two" / "step-1500.json")
+    wt.audit(gated.net(), gated.examples(400), audits="score").json(tmp_path / "two" / "step-1500.json")
     with pytest.raises(UsageError, match="examples differ"):
         read(tmp_path / "two")
-    wt.audit(nets.net(), nets.examples(), audits="score", margin=0.1).json(tmp_path / "two" / "step-1500.json")
+    wt.audit(gated.net(), gated.examples(), audits="score", margin=0.1).json(tmp_path / "two" / "step-1500.json")
     with pytest.raises(UsageError, match="margins differ"):
         read(tmp_path / "two")
     (tmp_path / "two" / "step-1500.json").write_text("{}")

@@ -104,8 +104,14 @@ def scores(model: nn.Module, inputs: Inputs) -> Tensor:
                          do="Export it with dynamic shapes, or verify the module that it was exported from."
                          if isinstance(model, torch.fx.GraphModule) else "Verify a copy of the model that was sealed.",
                          ) from error  # fmt: skip
-    first = as_scores(output)
-    given = [first, *(part for part in _others(output) if part is not first)]
+    others = _others(output)
+    try:
+        first = as_scores(output)
+    except ModelError:  # of several parts any may be the scores: all are compared
+        if not others:
+            raise
+        first = others[0]
+    given = [first, *(part for part in others if part is not first)]
     rows = [part for part in given if part.ndim and len(part) == count(inputs)]
     if not rows or rows[0] is not first:
         raise ModelError("The model does not answer each input.", expected=f"{count(inputs)} rows of output",
