@@ -18,6 +18,7 @@ from wheeltap.audits.slices import part_of
 from wheeltap.cli import main
 from wheeltap.core.errors import DataError, UsageError, WheeltapError
 from wheeltap.core.sets import JoinedTask
+from wheeltap.plans.plan import AuditSpec
 from wheeltap.plans.store import Outcomes, Store
 from wheeltap.report.report import Report
 
@@ -251,10 +252,85 @@ def test_a_comparison_names_the_set_of_either_model() -> None:
     sound = net()
     with torch.no_grad():
         sound[0].weight[-1, CLASSES] = 1.0  # type: ignore[index]
-    sets = {"easy": examples(0), "hard": examples(2, lost=0.8)}
+    sets = {"easy": examples(0), "hard": examples(2, lost=0.8, count=600)}
     report = wt.compare(sound, net(), sets, names=("sound", "ruined"), schemes="int2", margin=0.05)
+    found = {one.scheme: one for one in report["WT113"] if one.subject == "sound vs ruined"}
+    assert {name: one.verdict for name, one in found.items()} == {
+        "score on easy": "equivalent", "score on hard": "equivalent", "int2 on easy": "equivalent",
+        "int2 on hard": "differ",
+    }  # fmt: skip
+    own = {one.subject: one.estimates[0].value for one in report["WT113"] if one.scheme == "int2 on hard"}
+    assert own["sound vs ruined"] == pytest.approx(own["ruined"] - own["sound"], abs=1e-9)
+    assert "DIFFER ON hard, EQUIVALENT ON easy: ruined loses more: " in report.headline
     assert "ruined: SAFE ON easy, COSTS ON hard" in report.headline and "sound: SAFE ON easy, hard." in report.headline
     assert any("hard" in line and "costs" in line for line in screen(report))
+
+
+def broken() -> nn.Module:
+    """Reads nothing of what only the last class has."""
+    model = net()
+    with torch.no_grad():
+        model[0].weight[-1, CLASSES] = 0.0  # type: ignore[index]
+    return model
+
+
+def alike() -> nn.Module:
+    """Other weights with the same answers."""
+    model = net()
+    with torch.no_grad():
+        model[0].weight.mul_(1.5)  # type: ignore[index]
+    return model
+
+
+def big_and_small() -> dict[str, tuple[Tensor, Tensor]]:
+    return {"big": examples(0, count=6000), "small": examples(2, lost=0.8, count=600)}
+
+
+def test_scores_that_are_equal_together_and_differ_on_one_set_are_named_and_fail(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Undisturbed already, so that neither model loses anything beside its own score."""
+    sets, models = big_and_small(), {"A": net(), "B": broken()}
+    scores = [
+        {on: (model(x).argmax(1) == y).float().mean().item() for on, (x, y) in sets.items()}
+        for model in models.values()
+    ]
+    report = wt.compare(*models.values(), sets, names=tuple(models), schemes="int8", margin=0.05)
+    pooled = [one for one in report.findings if one.subject == "A vs B" and one.code != "WT113"]
+    assert len(pooled) == 2 and {one.verdict for one in pooled} == {"equivalent"}
+    found = {one.scheme: one for one in report["WT113"] if one.subject == "A vs B"}
+    assert {name: one.verdict for name, one in found.items()} == {
+        "score on big": "equivalent", "score on small": "differ", "int8 on big": "equivalent",
+        "int8 on small": "equivalent",
+    }  # fmt: skip
+    for on in sets:
+        gap = found[f"score on {on}"].estimates[0]
+        assert gap.value == pytest.approx(scores[0][on] - scores[1][on], abs=1e-6) and gap.n == len(sets[on][1])
+    assert report.headline.startswith(
+        f"A vs B: DIFFER ON small, EQUIVALENT ON big: B scores {100 * (scores[0]['small'] - scores[1]['small']):.1f} "
+        "points less on small. Together, each example counting the same: scores are equivalent"
+    )
+    assert not report.passed and "EQUIVALENT (" not in report.headline
+    assert any("small" in line and "differ" in line for line in screen(report)) and len(screen(report)) <= 60
+    report.json(tmp_path / "report.json")
+    assert Report.read(tmp_path / "report.json").headline == report.headline
+    for name, (inputs, targets) in sets.items():
+        np.savez(tmp_path / f"{name}.npz", inputs=inputs.numpy(), targets=targets.numpy())
+    given = [part for name in sets for part in ("--data", str(tmp_path / f"{name}.npz"))]
+    how = [*given, "--for", "int8", "--quiet", "--store", str(tmp_path / "a.wheeltap")]
+    for second, code, said in (("broken", 1, "DIFFER ON small"), ("alike", 0, "EQUIVALENT ON big, small")):
+        asked = ["compare", f"{__name__}:net", f"{__name__}:{second}", *how, "--margin", ".05"]
+        assert main([*asked, "--fail-on", "cannot-tell"]) == code
+        assert said in " ".join(capsys.readouterr().out.split())
+
+
+def test_sets_on_which_a_pair_was_not_compared_are_named() -> None:
+    sets = {"big": examples(0, count=1500), "small": examples(1, count=1500)}
+    several = (wt.Subject(net(), name="A"), wt.Subject(broken(), name="B"))
+    plan = wt.plan(several, sets, schemes="int8", margin=0.05)
+    kept = tuple(AuditSpec(one.name, {}) if one.name == "score" else one for one in plan.audits)
+    report = wt.run(msgspec.structs.replace(plan, audits=kept), several, sets)
+    assert "NOT COMPARED ON big, small." in report.headline and "EQUIVALENT" not in report.headline
 
 
 def test_files_are_given_one_after_the_other_or_in_a_settings_file(

@@ -202,3 +202,29 @@ def test_a_comparison_names_the_slice_of_either_model() -> None:
     )
     assert "ruined: SAFE ON AVERAGE, COSTS ON class 7" in report.headline and "sound: SAFE" not in report.headline
     assert {one.subject for one in report["WT113"] if one.verdict == "costs"} == {"ruined"}
+    found = {one.scheme: one for one in report["WT113"] if one.subject == "sound vs ruined"}
+    assert len(found) == 20 and {name for name, one in found.items() if one.verdict == "differ"} == {"int2 on class 7"}
+    rest = {one.verdict for name, one in found.items() if name != "int2 on class 7"}
+    assert rest <= {"equivalent", "cannot tell"}  # of 120 examples each
+    assert found["int2 on class 7"].estimates[0].value == pytest.approx(0.25, abs=1e-9)
+    assert "vs ruined: DIFFER ON class 7, CANNOT TELL ON class 0, class 1, class 2 AND 6 MORE (" in report.headline
+    assert "ruined loses more: 25.0 points at 2 bits, per channel on class 7. On average: scores are" in report.headline
+
+
+def test_a_comparison_names_the_slice_on_which_scores_differ_undisturbed() -> None:
+    """A slice of few examples says so of a pair too."""
+    broken = net()
+    with torch.no_grad():
+        broken[0].weight[RUINED, 10] = 0.0  # type: ignore[index]
+    inputs, targets = examples()
+    parts = torch.where(targets == RUINED, 1, 0)
+    parts[:3] = 2
+    task = wt.Task(inputs, targets).with_factors({"part": parts})
+    report = wt.compare(net(), broken, task, names=("A", "B"), schemes="int8", slices="part", margin=0.05)
+    found = {one.scheme: one.verdict for one in report["WT113"] if one.subject == "A vs B"}
+    assert found == {
+        "score on part 0": "equivalent", "score on part 1": "differ", "score on part 2": "too few examples",
+        "int8 on part 0": "equivalent", "int8 on part 1": "cannot tell", "int8 on part 2": "too few examples",
+    }  # fmt: skip
+    said = "DIFFER ON part 1, CANNOT TELL ON part 2, EQUIVALENT ON part 0: B scores 25.0 points less on part 1."
+    assert said in report.headline and "scores are equivalent" in report.headline and not report.passed

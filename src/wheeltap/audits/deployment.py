@@ -15,7 +15,7 @@ from wheeltap.audits.controls import AGAIN, AGAIN_DRAWS, Null, controls_of, dest
 from wheeltap.audits.losses import AGREED, SAME_TOKEN, TOKEN_KL, Losses, losing, remarks, shipped
 from wheeltap.audits.schemes import Scheme, scheme, schemes
 from wheeltap.audits.slices import CODE as SLICES
-from wheeltap.audits.slices import INSTRUMENT, recalls, sliced, slices_of, title_of
+from wheeltap.audits.slices import INSTRUMENT, Slice, recalls, sliced, slices_of, title_of, undecided
 from wheeltap.core.errors import UsageError
 from wheeltap.core.records import Control, Estimate, Instrument, Scalar, SubjectRecord, Trial
 from wheeltap.core.section import Section, Table
@@ -209,13 +209,16 @@ class DeploymentAudit(Audit):
         return Verdict([*drafts, *self._sets(case), *self._slices(case)], controls, sections=sections)
 
     def _sets(self, case: Case) -> list[Hypothesis]:
-        """One finding for each test set, scheme and subject, where there are several: as on that set alone."""
-        asked = [(there, subject, one) for there in case.sets for subject in case.plan.subjects for one in self.schemes]
-        drafts = [self._single(there, subject, one, on=there.plan.task.name) for there, subject, one in asked]
+        """One finding for each test set, scheme and subject or pair, where there are several: as on that set alone."""
+        drafts = list[Hypothesis]()
+        for there in case.sets:
+            on, asked = there.plan.task.name, [(one, scheme) for one in case.plan.subjects for scheme in self.schemes]
+            drafts += [self._single(there, subject, one, on=on) for subject, one in asked]
+            drafts += [self._pair(there, rival, one, on=on) for rival, one in asked if rival in case.rivals]
         return [replace(one, finding=msgspec.structs.replace(one.finding, code=SLICES)) for one in drafts]
 
     def _slices(self, case: Case) -> list[Hypothesis]:
-        """One finding for each slice, scheme and subject; none where there is no answer on all examples."""
+        """One finding for each slice, scheme and subject or pair; none where there is no answer on all examples."""
         try:
             parts = slices_of(case, self.slices())
         except NoAnswer as gap:
@@ -227,15 +230,15 @@ class DeploymentAudit(Audit):
             except NoAnswer:  # its own row says why
                 continue
             for part in parts:
-                title = title_of(one.label, part.name)
+                title, name = title_of(one.label, part.name), title_of(one.name, part.name)
                 try:
-                    claim = sliced(there, part, subject, title=title, own=self.settings.margin, among=len(parts))
-                    draft = self.draft(case, subject.name, claim, there.trials)
+                    claim = sliced(there, part, subject, title=title, own=self.settings.margin)
+                    made.append(self.draft(case, subject.name, replace(claim, scheme=name), there.trials))
                 except NoAnswer as gap:
-                    draft = self.unanswered(subject.name, gap, title=title)
-                finding = msgspec.structs.replace(draft.finding, code=SLICES, scheme=title_of(one.name, part.name))
-                made.append(replace(draft, finding=finding))
-        return made
+                    made.append(self.unanswered(subject.name, gap, title=title, scheme=name))
+            if subject in case.rivals:
+                made += [self._pair(case, subject, one, on=part.name, part=part) for part in parts]
+        return [replace(one, finding=msgspec.structs.replace(one.finding, code=SLICES)) for one in made]
 
     def _disturbed(self, case: Case, subject: SubjectRecord, one: Scheme) -> Losses:
         case.require_above_chance(subject)
@@ -263,19 +266,29 @@ class DeploymentAudit(Audit):
         )  # fmt: skip
         return self.draft(case, subject.name, claim, there.trials)
 
-    def _pair(self, case: Case, rival: SubjectRecord, one: Scheme) -> Hypothesis:
-        reference = case.plan.reference
-        name = pair(reference, rival)
+    def _pair(
+        self, case: Case, rival: SubjectRecord, one: Scheme, *, on: str = "", part: Slice | None = None
+    ) -> Hypothesis:
+        both = (case.plan.reference, rival)
+        reference, name = case.plan.reference, pair(*both)
+        title, scheme = (title_of(whole, on) if on else whole for whole in (one.label, one.name))
         try:
-            mine, theirs = (self._disturbed(case, subject, one) for subject in (reference, rival))
+            mine, theirs = (self._disturbed(case, subject, one) for subject in both)
+            if part is not None:
+                mine, theirs = part.of(mine), part.of(theirs)
+                if few := part.too_few(theirs.groups):
+                    claim = replace(undecided(few, PAIR, title=title), scheme=scheme)
+                    return self.draft(case, name, claim, (*mine.trials, *theirs.trials))
+                for subject, there in zip(both, (mine, theirs), strict=True):
+                    part.require_left(there, subject, theirs.edge(*both, own=self.settings.margin))
+            edge = theirs.edge(*both, own=self.settings.margin)
         except NoAnswer as gap:
-            return self.unanswered(name, gap, title=one.label, scheme=one.name)
-        edge = theirs.edge(reference, rival, own=self.settings.margin)
-        more = theirs.loss(one.label, beyond=mine, edge=edge)
-        words = f"At {one.label}, {rival.name} loses {more} more of its {case.plan.task.lost} than {reference.name}"
+            return self.unanswered(name, gap, title=title, scheme=scheme)
+        more = theirs.loss(title, beyond=mine, edge=edge, level=0.95 if part is None else part.level)
+        words = f"At {title}, {rival.name} loses {more} more of its {case.plan.task.lost} than {reference.name}"
         claim = Hypothesis(
-            test=more, margin=edge.value, evidence=theirs.sample(mine, edge=edge), words=PAIR, title=one.label,
-            scheme=one.name, beside=(mine.score, theirs.score),
+            test=more, margin=edge.value, evidence=theirs.sample(mine, edge=edge), words=PAIR, title=title,
+            scheme=scheme, beside=(mine.score, theirs.score),
             found=f"{words}: more than {edge.value:.2g} either way. {edge.because}".rstrip(),
             otherwise=f"{words}. {edge.because}".rstrip(),
         )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import final
 from wheeltap.audits.base import Answer, pair
 from wheeltap.audits.case import TOO_FEW
 from wheeltap.audits.losses import GROWN, LIKELIHOODS
-from wheeltap.audits.score import SAME_OUTPUTS
+from wheeltap.audits.score import DIFFERENCE, SAME_OUTPUTS
 from wheeltap.audits.slices import part_of
 from wheeltap.core.records import Estimate, Finding, Instrument, SubjectRecord, TaskRecord
 from wheeltap.core.section import Section
@@ -361,21 +361,62 @@ class _Sentences:
             rank, verdict = 1, f"NOT COMPARED: {asked[0].because}"
         else:
             rank, verdict = 1, "" if merged or self.lined else "nothing else was compared."
-        scores = self._scores(score, rival)
-        phrases = f"{name}: {scores}{verdict}"
+        scores, cells, worst = self._scores(score, rival), *self._cells(rival)
+        if cells:
+            average = "Together, each example counting the same: " if self.plan.task.sets else "On average: "
+            cells, rank = f"{cells} {average}", max(rank, worst)
+            verdict = verdict.replace("EQUIVALENT", "equivalent") if worst else verdict
+        phrases = f"{name}: {cells}{scores}{verdict}"
         if not (verdict or merged):  # what else was asked has lines of its own
             phrases = f"{phrases.rstrip('; ')}." if scores else ""
         said = [self._partly(self.plan.reference, rival), phrases]
         said += [costs] if (costs := self._own_costs((self.plan.reference, rival), differ)) else []
         for one in (self.plan.reference, rival):
             hidden = f"{self._sets(one.name)} {self._hidden(self._mine(one.name, 'deployment'), one.name)}".strip()
-            said += [f"{one.name}: {hidden}"] if hidden else []
+            said += [f"{'By itself, ' if cells else ''}{one.name}: {hidden}"] if hidden else []
         if differ or leaning:
             said.append(self._conversion(rival, score))
             said.append(f"Cannot tell {_at(undecided)}." if undecided else "")
         if differ or leaning or undecided:
             said.append(f"Equivalent {_at(alike)}." if alike else "")
         return rank, " ".join(part.strip() for part in (*said, merged) if part)
+
+    def _cells(self, rival: SubjectRecord) -> tuple[str, int]:
+        """On which test sets and slices the two differ, what is open there, and how alarming that is; empty of none.
+
+        A set or slice where less was compared than of all examples was not compared, whatever else is known of it.
+        """
+        name, both = pair(self.plan.reference, rival), (self.plan.reference.name, rival.name)
+        rows, own = self._mine(name, "sets", "slices"), [one.name for one in self.plan.task.sets]
+        pooled = {row.title for row in self._mine(name, "score", "deployment") if row.scheme != SINGLE}
+        single = [row for one in both for row in self._mine(one, "slices")]
+        words = ("DIFFER", "MAY DIFFER", "CANNOT TELL", "NOT COMPARED", "EQUIVALENT")
+        said, bad, unsure = dict[str, list[str]](), list[Finding](), list[Finding]()
+        for part in dict.fromkeys([*own, *(part_of(row)[1] for row in (*single, *rows))]) if pooled else ():
+            mine = [row for row in rows if part_of(row)[1] == part]
+            each = [_with(mine, "found"), [row for row in mine if row.leaning], _with(mine, "inconclusive")]
+            gaps = pooled - {part_of(row)[0] for row in mine if row.status not in _UNANSWERED}
+            word = next((word for word, some in zip(words, (*each, gaps), strict=False) if some), words[-1])
+            said.setdefault(word, []).append(part)
+            bad, unsure = [*bad, *(each[0] or each[1])], [*unsure, *(each[2] if word == words[2] else ())]
+        bad = _with(bad, "found") or bad
+        most, listed = max(_NAMED, len(own)), list[str]()
+        for word in (one for one in words if one in said):
+            parts, needed = said[word], enough_for(unsure, "examples of each") if word == words[2] else ""
+            more = f" AND {len(parts) - most} MORE" if len(parts) > most else ""
+            listed.append(f"{word} ON {', '.join(parts[:most])}{more}{f' ({needed} {TELL})' if needed else ''}")
+        apart = [row for row in bad if part_of(row)[0] == DIFFERENCE]
+        phrases = [
+            f"{rival.name} scores {amount(abs(_value(row)), self.plan.task)} {'less' if _value(row) > 0.0 else 'more'} "
+            f"on {part_of(row)[1]}"
+            for row in sorted(apart, key=lambda row: -abs(_value(row)))[:_NAMED]
+        ]
+        worse = self._worse(rival, [row for row in bad if row not in apart])
+        phrases += [worse.removesuffix(".")] if worse else []
+        stated = ": ".join(filter(None, (", ".join(listed), "; ".join(phrases))))
+        return stated and f"{stated}.", next(
+            (rank for word, rank in zip(words, (4, 3, 2, 1), strict=False) if word in said), 0
+        )
 
     def _conversion(self, rival: SubjectRecord, score: Finding | None) -> str:
         """That two models compute the same, so that the difference is in how it is written; empty where they do not."""
@@ -435,7 +476,7 @@ class _Sentences:
 
     def _worse(self, rival: SubjectRecord, rows: Sequence[Finding]) -> str:
         """Who loses more, where and by how much."""
-        shipped = [row for row in rows if self._asks(row) == "deployment"]
+        shipped = [row for row in rows if self._asks(row) in ("deployment", "sets", "slices")]
         phrases: list[str] = []
         for sign, subject in ((1.0, rival), (-1.0, self.plan.reference)):
             mine = [row for row in shipped if sign * _value(row) > 0.0]

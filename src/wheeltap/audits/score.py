@@ -1,16 +1,20 @@
 """WT001: the benchmark score, with its interval; in a comparison, whether the scores differ."""
 
 import math
+from dataclasses import replace
 from typing import final
 
+import msgspec
 import numpy as np
 
 from wheeltap.audits.base import Audit, Case, Hypothesis, MarginSettings, NoAnswer, Verdict, pair
 from wheeltap.audits.case import TOO_FEW
 from wheeltap.audits.claims import PAIR, Words
-from wheeltap.audits.losses import exponential
+from wheeltap.audits.losses import Losses, exponential
+from wheeltap.audits.slices import CODE as SLICES
+from wheeltap.audits.slices import INSTRUMENT, Slice, slices_of, title_of, undecided
 from wheeltap.core.plain import many
-from wheeltap.core.records import Estimate, SubjectRecord, Trial
+from wheeltap.core.records import Estimate, Instrument, SubjectRecord, Trial
 from wheeltap.stats.sample import Sample
 
 DIFFERENCE = "Difference of benchmark scores"
@@ -153,6 +157,16 @@ def _hidden(case: Case, subject: SubjectRecord) -> str:
     )
 
 
+class ScoreSettings(MarginSettings, frozen=True, kw_only=True):
+    """The margin of a difference, and where else two scores are compared.
+
+    Attributes:
+        slices: As of deployment: each value is a slice with a verdict of its own on every pair.
+    """
+
+    slices: str = ""
+
+
 @final
 class ScoreAudit(Audit):
     """What a benchmark would print."""
@@ -166,16 +180,42 @@ class ScoreAudit(Audit):
     )
     asks = "score"
     number = "score"
-    settings_type = MarginSettings
+    settings_type = ScoreSettings
+    settings: ScoreSettings
+
+    def instruments(self) -> tuple[Instrument, ...]:
+        """Its own, and that of slices, where it is asked about some."""
+        return (self.instrument(), *((INSTRUMENT,) if self.settings.slices else ()))
+
+    def slices(self) -> tuple[str, ...]:
+        """Those of the settings."""
+        return tuple(dict.fromkeys(one.strip() for one in self.settings.slices.split(",") if one.strip()))
 
     def ask(self, case: Case) -> list[Trial]:
         """Nothing beyond the baselines that every run starts with."""
         return []
 
     def judge(self, case: Case) -> Verdict:
-        """One finding per subject, one per pair."""
+        """One finding per subject; one per pair, and one on each test set or slice that is asked about."""
         singles = [self._single(case, subject) for subject in case.plan.subjects]
-        return Verdict([*singles, *(self._pair(case, rival) for rival in case.rivals)])
+        return Verdict([*singles, *(self._pair(case, rival) for rival in case.rivals), *self._cells(case)])
+
+    def _cells(self, case: Case) -> list[Hypothesis]:
+        """What is claimed of each pair on each test set, as on that set alone, and on each slice."""
+        if not (case.rivals and self.slices()):
+            return []
+        try:
+            parts = slices_of(case, self.slices())
+        except NoAnswer as gap:
+            return [self.unanswered(case.plan.reference.name, gap, title=INSTRUMENT.name)]
+        asked = [(there, there.plan.task.name, None) for there in case.sets]
+        made = list[Hypothesis]()
+        for there, name, part in (*asked, *((case, part.name, part) for part in parts)):
+            title, scheme = title_of(DIFFERENCE, name), title_of("score", name)
+            for draft in (self._pair(there, rival, part) for rival in case.rivals):
+                finding = msgspec.structs.replace(draft.finding, code=SLICES, title=title, scheme=scheme)
+                made.append(replace(draft, finding=finding))
+        return made
 
     def _single(self, case: Case, subject: SubjectRecord) -> Hypothesis:
         task = case.plan.task
@@ -202,22 +242,28 @@ class ScoreAudit(Audit):
         )  # fmt: skip
         return self.draft(case, subject.name, claim, [case.plan.clean(subject)])
 
-    def _pair(self, case: Case, rival: SubjectRecord) -> Hypothesis:
+    def _pair(self, case: Case, rival: SubjectRecord, part: Slice | None = None) -> Hypothesis:
         plan = case.plan
         name = pair(plan.reference, rival)
         trials = tuple(plan.clean(subject) for subject in (plan.reference, rival))
         try:
-            values = (case.clean(plan.reference) - case.clean(rival))[None, :]
+            there = Losses.of(case, plan.reference, trials[1:])
+            there = there if part is None else part.of(there)
+            edge = there.edge(plan.reference, rival, own=self.settings.margin)
+            if edge.value <= 0.0 and part is not None:
+                raise NoAnswer("not_applicable", f"The scores on {part.name} are too near chance for a margin.")
         except NoAnswer as missing:
             return self.unanswered(name, missing, title=DIFFERENCE)
-        edge, bounded = case.edge(plan.reference, rival, own=self.settings.margin), plan.task.bounded
-        margin = edge.value
+        if part is not None and (few := part.too_few(there.groups)):
+            return self.draft(case, name, undecided(few, PAIR, title=DIFFERENCE), trials)
+        values, margin, bounded = there.clean - there.scores, edge.value, plan.task.bounded
         carried = case.carried(plan.reference)
         sample = Sample(
-            values, 1.0 if bounded else None, groups=case.groups, margins=edge.each,
+            values, 1.0 if bounded else None, groups=there.groups, margins=edge.each,
             far=None if carried is None else float(carried[1]),
         )  # fmt: skip
-        gap = sample.effect(margin=margin, name="score_difference", unit=plan.task.measure)
+        level = 0.95 if part is None else part.level
+        gap = sample.effect(margin=margin, level=level, name="score_difference", unit=plan.task.measure)
         words = (
             f"The scores of {plan.reference.name} and {rival.name} differ by {gap}{plan.task.unit} "
             "(paired on the same examples)"

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from wheeltap.audits.base import Case, Hypothesis, NoAnswer
 from wheeltap.audits.case import TOO_FEW
-from wheeltap.audits.claims import LOSS
+from wheeltap.audits.claims import LOSS, Edge, Words
 from wheeltap.audits.losses import Losses
 from wheeltap.core.errors import UsageError
 from wheeltap.core.records import SET, SLICE, Estimate, Finding, Instrument, SubjectRecord, TaskRecord, Trial
 from wheeltap.core.section import Section, Table
+from wheeltap.stats.clusters import Groups
 
 CODE: Final = "WT113"
 
@@ -43,10 +44,50 @@ class Slice:
     Attributes:
         name: What they are called: ``class 7``.
         on: ``[example]``, which ones.
+        among: How many slices there are: intervals hold for all of them together.
     """
 
     name: str
     on: NDArray[np.bool_]
+    among: int = 1
+
+    @property
+    def level(self) -> float:
+        """Of an interval."""
+        return 1.0 - (1.0 - _LEVEL) / self.among
+
+    def too_few(self, groups: Groups | None) -> str:
+        """Why nothing is concluded of it, in words; empty where it has enough examples.
+
+        Args:
+            groups: Of its examples.
+        """
+        n = int(self.on.sum())
+        several = n if groups is None else len(np.unique(groups))
+        if min(n, several) >= _FEWEST:
+            return ""
+        what = f"{n} example{'s' * (n != 1)}" + ("" if several == n else f" in {several}")
+        return f"{what}: from {_FEWEST} on{'' if several == n else ' such groups'} something is said of {self.name}."
+
+    def of(self, whole: Losses) -> Losses:
+        """The losses on its examples."""
+        return replace(whole, scores=whole.scores[:, self.on], clean=whole.clean[self.on], on=self.on)
+
+    def require_left(self, there: Losses, subject: SubjectRecord, edge: Edge) -> None:
+        """Raises ``NoAnswer`` if a subject has little to lose here.
+
+        Args:
+            there: See ``of``.
+            subject: Whose losses these are.
+            edge: The margin here.
+        """
+        case, before = there.case, float(there.clean.mean())
+        above = case.plan.task.sign * (before - case.chance)
+        if edge.value <= 0.0 or (case.plan.task.bounded and above <= 2.0 * edge.value):
+            because = (
+                f"{subject.name} scores {before:.3g} on {self.name}, chance is {case.chance:.3g}: little can be lost."
+            )
+            raise NoAnswer("not_applicable", because)
 
 
 def require_slices(names: Sequence[str], known: Mapping[str, NDArray[np.integer]], task: TaskRecord) -> None:
@@ -98,7 +139,7 @@ def slices_of(case: Case, names: Iterable[str]) -> list[Slice]:
         if labels is None:
             raise NoAnswer("error", f"The stored clean pass does not say what {name} is: give a new --store.")
         found += [Slice(f"{name} {value}", labels == value) for value in np.unique(labels)]
-    return found
+    return [replace(one, among=len(found)) for one in found]
 
 
 def part_of(row: Finding) -> tuple[str, str]:
@@ -113,9 +154,14 @@ def title_of(scheme: str, part: str) -> str:
     return f"{scheme}{_ON}{part}"
 
 
-def sliced(
-    whole: Losses, part: Slice, subject: SubjectRecord, *, title: str, own: float | None, among: int
-) -> Hypothesis:
+def undecided(few: str, words: Words, *, title: str) -> Hypothesis:
+    """What is said of a slice of too few examples."""
+    return Hypothesis(
+        test=None, status="inconclusive", found=few, title=title, words=replace(words, undecided=TOO_FEW)
+    )  # fmt: skip
+
+
+def sliced(whole: Losses, part: Slice, subject: SubjectRecord, *, title: str, own: float | None) -> Hypothesis:
     """The loss on a slice, with an interval that holds for all slices of a scheme together.
 
     Args:
@@ -124,23 +170,14 @@ def sliced(
         subject: Whose loss it is.
         title: See ``title_of``.
         own: The margin, where it is not the plan's.
-        among: How many slices there are.
     """
-    case = whole.case
-    there = replace(whole, scores=whole.scores[:, part.on], clean=whole.clean[part.on], on=part.on)
+    case, there = whole.case, part.of(whole)
     n = there.scores.shape[1]
-    groups = n if there.groups is None else len(np.unique(there.groups))
-    if min(n, groups) < _FEWEST:
-        what = f"{n} example{'s' * (n != 1)}" + ("" if groups == n else f" in {groups}")
-        few = f"{what}: from {_FEWEST} on{'' if groups == n else ' such groups'} something is said of {part.name}."
-        words = replace(LOSS, undecided=TOO_FEW)
-        return Hypothesis(test=None, status="inconclusive", found=few, title=title, words=words)
+    if few := part.too_few(there.groups):
+        return undecided(few, LOSS, title=title)
     edge, before = there.edge(subject, own=own), float(there.clean.mean())
-    above = case.plan.task.sign * (before - case.chance)
-    if edge.value <= 0.0 or (case.plan.task.bounded and above <= 2.0 * edge.value):
-        because = f"{subject.name} scores {before:.3g} on {part.name}, chance is {case.chance:.3g}: little can be lost."
-        raise NoAnswer("not_applicable", because)
-    lost = there.loss(f"loss {title}", edge=edge, level=1.0 - (1.0 - _LEVEL) / among)
+    part.require_left(there, subject, edge)
+    lost = there.loss(f"loss {title}", edge=edge, level=part.level)
     unit = case.plan.task.measure
     words = f"{subject.name} loses {lost} of its {case.plan.task.lost} at {title} ({n:,} examples)"
     return Hypothesis(

@@ -370,7 +370,13 @@ def _slices(record: ReportRecord, sets: Set[str], kind: str) -> list[Block]:
     """The slice, or test set, that loses most under each scheme: what costs comes before what may."""
     mine = [f for f in record.findings if record.instrument(f.code).asks == "slices" and f.margin is not None]
     mine = [f for f in mine if (part_of(f)[1] in sets) == (kind == "set")]
-    mine.sort(key=lambda f: (f.status == "found", f.estimates[0].value or 0.0))
+    paired = view.pairs(record)  # these lose either way
+
+    def size(row: Finding) -> float:
+        value = row.estimates[0].value or 0.0
+        return abs(value) if row.subject in paired else value
+
+    mine.sort(key=lambda f: (f.status == "found", size(f)))
     last = {(f.subject, part_of(f)[0]): f for f in mine}
     worst = {key: last[key] for key in dict.fromkeys((f.subject, f.title) for f in record.findings) if key in last}
     if not worst:
@@ -383,7 +389,8 @@ def _slices(record: ReportRecord, sets: Set[str], kind: str) -> list[Block]:
     )  # fmt: skip
     every = "" if kind == "set" else "; its interval holds for all slices of a row together"
     title = f"The {kind} that loses most, in {_unit(record)}{every}"
-    heads = (*(("model",) if several else ()), "shipped as", kind, "examples", "lost", "verdict")
+    lost = "lost, or difference" if any(subject in paired for subject, _ in worst) else "lost"
+    heads = (*(("model",) if several else ()), "shipped as", kind, "examples", lost, "verdict")
     return [Table(title=title, heads=heads, rows=rows, most=MOST_LINES, place="first")]
 
 

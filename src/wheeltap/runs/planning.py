@@ -309,10 +309,10 @@ def planned(
     asked = audits_of(request.audits) or default_audits(several, task)
     largest = max(s.record.parameters for s in several)
     specs = _with_files(_specs([*asked, *ALWAYS], largest), several, given)
-    if isinstance(task, JoinedTask):  # each set is a slice
-        sliced = [{**one.settings, "slices": f"{SET},{one.settings.get('slices', '')}"} for one in specs]
-        pairs = zip(specs, sliced, strict=True)
-        specs = tuple(AuditSpec(one.name, more) if one.name == "deployment" else one for one, more in pairs)
+    by = next((str(one.settings.get("slices", "")) for one in specs if one.name == "deployment"), "")
+    by = f"{SET},{by}" if isinstance(task, JoinedTask) else by  # each set is a slice
+    divided = ("deployment", *(("score",) if len(several) > 1 else ())) if by else ()
+    specs = tuple(AuditSpec(one.name, {**one.settings, "slices": by}) if one.name in divided else one for one in specs)
     made = Plan(
         command=command or ("audit" if len(several) == 1 else "compare"),
         subjects=tuple(subject.record for subject in several), task=task.record, audits=specs,
