@@ -16,11 +16,13 @@ from torch import Tensor, nn
 import wheeltap as wt
 from wheeltap.audits.slices import part_of
 from wheeltap.cli import main
-from wheeltap.core.errors import DataError, UsageError, WheeltapError
+from wheeltap.core.errors import DataError, UnknownName, UsageError, WheeltapError
 from wheeltap.core.sets import JoinedTask
 from wheeltap.plans.plan import AuditSpec
 from wheeltap.plans.store import Outcomes, Store
+from wheeltap.report.gate import GateError
 from wheeltap.report.report import Report
+from wheeltap.testing import assert_survives
 
 CLASSES = 5
 
@@ -82,6 +84,33 @@ def test_the_set_that_a_scheme_ruins_is_named_and_the_others_are_safe(ruined: Re
     ruined.check({"int2 on easy": 0.05})
     with pytest.raises(Exception, match="hard"):
         ruined.check({"int2 on hard": 0.05})
+
+
+def test_a_limit_of_a_scheme_holds_on_every_set(ruined: Report) -> None:
+    ruined.check({"int8": 0.05})
+    for limits in ({"int2": 0.08}, {"int2": 0.08, "int2 on easy": 0.9}):
+        with pytest.raises(GateError, match="int2 on hard: loses") as caught:
+            ruined.check(limits)
+        assert "int2: loses" not in str(caught.value) and "easy" not in str(caught.value)
+    ruined.check({"int2": 0.08, "int2 on hard": 0.9})
+    with pytest.raises(UnknownName, match="int2 on hard"):
+        ruined.check({"int2 on herd": 0.9})
+    open_cell = [
+        msgspec.structs.replace(one, status="not_applicable") if one.scheme == "int8 on plain" else one
+        for one in ruined.record.findings
+    ]
+    with pytest.raises(GateError, match="int8 on plain: not measured"):
+        Report(msgspec.structs.replace(ruined.record, findings=tuple(open_cell))).check({"int8": 0.05})
+
+
+def test_a_model_survives_only_where_it_does_on_every_set(tmp_path: Path) -> None:
+    sets, store = {"easy": examples(0), "hard": examples(2, lost=0.8)}, tmp_path / "gate.wheeltap"
+    with pytest.raises(GateError, match="int2 on hard: loses"):
+        assert_survives(net(), sets, store=store, int2=0.09)
+    with pytest.raises(GateError, match="int2 on hard: loses"):
+        assert_survives(net(), sets, store=store, **{"int2 on hard": 0.09})
+    report = assert_survives(net(), sets, store=store, int8=0.09, **{"int2 on easy": 0.09, "int2 on hard": 0.5})
+    assert {one.scheme for one in report["WT100"]} == {"int8", "int2"}
 
 
 def test_every_cell_pays_for_all_others(ruined: Report) -> None:

@@ -105,6 +105,17 @@ def test_a_file_that_is_there_is_left_as_it_is(kind: str, here: Path, capsys: py
     assert "left as it is" in said and str(path) in said and "wheeltap audit gated:net" in said
 
 
+def test_every_test_set_is_in_the_job(here: Path) -> None:
+    (here / "b.npz").write_bytes(b"")
+    assert main(["init", "ci", "gated:net", "--data", "test.npz", "--data", "b.npz"]) == 0
+    assert audit_in(steps())[3:8] == ["--data", "test.npz", "--data", "b.npz", "--for"]
+
+
+def test_a_module_that_is_not_there_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", "ci", "absent_nets:net"]) == 2
+    assert "no module named 'absent_nets'" in capsys.readouterr().err and not WORKFLOW.exists()
+
+
 @pytest.mark.parametrize(
     "bad",
     [["--for", "nf5"], ["--margin", "2"], ["--data", "none.npz"], ["--data", "a\nb"], ["--data", "${{ secrets.A }}"]],

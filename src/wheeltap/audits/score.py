@@ -90,6 +90,19 @@ def _generated(case: Case, subject: SubjectRecord) -> str:
     return said
 
 
+def _composed(case: Case, subject: SubjectRecord) -> str:
+    """That weights are computed from parts, which are what was disturbed, as a paragraph, where that is so."""
+    if not subject.composed:
+        return ""
+    named = ", ".join(subject.composed[:_NAMED])
+    more = f" and {len(subject.composed) - _NAMED} more" if len(subject.composed) > _NAMED else ""
+    return (
+        f"\n\nWarning: weights of {subject.name} are computed in the forward from parts (parametrize / LoRA: {named}"
+        f"{more}): rounding and all else was applied to the parts. If you merge them before you ship, audit the merged "
+        "model."
+    )
+
+
 def _packed(case: Case, subject: SubjectRecord) -> str:
     """That no weight can be disturbed, as a paragraph, where that is so."""
     if subject.layers:
@@ -234,7 +247,7 @@ class ScoreAudit(Audit):
         status = "inconclusive" if verdict == TOO_FEW else "found" if verdict else "measured"
         warnings = "".join(
             warning(case, subject)
-            for warning in (_as_probabilities, _no_error, _hidden, _mixed, _packed, _by_class, _generated)
+            for warning in (_as_probabilities, _no_error, _hidden, _mixed, _composed, _packed, _by_class, _generated)
         )
         claim = Hypothesis(
             test=None, status=status, found=nothing or f"{because}{warnings}", beside=(score,),

@@ -104,7 +104,8 @@ def require_slices(names: Sequence[str], known: Mapping[str, NDArray[np.integer]
             where="--slice",
             expected="a measure that is a mean over examples, such as accuracy",
             got=f"{task.measure}, which is one number of all examples",
-            do="Ask for slices with --measure accuracy (label_accuracy of several labels).",
+            do="This measure has no slices: give each as a test set of its own, --data A.npz --data B.npz. Of one "
+            "class for each example there are slices with --measure accuracy, of several labels with label_accuracy.",
         )
     several = 0
     for name in names:

@@ -76,7 +76,7 @@ def ci(
     model: Annotated[str, Parameter(help="As audit takes it, such as my_nets:small.")],
     *,
     kind: Annotated[Literal["github", "gitlab", "pre-commit"], Parameter(help="Workflow, job or hook.")] = "github",
-    data: Annotated[str | None, Parameter(help="Examples, as audit takes them.")] = None,
+    data: Annotated[tuple[str, ...], Parameter(help="Examples, as audit takes them; again for each further set.")] = (),
     schemes: Annotated[str, Parameter(name="--for", help="How it will be shipped.")] = "nf4,int8",
     margin: Annotated[float | None, Parameter(help="Smallest loss that you care about, as audit takes it.")] = None,
     fail_on: Annotated[FailOn, Parameter(help="The mildest verdict that fails.")] = "costs",
@@ -90,17 +90,19 @@ def ci(
     from wheeltap.audits.schemes import schemes as require_schemes
     from wheeltap.core.bounded import size_of
     from wheeltap.runs.request import margin_of
+    from wheeltap.sources.callables import require_module
 
     require_schemes(schemes)
-    given = {"wheeltap audit": model, "--data": data, "--for": schemes, "--fail-on": fail_on}
-    given |= {} if margin is None else {"--margin": f"{margin_of(margin):g}"}
-    for text in filter(None, given.values()):
+    given = [("wheeltap audit", model), *(("--data", one) for one in data), ("--for", schemes), ("--fail-on", fail_on)]
+    given += [] if margin is None else [("--margin", f"{margin_of(margin):g}")]
+    for _, text in given:
         if plain(text) != text or "${{" in text:
             raise UsageError("This cannot stand in a job.", where="wheeltap init ci", expected="one line, without ${{",
                              got=plain(text)[:120], do="Rename it, or call it by another path.")  # fmt: skip
-    if data:
-        size_of(Path(data), "file of examples", do="Give its path from this folder.")
-    parts = [f"{flag} {shlex.quote(text)}" for flag, text in given.items() if text]
+    require_module(model)
+    for one in data:
+        size_of(Path(one), "file of examples", do="Give its path from this folder.")
+    parts = [f"{flag} {shlex.quote(text)}" for flag, text in given]
     parts += ["--store wheeltap-ci/gate.wheeltap --out wheeltap-ci",
               "--markdown wheeltap-ci/report.md --junit wheeltap-ci/junit.xml"]  # fmt: skip
     name, text, then = _KINDS[kind]

@@ -250,7 +250,7 @@ class Archive:
 
     def __init__(self, path: Path, noun: str = "archive", *, do: str = "") -> None:
         self.path, self.noun, self.do = path, noun, do
-        self.size = size_of(path, noun)
+        self.size = size_of(path, noun, do="Check the path that was given.")
         with self.parsing():
             # Python makes an object of each entry of the list of contents, unasked.
             with open(path, "rb") as file:

@@ -77,7 +77,8 @@ class ChoiceTask(BaseTask):
         self.more = tuple(tuple(s) for s in more)
         self.measure: Measure = measure.accuracy
         if not self.contexts:
-            raise DataError("The task is empty.", where=self.name, expected="at least one item", got="none")
+            raise DataError("The task is empty.", where=self.name, expected="at least one item", got="none",
+                            do="Check what made the items: all of them may have been filtered out.")  # fmt: skip
         if not len(self.contexts) == len(self.choices) == len(targets):
             raise DataError(
                 "The task's contexts, choices and answers differ in number.",

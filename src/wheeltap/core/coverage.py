@@ -7,6 +7,7 @@ from typing import Any, Final, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from wheeltap.core.layer import Layer, main_list
 from wheeltap.core.records import UntouchedModule
@@ -20,6 +21,8 @@ _NORM: Final = re.compile(r"norm(\d+d)?$", re.IGNORECASE)
 
 _ROOT: Final = "the model itself"
 _COMPUTED: Final = ".parametrizations."
+_ADAPTER: Final = "peft.tuners.tuners_utils.BaseTunerLayer"
+_PAIRS: Final = ({"lora_a", "lora_b"}, {"lora_down", "lora_up"})
 
 
 PACKED: Final = (torch.int8, torch.uint8, torch.int32, torch.qint8, torch.quint8, torch.qint32)
@@ -121,6 +124,33 @@ def untouched(
             found[module] = found.get(module, 0) + count
     largest = sorted(found.items(), key=lambda item: -item[1])
     return tuple(UntouchedModule(name, count) for name, count in largest[:MOST_NAMED])
+
+
+def composed(model: nn.Module) -> tuple[str, ...] | None:
+    """Modules whose weights the forward computes from parts: parametrized ones, and adapters that are not merged.
+
+    An adapter is a layer of peft, or a pair of low rank by its names: LoRA's, or A and B beside the matrix they change.
+    """
+    found = list[str]()
+    for path, module in named_modules(model):
+        peft = any(f"{one.__module__}.{one.__name__}".startswith(_ADAPTER) for one in type(module).__mro__)
+        apart = (peft or _low_rank(module)) and not getattr(module, "merged", False)
+        if (apart and _COMPUTED not in f".{path}.") or parametrize.is_parametrized(module):
+            found.append(path or _ROOT)
+    return tuple(found) or None
+
+
+def _low_rank(module: nn.Module) -> bool:
+    """Whether it holds a pair of matrices of low rank, by their names."""
+    held = {name.casefold(): weight for name, weight in module.named_parameters(recurse=False)}
+    children = {name.casefold(): child for name, child in module.named_children()}
+    if any(pair <= held.keys() | children.keys() for pair in _PAIRS):
+        return True
+    held |= {name: child.weight for name, child in children.items() if isinstance(child, nn.Linear)}
+    shapes = {name: (*weight.shape,) for name, weight in held.items() if weight.ndim == 2}
+    both = (*shapes.pop("a", ()), *shapes.pop("b", ()))
+    rank = min(both, default=0)
+    return any(rank < min(one) and sorted(both) == sorted((*one, rank, rank)) for one in shapes.values())
 
 
 def ends(model: nn.Module, layers: tuple[Layer, ...]) -> tuple[str, ...]:

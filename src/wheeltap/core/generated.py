@@ -19,7 +19,7 @@ from wheeltap.core.errors import UsageError
 from wheeltap.core.inputs import as_scores, require_short
 from wheeltap.core.measure import FunctionMeasure, Measure, named
 from wheeltap.core.measures import grades
-from wheeltap.core.plain import many
+from wheeltap.core.plain import many, plain
 from wheeltap.core.records import TaskRecord
 from wheeltap.core.settings import name_of
 from wheeltap.core.task import BaseTask, Moments
@@ -88,7 +88,11 @@ class OwnTokenizer:
 
     def start(self, text: str) -> list[int]:
         """See ``Tokenizer.start``."""
-        ids = grades.tokens_of(text) if self.raw is None else [int(one) for one in self.raw.encode(text)]
+        try:
+            ids = grades.tokens_of(text) if self.raw is None else [int(one) for one in self.raw.encode(text)]
+        except (ValueError, TypeError, LookupError) as error:
+            said = f"{type(error).__name__}: {error}"
+            raise ValueError(f"the tokenizer fails on {plain(text)[:60]!r} ({said})") from error
         return ids[:-1] if ids and ids[-1] == self.end else ids
 
     def more(self, text: str) -> list[int]:

@@ -74,6 +74,7 @@ class SubjectRecord(msgspec.Struct, frozen=True, kw_only=True):
         untouched: Modules with weights that are in no layer, the largest first; norms and biases among them.
         covered: Number of weights in layers.
         mixes: Whether an example's answer depends on which others are in its batch.
+        composed: Modules whose weights the forward computes from parts, by parametrizations or adapters, where any are.
         output: Which part of what it returns are its scores, where that was asked for.
         artifact: How a recipe makes it, for the member of a study that is made when it is first needed.
     """
@@ -89,6 +90,7 @@ class SubjectRecord(msgspec.Struct, frozen=True, kw_only=True):
     covered: int = 0
     widest: int = 0
     mixes: bool | None = None
+    composed: tuple[str, ...] | None = None
     output: str | None = None
     path: str = "plain"
     role: Role = "subject"

@@ -192,6 +192,7 @@ class Subject:
                 ends=coverage.ends(self.model, self.layers),
                 untouched=coverage.untouched(self.layers, sizes, fixed=self.fixed.keys()),
                 mixes=self.mixes or None,
+                composed=coverage.composed(self.model),
                 output=self.output,
                 covered=coverage.held(self.layers, sizes),
                 widest=max((layer.fan_in + 1 for layer in dense), default=0),

@@ -146,7 +146,8 @@ def require_targets(targets: Tensor, examples: int, *, of_outputs: bool, of_mask
         DataError: If they are not, or there is no example.
     """
     if not examples:
-        raise DataError("The task is empty.", where=where, expected="at least one example", got="none")
+        raise DataError("The task is empty.", where=where, expected="at least one example", got="none",
+                        do="Check what wrote the examples: all of them may have been filtered out.")  # fmt: skip
     if targets.ndim and examples != len(targets):
         raise DataError(
             "The task's inputs and targets differ in number.",

@@ -77,7 +77,7 @@ ALPHA, HIGHEST = 0.05, 0.5
 """The usual chance of a false verdict, and the highest: from there on a verdict says nothing."""
 
 _LATER = ("answer", "repeats", "distinct", "alike", "found", "study", "artifact", "names", "raters", "mixes",
-          "range", "chosen", "left_out", "output")  # fmt: skip
+          "range", "chosen", "left_out", "output", "composed")  # fmt: skip
 """Fields that came after the first plans of this schema."""
 
 

@@ -1,10 +1,11 @@
 """The gate: whether a report passes, what stands in the way, and whether a loss is shown to stay under a limit."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Mapping
 from typing import Any, Final, SupportsFloat, final
 
 from wheeltap.audits.schemes import scheme
+from wheeltap.audits.slices import part_of, title_of
 from wheeltap.core.errors import UnknownName, UsageError, WheeltapError
 from wheeltap.core.records import UNCOVERED, Finding, FindingStatus
 from wheeltap.core.report import FailOn, ReportRecord
@@ -133,7 +134,7 @@ def require_passed(record: ReportRecord, fail_on: FailOn) -> None:
 
 
 def require_losses(record: ReportRecord, max_loss: Mapping[str, float]) -> None:
-    """Raises if a scheme is not shown to cost every model of the report at most its limit.
+    """Raises if a scheme is not shown to cost every model of the report at most its limit, on each test set and slice.
 
     Shown means that the upper end of the loss's interval, as tables print it, is at most the limit. With intervals of
     95 % that is a test at a nominal one-sided level of 97.5 %. Intervals are approximate: of a share of right answers
@@ -147,7 +148,8 @@ def require_losses(record: ReportRecord, max_loss: Mapping[str, float]) -> None:
     Args:
         record: The report.
         max_loss: From a scheme's name to the largest loss that is accepted, in units of the measure: .01 is one point
-            of a share of right answers.
+            of a share of right answers. It holds on all examples and on each test set and slice of the report, but for
+            those with a limit of their own: ``int4 on b500``.
 
     Raises:
         GateError: If one is not shown, or the report has no result to go by.
@@ -174,7 +176,7 @@ def require_losses(record: ReportRecord, max_loss: Mapping[str, float]) -> None:
             "No scheme is named.", where="max_loss", expected="a limit for each scheme", got="none", do='{"int4": 0.01}'
         )
     _require_result(record)
-    open_ones = [gap for name, limit in limits.items() for gap in _gaps(record, name, limit)]
+    open_ones = [gap for name in limits for gap in _gaps(record, name, limits)]
     if open_ones:
         raise GateError(
             "A loss is not shown to stay under its limit.",
@@ -183,27 +185,37 @@ def require_losses(record: ReportRecord, max_loss: Mapping[str, float]) -> None:
             got="; ".join(open_ones),
             do="More examples (or draws, of what is random) make intervals narrower; or accept a larger loss.",
         )
-    _require_covered(tuple(row for row in record.findings if row.scheme in limits and row.partly))
+    _require_covered(tuple(row for row in record.findings if row.partly and _limited_by(record, row, limits)))
 
 
-def _level(record: ReportRecord, names: Iterable[str]) -> str:
+def _limited_by(record: ReportRecord, row: Finding, names: Container[str]) -> str:
+    """Which of these names has the limit of a row: its own, or of a test set or slice its scheme's; empty for none."""
+    whole = row.scheme.removesuffix(title_of("", _part(record, row)))
+    return next((name for name in (row.scheme, whole) if name and name in names), "")
+
+
+def _part(record: ReportRecord, row: Finding) -> str:
+    """The test set or slice that a row is about; empty where it is all examples."""
+    return part_of(row)[1] if record.instrument(row.code).asks == "slices" else ""
+
+
+def _level(record: ReportRecord, names: Container[str]) -> str:
     """The one-sided level of the upper ends, the lowest where they differ."""
-    asked = set(names)
-    level = min(
-        (row.estimates[0].level for row in record.findings if row.scheme in asked and row.estimates), default=0.95
-    )
+    rows = (row for row in record.findings if row.estimates and _limited_by(record, row, names))
+    level = min((row.estimates[0].level for row in rows), default=0.95)
     return f"one-sided level {words.percent((1.0 + level) / 2.0)}"
 
 
-def _gaps(record: ReportRecord, name: str, limit: float) -> list[str]:
-    """For each model of which it is not shown that it loses at most the limit: why not."""
+def _gaps(record: ReportRecord, name: str, limits: Mapping[str, float]) -> list[str]:
+    """For each model, and each of its sets and slices, of which it is not shown that it loses at most the limit."""
     found: list[str] = []
     for subject in record.subjects:
-        place = f"{name} of {words.plain(subject.name)}" if len(record.subjects) > 1 else name
-        rows = [row for row in record.findings if row.subject == subject.name and row.scheme == name]
-        if not rows:
-            found.append(f"{place}: not measured")
-        found += [f"{place}: {why}" for row in rows if (why := _not_shown(row, limit))]
+        whose = f" of {words.plain(subject.name)}" if len(record.subjects) > 1 else ""
+        mine = (row for row in record.findings if row.subject == subject.name)
+        rows = [row for row in mine if _limited_by(record, row, limits) == name]
+        if not any(row.scheme == name for row in rows):
+            found.append(f"{name}{whose}: not measured")
+        found += [f"{row.scheme}{whose}: {why}" for row in rows if (why := _not_shown(row, limits[name]))]
     return found
 
 
@@ -226,8 +238,10 @@ def _known(record: ReportRecord, name: str) -> str:
     schemes = {row.scheme for row in record.findings if row.scheme}
     if name in schemes:
         return name
+    parts = {title_of("", part) for row in record.findings if (part := _part(record, row))}
+    on = next((part for part in parts if name.endswith(part)), "")
     try:
-        known = scheme(name).name
+        known = scheme(name.removesuffix(on)).name + on
     except UnknownName:
         known = ""
     if known in schemes:

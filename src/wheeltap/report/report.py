@@ -55,9 +55,11 @@ class Report:
 
         Args:
             max_loss: From a scheme's name to the largest loss that is accepted, in units of the measure: ``{"nf4":
-                .01}`` is one point of a share of right answers. For every model of the report the upper end of the
-                interval must be no more: a test at a nominal one-sided level of 97.5 %, for any number of schemes. The
-                rest of the report is not looked at, but its run must be over and its controls must have held.
+                .01}`` is one point of a share of right answers. For every model of the report, on all examples and on
+                each test set and slice, the upper end of the interval must be no more: a test at a nominal one-sided
+                level of 97.5 %, for any number of schemes. A set or slice may have a limit of its own, which then
+                counts there: ``{"nf4": .01, "nf4 on hard": .03}``. The rest of the report is not looked at, but its
+                run must be over and its controls must have held.
             fail_on: The mildest verdict that fails, where no ``max_loss`` is given.
 
         Raises:

@@ -184,7 +184,8 @@ def _joined(loader: Iterable[Any], length: int | None, most: int) -> Batch:
         whole = size if length is None else size * max(length, examples) // examples
         _require_few(examples, whole, most)
     if not examples:
-        raise DataError("The task is empty.", where=_WHERE, expected="at least one example", got="none")
+        raise DataError("The task is empty.", where=_WHERE, expected="at least one example", got="none",
+                        do="Check what makes the examples: all of them may have been filtered out.")  # fmt: skip
     inputs = {name: torch.cat([tensors(batch[0])[name] for batch in batches]) for name in tensors(batches[0][0])}
     return inputs.get("", inputs), torch.cat([batch[1] for batch in batches])
 

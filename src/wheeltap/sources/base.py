@@ -224,6 +224,7 @@ def source_of_file(path: Path, reader: ExampleReader) -> DataSource:
         where=str(path),
         expected="FILE.npz (arrays inputs, targets) or FILE.jsonl (context, choices, answer), FILE.txt (text)",
         got=path.suffix or "a name without an ending",
+        do="Give a file of such a name, or the examples by their name: --task (see: wheeltap list data).",
     )
 
 

@@ -3,6 +3,7 @@
 import importlib
 import sys
 from collections.abc import Callable
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, cast, final
 
@@ -12,7 +13,7 @@ from wheeltap.core.errors import MissingFile, ModelError, UsageError, WheeltapEr
 from wheeltap.core.generated import OwnTokenizer
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.sources.base import CODE, DataSource, ExampleReader, LoadedModel, ModelSource
+from wheeltap.sources.base import CODE, DataSource, ExampleReader, LoadedModel, ModelSource, is_model, models
 
 
 @final
@@ -118,19 +119,31 @@ def _parts(made: object) -> tuple[object, object]:
     return (parts[0], parts[1]) if len(parts) == 2 else (cast("object", made), None)
 
 
+def require_module(spec: str) -> None:
+    """Raises ``MissingFile`` if the package of a model ``module:callable`` cannot be found; nothing is imported."""
+    path, _, attribute = spec.partition(":")
+    top, known = path.partition(".")[0], path in models or not (attribute and is_model(spec))
+    if not known and PathFinder.find_spec(top, [str(Path.cwd()), *sys.path]) is None:
+        raise _missing(spec, path, top)
+
+
+def _missing(spec: str, path: str, absent: str) -> MissingFile:
+    return MissingFile(
+        "The Python module of the model is not there.",
+        where=spec,
+        expected=f"a module {path!r} that can be imported from {Path.cwd()}",
+        got=f"no module named {absent!r}",
+        do="Run wheeltap in the folder that holds it, or install it.",
+    )
+
+
 def _found(spec: str, path: str, attribute: str) -> Any:
     try:
         module = importlib.import_module(path)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{path}.".startswith(f"{error.name}."):
             raise
-        raise MissingFile(
-            "The Python module of the model is not there.",
-            where=spec,
-            expected=f"a module {path!r} that can be imported from {Path.cwd()}",
-            got=f"no module named {error.name!r}",
-            do="Run wheeltap in the folder that holds it, or install it.",
-        ) from error
+        raise _missing(spec, path, error.name) from error
     target: Any = module
     for name in attribute.split("."):
         target = getattr(target, name, None)

@@ -25,7 +25,7 @@ class GeneratedAnswers(DataSource):
     def fits(self, path: Path, reader: ExampleReader) -> bool:
         """Whether the first line has a prompt, or there is an array of them."""
         if path.suffix == ".npz" and path.is_file():
-            with Npz(path, "data file") as archive:
+            with Npz(path, "data file", do="Write it again, with numpy.savez.") as archive:
                 return "prompts" in archive.names
         return path.suffix == ".jsonl" and path.is_file() and "prompt" in first(path)
 
