@@ -1,6 +1,7 @@
 """Measures beside scikit-learn and slow second implementations: equal to 1e-12."""
 
 import math
+import pickle
 from collections.abc import Callable
 from itertools import pairwise, permutations
 from typing import Any
@@ -324,3 +325,8 @@ def test_outputs_of_detections_have_any_shape() -> None:
     task = wt.Task(torch.arange(300.0)[:, None], targets.float(), measure=measure.average_precision(matched))
     found = task.measure(task.scores(Detector()), task.targets, scores)
     assert float(found.mean()) == pytest.approx(float(task.measure(scores, targets, scores).mean()), abs=1e-6)
+
+
+def test_another_process_knows_choices_by_the_same_digest() -> None:
+    task = wt.ChoiceTask([(1, 2), (3, 4)], [[(5,), (6,)], [(5, 7), (6,)]], [0, 1], name="x")
+    assert pickle.loads(pickle.dumps(task)).digest == task.digest

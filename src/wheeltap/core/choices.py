@@ -111,7 +111,7 @@ class ChoiceTask(BaseTask):
         # Behaviors as numbers, not as a digest of their own: so they stand in every key there is.
         known = self.annotations.behaviors
         kinds = [] if known is None else [[int(one) for one in known]]
-        scored = [] if self.measure is measure.accuracy else [self.measure.identity]
+        scored = [] if isinstance(self.measure, measure.Accuracy) else [self.measure.identity]
         return canon.key("choices", [*what, *kinds, *scored, *replace(self.annotations, behaviors=None).digests])
 
     @property
