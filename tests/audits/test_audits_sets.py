@@ -341,6 +341,8 @@ def test_scores_that_are_equal_together_and_differ_on_one_set_are_named_and_fail
     )
     assert not report.passed and "EQUIVALENT (" not in report.headline
     assert any("small" in line and "differ" in line for line in screen(report)) and len(screen(report)) <= 60
+    with pytest.raises(UnknownName):
+        report.check({"score on small": 0.05})
     report.json(tmp_path / "report.json")
     assert Report.read(tmp_path / "report.json").headline == report.headline
     for name, (inputs, targets) in sets.items():

@@ -235,7 +235,8 @@ def _known(record: ReportRecord, name: str) -> str:
     Raises:
         UnknownName: If there is none.
     """
-    schemes = {row.scheme for row in record.findings if row.scheme}
+    models = {subject.name for subject in record.subjects}  # a limit is one of a loss: a pair has none
+    schemes = {row.scheme for row in record.findings if row.scheme and row.subject in models}
     if name in schemes:
         return name
     parts = {title_of("", part) for row in record.findings if (part := _part(record, row))}
