@@ -14,6 +14,7 @@ from wheeltap.audits.slices import part_of
 from wheeltap.cli import main
 from wheeltap.core.errors import UsageError
 from wheeltap.core.section import Table
+from wheeltap.report.gate import GateError
 from wheeltap.report.report import Report
 
 EACH, RUINED = 120, 7
@@ -68,9 +69,12 @@ def test_the_class_that_a_scheme_ruins_is_the_headline_though_the_average_is_saf
     lines = screen(ruined)
     assert len(lines) <= 40 and any("class 7" in line and "costs" in line for line in lines)
     assert not ruined.passed
-    ruined.check({"int2": 0.05})  # a limit of the whole is none of a slice
-    with pytest.raises(Exception, match="class 7"):
-        ruined.check({"int2 on class 7": 0.05})
+    for limits in ({"int2": 0.14}, {"int2 on class 7": 0.14}):
+        with pytest.raises(
+            GateError, match=r"got: int2 on class 7: [^;]*\n"
+        ):  # a limit of the whole is that of a slice
+            ruined.check(limits)
+    ruined.check({"int2": 0.14, "int2 on class 7": 0.4})
 
 
 def test_every_test_of_a_slice_pays_for_all_others(ruined: Report) -> None:

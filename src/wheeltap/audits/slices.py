@@ -151,7 +151,7 @@ def part_of(row: Finding) -> tuple[str, str]:
 
 
 def title_of(scheme: str, part: str) -> str:
-    """What a scheme on a slice is called: a name of its own, so that limits of the whole are not those of a part."""
+    """What a scheme on a slice is called: a name of its own, so that a part may have a limit of its own."""
     return f"{scheme}{_ON}{part}"
 
 
