@@ -25,7 +25,7 @@ from wheeltap.plans.shard import Shard, shard_of
 from wheeltap.plans.store import Store
 from wheeltap.report.jsonfile import to_json
 from wheeltap.runs.loop import Progress
-from wheeltap.runs.merging import Merged, merge, reworded
+from wheeltap.runs.merging import MergeResult, merge, reworded
 from wheeltap.runs.stored import judge, plan_of
 
 OF = 3
@@ -72,7 +72,7 @@ def killed(folder: Path, index: int, *, after: int) -> None:
     assert os.WTERMSIG(status) == signal.SIGKILL
 
 
-def merged(folder: Path) -> Merged:
+def merged(folder: Path) -> MergeResult:
     return merge(sorted(folder.glob("part-*.wheeltap")), folder / "all.wheeltap")
 
 

@@ -109,7 +109,7 @@ class OwnTokenizer:
 # ---- the task -------------------------------------------------------------------------------------------------------
 
 
-class Decoding(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class GenerationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How answers are generated.
 
     Attributes:
@@ -137,7 +137,7 @@ class GenerationTask(AnswerTask):
         prompts: Texts; or token ids of each.
         answers: What is wanted: texts or numbers; beside token ids, such.
         tokenizer: Of texts: whatever has ``encode`` and ``decode``.
-        decoding: Fields of ``Decoding``, such as ``{"chains": 8}``.
+        decoding: Fields of ``GenerationSettings``, such as ``{"chains": 8}``.
         name: For reports.
 
     Raises:
@@ -155,7 +155,7 @@ class GenerationTask(AnswerTask):
         try:
             if of_text and (tokenizer is None or not all(isinstance(one, str) for one in given)):
                 raise ValueError("text and no tokenizer" if tokenizer is None else "token ids among texts")
-            self.how = how = msgspec.convert(dict(decoding or {}), Decoding, strict=False)
+            self.how = how = msgspec.convert(dict(decoding or {}), GenerationSettings, strict=False)
             self._heat = float(how.chains > 1) if how.temperature is None else how.temperature
             if how.chains > 1 and not self._heat:
                 raise ValueError("all chains are the same at temperature 0")
@@ -174,7 +174,7 @@ class GenerationTask(AnswerTask):
             raise UsageError(
                 "Answers cannot be generated.", where=self.name, got=str(error),
                 expected="texts, and a model that brings its tokenizer (return net, tokenizer); or rows of token ids; "
-                f"settings among {', '.join(Decoding.__struct_fields__)}",
+                f"settings among {', '.join(GenerationSettings.__struct_fields__)}",
                 do="See docs/measures.md: generate:FILE,tokens=64,chains=8,temperature=0.8.",
             ) from error  # fmt: skip
         self._most = how.tokens or (TOKENS if of_text else most)

@@ -58,6 +58,11 @@ class Measure(ABC):
         return [self.name, digest_of(self)]
 
     @property
+    def range(self) -> tuple[float, float] | None:
+        """What a statistic of all examples can be; ``None`` of a mean over examples."""
+        return None
+
+    @property
     def sign(self) -> float:
         """1 where more is better, -1 where less is: what makes a change a gain."""
         return 1.0 if self.higher_is_better else -1.0

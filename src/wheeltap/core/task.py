@@ -409,9 +409,7 @@ class BaseTask(ABC):
             measures=tuple(m.name for m in self.measures),
             higher_is_better=self.measure.higher_is_better,
             bounded=self.measure.bounded,
-            range=(self.measure.least, self.measure.most)
-            if isinstance(self.measure, measures.LinearStatistic)
-            else None,
+            range=self.measure.range,
             chosen=f"{chosen}: --measure changes that" if self.chosen and chosen else None,
             left_out=self.left_out or None,
             tokens=self.tokens,
@@ -589,15 +587,14 @@ class Task(BaseTask):
         """Scores ``[example, option]``, of copies of the inputs: a model may write into them."""
         batches = split(self.inputs, self.batch)
         scores = torch.cat([as_scores(answered(model, one), examples=count(one)) for one in batches])
-        if isinstance(self.measure, measures.AveragePrecision):  # its function knows what they are
-            return scores.flatten(1)
-        return flattened(scores, self.targets, self.shape, where=self.name)
+        free = isinstance(self.measure, measures.AveragePrecision)  # its function knows what they are
+        return scores.flatten(1) if free else flattened(scores, self.targets, self.shape, where=self.name)
 
     def moments(self) -> Iterator[Moments]:
         """Inputs for layer moments: the task's own and ``more``."""
         for rows in (self.inputs, self.more):
             if rows is not None:
-                yield from (Moments(part) for part in split(rows, self.batch))
+                yield from map(Moments, split(rows, self.batch))
 
 
 __all__ = ["BaseTask", "Moments", "Task", "as_scores", "mean_loss"]

@@ -94,7 +94,7 @@ class ShardWork(NamedTuple):
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Merged:
+class MergeResult:
     """What merging gave.
 
     Attributes:
@@ -114,7 +114,7 @@ class Merged:
     command: str
 
 
-def merge(parts: Sequence[Path], into: Path) -> Merged:
+def merge(parts: Sequence[Path], into: Path) -> MergeResult:
     """Puts what several parts of one plan have measured into one store, all of it or nothing.
 
     Args:
@@ -159,7 +159,7 @@ def merge(parts: Sequence[Path], into: Path) -> Merged:
         command = reworded(again, shard=str(shard), store=str(store), base=str(into))
         work += [ShardWork(shard, own, command)] if own else []
     another = another and of > 0
-    return Merged(outcomes=outcomes, twice=both, missing=missing, work=tuple(work), another=another, command=alone)
+    return MergeResult(outcomes=outcomes, twice=both, missing=missing, work=tuple(work), another=another, command=alone)
 
 
 def _opened(paths: Sequence[Path]) -> Iterator[Store]:

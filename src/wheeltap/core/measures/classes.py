@@ -42,6 +42,11 @@ class LinearStatistic(MeasureFamily):
     most: float = 1.0
     enough: int = LEAST
 
+    @property
+    def range(self) -> tuple[float, float]:
+        """See ``Measure.range``."""
+        return self.least, self.most
+
     @abstractmethod
     def carried(self, scores: Tensor, targets: Tensor) -> tuple[float, float]:
         """How many examples of the rarest classes carry the statistic, and how far one of them can move it, times n."""

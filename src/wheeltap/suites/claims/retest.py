@@ -183,9 +183,11 @@ def judged(retest: Retest, plan: Plan, report: ReportRecord) -> RetestResult:
     if report.void:
         failed = (f"{one.name}: {one.because}" for one in report.controls if one.status == "failed")
         said = ["Void: a control failed.", *failed]
+    # Of a file that was given its name alone: where it lies is the reader's own business.
+    own = {} if retest.data is None else {"data": retest.data.file}
     return RetestResult(
         name=retest.name, question=retest.question, answer=answer, because=" ".join(dict.fromkeys(said)),
-        study=retest.study, settings=plan.study.settings, rules=tuple(rules), needs=retest.needs,
+        study=retest.study, settings={**plan.study.settings, **own}, rules=tuple(rules), needs=retest.needs,
         expected=retest.expected, nets=len(plan.subjects), plan=plan.key,
     )  # fmt: skip
 
