@@ -263,7 +263,7 @@ def test_a_bias_left_alone_is_the_clean_one() -> None:
     with Disturbance(subject, Half(), WHOLE) as disturbance:
         disturbance.apply(3.0, root=0, seed=0)
         assert all(torch.equal(model.get_parameter(f"{at}.bias"), biases[at]) for at in biases)
-        assert not torch.equal(model.get_parameter("0.weight"), disturbance._clean["0"].weight)
+        assert not torch.equal(model.get_parameter("0.weight"), disturbance._clean.of(disturbance.layers[0]).weight)
 
 
 def test_only_the_site_changes_and_undoing_is_exact_after_many_doses() -> None:

@@ -7,9 +7,12 @@ import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from wheeltap.core.errors import FileError, StoreError
+
+if TYPE_CHECKING:
+    from wheeltap.core.bounded import Tensor
 
 Digests = dict[str, dict[str, str]]
 """By part and name. Parts are weights (files and tensors that the model does not load), tokenizer, template, config,
@@ -25,6 +28,10 @@ class Contents(ABC):
 
     def meanings(self) -> dict[str, str]:
         """Digests of what the loader makes of settings that have several forms, by the stem of their file."""
+        return {}
+
+    def tensors(self) -> dict[str, tuple[Path, "Tensor"]]:
+        """What safetensors files hold beside each other, by name: the file, and what its header says."""
         return {}
 
 

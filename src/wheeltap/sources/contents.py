@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core.bounded import SETTINGS, document, opened, parsing, tensors
+from wheeltap.core.bounded import Tensor as Stored
 from wheeltap.core.errors import FileFormatError, MissingFile, WheeltapError
 from wheeltap.core.files import Contents, Digests
 
@@ -141,6 +142,15 @@ class FolderContents(Contents):
             more = digest_of(several) if (several := sorted(_more(known, said))) else ""
             found |= {stem: digest_of(said), f"{stem} more": _of_file(path) if file is None and path.exists() else more}
         return found
+
+    def tensors(self) -> dict[str, tuple[Path, Stored]]:
+        """See ``Contents.tensors``."""
+        return {
+            name: (shard, one)
+            for shard in _weight_files(self.folder, self.model)
+            if shard.suffix != ".json"  # the index
+            for name, one in tensors(shard, "file of weights")[0].items()
+        }
 
 
 def _of_tokenizer(raw: Any) -> dict[str, Any]:

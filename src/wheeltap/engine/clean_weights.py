@@ -1,0 +1,118 @@
+"""Undisturbed weights while a model is disturbed: read again from the file that they came from, else kept as copies."""
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from io import FileIO
+from pathlib import Path
+from typing import Final, final
+
+import torch
+from torch import Tensor
+
+from wheeltap.core import bounded
+from wheeltap.core.errors import RestorationError, WheeltapError
+from wheeltap.core.layer import Layer
+from wheeltap.core.subject import Subject
+from wheeltap.perturb.base import Weights
+
+_TYPES: Final = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+"""What safetensors calls the numbers of weights."""
+
+_SAME_SIZE: Final = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+@final
+class CleanWeights:
+    """The weights that some layers had when this was made.
+
+    A tensor that equals, to the bit, what the subject's file holds under its name is read from there each time: so no
+    second copy of a large model is in memory. Others are copied: of models without such a file, computed weights, and
+    weights that were changed since they were loaded.
+
+    Args:
+        subject: Whose weights.
+        layers: Which.
+
+    Attributes:
+        from_file: Whether any are read from a file.
+    """
+
+    def __init__(self, subject: Subject, layers: Sequence[Layer]) -> None:
+        self._subject = subject
+        self._copies: dict[str, Tensor] = {}
+        self._stored: dict[str, tuple[Path, bounded.Tensor]] = {}
+        self._files: dict[Path, tuple[FileIO, tuple[int, int]]] = {}
+        held: dict[str, tuple[Path, bounded.Tensor]] = {}
+        with suppress(WheeltapError, OSError):  # the file may be gone by now
+            held = {} if subject.contents is None else subject.contents.tensors()
+        for layer in layers:
+            computed = layer.length is not None
+            for name in (layer.weight, *(() if layer.bias is None else (layer.bias,))):
+                live = subject.weight(layer) if computed and name == layer.weight else subject.parameter(name)
+                if not computed and name in held and self._equals(live, held[name]):
+                    self._stored[name] = held[name]
+                else:
+                    self._copies[name] = live.detach().clone()
+        self.from_file = bool(self._stored)
+
+    def close(self) -> None:
+        """Lets go of copies and files."""
+        for file, _ in self._files.values():
+            file.close()
+        self._files.clear()
+        self._copies.clear()
+
+    def of(self, layer: Layer) -> Weights:
+        """The clean weight and bias of a layer.
+
+        Raises:
+            RestorationError: If the file changed since.
+        """
+        return Weights(self._tensor(layer.weight), None if layer.bias is None else self._tensor(layer.bias))
+
+    def _tensor(self, name: str) -> Tensor:
+        if name in self._copies:
+            return self._copies[name]
+        return self._read(*self._stored[name], like=self._subject.parameter(name))
+
+    def _equals(self, live: Tensor, held: tuple[Path, bounded.Tensor]) -> bool:
+        """Whether a tensor is the one in the file, bit by bit, after the cast that loading makes."""
+        path, entry = held
+        if entry.dtype not in _TYPES or entry.shape != tuple(live.shape) or live.dtype.itemsize not in _SAME_SIZE:
+            return False
+        try:
+            found = self._read(path, entry, like=live)
+        except (RestorationError, OSError):
+            return False
+        bits = _SAME_SIZE[live.dtype.itemsize]
+        return torch.equal(live.detach().reshape(-1).view(bits), found.reshape(-1).view(bits))
+
+    def _read(self, path: Path, entry: bounded.Tensor, *, like: Tensor) -> Tensor:
+        # Not mapped into memory: a mapped file that is cut short ends the process, and its pages count as its memory.
+        if path not in self._files:
+            opened = FileIO(path)
+            self._files[path] = opened, _state(opened)
+        file, before = self._files[path]
+        held = torch.empty(entry.shape, dtype=_TYPES[entry.dtype], device="cpu")
+        into = held.reshape(-1).view(torch.uint8).numpy().data
+        file.seek(0)
+        file.seek(8 + int.from_bytes(file.read(8), "little") + entry.data_offsets[0])
+        at = 0
+        while at < len(into) and (read := file.readinto(into[at:])):
+            at += read
+        if at < len(into) or _state(file) != before:
+            raise RestorationError(
+                "The file of the weights changed while the model was disturbed: the model holds disturbed weights now.",
+                where=f"{self._subject.name}: {path}",
+                expected="a file that stays as it was when the model was loaded",
+                got=f"{os.fstat(file.fileno()).st_size:,} bytes, written to since",
+                do="Throw this run's results away, and load the model again. Write a new model to another folder.",
+            )
+        return held.to(device=like.device, dtype=like.dtype)
+
+
+def _state(file: FileIO) -> tuple[int, int]:
+    """What changes where someone writes to a file."""
+    held = os.fstat(file.fileno())
+    return held.st_size, held.st_mtime_ns
