@@ -44,7 +44,7 @@ CONTROLLED = (*NOISE, AuditSpec(name="redundancy"))
 EQUIVALENT = 0.02
 """Largest difference of curve area that does not matter."""
 
-PAGE = Path(__file__).parents[1] / "docs" / "families.md"
+PAGE = Path(__file__).parents[1] / "docs" / "gauges.md"
 
 Row = dict[str, Any]
 
@@ -312,7 +312,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="seeds of each family [1]")
     parser.add_argument("--part", default=",".join(PARTS), help=f"of: {', '.join(PARTS)} [all]")
     parser.add_argument("--json", type=Path, help="file of rows: what is measured replaces what is in it")
-    parser.add_argument("--docs", action="store_true", help="write docs/families.md from that file, or measure for it")
+    parser.add_argument(
+        "--docs", action="store_true", help="write the tables of docs/gauges.md from that file, or measure for it"
+    )
     given = parser.parse_args()
     names = tuple(given.only.split(",")) if given.only else zoo.names()
     known = given.json is not None and given.json.is_file()
@@ -325,7 +327,8 @@ def main() -> None:
             given.json.write_text(json.dumps(found, indent=1) + "\n")
     if given.docs:
         told = {part: summed(part, rows) for part, rows in found.items()}
-        PAGE.write_text(families_page.written(found["doctor"], told, controls=found.get("controls", [])))
+        rows = found["doctor"], told
+        PAGE.write_text(families_page.written(PAGE.read_text(), *rows, controls=found.get("controls", [])))
         print(f"Written: {PAGE}")
 
 

@@ -87,7 +87,8 @@ def _write(known: dict[str, Any], folder: Path) -> None:
     cost = ", ".join(f"{name} {known[name]['seconds']} s" for name in parts)
     with_what = ", ".join(f"{name} {version}" for name, version in known[parts[0]]["versions"].items())
     page = folder / "validity.md"
-    page.write_text(written(sections, warning=warning, cost=f"Measured with {with_what}, on one thread: {cost}."))
+    cost = f"Measured with {with_what}, on one thread: {cost}."
+    page.write_text(written(page.read_text() if page.is_file() else "", sections, warning=warning, cost=cost))
     print(f"Written: {page}, {folder / 'validity.json'}")
 
 

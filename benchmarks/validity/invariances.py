@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.validity.nets import kinds, net
-from benchmarks.validity.page import Row, Section, table
+from benchmarks.validity.page import Row, Section
 from benchmarks.validity.pictures import heat
 from benchmarks.validity.twin_areas import HALVES, Tried, area_shift, half_dose, scores
 from wheeltap import gauge
@@ -125,23 +125,7 @@ def section(found: dict[str, Any]) -> Section:
         ),
         text=f"""Curve area of reparametrized copies minus that of the original: what a comparison would report of two
 models that compute the same. Frames mark declared invariances. Gray lies within +-{margin:g}: silent. Everything else is a
-number that another way of writing the same function would change.""",
-        tables={f"{kind}: all disturbances": _table(rows, kind) for kind in dict.fromkeys(row["net"] for row in rows)},
+number that another way of writing the same function would change. `validity.json` has every interval;
+`wheeltap list perturbations --invariances` prints the largest difference of each pair.""",
         pictures={"invariances": heat(rows, margin=margin)},
     )
-
-
-def _table(rows: list[dict[str, Any]], kind: str) -> str:
-    """One row a disturbance, one column a copy."""
-    mine = [row for row in rows if row["net"] == kind]
-    copies = list(dict.fromkeys(row["gauge"] for row in mine))
-    cells = {(row["perturbation"], row["gauge"]): _cell(row) for row in mine}
-    names = dict.fromkeys(row["perturbation"] for row in mine)
-    return table(
-        ["disturbance", *copies], [[name, *(cells.get((name, copy), "") for copy in copies)] for name in names]
-    )
-
-
-def _cell(row: dict[str, Any]) -> str:
-    text = f"{row['shift']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]{' ✓' if row['silent'] else ''}"
-    return f"**{text}**" if row["declared"] else text

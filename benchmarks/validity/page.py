@@ -6,10 +6,9 @@ from typing import Any, final
 
 HEAD = """# Validity: does the instrument read what it says?
 
-Written by `python -m benchmarks.validity`, which measures every number below, or reads it from the stores of an earlier run.
-A disturbance of weights is evidence only if it is silent on copies that compute the same function and loud on planted damage.
-This page says how far that holds.
 """
+START, END = "<!-- measured -->\n", "<!-- end -->\n"
+"""What is measured stands between these two; what is written by hand around them is kept."""
 
 
 @final
@@ -42,12 +41,13 @@ class Section:
     pictures: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
-def written(sections: list[Section], *, warning: str, cost: str) -> str:
-    """The page as Markdown; pictures lie beside it as ``validity-NAME.png``."""
+def written(page: str, sections: list[Section], *, warning: str, cost: str) -> str:
+    """The page as Markdown, what was measured put into it; pictures lie beside it as ``validity-NAME.png``."""
     lines = ["| claim | measured | holds |", "|---|---|---|"]
     lines += [f"| {row.claim} | {row.measured} | {row.holds} |" for section in sections for row in section.rows]
-    parts = [HEAD, *([warning] if warning else []), "\n".join(lines) + "\n", *map(_section, sections), cost + "\n"]
-    return "\n".join(parts)
+    parts = [*([warning] if warning else []), "\n".join(lines) + "\n", *map(_section, sections), cost + "\n"]
+    before, _, rest = (page or HEAD).partition(START)
+    return "\n".join([before + START, *parts, END + rest.partition(END)[2]])
 
 
 def _section(section: Section) -> str:
