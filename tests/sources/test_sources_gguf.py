@@ -42,6 +42,23 @@ def test_the_file_gives_the_model_it_was_made_of(tiny_gguf: Path) -> None:
     assert made.tokenizer.start("ab!b") == [2 + BYTES.index(c) for c in ("ab", "!", "b")]
 
 
+@pytest.mark.parametrize(
+    ("cut", "expected"), [("smollm", ["\u0120\u0120", "1", "2"]), ("gpt-2", ["\u0120", "\u0120", "1", "2"])]
+)
+def test_texts_are_cut_into_tokens_as_llama_cpp_cuts_them(tmp_path: Path, cut: str, expected: list[str]) -> None:
+    """Two spaces before a digit are one token of SmolLM's, and two of GPT-2's."""
+    tokens = ["<s>", "</s>", "\u0120", "\u0120\u0120", *BYTES[2:]]
+
+    def named(writer: Any) -> None:
+        writer.add_token_list(tokens)
+        writer.add_token_merges(["\u0120 \u0120"])
+        writer.add_tokenizer_pre(cut)
+
+    write_gguf(tmp_path / "cut.gguf", tiny_llama(vocabulary=len(tokens)), change=named)
+    read = source.load_gguf(tmp_path / "cut.gguf", name="cut").tokenizer.more("a  12")
+    assert [tokens[one] for one in read] == ["a", *expected]
+
+
 def test_loads_in_two_folders_are_the_same_and_leave_no_file_behind(tiny_gguf: Path, tmp_path: Path) -> None:
     first = source.load_gguf(tiny_gguf, name="tiny").subject.record
     (tmp_path / "other").mkdir()

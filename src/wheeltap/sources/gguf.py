@@ -43,6 +43,11 @@ _MAX_DEPTH = 4
 _BESIDE = ("general", "tokenizer", "quantize", "split")
 """How names of entries begin that say nothing of the model's size."""
 
+_DIGIT_BY_DIGIT: Final = ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b", "mellum2")
+"""Vocabularies before which texts are cut at every digit; transformers cuts these as GPT-2's: other tokens where spaces
+or line breaks come before a digit. Source: llama.cpp, ``llm_tokenizer_bpe`` in ``src/llama-vocab.cpp``.
+"""
+
 _WHOLE = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 10: "Q", 11: "q"}
 _CODES = {**_WHOLE, 6: "f", 7: "?", 12: "d"}
 
@@ -231,6 +236,11 @@ def load_gguf(path: Path, *, name: str) -> LoadedModel:
         where: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True, "trust_remote_code": False}
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(path.parent), **where)
         tokenizer("a b")
+        at = header.entries.get("tokenizer.ggml.pre")
+        if at is not None and read_entry(path, at[0]) in _DIGIT_BY_DIGIT:
+            steps = hf.library("tokenizers", needed_for=name).pre_tokenizers
+            cut = [steps.Digits(individual_digits=True), steps.ByteLevel(add_prefix_space=False)]
+            tokenizer.backend_tokenizer.pre_tokenizer = steps.Sequence(cut)
         size = Size(len(header.tensors), sum(math.prod(one.shape) for one in header.tensors))
         model, contrary = _dequantized(transformers, path, where, size)
         read = {tensor for tensor, to in _read(path, header, model).items() if to not in contrary}
