@@ -15,13 +15,14 @@ import pytest
 
 from wheeltap.audits.base import studies
 from wheeltap.cli import application, main, study
-from wheeltap.cli.progress import Phase, TimeLeft, lasting, making, planning
+from wheeltap.cli.progress import planning
 from wheeltap.cli.study import in_file, named, plan_of
 from wheeltap.core.errors import UsageError
 from wheeltap.core.study import Statistic
 from wheeltap.plans.store import Store
 from wheeltap.report import jsonfile
 from wheeltap.runs import budget, loop, studying
+from wheeltap.runs.pace import Phase, TimeLeft, lasting, making
 from wheeltap.studies.rules import require_sound
 
 TOML = """

@@ -24,8 +24,8 @@ from wheeltap.plans.plan import Plan
 from wheeltap.plans.shard import Shard, shard_of
 from wheeltap.plans.store import Store
 from wheeltap.report.jsonfile import to_json
-from wheeltap.runs.loop import Progress
 from wheeltap.runs.merging import MergeResult, merge, reworded
+from wheeltap.runs.pace import Progress
 from wheeltap.runs.stored import judge, plan_of
 
 OF = 3

@@ -17,7 +17,7 @@ from wheeltap.core.task import Task
 from wheeltap.models.mlp import mlp
 from wheeltap.plans.store import Store
 from wheeltap.report.report import Report
-from wheeltap.runs.loop import Progress
+from wheeltap.runs.pace import Progress
 
 LITTLE = wt.Effort(draws=6, control_draws=4, block_draws=2)
 AUDITS = ("score", "relative-noise", "function-noise", "quantization", "pruning")

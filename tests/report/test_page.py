@@ -18,7 +18,7 @@ from tests.report.study_cases import STUDIES
 from wheeltap.core.records import Estimate
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.section import Table
-from wheeltap.report import Report, blocks, curves, deployment, dots, drawn, figures, html, sections, shown
+from wheeltap.report import blocks, curves, deployment, dots, drawn, figures, html, sections, shown
 
 THEMES = ("light", "dark")
 ALL = [*CASES, *PAGE_CASES, *STUDIES]
@@ -259,7 +259,7 @@ def test_the_first_sentence_is_large_and_the_rest_is_not(pages: dict[str, Path])
 
 
 def test_a_notebook_shows_headline_table_and_notes() -> None:
-    said = Report(shipped())._repr_html_().replace("\u00a0", " ")
+    said = html.fragment(shipped()).replace("\u00a0", " ")
     assert "<style" not in said and "class=" not in said
     for line in deployment.lines(shipped())[0].lines:
         assert line.label in said

@@ -25,7 +25,7 @@ from tests.report.study_cases import (
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.section import Cell
 from wheeltap.core.study import Direction, Statistic, StudyRecord
-from wheeltap.report import Report, cohorts, gate, text, words
+from wheeltap.report import Report, cohorts, gate, html, text, words
 from wheeltap.report.junit import junit
 
 INTERVAL = re.compile(r"-?[\d.,]+ \[[^\]]*\]")
@@ -166,7 +166,7 @@ def test_a_void_study_says_nothing_but_that() -> None:
 
 
 def test_a_notebook_shows_rules_and_metrics() -> None:
-    said = Report(study())._repr_html_().replace("\u00a0", " ")
+    said = html.fragment(study()).replace("\u00a0", " ")
     held = the_study(study())
     for table in (cohorts.rules_table(study(), held), cohorts.metrics_table(held, place="first")):
         cells = [cell for row in table.rows for cell in row if isinstance(cell, Cell)]

@@ -120,7 +120,7 @@ def show(found: "Checkup", console: "Console") -> None:
 
 
 def _rows(found: "Checkup") -> Iterator[tuple[str, str]]:
-    from wheeltap.cli.progress import lasting
+    from wheeltap.runs.pace import lasting
 
     subject = found.subject
     yield "model", f"{subject.name}: {subject.parameters:,} weights, {many(found.examples, 'example')}"

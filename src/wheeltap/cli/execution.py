@@ -12,7 +12,7 @@ from wheeltap import sources
 from wheeltap.audits.base import DEFAULT
 from wheeltap.cli import COMMAND
 from wheeltap.cli.options import STDOUT, ExecutionFlags, Output, RequestFlags, default_store, listed
-from wheeltap.cli.progress import run_progress, share, spinner
+from wheeltap.cli.progress import run_progress, spinner
 from wheeltap.core.errors import UsageError
 from wheeltap.core.plain import terminal
 from wheeltap.core.subject import Subject
@@ -23,7 +23,7 @@ from wheeltap.report import files
 from wheeltap.report.report import Report
 from wheeltap.report.words import wrapped
 from wheeltap.runs import loop, planning, recorded, samples, shipping, stored, studying
-from wheeltap.runs.loop import MakingProgress, Progress
+from wheeltap.runs.pace import MakingProgress, Progress, share
 from wheeltap.runs.request import Budget, only_files
 from wheeltap.runs.studying import PlannedStudy
 from wheeltap.sources.specs import SharedExamples, located

@@ -5,14 +5,13 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
 from threading import Event, Thread
 from time import monotonic
-from typing import final
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
 from wheeltap.core.plain import terminal
-from wheeltap.runs.loop import MakingProgress, Watch
-from wheeltap.runs.loop import Progress as State
+from wheeltap.runs.pace import Phase, TimeLeft, Watch, lasting, making
+from wheeltap.runs.pace import Progress as State
 
 _BAR = 12
 """Columns of the bar: what is said beside it fits 80."""
@@ -21,70 +20,10 @@ EVERY = 30.0
 """Seconds between two lines where standard error is no terminal: a log that says nothing looks stuck."""
 
 
-@final
-class Phase:
-    """Making members, or measuring: each has its own pace, so its time left is estimated from it alone."""
-
-    def __init__(self) -> None:
-        self.making: bool | None = None
-        self.before = 0
-
-    def begins(self, state: State) -> bool:
-        """Whether another phase has begun; what was done before counts no more."""
-        if state.making is self.making:
-            return False
-        self.making, self.before = state.making, state.done - (state.member is None)
-        return True
-
-    def of(self, state: State) -> tuple[float, int]:
-        """What is done of this phase, the part of a net that is made so far included, and what there is to do in it."""
-        begun = 0.0 if state.member is None else state.member.share
-        return state.done - self.before + begun, state.total - self.before
-
-    @property
-    def unit(self) -> str:
-        """What is counted."""
-        return "nets made" if self.making else "trials"
-
-
-@final
-class TimeLeft:
-    """The time that is left of the part of some work that is under way, at its own pace so far."""
-
-    def __init__(self) -> None:
-        self._part, self._first, self._since = "", 0, 0.0
-
-    def left(self, part: str, done: int, total: int, now: float) -> str:
-        """``20 s left``; empty where nothing of this part was done while it was watched."""
-        if part != self._part:
-            self._part, self._first, self._since = part, done, now
-        taken = done - self._first
-        return f"{lasting((now - self._since) * (total - done) / taken)} left" if taken else ""
-
-
-def making(pace: TimeLeft, net: MakingProgress | None, now: float) -> str:
-    """``making modules 3: 41 %, 20 s left``; empty where no net is being made."""
-    if net is None:
-        pace.left("", 0, 0, now)
-        return ""
-    left = pace.left(net.name, net.step, net.steps, now)
-    return f"making {net.name}: {share(net)}{left and f', {left}'}"
-
-
 def planning(pace: TimeLeft, label: str, part: str, done: int, total: int) -> str:
     """``planning: nets, 5 of 48, about 2 min left``."""
     left = pace.left(part, done, total, monotonic())
     return f"{label}: {part}, {done} of {total}{left and f', about {left}'}"
-
-
-def share(member: MakingProgress) -> str:
-    """How much of a net is made."""
-    return f"{member.share:.0%}".replace("%", " %")
-
-
-def lasting(seconds: float) -> str:
-    """A time in words."""
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 @contextmanager

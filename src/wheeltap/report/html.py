@@ -1,7 +1,8 @@
 """The report as one self-contained page: no font, no address to fetch; one drawing serves both themes."""
 
+import html
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.section import Table, Text
@@ -12,11 +13,21 @@ from wheeltap.report.origin import origin
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["CHART_COLOURS", "DARK", "environment", "fragment", "markup", "page"]
+__all__ = ["CHART_COLOURS", "DARK", "environment", "fragment", "markup", "notebook", "page"]
 
 _MOST_SAID, _SHORT = 3, 60
 """Lines of the headline that are not folded away, after the first; letters below which its first sentence is shown with
 the next one."""
+
+_MOST_IN_CELL: Final = 2 * 10**6
+"""Letters of a page in a cell: a notebook holds each of its outputs for good."""
+
+# A frame that is blocked, or comes without scripts, stays away, and the fragment is seen: one of the two always is.
+_FRAME: Final = (
+    '<iframe title="wheeltap report" style="width: 100%; height: 0; border: 0; resize: vertical;" onload="const page = '
+    "this.contentDocument; this.style.height = (page ? Math.min(page.documentElement.scrollHeight, 900) : 700) + 'px'; "
+    'this.previousElementSibling.hidden = true;" srcdoc="{}"></iframe>'
+)
 
 # Dark counterparts of figures.SERIES, in its order: each reads at 4.5 to 1 or better on the dark page.
 DARK = ("#7fb0ff", "#ffa25c", "#74cf98", "#d79be8", "#5fd0de", "#ff8e9c", "#d9c54a", "#b7b7c9")
@@ -69,6 +80,25 @@ def fragment(record: ReportRecord) -> str:
     shown_tables = [sections.table_view(block) for block in first if isinstance(block, Table)]
     said = [text for block in first if isinstance(block, Text) for text in words.paragraphs(block.text)]
     return environment().get_template("summary.html.j2").render({**_top(record), "tables": shown_tables, "texts": said})
+
+
+def notebook(record: ReportRecord) -> str:
+    """The page in a frame of its own, for a cell: no style of the page meets one of the notebook.
+
+    The fragment stands before it, for where frames are left out; of a page of over 2 MB, it is all there is.
+
+    Args:
+        record: The report.
+
+    Returns:
+        An HTML fragment.
+    """
+    # Without the base, links within the page would lead to the notebook.
+    whole = html.escape(page(record).replace("<head>", '<head>\n<base href="about:srcdoc">', 1))
+    rest = _FRAME.format(whole)
+    if len(whole) > _MOST_IN_CELL:
+        rest = f"<p>The page has {len(whole) / 1e6:.1f} MB, too much for a cell. To a file: report.html(PATH).</p>"
+    return f"<div>{fragment(record)}</div>{rest}"
 
 
 def environment(package: str = "wheeltap.report") -> "Environment":

@@ -187,6 +187,6 @@ class Report:
         return buffer.getvalue().rstrip()
 
     def _repr_html_(self) -> str:
-        from wheeltap.report.html import fragment
+        from wheeltap.report.html import notebook
 
-        return fragment(self.record)
+        return notebook(self.record)

@@ -3,7 +3,7 @@
 import platform
 import secrets
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,51 +32,12 @@ from wheeltap.report.report import Report
 from wheeltap.runs.executors import ProcessPool, run_here
 from wheeltap.runs.given import Examples, Model, subjects_of, task_of
 from wheeltap.runs.merging import begin, reworded
+from wheeltap.runs.pace import MakingProgress, Progress, Watch, in_cell
 from wheeltap.runs.planning import require_installed, require_named, settled_on
 from wheeltap.runs.request import Given, door, whole_of
 from wheeltap.runs.shipping import FileShelf
 from wheeltap.runs.stored import note_run, noted, require_audits, unread
 from wheeltap.runs.studying import MemberMaker
-
-
-@dataclass(frozen=True)
-class MakingProgress:
-    """How far the making of one member is.
-
-    Attributes:
-        name: Of the member.
-        step: Steps taken, those of earlier runs included.
-        steps: At most, in all.
-    """
-
-    name: str
-    step: int
-    steps: int
-
-    @property
-    def share(self) -> float:
-        """From 0 to 1."""
-        return self.step / self.steps if self.steps else 1.0
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is: trials done of those known to be wanted, and passes over the task made so far.
-
-    Attributes:
-        making: Whether members are being made, and nothing else is done; at first they all are.
-        member: The one that is in the making; empty where a trial was just done.
-    """
-
-    done: int
-    total: int
-    forwards: float
-    label: str
-    making: bool = False
-    member: MakingProgress | None = None
-
-
-Watch = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +48,7 @@ class Execution:
         store: File that keeps every outcome; a rerun resumes. In a temporary file if not given.
         workers: Processes; 1 runs in this one.
         watch: Called after each trial; where this process makes a member, several times a second too. What it raises
-            ends the run, and what was measured or made so far is kept.
+            ends the run, and what was measured or made so far is kept. By default, in a cell of a notebook, a line.
         memory: Bytes that may be used beside the models themselves; what does not fit goes a slower way.
         shard: ``3/8`` runs the fourth of eight shares of the trials, into a store of its own; the report is unfinished
             until ``runs.merging.merge`` has put the stores together. See docs/cluster.md.
@@ -168,7 +129,7 @@ def run(
         records = (*plan.subjects, *plan.controls)
         shelf = FileShelf(plan.files, given) if plan.files else None
         runner = TrialRunner(several, records, task, memory=memory, maker=members, shelf=shelf)
-        running = _Run(plan, runner, kept, pool, how.watch, shard)
+        running = _Run(plan, runner, kept, pool, how.watch or stack.enter_context(in_cell()), shard)
         running.take(members)
         running.spent = sum(one.forwards for one in settled)
         running.require_same_answers(several)

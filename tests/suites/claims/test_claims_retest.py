@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from wheeltap.core.errors import StoreError, UnknownName, UsageError
-from wheeltap.runs.loop import Progress, Watch
+from wheeltap.runs.pace import Progress, Watch
 from wheeltap.runs.request import StudyRequest
 from wheeltap.suites.claims.ledger import Ledger, NeededFile, Retest, read
 from wheeltap.suites.claims.record import ClaimsRecord, diff

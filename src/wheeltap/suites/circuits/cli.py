@@ -203,9 +203,10 @@ def _judged(  # noqa: PLR0913 - what the two doors have in common
     """Plans and runs the audits of a circuit, prints the report, writes the circuit."""
     from wheeltap.cli.execution import load, run_on
     from wheeltap.cli.options import default_store
-    from wheeltap.cli.progress import lasting, spinner
+    from wheeltap.cli.progress import spinner
     from wheeltap.report.files import require_writable
     from wheeltap.runs import planning
+    from wheeltap.runs.pace import lasting
     from wheeltap.suites.circuits import runs
 
     if file is not None:

@@ -412,6 +412,9 @@ class CircuitSearchResult:
         """Why the circuit is only the best of what was tried; empty where a search reached the target."""
         return "" if self.circuit is None else undecided(self.circuit)
 
+    def _repr_html_(self) -> str:
+        return self.report._repr_html_()  # pyright: ignore[reportPrivateUsage] - as notebooks call it
+
     def save(self, path: str | Path) -> Path:
         """Writes the circuit to a file, one of edges as MIB's JSON.
 

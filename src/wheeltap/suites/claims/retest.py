@@ -21,7 +21,7 @@ from wheeltap.plans.plan import Plan
 from wheeltap.plans.store import Store
 from wheeltap.report import files
 from wheeltap.runs import loop, studying
-from wheeltap.runs.loop import Watch
+from wheeltap.runs.pace import Watch
 from wheeltap.runs.request import StudyRequest
 from wheeltap.runs.stored import plans_of
 from wheeltap.studies.base import Size, Study

@@ -1,0 +1,97 @@
+"""A report in a cell of a notebook: its page, apart from the notebook's styles, of bounded size; a line of progress."""
+
+import io
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.report.report_cases import hostile, shipped
+from wheeltap.report.html import fragment, notebook
+from wheeltap.report.report import Report
+from wheeltap.runs.pace import MakingProgress, Progress, in_cell
+
+NOTEBOOK = """<!doctype html><meta name="viewport" content="width=device-width, initial-scale=1">
+<style>h1, h2 { color: rgb(1, 2, 3); } table { border: 9px solid red; } p { color: rgb(4, 5, 6); }</style>
+<p id="above">above</p>CELL"""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1280, 400])
+def test_a_cell_shows_the_page_and_styles_do_not_meet(browser: Any, width: int) -> None:
+    tab = browser.new_page(viewport={"width": width, "height": 800})
+    requests: list[str] = []
+    tab.on("request", lambda request: requests.append(request.url))
+    tab.set_content(NOTEBOOK.replace("CELL", Report(shipped())._repr_html_()))
+    tab.wait_for_function("document.querySelector('iframe').style.height !== '0px'")
+    (page,) = [frame for frame in tab.frames if frame != tab.main_frame]
+    assert requests == []
+    assert not tab.locator("iframe").evaluate("frame => frame.previousElementSibling.checkVisibility()")
+    assert 300 < tab.locator("iframe").evaluate("frame => frame.clientHeight") <= 900
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.locator("h1").evaluate("one => getComputedStyle(one).color") != "rgb(1, 2, 3)"
+    assert page.locator("table").first.evaluate("one => getComputedStyle(one).borderTopWidth") != "9px"
+    assert tab.locator("#above").evaluate("one => getComputedStyle(one).color") == "rgb(4, 5, 6)"
+    assert page.locator("svg").count() > 0
+    page.locator("nav a").last.click()
+    assert page.url == "about:srcdoc#reading" and tab.locator("#above").count() == 1
+    tab.close()
+
+
+def test_where_frames_are_left_out_the_first_screen_is_there() -> None:
+    assert notebook(shipped()).startswith(f"<div>{fragment(shipped())}</div><iframe ")
+
+
+def test_names_cannot_leave_the_frame() -> None:
+    said = Report(hostile())._repr_html_()
+    assert said.count("<iframe") == said.count("</iframe>") == 1 and "<script" not in said
+    assert said.endswith('"></iframe>') and said.count('"', said.index('srcdoc="')) == 2
+
+
+def test_a_page_too_large_for_a_cell_is_left_out() -> None:
+    record = shipped()
+    large = msgspec.structs.replace(record, command="x" * 2_000_000)
+    said = notebook(large)
+    assert "<iframe" not in said and said.startswith(f"<div>{fragment(large)}</div>")
+    assert "The page has 2.1 MB, too much for a cell. To a file: report.html(PATH)." in said and len(said) < 100_000
+
+
+def test_a_cell_has_one_line_of_progress_that_is_removed() -> None:
+    out = io.StringIO()
+    with in_cell(out, after=0.0, every=0.0) as watch:
+        assert watch is not None
+        for done in range(1, 41):
+            watch(Progress(done, 40, 1.0, "done"))
+    first, *others = out.getvalue().split("\r")[1:]
+    assert first == "wheeltap: 1 of 40 trials" and others[0].startswith("wheeltap: 2 of 40 trials, about 0 s left")
+    assert "\n" not in out.getvalue() and others[-1] == "" and set(others[-2]) == {" "}
+    assert len(others[-2]) == max(map(len, others))
+
+
+def test_progress_of_nets_in_the_making_counts_nets() -> None:
+    out = io.StringIO()
+    with in_cell(out, after=0.0, every=0.0) as watch:
+        assert watch is not None
+        watch(Progress(1, 4, 1.0, "made", making=True, member=MakingProgress("trained 1", 5, 10)))
+        watch(Progress(1, 4, 1.0, "made", making=True, member=MakingProgress("trained 1", 7, 10)))
+    assert out.getvalue().startswith("\rwheeltap: 0 of 3 nets made; making trained 1: 50 %\r")
+    assert "; making trained 1: 70 %, 0 s left" in out.getvalue()
+
+
+def test_a_quick_cell_and_a_script_have_none(capsys: pytest.CaptureFixture[str]) -> None:
+    out = io.StringIO()
+    with in_cell(out) as watch:
+        assert watch is not None
+        watch(Progress(1, 1, 1.0, "done"))
+    assert out.getvalue() == ""
+    with in_cell() as watch:
+        assert watch is None
+
+
+def test_many_trials_are_no_flood() -> None:
+    out = io.StringIO()
+    with in_cell(out, after=0.0, every=60.0) as watch:
+        assert watch is not None
+        for done in range(1000):
+            watch(Progress(done, 1000, 1.0, "done"))
+    assert out.getvalue().count("wheeltap:") == 1
