@@ -205,8 +205,9 @@ def _merged(log: Mapping[str, AnswerFile], name: str) -> AnswerFile:
         name=name, right=np.concatenate(right) if whole else None, samples=np.concatenate(samples) if whole else None,
         score=None if whole else np.concatenate(means),
     )  # fmt: skip
-    alike = [f"{at} {own}" for at, one in enumerate(files) for own in one.found or map(str, range(len(one.items)))]
-    alike = alike if any(one.found for one in files) else []
+    shared = [one.found or one.groups for one in files]
+    alike = [f"{at} {own}" for at, one in enumerate(files) for own in shared[at] or range(len(one.items))]
+    alike = alike if any(shared) else []
     return AnswerFile(
         shape=files[0].shape, systems=(answers,),
         notes=tuple(dict.fromkeys(note for one in files for note in one.notes)),

@@ -134,8 +134,9 @@ class RecordedScoreAudit(Audit):
         first, second = int((a > b).sum()), int((b > a).sum())
         mcnemar = "exact McNemar" if "exact McNemar" in exact.method else "paired"
         of_one, of_two = (f"{fixed(100 * float(x.mean()), 1)} %" if shares else f"{x.mean():.3g}" for x in (a, b))
+        items = f"{len(a):,} items{'' if groups is None else f' in {len(np.unique(groups)):,} groups'}"
         words = (
-            f"{one.name} scores {of_one} on {task}, {rival.name} {of_two}: lost {amount(lost)} ({len(a):,} items, "
+            f"{one.name} scores {of_one} on {task}, {rival.name} {of_two}: lost {amount(lost)} ({items}, "
             f"{first:,} lost, {second:,} gained; {mcnemar} p {_p(exact)} of any difference)."
         )
         claim = Hypothesis(

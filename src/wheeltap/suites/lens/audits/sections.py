@@ -39,15 +39,16 @@ def scores(findings: Iterable[Finding]) -> Section:
 
 def losses(findings: Sequence[Finding]) -> Section:
     """What each system loses beside the first, over all items and task by task."""
-    several, rows = len({one.subject for one in findings}) > 1, list[tuple[str | Estimate, ...]]()
+    several, rows, test = len({one.subject for one in findings}) > 1, list[tuple[str | Estimate, ...]](), "McNemar p"
     for one in findings:
         if not one.estimates:
             continue
         lost, exact, before, after = one.estimates
         named = f"{one.scheme}{f' ({one.subject})' if several else ''}"
         scores = [_percent(before, score.value) if score.unit == before.unit else "" for score in (before, after)]
+        test = test if "exact McNemar" in exact.method else "paired p"
         rows.append((named, f"{lost.n:,}", *scores, amount(lost), f"{exact.p:.2g}" if exact.p is not None else ""))
-    heads = ("task", "items", "before", "after", "lost, 95 %", "McNemar p")
+    heads = ("task", "items", "before", "after", "lost, 95 %", test)
     return Section(title="What is lost", blocks=(Table(heads=heads, rows=tuple(rows), place="first"),))
 
 

@@ -101,16 +101,16 @@ class AnswerTable:
         self._raters: dict[str, int] = {}
         self._ballots: tuple[array[int], array[int], array[int]] = (array("i"), array("i"), array("i"))
 
-    def item(self, name: str, group: str = "") -> int:
-        """Number of an item, a new one where it was not there.
+    def item(self, name: str, group: str | None = None) -> int:
+        """Number of an item, a new one where it was not there; its group is as before where none is given.
 
         Raises:
             DataError: If it is in another group than before, or in none where others are in one.
         """
         at = self._items.setdefault(name, len(self._items))
         if at == len(self._groups):
-            self._groups.append(group)
-        if self._groups[at] != group or bool(group) != bool(self._groups[0]):
+            self._groups.append(group or "")
+        if group is not None and (self._groups[at] != group or bool(group) != bool(self._groups[0])):
             raise DataError(
                 "An item's group is not clear.", where=f"{self._where}, item {name}",
                 expected="one group for each item, the same in all its lines, or none at all",
@@ -129,7 +129,7 @@ class AnswerTable:
         if item not in self._texts and (text := " ".join(texts_in(given))):
             self._texts[item] = words_of(text)
 
-    def add(self, system: str, row: AnswerRow, group: str = "") -> None:
+    def add(self, system: str, row: AnswerRow, group: str | None = None) -> None:
         """Takes one answer.
 
         Raises:
@@ -161,7 +161,7 @@ class AnswerTable:
         item: str,
         line: int,
         counts: Mapping[str, int],
-        group: str = "",
+        group: str | None = None,
         *,
         raters: Mapping[str, str] | None = None,
     ) -> None:
@@ -375,6 +375,12 @@ def texts_in(given: Any) -> Iterator[str]:
         several = cast("dict[str, Any] | list[Any]", given)
         for one in several.values() if isinstance(several, dict) else several:
             yield from texts_in(one)
+
+
+def group_in(given: Any) -> str:
+    """The group that a document or metadata name; empty where they name none."""
+    named = cast("dict[str, Any]", given).get("group") if isinstance(given, dict) else None
+    return str(named) if isinstance(named, str | int) else ""
 
 
 def _ints(column: "array[int]") -> NDArray[np.int32]:

@@ -11,7 +11,7 @@ from wheeltap.core.bounded import PARTS, SETTINGS, Archive, few_parts
 from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.core.plain import many
 from wheeltap.suites.lens.recorded.base import AnswerFile
-from wheeltap.suites.lens.recorded.gathered import AnswerRow, AnswerTable, texts_in
+from wheeltap.suites.lens.recorded.gathered import AnswerRow, AnswerTable, group_in, texts_in
 from wheeltap.suites.lens.recorded.lines import BROKEN, placed, whole
 
 SHAPE = "a log of inspect"
@@ -35,6 +35,7 @@ class _Sample(msgspec.Struct, frozen=True):
     scores: dict[str, _Score] | None = None
     score: _Score | None = None
     input: Any = None
+    metadata: Any = None
 
 
 class _Eval(msgspec.Struct, frozen=True):
@@ -96,7 +97,8 @@ def _needed(sample: _Sample) -> _Sample:
     """Texts and grades of a sample alone: a log may hold gigabytes beside them."""
     scores = {name: msgspec.structs.replace(score, value=_grade(score.value), answer=_answer(score.answer))
               for name, score in _scores(sample).items()}  # fmt: skip
-    return msgspec.structs.replace(sample, input=" ".join(texts_in(sample.input)), scores=scores, score=None)
+    text, group = " ".join(texts_in(sample.input)), group_in(sample.metadata)
+    return msgspec.structs.replace(sample, input=text, metadata=group, scores=scores, score=None)
 
 
 def _answer(answer: Any) -> str | None:
@@ -146,7 +148,7 @@ def _recording(path: Path, log: _Log, samples: Iterable[_Sample]) -> AnswerFile:
         value = _value(score.value, where=f"{path}: sample {one.id}, epoch {one.epoch}")
         gathered.asked(str(one.id), one.input)
         gathered.prompted(str(one.id), one.input)
-        gathered.add(system, AnswerRow(str(one.id), at, value, score.answer, one.epoch))
+        gathered.add(system, AnswerRow(str(one.id), at, value, score.answer, one.epoch), one.metadata)
     notes = [f"Task {about.task}; right is what the scorer {names[0]} says"
              + (f"; also there: {', '.join(names[1:])}." if len(names) > 1 else ".")]  # fmt: skip
     if status not in ("success", ""):

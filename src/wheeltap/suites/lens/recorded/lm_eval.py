@@ -18,7 +18,7 @@ import msgspec
 from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.core.plain import many
 from wheeltap.suites.lens.recorded.base import AnswerFile
-from wheeltap.suites.lens.recorded.gathered import WHOLE, AnswerRow, AnswerTable
+from wheeltap.suites.lens.recorded.gathered import WHOLE, AnswerRow, AnswerTable, group_in
 from wheeltap.suites.lens.recorded.lines import decoded, misfit
 
 SHAPE = "samples logged by lm-eval"
@@ -112,6 +112,7 @@ class _LogReader:
         item = f"{line.doc_id} {line.doc_hash[:16]}".rstrip()
         self._gathered.asked(item, line.doc)
         self._gathered.prompted(item, line.arguments or line.prompt_hash)
+        self._gathered.item(item, group_in(line.doc))
         answers = _answers(line)
         sample = line.sample if line.sample is not None else line.repeat if line.repeat is not None else line.resp_id
         choices = _log_likelihoods(answers)
