@@ -224,10 +224,9 @@ def test_groups_that_a_log_names_widen_the_verdict(tmp_path: Path, kind: str) ->
         if kind == "rows":
             said = [{"id": at, "correct": bool(one), **shared[at]} for at, one in enumerate(now)]
         else:
-            said = [
-                generated(at, ["x"], float(one), doc={"question": one_of(at), **shared[at]})
-                for at, one in enumerate(now)
-            ]
+            sure = {0: [-2.0, -1.0, -3.0, -3.0, -3.0], 1: [-1.0, -2.0, -3.0, -3.0, -3.0]}
+            asked = [{"question": one_of(at), **shared[at]} for at in range(400)]
+            said = [choice(at, sure[int(one)], 0, doc=asked[at]) for at, one in enumerate(now)]
         if kind != "two tasks":
             return f"answers:{lines(tmp_path / f'{name}.jsonl', said)}"
         (tmp_path / name).mkdir()
@@ -237,7 +236,7 @@ def test_groups_that_a_log_names_widen_the_verdict(tmp_path: Path, kind: str) ->
 
     for grouped, verdict, test in ((False, "costs", "McNemar p"), (True, "cannot tell", "paired p")):
         one, two = (log(f"{name}{grouped}", failed, grouped=grouped) for name, failed in (("a", 0), ("b", 20)))
-        report = wt.compare(one, two, margin=0.02)
+        report = wt.compare(one, two, margin=0.01)
         every = found(report)["all items"]
         assert every.verdict == verdict and ("items in 20 groups" in every.because) == grouped
         assert test in str(report.record.sections)
