@@ -1,5 +1,6 @@
 """The manual is built without a warning, leaves out no page, and its own examples run."""
 
+import contextlib
 import re
 import shlex
 import subprocess
@@ -8,6 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from wheeltap.audits.base import audits
+from wheeltap.cli import application
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -43,6 +47,56 @@ def test_api_speaks_of_what_users_call(built: Path) -> None:
 
 def blocks(page: str, language: str) -> Iterator[str]:
     yield from re.findall(rf"^```{language}\n(.*?)^```", (DOCS / page).read_text(), re.DOTALL | re.MULTILINE)
+
+
+def test_every_code_has_its_section() -> None:
+    _, *sections = re.split(r"^### ", (DOCS / "codes.md").read_text(), flags=re.MULTILINE)
+    told = {code: text for text in sections for code in re.findall(r"WT\d{3}", text.splitlines()[0])}
+    known = {audits.get(name).code for name in audits}
+    for source in (ROOT / "src").rglob("*.py"):  # rules of studies, slices
+        known |= set(re.findall(r'"(WT\d{3})"', source.read_text()))
+    assert len(known) > 40 and known - set(told) == set()
+    for code, text in told.items():
+        missing = [
+            part for part in ("Measured", "Fooled by", "Figures", "Do") if f"**{part}**" not in " ".join(text.split())
+        ]
+        assert not missing, (code, missing)
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    """Every command that a page shows, whole: in a block, or within a line with what it takes."""
+    for page in (*sorted(DOCS.glob("*.md")), ROOT / "README.md"):
+        text = page.read_text()
+        for block in re.findall(r"^```(?:sh|bash)\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+            lines = block.replace("\\\n", " ").splitlines()
+            yield from ((page.name, line) for line in lines if line.startswith("wheeltap "))
+        yield from ((page.name, line) for line in re.findall(r"`(wheeltap [^`]+)`", text) if VERB.search(line) is None)
+
+
+VERB = re.compile(r"^wheeltap \w+( (train|find|check|show|ci))?$|\.\.\.")
+"""A verb that is spoken of, without what it takes."""
+
+
+def test_commands_are_read_as_they_are_shown(tmp_path: Path) -> None:
+    (tmp_path / "relearn.toml").write_text('audits = "score,relearning"')
+    app, unread = application(overview=False), dict[str, str]()
+    with contextlib.chdir(tmp_path):
+        for page, line in commands():
+            try:
+                app.parse_args(
+                    shlex.split(line.split(" |")[0], comments=True)[1:], exit_on_error=False, print_error=False
+                )
+            except Exception as error:  # of any kind: all are told at once
+                unread[f"{page}: {line}"] = str(error)
+    assert not unread
+
+
+def test_audits_that_pages_name_exist() -> None:
+    groups = {"survival", "noise", "circuit", "dictionary", "structure"}
+    named = {(page, name) for page, line in commands() for names in re.findall(r"--audits (\S+)", line)
+             for name in names.split(",") if not name.startswith("WT")}  # fmt: skip
+    assert len(named) > 20
+    assert {(page, name) for page, name in named if name not in audits and name not in groups} == set()
 
 
 @pytest.mark.slow
