@@ -14,6 +14,7 @@ from wheeltap.audits.power import power_control
 from wheeltap.audits.score import same_outputs
 from wheeltap.core.records import UNCOVERED, Cost, Estimate, Finding, Scalar, SubjectRecord, Trial
 from wheeltap.core.report import ReportRecord
+from wheeltap.core.stages import stage
 from wheeltap.plans.plan import CUT, GROUPED, MARGIN, Lookup, Plan
 from wheeltap.stats.family import holm
 
@@ -56,6 +57,7 @@ def audits_of(plan: Plan) -> list[Audit]:
     return asked if plan.study is None else [*asked, studies.get(plan.study.name)(dict(plan.study.settings))]
 
 
+@stage("judging")
 def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scalar]) -> ReportRecord:
     """The report on a plan whose trials have run; needs no model."""
     sound = usable(plan, lookup)

@@ -15,6 +15,7 @@ from wheeltap.cli.options import STDOUT, ExecutionFlags, Output, RequestFlags, d
 from wheeltap.cli.progress import run_progress, spinner
 from wheeltap.core.errors import UsageError
 from wheeltap.core.plain import terminal
+from wheeltap.core.stages import stage
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.plans.plan import Plan
@@ -32,6 +33,7 @@ STUDY: Final = "study "
 """What the commands of studies begin with."""
 
 
+@stage("loading")
 def load(
     specs: Sequence[str], data: str | Path | None, *, names: Sequence[str] = (), output: str | None = None
 ) -> tuple[list[Subject], BaseTask]:

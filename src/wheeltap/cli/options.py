@@ -16,6 +16,7 @@ from wheeltap.core.bounded import contents, parsing, toml
 from wheeltap.core.errors import FileError, UnknownName, UsageError
 from wheeltap.core.files import ODD_PATH
 from wheeltap.core.report import FailOn, ReportRecord
+from wheeltap.core.stages import profile
 from wheeltap.plans.plan import ALPHA, ERROR_MARGIN, HIGHEST, MARGIN, AuditSpec, Effort
 from wheeltap.runs.request import Request, only_files, said_of
 
@@ -303,6 +304,7 @@ class Output:
     fail_on: Annotated[FailOn, Parameter(help="Exit with 1 if a verdict is this or worse.")] = "costs"
     full: Annotated[bool, Parameter(negative="", help="Print everything: findings, controls, cost.")] = False
     quiet: Annotated[bool, Parameter(negative="", help="Print the answer alone, and no progress.")] = False
+    profile: Annotated[bool, Parameter(negative="", help="Print where the time went.")] = False
 
     @property
     def pages(self) -> list[Path]:
@@ -359,6 +361,8 @@ class Output:
             self._print(report)  # after the files, so that a reader that goes away (head, a pager) costs none of them
         if written and not self.quiet and self.json != STDOUT:
             print("Written: " + ", ".join(str(path) for path in written))
+        if self.profile:
+            print(*profile(), sep="\n", file=sys.stderr)
         code = exit_code(report.record, self.fail_on)
         if code == FAILED:
             found = failing(report.record, self.fail_on)

@@ -176,14 +176,14 @@ def globals_of(code: types.CodeType) -> list[tuple[str, set[str]]]:
     return sorted(found.items())
 
 
-def tensor_parts(tensor: Tensor) -> tuple[str, list[int], bytes]:
-    """A tensor's dtype, with the scales of quantized numbers, its shape and bytes."""
+def tensor_parts(tensor: Tensor) -> tuple[str, list[int], memoryview | bytes]:
+    """A tensor's dtype, with the scales of quantized numbers, its shape and bytes: its own memory where it can."""
     if parts := [tensor_parts(part) for part in inner(tensor)]:
         kinds = ", ".join(f"{kind} {shape}" for kind, shape, _ in parts)
         return f"{type(tensor).__name__} of {kinds}", list(tensor.shape), b"".join(data for *_, data in parts)
     flat = written(tensor.detach()).cpu().contiguous()
     # Bytes through an integer view: numpy knows no bfloat16.
-    return kind_of(tensor), list(flat.shape), flat.reshape(-1).view(torch.uint8).numpy().tobytes()
+    return kind_of(tensor), list(flat.shape), flat.reshape(-1).view(torch.uint8).numpy().data
 
 
 def dense_parts(tensor: Tensor) -> dict[str, Tensor]:

@@ -23,7 +23,7 @@ def canonical(value: Any) -> bytes:
     return _encoder.encode(value)
 
 
-def digest(kind: str, *parts: bytes, version: int = KEY_VERSION) -> str:
+def digest(kind: str, *parts: bytes | memoryview, version: int = KEY_VERSION) -> str:
     """Hex digest (128 bits) of ``parts``, each framed by its length, under a namespace ``kind`` and a ``version``."""
     state = hashlib.blake2b(digest_size=16, person=f"wheeltap{version}".encode())
     for part in (kind.encode(), *parts):

@@ -581,4 +581,4 @@ def _builtin(value: Any) -> Any:
     """Bytes as texts: canonical bytes know no others."""
     if isinstance(value, list):
         return [_builtin(part) for part in cast("list[Any]", value)]
-    return canon.digest("bytes", value) if isinstance(value, bytes) else value
+    return canon.digest("bytes", value) if isinstance(value, bytes | memoryview) else value

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Set
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, cast, final
 
@@ -12,6 +13,7 @@ from wheeltap.core import canon
 from wheeltap.core.anatomy import module_parts, origins, tensor_parts
 from wheeltap.core.describe import SHAPE, Describer, HeldNumber
 from wheeltap.core.scripted import scripts_in, shown
+from wheeltap.core.stages import stage
 from wheeltap.core.typed import named_modules
 
 
@@ -48,6 +50,7 @@ def besides(names: Set[str], passing: Set[str]) -> frozenset[str]:
     return frozenset(name for name in names if name not in passing and not (changing and name.startswith(changing)))
 
 
+@stage("fingerprints")
 def described(model: nn.Module) -> Description:
     """Everything that decides what ``model`` computes, as far as it can be read."""
     names: dict[int, str] = {}
@@ -72,9 +75,9 @@ def described(model: nn.Module) -> Description:
         items[f"structure {path}"] = canon.key("structure", [reader.class_of(type(module)), *children])
         for name, value in parts.items():
             items[f"{_ATTRIBUTE}{path}.{name}"] = reader.read(f"{_ATTRIBUTE}{path}.{name}", value)
-    for kind, tensors in (("parameter", model.named_parameters()), ("buffer", model.named_buffers())):
+    items |= tensor_digests(model)
+    for tensors in (model.named_parameters(), model.named_buffers()):
         for name, tensor in tensors:
-            items[f"{kind} {name}"] = _digest_of([(name, tensor)])
             for attribute, value in vars(tensor).items():
                 if attribute not in origins(tensor):
                     items[f"{_ATTRIBUTE}{name}.{attribute}"] = reader.read(f"{_ATTRIBUTE}{name}.{attribute}", value)
@@ -100,6 +103,23 @@ _ATTRIBUTE = "attribute "
 """How the names of items begin that are attributes of modules."""
 
 
+@stage("fingerprints")
+def tensor_digests(model: nn.Module) -> dict[str, str]:
+    """Digest of each parameter and buffer by its kind and name, as in ``Description.items``."""
+    held: dict[str, tuple[str, Tensor]]
+    held = {f"parameter {name}": (name, one) for name, one in model.named_parameters()}
+    held |= {f"buffer {name}": (name, one) for name, one in model.named_buffers()}
+    if sum(one.nbytes for _, one in held.values()) < _LARGE:
+        return {key: _digest_of([one]) for key, one in held.items()}
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # hashing lets other threads run
+        return dict(zip(held, threads.map(_digest_of, ([one] for one in held.values())), strict=True))
+
+
+_LARGE = 2**24
+"""Bytes from which threads pay."""
+
+
+@stage("fingerprints")
 def weights_digest(model: nn.Module) -> str:
     """Digest of every parameter and buffer: name, dtype, shape, bytes. Equal means bit-identical."""
     return _digest_of([*model.named_parameters(), *model.named_buffers()])

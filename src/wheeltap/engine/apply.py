@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from wheeltap.core import coverage
 from wheeltap.core.errors import RestorationError, UsageError
-from wheeltap.core.fingerprint import weights_digest
+from wheeltap.core.fingerprint import tensor_digests
 from wheeltap.core.layer import Layer, norms
+from wheeltap.core.plain import many
 from wheeltap.core.site import Site
+from wheeltap.core.stages import stage
 from wheeltap.core.subject import Subject
 from wheeltap.core.typed import named_modules, squares
 from wheeltap.engine.activations import ActivationHooks
@@ -164,6 +166,7 @@ class Disturbance:
             f"were left as they are: {', '.join(named)}{f' and {more} more' if more else ''}."
         )
 
+    @stage("disturbing")
     def __enter__(self) -> Self:
         with torch.no_grad():
             self._clean = CleanWeights(self.subject, self.layers)
@@ -179,6 +182,7 @@ class Disturbance:
             self.hooks.__enter__()
         return self
 
+    @stage("restoring")
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -204,6 +208,7 @@ class Disturbance:
         bias = None if layer.bias is None else self.subject.parameter(layer.bias)
         return Weights(self.subject.parameter(layer.weight), bias)
 
+    @stage("disturbing")
     @torch.no_grad()
     def apply(self, dose: float, *, root: int, seed: int, keep: bool = True) -> None:
         """Writes the disturbed weights for this dose and draw, from the clean copy each time.
@@ -414,26 +419,28 @@ def same_random_numbers(subject: Subject) -> Generator[None]:
 
 
 @contextmanager
-def verified_restoration(subject: Subject) -> Generator[None]:
+def verified_restoration(subject: Subject, before: dict[str, str] | None = None) -> Generator[dict[str, str]]:
     """Proves that a subject leaves the block as it came: weights, buffers, mode and ``requires_grad``.
 
     What ``preserved_state`` knows of is put back; weights are the ``Disturbance``'s to restore, and here only checked.
+    Gives the digests of its tensors, which an earlier proof that nothing came after may pass on.
 
     Raises:
         RestorationError: If a weight is not bit-identical afterwards.
     """
-    before = weights_digest(subject.model)
+    before = before or tensor_digests(subject.model)
     try:
         with preserved_state(subject):
-            yield
+            yield before
     finally:
-        after = weights_digest(subject.model)
+        after = tensor_digests(subject.model)
         if after != before and not isinstance(sys.exception(), RestorationError):
+            changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
             raise RestorationError(
                 "The subject did not come back bit-identical.",
                 where=subject.name,
-                expected=before,
-                got=after,
+                expected="every parameter and buffer as it was",
+                got=f"{many(len(changed), 'tensor')} with other bits: {', '.join(changed[:_NAMED])}",
                 do="Throw this run's results away. If the model's forward writes into its weights, take that out; else "
                 "report a bug in the perturbation or the engine.",
             )

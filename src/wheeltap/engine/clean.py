@@ -15,6 +15,7 @@ from wheeltap.core.fingerprint import besides, described
 from wheeltap.core.inputs import Moments
 from wheeltap.core.measure import squared_error
 from wheeltap.core.settings import SMALL
+from wheeltap.core.stages import stage
 from wheeltap.core.subject import CleanPasses, Subject
 from wheeltap.core.targets import require_no_logits
 from wheeltap.core.task import BaseTask
@@ -42,6 +43,7 @@ ANSWERS = 1e-4
 machine's rounding may do. In 16-bit weights it may do more: four units in the last place."""
 
 
+@stage("looking at the model")
 def settle(subject: Subject, task: BaseTask) -> CleanPasses:
     """Runs the model once on the task, and on one example, before it is named by its fingerprint.
 
@@ -277,6 +279,7 @@ def clean_scores(subject: Subject, task: BaseTask) -> Tensor:
         ) from error
 
 
+@stage("passes over the examples")
 def scores_of(model: nn.Module, task: BaseTask) -> Tensor:
     """Scores ``[example, option]``; where memory runs out, tried again with half of the batch, down to one example."""
     while True:

@@ -18,12 +18,14 @@ from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.perturb import Perturbation
 
 BYTES: Final = 2**27
-"""What the undisturbed distributions may take: some 680 places of a vocabulary of 49,152."""
+"""What the undisturbed distributions of a subject may take: some 680 places of a vocabulary of 49,152."""
 
 
 @final
 class NextTokens:
-    """The undisturbed log-probabilities of one subject, and what others are beside them.
+    """The undisturbed log-probabilities of subjects, and what others are beside those of one.
+
+    Those of a few subjects are held, as long as they all fit.
 
     Args:
         task: Whose places are read.
@@ -31,10 +33,11 @@ class NextTokens:
     """
 
     def __init__(self, task: BaseTask, *, memory: int | None = None) -> None:
-        self._task, self._of = task, ""
+        self._task = task
         self._limit = BYTES if memory is None else min(BYTES, memory // 8)
         self._every = task.places()
-        self._row = dict[Hashable, int]()
+        self._row: dict[Hashable, int] = {}
+        self._held: dict[str, tuple[dict[Hashable, int], Tensor]] = {}
         self._clean = torch.empty(0)
 
     @staticmethod
@@ -43,15 +46,19 @@ class NextTokens:
         return trial.site.everywhere and trial.subset is None and not perturbation.random
 
     def know(self, fingerprint: str, run: Callable[[], Tensor]) -> None:
-        """Runs a pass of an undisturbed subject where its distributions are not held, and the task reads some."""
-        if self._every and self._of != fingerprint:
+        """Makes a subject's distributions those to compare with; a pass of it where they are not held."""
+        if self._every and fingerprint not in self._held:
             self.clean(fingerprint, run)
+        self._row, self._clean = self._held.get(fingerprint, (self._row, self._clean))
 
     def clean(self, fingerprint: str, run: Callable[[], Tensor]) -> Tensor:
         """What a pass of an undisturbed subject gives, whose distributions are held from then on."""
-        self._row, self._clean, self._of = {}, torch.empty(0), ""
+        self._held.pop(fingerprint, None)
+        if sum(one.nbytes for _, one in self._held.values()) + self._clean.nbytes > self._limit:
+            self._held.clear()
+        self._row, self._clean = {}, torch.empty(0)
         scores = self._watched(self._keep, run)
-        self._of = fingerprint
+        self._held[fingerprint] = self._row, self._clean
         return scores
 
     def compared(self, run: Callable[[], Tensor]) -> tuple[Tensor, dict[str, NDArray[Any]]]:

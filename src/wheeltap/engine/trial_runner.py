@@ -80,6 +80,11 @@ class TrialRunner:
         memory: Bytes that may be used beside the models themselves; what does not fit goes a slower way.
         maker: Of the members.
         shelf: Of files as they are shipped.
+
+    Attributes:
+        given: The models at hand, by fingerprint.
+        forwards: Passes over the examples so far.
+        proven: Digests of the tensors of each of them that came back as it was.
     """
 
     def __init__(
@@ -95,13 +100,14 @@ class TrialRunner:
         self.task, self._maker, self._shelf = task, maker, shelf
         self._cache_bytes = CACHE_BYTES if memory is None else memory // 2
         self._moment_bytes = MOMENT_BYTES if memory is None else memory // 2
-        self._given = {subject.record.fingerprint: subject for subject in subjects}
+        self.given = {subject.record.fingerprint: subject for subject in subjects}
         self._records = {record.fingerprint: record for record in records}
         self._member: Subject | None = None
         self._copy: Subject | None = None
         self._families: dict[str, gauge.Family | None] = {}
         self._known: dict[tuple[str, ...], Knowledge | WheeltapError] = {}
         self._clean: dict[str, Tensor] = {}
+        self.proven: dict[str, dict[str, str]] = {}
         self._tokens = NextTokens(task, memory=memory)
         self._prefix: tuple[str, PrefixCache] | None = None
         self._beside: tuple[tuple[str, ...], LowRankCopies | None] | None = None
@@ -115,9 +121,9 @@ class TrialRunner:
             UsageError: If the plan names a subject that is not at hand.
             WheeltapError: If it cannot be made.
         """
-        if fingerprint in self._given:
+        if fingerprint in self.given:
             self._copy = None  # trials come subject by subject: this one may need the memory
-            return self._given[fingerprint]
+            return self.given[fingerprint]
         for held in (self._member, self._copy):
             if held is not None and held.record.fingerprint == fingerprint:
                 return held
@@ -136,7 +142,7 @@ class TrialRunner:
             self._member = member
             return member
         self._copy = None
-        if record.base not in self._given and record.base not in self._records:
+        if record.base not in self.given and record.base not in self._records:
             raise self._unknown(fingerprint)
         base = self.subject(record.base)
         with preserved_state(base), threads_for(record.parameters):  # finding its structure runs its forward
@@ -152,7 +158,7 @@ class TrialRunner:
         return UsageError(
             "The plan names a subject that was not given.",
             where=fingerprint,
-            expected=", ".join(s.name for s in self._given.values()),
+            expected=", ".join(s.name for s in self.given.values()),
             do="The model changed since the plan was made: make a new plan.",
         )
 
@@ -304,15 +310,20 @@ class TrialRunner:
         return outcome
 
     def baseline(self, trial: Trial) -> Outcome:
-        """A clean pass, with its raw scores kept beside the measures.
+        """A clean pass, with its raw scores kept beside the measures; a second one is that which settled the subject.
 
         Raises:
             ModelError: If the outputs are not finite, or differ from an earlier clean pass.
         """
         began = time.perf_counter()
         subject = self.subject(trial.subject)
-        self.forwards += 1.0
-        scores = self._tokens.clean(subject.record.fingerprint, partial(clean_scores, subject, self.task))
+        settled = subject.settled if subject.settled is not None and subject.settled.task == self.task.digest else None
+        if trial.seed and settled is not None:
+            scores, spent = settled.scores, 0.0
+        else:
+            scores = self._tokens.clean(subject.record.fingerprint, partial(clean_scores, subject, self.task))
+            spent = 1.0
+        self.forwards += spent
         if not bool(torch.isfinite(scores).all()):
             bad = int((~torch.isfinite(scores)).any(1).nonzero()[0])
             corrupt = "; ".join(str(outlier) for outlier in outliers(subject.model)[:3])
@@ -325,8 +336,7 @@ class TrialRunner:
                 if corrupt
                 else "Check the model, its dtype and the task's inputs.",
             )
-        settled = subject.settled
-        if settled is not None and settled.task == self.task.digest:
+        if settled is not None:
             require_repeatable(subject, settled.scores, scores)
         require_repeatable(subject, self._clean.setdefault(subject.record.fingerprint, scores), scores)
         values = self.measured(subject, scores)
@@ -341,7 +351,7 @@ class TrialRunner:
                     do="Check the scale of the model's outputs and of the targets; let a logarithm begin above 0.",
                 )
         values |= facts(self.task, scores)
-        return Outcome(key=trial.key, status="done", values=values, seconds=time.perf_counter() - began, forwards=1.0)
+        return Outcome(key=trial.key, status="done", values=values, seconds=time.perf_counter() - began, forwards=spent)
 
     def measured(self, subject: Subject, scores: Tensor, chosen: _Part | None = None) -> dict[str, NDArray[np.float32]]:
         """Every measure's value per example, of the whole task or the ``chosen`` part."""
@@ -497,9 +507,12 @@ def run_trials(trials: list[Trial], runner: TrialRunner, commit: Commit) -> None
             for trial in chain.from_iterable(groups):
                 commit(_failed(trial, error))
             continue
-        with threads_for(subject.record.parameters), verified_restoration(subject):
+        before = runner.proven.get(fingerprint)
+        with threads_for(subject.record.parameters), verified_restoration(subject, before) as weights:
             for group in groups:
                 _run_group(group, runner, commit)
+        if fingerprint in runner.given:
+            runner.proven[fingerprint] = weights
         del subject  # nothing may hold a control copy any more when the next one is made
 
 

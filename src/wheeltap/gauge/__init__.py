@@ -21,6 +21,7 @@ from torch import nn
 from wheeltap.core import seeds, typed
 from wheeltap.core.errors import ModelError, UnknownName, UsageError
 from wheeltap.core.records import MemberOrigin, Scalar
+from wheeltap.core.stages import stage
 from wheeltap.gauge import general, regroup, relu_chain, transformer
 from wheeltap.gauge.base import GAUGES, Family, GaugeSettings, Refusal, read_settings, written_settings
 from wheeltap.gauge.bench import Likeness, Run, check
@@ -42,6 +43,7 @@ LEFT = 0.1
 """Share of a model's hidden weights that a family may leave alone; beyond it the model is probed as well."""
 
 
+@stage("control copies")
 def find(model: nn.Module, run: Run | None = None) -> Family | Refusal:
     """The first family that recognises ``model``; else the reasons of all of them.
 
@@ -92,6 +94,7 @@ def describe(family: Family | str, *operations: str, seed: int, **settings: Scal
     return MemberOrigin(family=name, operations=operations, settings=written, seed=seed, version=VERSION)
 
 
+@stage("control copies")
 def twin(model: nn.Module, made: MemberOrigin, run: Run | None = None, *, family: Family | None = None) -> nn.Module:
     """A copy of ``model`` rewritten as ``made`` says; ``model`` is not touched.
 
