@@ -1,11 +1,13 @@
 """Undo from the file of a model: the same bits as from copies, and a file that changed underneath is an error."""
 
 import os
+import resource
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from wheeltap.core.errors import RestorationError
 from wheeltap.core.fingerprint import weights_digest
@@ -42,6 +44,24 @@ def test_the_file_gives_the_same_bits_as_a_copy(llama_folder: Path, stored: str,
     assert len({*from_file, before}) == 3
     subject.contents = None
     assert written(subject, name, doses) == from_file
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_copies_of_a_large_model_are_in_a_scratch_file_where_there_is_room(room: bool) -> None:
+    model = nn.Sequential(nn.Linear(4000, 4000), nn.Linear(4000, 2000)).eval()
+    subject, limits = Subject(model, name="large"), resource.getrlimit(resource.RLIMIT_FSIZE)
+    before, weight = weights_digest(model), model[1].weight.detach().clone()
+    if not room:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (70_000_000, limits[1]))  # the first matrix, part of the second
+    try:
+        with verified_restoration(subject), Disturbance(subject, create("quantize"), WHOLE) as disturbance:
+            assert [*disturbance._clean._copies] == ([] if room else ["1.weight", "1.bias"])
+            disturbance.apply(8.0, root=0, seed=0)
+            assert not torch.equal(model[1].weight, weight)
+            assert torch.equal(disturbance._clean.of(subject.layers[1]).weight, weight)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert weights_digest(model) == before
 
 
 def test_what_was_changed_since_it_was_loaded_is_copied(llama_folder: Path) -> None:

@@ -1,11 +1,12 @@
-"""Undisturbed weights while a model is disturbed: read again from the file that they came from, else kept as copies."""
+"""Undisturbed weights while a model is disturbed: in the file that they came from, else in a scratch file or a copy."""
 
 import os
 from collections.abc import Sequence
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
-from typing import Final, final
+from tempfile import TemporaryFile
+from typing import Any, Final, final
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from wheeltap.core import bounded
 from wheeltap.core.errors import RestorationError, WheeltapError
 from wheeltap.core.layer import Layer
+from wheeltap.core.settings import LARGE
 from wheeltap.core.subject import Subject
 from wheeltap.perturb.base import Weights
 
@@ -28,7 +30,8 @@ class CleanWeights:
 
     A tensor that equals, to the bit, what the subject's file holds under its name is read from there each time: so no
     second copy of a large model is in memory. Others are copied: of models without such a file, computed weights, and
-    weights that were changed since they were loaded.
+    weights that were changed since they were loaded. Copies of a large model are in a scratch file, where the folder
+    for temporary files has room.
 
     Args:
         subject: Whose weights.
@@ -42,6 +45,11 @@ class CleanWeights:
         self._subject = subject
         self._copies: dict[str, Tensor] = {}
         self._stored: dict[str, tuple[Path, bounded.Tensor]] = {}
+        self._scratch: Any = None
+        if sum(subject.parameter(layer.weight).numel() for layer in layers) >= LARGE:
+            with suppress(OSError):
+                self._scratch = TemporaryFile(buffering=0)  # noqa: SIM115 (closed by close)
+        self._spilled: dict[str, int] = {}
         self._files: dict[Path, tuple[FileIO, tuple[int, int]]] = {}
         held: dict[str, tuple[Path, bounded.Tensor]] = {}
         with suppress(WheeltapError, OSError):  # the file may be gone by now
@@ -52,14 +60,16 @@ class CleanWeights:
                 live = subject.weight(layer) if computed and name == layer.weight else subject.parameter(name)
                 if not computed and name in held and self._equals(live, held[name]):
                     self._stored[name] = held[name]
-                else:
+                elif not self._spill(name, live):
                     self._copies[name] = live.detach().clone()
-        self.from_file = bool(self._stored)
+        self.from_file = bool(self._stored or self._spilled)
 
     def close(self) -> None:
         """Lets go of copies and files."""
         for file, _ in self._files.values():
             file.close()
+        if self._scratch is not None:
+            self._scratch.close()
         self._files.clear()
         self._copies.clear()
 
@@ -74,7 +84,27 @@ class CleanWeights:
     def _tensor(self, name: str) -> Tensor:
         if name in self._copies:
             return self._copies[name]
+        if name in self._spilled:
+            live = self._subject.parameter(name)
+            held = torch.empty(live.shape, dtype=live.dtype, device="cpu")
+            self._scratch.seek(self._spilled[name])
+            _fill(held, self._scratch)
+            return held.to(live.device)
         return self._read(*self._stored[name], like=self._subject.parameter(name))
+
+    def _spill(self, name: str, live: Tensor) -> bool:
+        """Writes a tensor behind the others of the scratch file; says whether there is one, with room."""
+        if self._scratch is None or live.shape != self._subject.parameter(name).shape:  # computed
+            return False
+        data = live.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+        at = start = self._scratch.seek(0, os.SEEK_END)
+        try:
+            while at < start + len(data):
+                at += self._scratch.write(data[at - start :])
+        except OSError:
+            return False
+        self._spilled[name] = start
+        return True
 
     def _equals(self, live: Tensor, held: tuple[Path, bounded.Tensor]) -> bool:
         """Whether a tensor is the one in the file, bit by bit, after the cast that loading makes."""
@@ -95,13 +125,9 @@ class CleanWeights:
             self._files[path] = opened, _state(opened)
         file, before = self._files[path]
         held = torch.empty(entry.shape, dtype=_TYPES[entry.dtype], device="cpu")
-        into = held.reshape(-1).view(torch.uint8).numpy().data
         file.seek(0)
         file.seek(8 + int.from_bytes(file.read(8), "little") + entry.data_offsets[0])
-        at = 0
-        while at < len(into) and (read := file.readinto(into[at:])):
-            at += read
-        if at < len(into) or _state(file) != before:
+        if not _fill(held, file) or _state(file) != before:
             raise RestorationError(
                 "The file of the weights changed while the model was disturbed: the model holds disturbed weights now.",
                 where=f"{self._subject.name}: {path}",
@@ -110,6 +136,14 @@ class CleanWeights:
                 do="Throw this run's results away, and load the model again. Write a new model to another folder.",
             )
         return held.to(device=like.device, dtype=like.dtype)
+
+
+def _fill(tensor: Tensor, file: FileIO) -> bool:
+    """Reads the bytes of a new tensor; says whether the file had as many."""
+    into, at = tensor.reshape(-1).view(torch.uint8).numpy().data, 0
+    while at < len(into) and (read := file.readinto(into[at:])):
+        at += read
+    return at == len(into)
 
 
 def _state(file: FileIO) -> tuple[int, int]:
