@@ -15,6 +15,7 @@ MESSAGES: Final = DOCS.parent / "tests" / "snapshots" / "errors.txt"
 
 project, author, release = "wheeltap", "the wheeltap authors", wheeltap.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+html_copy_source = False
 root_doc, html_theme, html_title = "README", "furo", f"wheeltap {release}"
 myst_heading_anchors, myst_enable_extensions = 4, ["attrs_inline"]
 suppress_warnings = ["config.cache"]

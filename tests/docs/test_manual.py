@@ -1,6 +1,7 @@
 """The manual is built without a warning, leaves out no page, and its own examples run."""
 
 import contextlib
+import os
 import re
 import shlex
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import wheeltap
 from wheeltap.audits.base import audits
 from wheeltap.cli import application
 
@@ -20,7 +22,7 @@ DOCS = ROOT / "docs"
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("furo", reason="needs the extra docs")
-    pages = tmp_path_factory.mktemp("manual")
+    pages = tmp_path_factory.mktemp("cache") / "wheeltap" / f"manual-{wheeltap.__version__}"
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", str(DOCS), str(pages)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -43,6 +45,30 @@ def test_api_speaks_of_what_users_call(built: Path) -> None:
     page = (built / "api.html").read_text()
     for name in ("audit", "compare", "study", "plan", "run", "judge", "load", "Task", "Subject", "Report"):
         assert f'id="wheeltap.{name}"' in page, name
+
+
+def opened(cache: Path, tmp_path: Path) -> tuple[subprocess.CompletedProcess[str], str]:
+    """What ``wheeltap docs`` says, with pages in this cache, and the address that the browser gets."""
+    browser, seen = tmp_path / "browser", tmp_path / "seen"
+    browser.write_text(f'#!/bin/sh\nprintf %s "$1" >"{seen}"\n')
+    browser.chmod(0o755)
+    command = [sys.executable, "-m", "wheeltap", "docs"]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "BROWSER": str(browser)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    return done, seen.read_text() if seen.exists() else ""
+
+
+def test_the_manual_opens_offline(built: Path, tmp_path: Path) -> None:
+    done, address = opened(built.parents[1], tmp_path)
+    page = Path(done.stdout.removeprefix("The manual: ").strip())
+    assert done.returncode == 0 and page.is_file() and address == page.as_uri(), done.stderr
+    fetched = re.compile(r'<(?:script|img|iframe|link)[^>]* (?:src|href)="(?:https?:)?//')
+    assert [path.name for path in built.glob("*.html") if fetched.search(path.read_text())] == []
+
+
+def test_what_is_not_built_is_not_opened(tmp_path: Path) -> None:
+    done, address = opened(tmp_path, tmp_path)
+    assert done.returncode == 2 and address == "" and "wheeltap docs --build" in done.stderr
 
 
 def blocks(page: str, language: str) -> Iterator[str]:

@@ -58,6 +58,7 @@ _VERBS = {
         "report": "Print or draw a finished run, or one code's findings in full.",
         "list": "Audits, studies, recipes, deployment schemes, perturbations, models.",
         "history": "What shipping cost the checkpoints of a training, step by step.",
+        "docs": "Open the manual in a browser, offline.",
         "doctor": "Check a model before it is audited, or this installation.",
         "init": "Write a job of CI that runs the gate: init ci.",
     },
