@@ -4,18 +4,18 @@ They are grouped so that each model is made, measured and put back once, and com
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from itertools import chain, groupby, zip_longest
 from statistics import median_low
-from typing import Any, Protocol, final
+from typing import Any, final
 
 import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from wheeltap import gauge
 from wheeltap.core.errors import ModelError, StoreError, UsageError, WheeltapError
@@ -32,6 +32,7 @@ from wheeltap.engine.clean import clean_scores, in_line, require_repeatable, sco
 from wheeltap.engine.fast.folded import CACHE_BYTES
 from wheeltap.engine.fast.low_rank import LowRankCopies
 from wheeltap.engine.fast.prefix import PrefixCache
+from wheeltap.engine.maker import Maker
 from wheeltap.engine.needs.gather import gather, of_another
 from wheeltap.engine.needs.moments import MOMENT_BYTES
 from wheeltap.engine.needs.tuning import TuningCopy
@@ -46,32 +47,18 @@ from wheeltap.plans.readings.census import CENSUS
 _OF_THE_SUBJECT = ("moments", "inputs", "heads", "slopes")
 """What is read from the subject and task alone, whatever the perturbation's settings."""
 
+_HELD = 2**23  # weights of members that are held from one round of trials to the next
+
 _Part = tuple[BaseTask, NDArray[np.intp]]
 """A part of the task: its examples as a task of their own, and their indices."""
-
-
-class Maker(Protocol):
-    """Makes the members of a study, or finds what was made before."""
-
-    def module(self, record: SubjectRecord) -> nn.Module:
-        """The member, in eval mode.
-
-        Raises:
-            WheeltapError: If it cannot be made or read.
-        """
-        ...
-
-    def make(self, record: SubjectRecord, trial: Trial) -> Outcome:
-        """Makes a member where it is not there yet; its outcome holds the digest of its weights."""
-        ...
 
 
 @final
 class TrialRunner:
     """Carries out trials on the subjects of a plan.
 
-    At most one member, one control copy, and the layer moments of one large subject, are held at a time: memory stays
-    near that of the largest subject and one copy.
+    At most one member (or some small ones), one control copy, and the layer moments of one large subject, are held at
+    a time: memory stays near that of the largest subject and one copy.
 
     Args:
         subjects: The models at hand.
@@ -102,7 +89,7 @@ class TrialRunner:
         self._moment_bytes = MOMENT_BYTES if memory is None else memory // 2
         self.given = {subject.record.fingerprint: subject for subject in subjects}
         self._records = {record.fingerprint: record for record in records}
-        self._member: Subject | None = None
+        self._members: dict[str, Subject] = {}
         self._copy: Subject | None = None
         self._families: dict[str, gauge.Family | None] = {}
         self._known: dict[tuple[str, ...], Knowledge | WheeltapError] = {}
@@ -124,7 +111,7 @@ class TrialRunner:
         if fingerprint in self.given:
             self._copy = None  # trials come subject by subject: this one may need the memory
             return self.given[fingerprint]
-        for held in (self._member, self._copy):
+        for held in (self._members.get(fingerprint), self._copy):
             if held is not None and held.record.fingerprint == fingerprint:
                 return held
         self._prefix, self._beside = None, None
@@ -135,11 +122,13 @@ class TrialRunner:
         if record.made is None or record.base is None:
             if self._maker is None:
                 raise self._unknown(fingerprint)
-            self._member = self._copy = None
+            self._copy = None
+            if record.parameters + sum(one.record.parameters for one in self._members.values()) > _HELD:
+                self._members.clear()  # before the next one is made
             member = Subject(self._maker.module(record), name=record.name)
             settle(member, self.task)
             member.known_as(record)
-            self._member = member
+            self._members[fingerprint] = member
             return member
         self._copy = None
         if record.base not in self.given and record.base not in self._records:
@@ -162,15 +151,19 @@ class TrialRunner:
             do="The model changed since the plan was made: make a new plan.",
         )
 
-    def make(self, trial: Trial) -> Outcome:
-        """The making of a member: ``done`` with the digest of its weights, or how its training ended.
+    def make(self, trial: Trial, batch: Sequence[Trial]) -> Outcome:
+        """The making of a member of a batch: ``done`` with the digest of its weights, or how its training ended.
 
         Raises:
             WheeltapError: If it cannot be made at all.
         """
         if self._maker is None or trial.subject not in self._records:
             raise self._unknown(trial.subject)
-        return self._maker.make(self._records[trial.subject], trial)
+        return self._maker.make(self._records[trial.subject], trial, batch)
+
+    def batches(self, trials: Sequence[Trial], *, parts: int = 1) -> list[list[Trial]]:
+        """Makings in batches: see ``Maker.together``."""
+        return [[one] for one in trials] if self._maker is None else self._maker.together(trials, parts=parts)
 
     def know_clean(self, fingerprint: str, scores: NDArray[np.float32]) -> None:
         """Takes a subject's undisturbed scores from a store."""
@@ -300,7 +293,8 @@ class TrialRunner:
         """
         if self._shelf is None:
             raise self._unknown(str(trial.settings["file"]))
-        self._member = self._copy = self._prefix = self._beside = None  # the file's model needs the memory
+        self._copy = self._prefix = self._beside = None  # the file's model needs the memory
+        self._members.clear()
         subject = self.subject(trial.subject)
         if trial.perturbation == "weights":
             return tensors_of(trial, subject, self._shelf)
@@ -484,10 +478,10 @@ def run_trials(trials: list[Trial], runner: TrialRunner, commit: Commit) -> None
         RestorationError: If a subject did not come back as it was.
         ModelError: If a baseline is not finite or not repeatable.
     """
-    for trial in trials:
-        if trial.kind == "make":
+    for batch in runner.batches([trial for trial in trials if trial.kind == "make"]):
+        for trial in batch:
             try:
-                outcome = runner.make(trial)
+                outcome = runner.make(trial, batch)
             except (StoreError, UsageError):  # not the member's fault: the disk, or what was asked for
                 raise
             except Exception as error:  # the study has a member less

@@ -142,6 +142,7 @@ class ClassifierNet(Recipe):
             examples=len(targets),
             settings=how.training(seeds.derive(given.spec.seed, self.stream, "order")),
             hooks=how.hooks(),
+            lesson=None if targets.is_floating_point() or targets.ndim > 1 else (inputs, targets),
         )
 
     def _net(self, task: Task) -> nn.Module:

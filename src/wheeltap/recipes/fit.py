@@ -137,12 +137,15 @@ class Fit(State):
         examples: How many rows there are to draw batches from; 0 if the loss needs none.
         settings: How to train.
         hooks: What else is done at each step. Those listed first act first, and undo last what they did.
+        lesson: Inputs ``[example, ...]`` and classes ``[example]``, where the loss is their mean cross-entropy and
+            nothing else: such nets can be trained together (see ``recipes.together``).
     """
 
     def __init__(
-        self, model: nn.Module, loss: Loss, *, examples: int, settings: TrainSettings, hooks: Sequence[Hook] = ()
-    ) -> None:
-        self.model, self.settings, self.hooks = model, settings, tuple(hooks)
+        self, model: nn.Module, loss: Loss, *, examples: int, settings: TrainSettings, hooks: Sequence[Hook] = (),
+        lesson: tuple[Tensor, Tensor] | None = None,
+    ) -> None:  # fmt: skip
+        self.model, self.settings, self.hooks, self.lesson = model, settings, tuple(hooks), lesson
         self.step, self.status = 0, cast("Status", "training")
         self._loss, self._examples = loss, examples
         self._in_epoch = max(-(-examples // settings.batch), 1)

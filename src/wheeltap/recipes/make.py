@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from wheeltap.core.errors import FileFormatError, ModelError, StoreError
 from wheeltap.core.files import own_key
 from wheeltap.core.typed import to_tensor
-from wheeltap.plans.artifacts import MADE_AGAIN, Arrays, ArtifactFile, Artifacts, require_digest
+from wheeltap.plans.artifacts import MADE_AGAIN, Arrays, ArtifactFile, Artifacts, Note, require_digest
 from wheeltap.recipes.base import Given, Recipe, State, Status, counted, recipe_of, require_fit
 from wheeltap.recipes.randomness import own_random_numbers
 
@@ -137,7 +137,7 @@ def make(
     """
     require_fit(given, recipe)
     with own_random_numbers():
-        return _ArtifactMaker(given, recipe, artifacts, expected, watch, pace).artifact()
+        return ArtifactMaker(given, recipe, artifacts, expected, watch, pace).artifact()
 
 
 def _set_aside(artifacts: Artifacts, path: Path, error: FileFormatError) -> None:
@@ -151,15 +151,15 @@ def _set_aside(artifacts: Artifacts, path: Path, error: FileFormatError) -> None
 
 @final
 @dataclass(frozen=True, eq=False)
-class _ArtifactMaker:
+class ArtifactMaker:
     """One call of ``make``, with its arguments."""
 
     given: Given
     recipe: Recipe
     artifacts: Artifacts | None
-    expected: str
-    watch: Watch | None
-    pace: Pace
+    expected: str = ""
+    watch: Watch | None = None
+    pace: Pace = Pace()
 
     def artifact(self) -> Artifact:
         """What was there already, or is made now."""
@@ -199,9 +199,13 @@ class _ArtifactMaker:
 
     def made(self) -> Artifact:
         """Makes it."""
-        state = self._resumed()
+        state = self.resumed()
         before = state.step
-        self._run(state)
+        advance(state, watch=self.watch, pace=self.pace, keep=lambda: self.keep(state.arrays(), state.note()))
+        return replace(self.ended(state), steps=max(state.step - before, 0))
+
+    def ended(self, state: State) -> Artifact:
+        """What was made, kept: of a state that is at its end."""
         model, report = state.made(), state.report()
         kept = ArtifactFile(weights(model), {"status": state.status, "steps": state.steps}, report)
         if not kept.finite:
@@ -215,9 +219,10 @@ class _ArtifactMaker:
             require_digest(kept, self.expected, where=f"recipe {self.given.spec.recipe}", remedy=MADE_AGAIN)
         else:
             self.artifacts.keep(self.given.spec, kept, expected=self.expected)
-        return Artifact(model, state.status, kept.digest, report, max(state.step - before, 0))
+        return Artifact(model, state.status, kept.digest, report)
 
-    def _resumed(self) -> State:
+    def resumed(self) -> State:
+        """Where it was broken off, or its start."""
         state = self.recipe.start(self.given)
         if self.artifacts is None:
             return state
@@ -231,37 +236,46 @@ class _ArtifactMaker:
             state = self.recipe.start(self.given)
         return state
 
-    def _run(self, state: State) -> None:
-        """Advances to the end, in slices of about the time between two calls of the watch."""
-        size, kept, began = 1, time.monotonic(), time.monotonic()
-        self._tell(state)
-        while state.status == "training":
-            state.advance(state.step + size)
-            now = time.monotonic()
-            if now - began < self.pace.watch / 2:
-                size *= 2
-            elif now - began > self.pace.watch:
-                size = max(size // 2, 1)
-            if now - kept >= self.pace.keep and state.status == "training":
-                self._keep(state)
-                kept = time.monotonic()
-            self._tell(state)
-            began = time.monotonic()
-
-    def _tell(self, state: State) -> None:
-        if self.watch is None:
-            return
-        try:
-            self.watch(state.step if state.status == "training" else state.steps, state.steps)
-        except BaseException:
-            # Between two steps: nothing need be lost.
-            self._keep(state)
-            raise
-
-    def _keep(self, state: State) -> None:
-        kept = ArtifactFile(state.arrays(), state.note())
+    def keep(self, arrays: Arrays, note: Note) -> None:
+        """Keeps the state of a training, where anything is kept and its numbers are finite."""
+        kept = ArtifactFile(arrays, note)
         if self.artifacts is not None and kept.finite:
             self.artifacts.keep_state(self.given.spec, kept)
+
+
+def advance(state: State, *, watch: Watch | None, pace: Pace, keep: Callable[[], None]) -> None:
+    """Advances to the end, in slices of about the time between two calls of the watch.
+
+    Args:
+        state: What is advanced.
+        watch: Called with the steps taken, and those in all.
+        pace: How often the watch is called, and a state kept.
+        keep: Keeps the state.
+    """
+
+    def say() -> None:
+        if watch is None:
+            return
+        try:
+            watch(state.step if state.status == "training" else state.steps, state.steps)
+        except BaseException:
+            keep()  # between two steps: nothing need be lost
+            raise
+
+    size, kept, began = 1, time.monotonic(), time.monotonic()
+    say()
+    while state.status == "training":
+        state.advance(state.step + size)
+        now = time.monotonic()
+        if now - began < pace.watch / 2:
+            size *= 2
+        elif now - began > pace.watch:
+            size = max(size // 2, 1)
+        if now - kept >= pace.keep and state.status == "training":
+            keep()
+            kept = time.monotonic()
+        say()
+        began = time.monotonic()
 
 
 FOLDER: Final = "WHEELTAP_NETS"

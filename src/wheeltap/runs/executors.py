@@ -78,7 +78,7 @@ class ProcessPool:
         if self._pool is None:
             self._pool = self._started(runner)
         pool, forwards = self._pool, 0.0
-        waiting = [pool.submit(_work, part) for part in self._parts(trials)]
+        waiting = [pool.submit(_work, part) for part in self._parts(trials, runner)]
         try:
             for future in as_completed(waiting):
                 outcomes, spent = future.result()
@@ -130,13 +130,16 @@ class ProcessPool:
             ) from error
         return pool
 
-    def _parts(self, trials: list[Trial]) -> list[list[Trial]]:
-        """Parts of one subject and perturbation each, with every dose of a draw together."""
+    def _parts(self, trials: list[Trial], runner: TrialRunner) -> list[list[Trial]]:
+        """Parts of one subject and perturbation each, with every dose of a draw together; and batches of members."""
         lots: dict[tuple[object, ...], list[Trial]] = {}
         for trial in trials:
+            if trial.kind == "make":
+                continue
             lot = trial.subject, trial.perturbation, str(trial.site), trial.seed % self.workers
             lots.setdefault(lot, []).append(trial)
-        return list(lots.values())
+        makings = [trial for trial in trials if trial.kind == "make"]
+        return [*runner.batches(makings, parts=self.workers), *lots.values()]
 
 
 def _not_sent(error: Exception) -> UsageError:

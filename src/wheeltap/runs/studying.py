@@ -31,7 +31,8 @@ from wheeltap.plans.artifacts import Artifacts
 from wheeltap.plans.plan import Effort, Plan
 from wheeltap.recipes import base as recipes
 from wheeltap.recipes.base import Given, Recipe, recipe_of
-from wheeltap.recipes.make import Artifact, make
+from wheeltap.recipes.make import Artifact, ArtifactMaker, make
+from wheeltap.recipes.together import at_once, make_together
 from wheeltap.runs.planning import require_named
 from wheeltap.runs.request import StudyRequest
 from wheeltap.sources.base import is_code_of_examples, require_no_code
@@ -73,6 +74,7 @@ class MemberMaker:
         self._records = {record.fingerprint: record for record in records}
         self._sources, self._tasks = dict(sources), tasks
         self._digests: dict[str, str] = {}
+        self._tried: set[str] = set()
 
     def know(self, fingerprint: str, digest: NDArray[np.int32]) -> None:
         """Takes the digest that a member's weights had when it was made."""
@@ -103,10 +105,11 @@ class MemberMaker:
             raise ModelError("A member of the study was not made.", where=record.name, got=_SAID[made.status])
         return made.model
 
-    def make(self, record: SubjectRecord, trial: Trial) -> Outcome:
+    def make(self, record: SubjectRecord, trial: Trial, batch: Sequence[Trial]) -> Outcome:
         """Makes a member; see ``Maker.make``."""
         assert record.artifact is not None, "only a recipe makes a member"
         began = time.perf_counter()
+        self._make_together(batch)
         made = self._made(record.artifact)
         digest = np.frombuffer(bytes.fromhex(made.digest), dtype="<i4").astype(np.int32)
         self.know(record.fingerprint, digest)
@@ -117,13 +120,41 @@ class MemberMaker:
             because=_SAID.get(made.status, ""),
         )  # fmt: skip
 
-    def _made(self, spec: ArtifactSpec) -> Artifact:
-        recipe = recipe_of(spec)
+    def together(self, trials: Sequence[Trial], *, parts: int) -> list[list[Trial]]:
+        """See ``Maker.together``: of one recipe, with the same settings and examples, a seed each."""
+        kinds: dict[str, list[Trial]] = {}
+        for trial in trials:
+            spec = self._records[trial.subject].artifact
+            if spec is None or spec.of or not recipe_of(spec).keeps(self._records[trial.subject].parameters):
+                kinds[trial.subject] = [trial]
+            else:
+                kinds.setdefault(msgspec.structs.replace(spec, seed=0).key, []).append(trial)
+        sizes = (
+            min(at_once(self._records[some[0].subject].parameters), -(-len(some) // parts)) for some in kinds.values()
+        )
+        return [
+            some[at : at + n] for some, n in zip(kinds.values(), sizes, strict=True) for at in range(0, len(some), n)
+        ]
+
+    def _make_together(self, batch: Sequence[Trial]) -> None:
+        """Trains those that are not there yet as a batch, if that can be: they are found then."""
+        records = [self._records[trial.subject] for trial in batch if trial.subject not in self._tried]
+        self._tried |= {record.fingerprint for record in records}
+        specs = [one.artifact for one in records if one.artifact and not self.there(one)]
+        if len(specs) > 1:
+            said = f"{records[0].name} and {len(specs) - 1} more"
+            watch = None if self.watch is None else partial(self.watch, said)
+            make_together([self._maker(spec) for spec in specs], Artifacts(self.folder), watch=watch)
+
+    def _maker(self, spec: ArtifactSpec) -> ArtifactMaker:
         of = tuple(self.module(self._of(key)) for key in spec.of)
         given = Given(spec, of, self._tasks.get(spec.data), torch.device("cpu"))
+        return ArtifactMaker(given, recipe_of(spec), Artifacts(self.folder), self._digests.get(spec.key, ""))
+
+    def _made(self, spec: ArtifactSpec) -> Artifact:
+        maker = self._maker(spec)
         watch = None if self.watch is None else partial(self.watch, self._records[spec.key].name)
-        expected = self._digests.get(spec.key, "")
-        return make(given, recipe, Artifacts(self.folder), expected=expected, watch=watch)
+        return make(maker.given, maker.recipe, maker.artifacts, expected=maker.expected, watch=watch)
 
     def _of(self, key: str) -> SubjectRecord:
         if key not in self._records:

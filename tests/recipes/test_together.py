@@ -1,0 +1,213 @@
+"""Nets that are trained as a batch have the bits that they have when they are trained alone."""
+
+from pathlib import Path
+from typing import Any, final
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+import wheeltap as wt
+from wheeltap.core.task import Task
+from wheeltap.plans.artifacts import ArtifactFile, Artifacts
+from wheeltap.recipes.base import Given, recipe_of, spec, specified
+from wheeltap.recipes.classifier import ClassifierNet
+from wheeltap.recipes.fit import Fit
+from wheeltap.recipes.make import ArtifactMaker
+from wheeltap.recipes.together import at_once, make_together
+from wheeltap.runs.loop import Progress
+from wheeltap.runs.studying import planned
+from wheeltap.studies import declared
+
+GENERATOR = torch.Generator().manual_seed(0)
+TASK = Task(torch.rand(72, 16, generator=GENERATOR), torch.randint(0, 4, (72,), generator=GENERATOR), name="to learn")
+SMALL: dict[str, Any] = {"hidden": "16,32", "epochs": 5, "batch": 16}
+
+
+def alike() -> bool:
+    """Whether this machine takes the sums of a batched product in the order of a single one."""
+    weight, rows = torch.rand(5, 32, 16, generator=GENERATOR), torch.rand(5, 16, 16, generator=GENERATOR)
+    out = torch.rand(5, 16, 32, generator=GENERATOR)
+    pairs = [(rows, weight.transpose(1, 2)), (out, weight), (out.transpose(1, 2), rows)]
+    return all(torch.equal(torch.bmm(a, b), torch.stack([*map(torch.mm, a, b)])) for a, b in pairs)
+
+
+together = pytest.mark.skipif(not alike(), reason="products of a batch have other bits on this machine")
+
+
+def makers(folder: Path, how: dict[str, Any], *, of: range) -> list[ArtifactMaker]:
+    asked = [spec("classifier", {**SMALL, **how}, seed=seed, data=TASK.digest) for seed in of]
+    return [ArtifactMaker(Given(one, (), TASK), recipe_of(one), Artifacts(folder)) for one in asked]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
+
+
+def alone(folder: Path, how: dict[str, Any], *, of: range) -> dict[str, bytes]:
+    for one in makers(folder, how, of=of):
+        one.artifact()
+    return files(folder)
+
+
+def contents(folder: Path) -> dict[str, dict[str, bytes]]:
+    """Of every file but the mark, which is of its path."""
+    from safetensors.numpy import load
+
+    return {name: {key: array.tobytes() for key, array in load(data).items()} for name, data in files(folder).items()}
+
+
+@together
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"activation": "gelu", "optimizer": "adamw", "decay": 0.1, "schedule": "cosine"},
+        {"activation": "tanh", "optimizer": "sgd", "momentum": 0.9, "batch": 72},
+        {"activation": "silu", "optimizer": "sgd", "hidden": "32", "schedule": "constant", "decay": 0.01},
+    ],
+)
+def test_a_net_has_the_same_bits_in_every_batch(tmp_path: Path, how: dict[str, Any]) -> None:
+    alone(tmp_path / "alone", how, of=range(7))
+    for parts in ((7,), (2, 5), (3, 4)):
+        folder, begin = tmp_path / str(parts), 0
+        for size in parts:
+            make_together(makers(folder, how, of=range(begin, begin + size)), Artifacts(folder))
+            begin += size
+        assert len(files(folder)) == 7
+        assert contents(folder) == contents(tmp_path / "alone")
+
+
+class BrokenOff(Exception):
+    pass
+
+
+@together
+def test_broken_off_it_goes_on_alone_or_together_to_the_same_bits(tmp_path: Path) -> None:
+    alone(tmp_path / "alone", {}, of=range(4))
+
+    def watch(step: int, steps: int) -> None:
+        if step > 7:
+            raise BrokenOff
+
+    for then in ("alone", "together", "some"):
+        folder = tmp_path / f"then {then}"
+        with pytest.raises(BrokenOff):
+            make_together(makers(folder, {}, of=range(4)), Artifacts(folder), watch=watch)
+        assert len(list(folder.glob("*.state.safetensors"))) == 4
+        if then == "some":  # one is at its end, the others are where they were
+            makers(folder, {}, of=range(1))[0].artifact()
+        if then != "alone":
+            make_together(makers(folder, {}, of=range(4)), Artifacts(folder))
+            assert len(files(folder)) == 4
+        assert alone(folder, {}, of=range(4)).keys() == files(tmp_path / "alone").keys()
+        assert contents(folder) == contents(tmp_path / "alone")
+
+
+@together
+def test_a_state_within_a_batch_is_that_of_the_net_alone(tmp_path: Path) -> None:
+    """Kept at a step in the middle of an epoch, and at the end of one."""
+    for stop in (7, 10):
+        folder = tmp_path / str(stop)
+
+        def watch(step: int, steps: int, stop: int = stop) -> None:
+            if step >= stop:
+                raise BrokenOff
+
+        several = makers(folder, {}, of=range(3))
+        with pytest.raises(BrokenOff):
+            make_together(several, Artifacts(folder), watch=watch)
+        for one in several:
+            state = one.recipe.start(one.given)
+            kept = Artifacts(folder).load_state(one.given.spec, like=state.arrays())
+            assert kept is not None
+            state.advance(int(kept.note["step"]))
+            assert ArtifactFile(state.arrays(), state.note()).whole == kept.whole
+
+
+@pytest.mark.parametrize("how", [{"dropout": 0.5}, {"rho": 0.1}, {"net": "cnn"}, {"epochs": 0}])
+def test_what_cannot_be_stacked_is_left_to_be_made_alone(tmp_path: Path, how: dict[str, Any]) -> None:
+    make_together(makers(tmp_path, how, of=range(3)), Artifacts(tmp_path))
+    assert not files(tmp_path)
+
+
+def test_a_batch_in_which_one_diverges_is_made_alone(tmp_path: Path) -> None:
+    how = {"rate": 1e30, "optimizer": "sgd"}
+    make_together(makers(tmp_path, how, of=range(3)), Artifacts(tmp_path))
+    assert not files(tmp_path)
+    assert makers(tmp_path, how, of=range(1))[0].artifact().status == "diverged"
+
+
+@final
+class OtherLoss(ClassifierNet):
+    """Says that its loss is plain cross-entropy, which it is not."""
+
+    name = "other-loss"
+
+    def start(self, given: Given) -> Fit:
+        model, task = self.blank(given), self.lesson(given)
+        inputs, targets = task.inputs, task.targets
+        assert isinstance(inputs, Tensor)
+
+        def loss(rows: Tensor, step: int) -> Tensor:
+            return functional.cross_entropy(model(inputs[rows]), targets[rows], label_smoothing=1e-4)
+
+        return Fit(model, loss, examples=72, settings=self.settings.training(given.spec.seed), lesson=(inputs, targets))
+
+
+def test_a_batch_without_the_bits_of_its_nets_alone_is_not_kept(tmp_path: Path) -> None:
+    asked = [specified(OtherLoss, SMALL, seed=seed, data=TASK.digest) for seed in range(3)]
+    several = [ArtifactMaker(Given(one, (), TASK), OtherLoss(dict(one.settings)), Artifacts(tmp_path)) for one in asked]
+    make_together(several, Artifacts(tmp_path))
+    assert not files(tmp_path)
+
+
+def test_large_nets_are_made_alone() -> None:
+    assert at_once(26_122) > 8
+    assert at_once(10_000_000) == 1
+
+
+@together
+def test_a_study_that_is_broken_off_has_the_nets_that_are_made_alone(tmp_path: Path) -> None:
+    text = """
+question = "Do wide nets score more?"
+examples = "digits"
+[cohorts.wide]
+recipe = "digits"
+settings = { hidden = "32", epochs = 3 }
+seeds = 5
+[cohorts.narrow]
+recipe = "digits"
+settings = { hidden = "16", epochs = 3 }
+seeds = 5
+role = "compared"
+[metrics.score]
+audit = "score"
+[[rules]]
+metric = "score"
+cohorts = ["wide", "narrow"]
+statistic = "difference"
+direction = "more"
+margin = 0.01
+supports = "They do."
+refutes = "They do not."
+"""
+    (tmp_path / "nets.toml").write_text(text)
+    asked, store = declared.read(tmp_path / "nets.toml"), tmp_path / "nets.wheeltap"
+
+    def watch(state: Progress) -> None:
+        if state.member is not None and state.member.step > 20:
+            raise BrokenOff
+
+    with pytest.raises(BrokenOff):
+        wt.study(asked, store=store, watch=watch)
+    made = tmp_path / "nets.wheeltap.made"
+    assert len(list(made.glob("*.state.safetensors"))) == 5  # the batch that was in the making
+    report = wt.study(asked, store=store)
+    assert report.cost.trials == 10 + 2 * 10
+    for record in planned(asked).plan.subjects:
+        assert record.artifact is not None
+        ArtifactMaker(Given(record.artifact), recipe_of(record.artifact), Artifacts(tmp_path / "alone")).artifact()
+    assert len(files(made)) == 10
+    assert contents(made) == contents(tmp_path / "alone")
