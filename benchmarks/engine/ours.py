@@ -5,9 +5,11 @@ from itertools import count
 
 import torch
 
+import wheeltap as wt
 from benchmarks.engine.nets import classifier, language, last_place, missing
 from benchmarks.engine.timing import Ratio, Row, ratio
 from wheeltap.core import measure, seeds
+from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
@@ -16,6 +18,7 @@ from wheeltap.engine.fast.heads import HeadAblation, screened
 from wheeltap.engine.fast.low_rank import LowRankCopies
 from wheeltap.engine.fast.prefix import PrefixCache
 from wheeltap.perturb.noise import LowRankNoise, RelativeNoise
+from wheeltap.sources.smollm2 import in_hub_cache, in_package, load_smollm2
 
 DOSE = 0.01
 NORMAL, SIGNS = "iid normal, relative", "iid signs, relative"
@@ -173,6 +176,47 @@ def heads(repeats: int) -> Iterator[Row]:
         )  # fmt: skip
 
 
+def single_weight(repeats: int) -> Iterator[Row]:
+    """One weight changed: the layer that it is in is copied and put back, and nothing else."""
+    subject, task = language(8, 64)
+    clean, site, draws = _clean(subject, task), Site.weight("lm.transformer.h.6.mlp.c_fc", row=0, column=0), count()
+
+    def trial() -> None:
+        with Disturbance(subject, _noise(NORMAL), site) as disturbance:
+            disturbance.apply(DOSE, root=0, seed=next(draws), keep=False)
+            clean()
+
+    yield _row(
+        "single_weight", "GPT-2, 8x64 tokens: a trial with one weight changed", ratio(clean, trial, repeats=repeats),
+        path="whole pass, undone from a copy", distribution=NORMAL, bar=1.05,
+    )  # fmt: skip
+
+
+def audit(repeats: int) -> Iterator[Row]:
+    """The default audit of a language model, from the loaded model to the report."""
+    loaded = load_smollm2()
+    subject, task = loaded.subject, loaded.own()
+    assert isinstance(task, ChoiceTask)
+    forwards: list[float] = []
+
+    def plain() -> None:
+        for start in range(0, len(task.contexts), 32):
+            part = task.contexts[start : start + 32]
+            ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(one) for one in part], batch_first=True)
+            seen = torch.arange(ids.shape[1]) < torch.tensor([[len(one)] for one in part])
+            logits = subject.model(input_ids=ids, attention_mask=seen.long(), use_cache=False).logits
+            logits[torch.arange(len(part)), seen.sum(1) - 1].log_softmax(-1)
+
+    def whole() -> None:
+        forwards.append(wt.audit(subject, task, schemes="nf4,int4-g32,int8").cost.forwards)
+
+    found = ratio(plain, whole, repeats=min(repeats, 3), per=11)
+    yield _row(
+        "audit_overhead", "SmolLM2, nf4, int4-g32, int8: the default audit, over 11 plain padded loops", found,
+        path="whole passes", distribution="-", bar=1.2, note=f"{forwards[-1]:.1f} passes in it",
+    )  # fmt: skip
+
+
 def rows(repeats: int, only: set[str]) -> Iterator[Row]:
     """Every row that can be measured here."""
     parts = {
@@ -182,11 +226,15 @@ def rows(repeats: int, only: set[str]) -> Iterator[Row]:
         "beside": beside,
         "one_block": one_block,
         "heads": heads,
+        "single_weight": single_weight,
+        "audit": audit,
     }
     for part, measured in {"small_batch": small_batch, **parts}.items():
         if only and part not in only:
             continue
-        if part in parts and missing():
+        if part == "audit" and in_package() is None and in_hub_cache() is None:
+            yield Row(part, measured.__doc__ or "", note="no SmolLM2 here")
+        elif part in parts and missing():
             yield Row(part, measured.__doc__ or "", note=missing())
         else:
             with torch.no_grad():

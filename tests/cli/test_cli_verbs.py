@@ -38,6 +38,18 @@ def found(data: dict[str, Any], name: str, subject: str) -> dict[str, Any]:
     return finding
 
 
+def test_a_profile_says_where_the_time_went(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "wheeltap", "audit", "digits", "--audits", "score", "--profile"]
+    began = time.perf_counter()
+    said = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path).stderr
+    wall = time.perf_counter() - began
+    rows = dict(re.findall(r"^(\S.*?)  +(-?[\d.]+) +[\d.]+ +\d+$", said, flags=re.M))
+    assert {"passes over the examples", "fingerprints", "loading", "everything else"} <= rows.keys()
+    spent = {name: float(seconds) for name, seconds in rows.items()}
+    assert abs(2 * spent["all"] - sum(spent.values())) < 0.1 * len(spent), "each second counts once"
+    assert 0.0 < spent["all"] < wall + 0.5
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's folder, made by a real process, and in it what that printed."""

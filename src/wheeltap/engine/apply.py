@@ -223,6 +223,8 @@ class Disturbance:
                 own.
         """
         self.perturbation.require_dose(dose)
+        if keep and isinstance(self.perturbation, Noise):
+            self._clean.hold()
         known = self.knowledge.at(dose, root=root, seed=seed)
         moved = 0.0
         if self.hooks is not None:
