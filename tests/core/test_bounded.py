@@ -96,8 +96,8 @@ def test_an_artifact_whose_settings_ask_for_more_than_it_holds(tmp_path: Path) -
     ],
 )
 def test_tensors_that_are_not_there(tmp_path: Path, change: dict[str, object], got: str) -> None:
-    def written(held: dict[str, object], more: bytes = b"") -> Path:
-        header = json.dumps({"a": held}).encode()
+    def written(held: dict[str, object], more: bytes = b"", *, name: str = "a") -> Path:
+        header = json.dumps({name: held}).encode()
         (tmp_path / "x").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4) + more)
         return tmp_path / "x"
 
@@ -107,6 +107,8 @@ def test_tensors_that_are_not_there(tmp_path: Path, change: dict[str, object], g
         bounded.tensors(written(sound, b"more"), "file")
     with pytest.raises(FileFormatError, match=got):
         bounded.tensors(written({**sound, **change}), "file")
+    with pytest.raises(FileFormatError, match="a name of 5,000 characters"):
+        bounded.tensors(written(sound, name=5000 * "a"), "file")
 
 
 @pytest.mark.parametrize(

@@ -174,6 +174,7 @@ def test_headers_that_promise_too_much_are_refused_at_once(tmp_path: Path) -> No
         (struct.pack("<QQ", 1, 2**60), "entries"),
         (struct.pack("<QQ", 1, 1) + struct.pack("<Q", 2**62), "bytes in a string"),
         (struct.pack("<QQ", 1, 1) + name + huge, "bytes in a string"),
+        (struct.pack("<QQQ", 1, 0, 5000) + bytes(5000), "5000 bytes in a string"),
         (struct.pack("<QQ", 1, 1) + name + struct.pack("<IIQ", 9, 4, 10**7), "values in lists"),
         (struct.pack("<QQ", 1, 1) + name + nested, "unknown kind 9"),
         (struct.pack("<QQ", 1, 1) + name + struct.pack("<I", 77), "unknown kind 77"),

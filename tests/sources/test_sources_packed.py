@@ -331,6 +331,10 @@ def outside(tensors: Tensors) -> None:
     tensors[f"{UP}.g_idx"][0] = 7
 
 
+def unused(tensors: Tensors) -> None:
+    tensors[f"{UP}.g_idx"][:] = 0
+
+
 BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     "no scales": ("gptq", {"change": dropped("scales")}, "up_proj.scales"),
     "no zero points": ("awq", {"change": dropped("qzeros")}, "up_proj.qzeros"),
@@ -338,6 +342,7 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     "no table": ("bnb", {"change": dropped("weight.quant_map")}, "quant_map"),
     "order without groups": ("gptq 8 bits", {"change": dropped("g_idx")}, "up_proj.g_idx"),
     "a group that is not there": ("gptq", {"change": outside}, "groups from 0 to 1"),
+    "a group without columns": ("gptq", {"change": unused}, "columns in 1 of them"),
     "fewer zero points": ("gptq", {"change": cut("qzeros")}, "96 rows of 4 bits in 2 groups"),
     "fewer scales": ("awq", {"change": cut("scales")}, "96 rows of 4 bits in 1 groups"),
     "fewer rows": ("ct", {"change": cut("weight_packed")}, "95 rows"),

@@ -104,9 +104,9 @@ class FileAudit(Audit):
             Estimate.exact("not compared", _share(rows), "share of the original's numbers"),
         )
         if wrong:
-            named = [f"{row.name}{_kind(row)} {said(row)}" for row in wrong]
+            named = [f"{row.name}{_kind(row)} {said(row)}" for row in wrong[:_SHOWN]]
             more = f"; and {len(wrong) - _SHOWN} more tensors" if len(wrong) > _SHOWN else ""
-            brief = f"{label}: {'; '.join(named[:_SHOWN])}{more}. {_DO}{_left(rows)}"
+            brief = f"{label}: {'; '.join(named)}{more}. {_DO}{_left(rows)}"
             status, found = "found", f"{brief}{beside}"
         else:
             status = "measured" if any(row.fault != "sound" for row in rows) else "excluded"

@@ -58,6 +58,9 @@ MOST: Final = 2**32
 _HEADER: Final = 2**25
 """Bytes of the header of a file of tensors, and of the list of contents of an archive: some 300,000 names."""
 
+NAME: Final = 2**12
+"""Characters of a tensor's name: it is printed."""
+
 _PIECE: Final = 2**20
 """Bytes of an array that are unpacked at once."""
 
@@ -443,6 +446,8 @@ def tensors(path: Path, noun: str, *, do: str = "") -> tuple[dict[str, Tensor], 
         held = msgspec.json.decode(few_parts(file.read(length), where=path, most=SETTINGS), type=dict[str, Any])
         beside = msgspec.convert(held.pop("__metadata__", {}), dict[str, str])
         found = msgspec.convert(held, dict[str, Tensor])
+        if (longest := max(map(len, found), default=0)) > NAME:
+            raise ValueError(f"a name of {longest:,} characters")
         at = 0
         for name, one in sorted(found.items(), key=lambda each: each[1].data_offsets):
             start, at = one.data_offsets[0] - at, one.data_offsets[1]

@@ -24,7 +24,7 @@ def paragraphs(text: str) -> tuple[str, ...]:
 
 
 _END = r"(?:-?[\d.,]+(?:e[-+]?\d+)?|open)"
-_INTERVAL = re.compile(rf"(?:\S+ (?:(?:%|points) )?)?\[{_END}, {_END}\]")
+_INTERVAL = re.compile(rf"(?:\S{{1,40}} (?:(?:%|points) )?)?\[{_END}, {_END}\]")
 
 
 def hold(text: str) -> str:

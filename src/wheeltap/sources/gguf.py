@@ -24,7 +24,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from wheeltap.core.bounded import opened
+from wheeltap.core.bounded import NAME, opened
 from wheeltap.core.errors import FileFormatError, ModelError
 from wheeltap.core.files import Contents, Digests
 from wheeltap.core.subject import Subject
@@ -118,8 +118,8 @@ class _Reader:
             self.fail(f"{value} {what}, more than the {most} that make sense")
         return value
 
-    def string(self) -> str:
-        return self.bytes(self.count("Q", _MAX_STRING, "bytes in a string")).decode("utf-8", "replace")
+    def string(self, most: int = _MAX_STRING) -> str:
+        return self.bytes(self.count("Q", most, "bytes in a string")).decode("utf-8", "replace")
 
     def value(self, kind: int, *, kept: bool, depth: int = 0) -> Any:
         """A number, a text, a flag or a list of these; it is only passed over where it is not kept."""
@@ -189,7 +189,7 @@ def _body(reader: _Reader) -> GgufHeader:
         entries[name] = start, reader.file.tell()
     places: list[TensorPlace] = []
     for _ in range(tensors):
-        name = reader.string()
+        name = reader.string(NAME)
         shape = tuple(reader.number("Q") for _ in range(reader.count("I", 8, "dimensions")))
         if not all(shape or [0]):
             reader.fail(f"a tensor {name[:80]!r} of shape {list(shape)}")

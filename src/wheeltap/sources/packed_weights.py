@@ -71,10 +71,12 @@ class Levels:
     block: int
     count: int
 
+    @np.errstate(over="ignore", invalid="ignore")
     def values(self) -> Array:
         """The numbers."""
         return (self.codes - self.zero) * self.scale
 
+    @np.errstate(over="ignore", invalid="ignore")  # what is not finite is named
     def rounded(self, rows: Array) -> Array:
         """The nearest numbers on this grid to others ``[row, column]``.
 
@@ -341,6 +343,8 @@ def _index(folder: PackedFolder, name: str, columns: int, groups: int) -> NDArra
         index = folder.held(name).numpy().astype(np.int64)
         inside = index.min(initial=0) >= 0 and index.max(initial=0) < groups
         folder.require(inside, name, f"groups from 0 to {groups - 1}", f"{index.min()} to {index.max()}")
+        used = len(np.unique(index))
+        folder.require(used == groups, name, f"columns in each of {groups} groups", f"columns in {used} of them")
         return index
     said = int(folder.how.get("group_size") or 0)
     size = said if said > 0 else -(-columns // max(groups, 1))
