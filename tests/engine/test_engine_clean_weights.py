@@ -1,5 +1,6 @@
 """Undo from the file of a model: the same bits as from copies, and a file that changed underneath is an error."""
 
+import json
 import os
 import resource
 import shutil
@@ -9,13 +10,15 @@ import pytest
 import torch
 from torch import nn
 
+import wheeltap as wt
 from wheeltap.core.errors import RestorationError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.site import WHOLE
 from wheeltap.core.subject import Subject
 from wheeltap.engine.apply import Disturbance, verified_restoration
+from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.perturb import create
-from wheeltap.sources import load_model
+from wheeltap.sources import load, load_model
 
 
 def written(subject: Subject, name: str, doses: tuple[float, ...]) -> list[str]:
@@ -112,3 +115,57 @@ def test_a_change_that_leaves_no_trace_but_other_numbers_is_seen(llama_folder: P
             opened.seek(held.st_size // 2)
             opened.write(bytes(range(64)))
         os.utime(file, ns=(held.st_atime_ns, held.st_mtime_ns))
+
+
+AGREES = {"clean": [3, 4, 5], "corrupted": [3, 6, 5], "answer": 7, "wrong": 8}
+
+
+def test_a_control_copy_has_the_memory_of_its_base_meanwhile(llama_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "ids.jsonl").write_text(f"{json.dumps(AGREES)}\n" * 40)
+    loaded = load(f"hf:{llama_folder}", data=tmp_path / "ids.jsonl")
+    subject, task = loaded.subject, loaded.task
+    before, settings = weights_digest(subject.model), {"audits": ["score", "deployment"], "schemes": "int4"}
+    plan = wt.plan(subject, task, **settings)
+    assert plan.twin is not None
+    runner = TrialRunner([subject], plan.controls, task)
+    with runner.lending():
+        copy = runner.subject(plan.twin.fingerprint)
+        assert all(one.numel() == 0 for one in subject.model.parameters())
+        with verified_restoration(copy), Disturbance(copy, create("quantize"), WHOLE) as disturbance:
+            disturbance.apply(4.0, root=0, seed=0)
+            lent = runner.scores(copy)
+        assert runner.subject(plan.reference.fingerprint) is subject
+        assert weights_digest(subject.model) == before
+        runner.subject(plan.twin.fingerprint)
+    assert weights_digest(subject.model) == before
+    copy = TrialRunner([subject], plan.controls, task).subject(plan.twin.fingerprint)  # the plain way
+    with Disturbance(copy, create("quantize"), WHOLE) as disturbance:
+        disturbance.apply(4.0, root=0, seed=0)
+        assert torch.equal(runner.scores(copy), lent)
+
+
+def test_a_base_that_cannot_be_read_again_is_an_error(llama_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "ids.jsonl").write_text(f"{json.dumps(AGREES)}\n" * 40)
+    loaded = load(f"hf:{llama_folder}", data=tmp_path / "ids.jsonl")
+    plan = wt.plan(loaded.subject, loaded.task, audits=["score", "deployment"], schemes="int4")
+    assert plan.twin is not None
+    runner = TrialRunner([loaded.subject], plan.controls, loaded.task)
+    with pytest.raises(RestorationError, match="file of the weights changed while"), runner.lending():
+        runner.subject(plan.twin.fingerprint)
+        with open(llama_folder / "model.safetensors", "r+b") as opened:
+            opened.truncate(2000)
+
+
+@pytest.mark.parametrize("stored", ["float32", "bfloat16"])
+def test_an_audit_of_a_folder_says_what_one_with_copies_says(llama_folder: Path, tmp_path: Path, stored: str) -> None:
+    (tmp_path / "ids.jsonl").write_text(f"{json.dumps(AGREES)}\n" * 40)
+    load_model(f"hf:{llama_folder}").model.to(getattr(torch, stored)).save_pretrained(llama_folder)
+    loaded = load(f"stored:{llama_folder}", data=tmp_path / "ids.jsonl")
+    assert {one.dtype for one in loaded.subject.model.parameters()} == {getattr(torch, stored)}
+    before, found = weights_digest(loaded.subject.model), list[str]()
+    for _ in range(2):
+        report = wt.audit(loaded.subject, loaded.task, audits=["score", "deployment"], schemes="int4,noise5")
+        found.append(str([(one.code, one.status, one.estimates) for one in report.findings]))
+        assert weights_digest(loaded.subject.model) == before
+        loaded.subject.contents = None
+    assert found[0] == found[1]

@@ -50,12 +50,19 @@ _TOGETHER = 1024
 """Squares that are summed in single precision. Of millions a running sum would be wrong by percents."""
 
 
+_BLOCK = 2**22
+"""Numbers of 16 bits that are cast together."""
+
+
 def _norm(tensor: Tensor, **how: Any) -> Tensor:
     return torch.linalg.vector_norm(tensor, **how)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
 
 def squares(tensor: Tensor) -> float:
     """Sum of squares: in single precision or better within a block of numbers, in double precision over the blocks."""
+    if tensor.dtype.itemsize < 4 and tensor.numel() > _BLOCK:
+        flat = tensor.reshape(-1)
+        return sum(squares(flat[at : at + _BLOCK]) for at in range(0, len(flat), _BLOCK))
     wide = tensor if tensor.dtype.itemsize >= 4 else tensor.float()
     if wide.numel() <= _TOGETHER:
         return _norm(wide).item() ** 2
@@ -78,8 +85,10 @@ def restored(tensors: Iterable[Tensor]) -> Generator[None]:
             tensor.data.copy_(before)
 
 
-def copied(model: nn.Module, *, sharing: Iterable[nn.Parameter] = ()) -> nn.Module:
+def copied(model: nn.Module, *, sharing: Iterable[nn.Parameter] = (), emptied: bool = False) -> nn.Module:
     """A deep copy, but for the parameters that it is to share.
+
+    Or it takes over the numbers of all parameters, and those of ``model`` are left ``emptied``.
 
     A weight that a hook computes anew in each pass (old-style weight and spectral norm) may come from a graph, which
     torch refuses to copy: its numbers are copied.
@@ -88,11 +97,17 @@ def copied(model: nn.Module, *, sharing: Iterable[nn.Parameter] = ()) -> nn.Modu
         TypeError: If something that the model holds cannot be copied; also RuntimeError, NotImplementedError.
     """
     known: dict[int, object] = {id(parameter): parameter for parameter in sharing}
+    if emptied:
+        known = {id(one): nn.Parameter(one.data, requires_grad=one.requires_grad) for one in model.parameters()}
     for module in model.modules():
         for held in vars(module).values():
             if isinstance(held, Tensor) and not held.is_leaf:
                 known[id(held)] = held.detach().clone()
-    return copy.deepcopy(model, known)
+    made = copy.deepcopy(model, known)
+    for parameter in model.parameters() if emptied else ():
+        vars(known[id(parameter)]).update(vars(parameter))
+        parameter.data = parameter.data.new_empty(0)
+    return made
 
 
 def largest(sizes: Tensor, keep: int) -> Tensor:

@@ -49,7 +49,7 @@ class CleanWeights:
         if sum(subject.parameter(layer.weight).numel() for layer in layers) >= LARGE:
             with suppress(OSError):
                 self._scratch = TemporaryFile(buffering=0)  # noqa: SIM115 (closed by close)
-        self._spilled: dict[str, int] = {}
+        self._spilled: dict[str, tuple[int, torch.Size]] = {}
         self._files: dict[Path, tuple[FileIO, tuple[int, int]]] = {}
         held: dict[str, tuple[Path, bounded.Tensor]] = {}
         with suppress(WheeltapError, OSError):  # the file may be gone by now
@@ -93,8 +93,9 @@ class CleanWeights:
             return self._copies[name]
         if name in self._spilled:
             live = self._subject.parameter(name)
-            held = torch.empty(live.shape, dtype=live.dtype, device="cpu")
-            self._scratch.seek(self._spilled[name])
+            at, shape = self._spilled[name]
+            held = torch.empty(shape, dtype=live.dtype, device="cpu")
+            self._scratch.seek(at)
             _fill(held, self._scratch)
             return held.to(live.device)
         return self._read(*self._stored[name], like=self._subject.parameter(name))
@@ -110,7 +111,7 @@ class CleanWeights:
                 at += self._scratch.write(data[at - start :])
         except OSError:
             return False
-        self._spilled[name] = start
+        self._spilled[name] = start, live.shape
         return True
 
     def _equals(self, live: Tensor, held: tuple[Path, bounded.Tensor]) -> bool:
@@ -136,7 +137,7 @@ class CleanWeights:
         file.seek(8 + int.from_bytes(file.read(8), "little") + entry.data_offsets[0])
         if not _fill(held, file) or _state(file) != before:
             raise RestorationError(
-                "The file of the weights changed while the model was disturbed: the model holds disturbed weights now.",
+                "The file of the weights changed while the model was disturbed: the model is another one now.",
                 where=f"{self._subject.name}: {path}",
                 expected="a file that stays as it was when the model was loaded",
                 got=f"{os.fstat(file.fileno()).st_size:,} bytes, written to since",

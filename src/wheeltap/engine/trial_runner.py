@@ -4,8 +4,8 @@ They are grouped so that each model is made, measured and put back once, and com
 """
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from functools import partial
 from itertools import chain, groupby, zip_longest
 from statistics import median_low
@@ -19,6 +19,8 @@ from torch import Tensor
 
 from wheeltap import gauge
 from wheeltap.core.errors import ModelError, StoreError, UsageError, WheeltapError
+from wheeltap.core.fingerprint import tensor_digests
+from wheeltap.core.layer import Layer
 from wheeltap.core.records import Outcome, OutcomeStatus, SubjectRecord, Subset, Trial
 from wheeltap.core.sets import JoinedTask, facts, measured
 from wheeltap.core.settings import SMALL
@@ -29,6 +31,7 @@ from wheeltap.engine import readings
 from wheeltap.engine.activations import NoCache, require_whole
 from wheeltap.engine.apply import Disturbance, Knowledge, preserved_state, verified_restoration
 from wheeltap.engine.clean import clean_scores, in_line, require_repeatable, scores_of, settle, threads_for
+from wheeltap.engine.clean_weights import CleanWeights
 from wheeltap.engine.fast.folded import CACHE_BYTES
 from wheeltap.engine.fast.low_rank import LowRankCopies
 from wheeltap.engine.fast.prefix import PrefixCache
@@ -91,6 +94,8 @@ class TrialRunner:
         self._records = {record.fingerprint: record for record in records}
         self._members: dict[str, Subject] = {}
         self._copy: Subject | None = None
+        self._lent: tuple[Subject, list[Layer], CleanWeights, dict[str, str]] | None = None
+        self._lends = False
         self._families: dict[str, gauge.Family | None] = {}
         self._known: dict[tuple[str, ...], Knowledge | WheeltapError] = {}
         self._clean: dict[str, Tensor] = {}
@@ -109,7 +114,7 @@ class TrialRunner:
             WheeltapError: If it cannot be made.
         """
         if fingerprint in self.given:
-            self._copy = None  # trials come subject by subject: this one may need the memory
+            self._drop_copy()  # trials come subject by subject: this one may need the memory
             return self.given[fingerprint]
         for held in (self._members.get(fingerprint), self._copy):
             if held is not None and held.record.fingerprint == fingerprint:
@@ -122,7 +127,7 @@ class TrialRunner:
         if record.made is None or record.base is None:
             if self._maker is None:
                 raise self._unknown(fingerprint)
-            self._copy = None
+            self._drop_copy()
             if record.parameters + sum(one.record.parameters for one in self._members.values()) > _HELD:
                 self._members.clear()  # before the next one is made
             member = Subject(self._maker.module(record), name=record.name)
@@ -130,7 +135,7 @@ class TrialRunner:
             member.known_as(record)
             self._members[fingerprint] = member
             return member
-        self._copy = None
+        self._drop_copy()
         if record.base not in self.given and record.base not in self._records:
             raise self._unknown(fingerprint)
         base = self.subject(record.base)
@@ -139,9 +144,34 @@ class TrialRunner:
             if record.base not in self._families:
                 found = gauge.find(base.model, run)
                 self._families[record.base] = found if isinstance(found, gauge.Family) else None
-            model = gauge.twin(base.model, record.made, run, family=self._families[record.base])
+            if lending := self._lends and base.contents is not None:
+                named = base.model.named_parameters()
+                whole = [Layer(name, "plain", weight=name, bias=None, shape=tuple(one.shape)) for name, one in named]
+                before = self.proven.get(record.base) or tensor_digests(base.model)
+                self._lent = base, whole, CleanWeights(base, whole), before
+            model = gauge.twin(base.model, record.made, run, family=self._families[record.base], emptied=lending)
         self._copy = base.derived(model, record)
         return self._copy
+
+    @contextmanager
+    def lending(self) -> Generator[None]:
+        """While the block runs, a control copy has the memory of its base, where that can be read again from a file."""
+        self._lends = True
+        try:
+            yield
+        finally:
+            self._lends = False
+            if self._lent is not None:
+                self._drop_copy()
+
+    def _drop_copy(self) -> None:
+        """Lets go of the control copy; a base that lent it its memory gets its weights back, which is proven."""
+        self._copy, lent, self._lent = None, self._lent, None
+        if lent is not None:
+            base, layers, clean, before = lent
+            with verified_restoration(base, before), closing(clean):
+                for layer in layers:
+                    base.parameter(layer.weight).data = clean.of(layer).weight
 
     def _unknown(self, fingerprint: str) -> UsageError:
         return UsageError(
@@ -293,8 +323,9 @@ class TrialRunner:
         """
         if self._shelf is None:
             raise self._unknown(str(trial.settings["file"]))
-        self._copy = self._prefix = self._beside = None  # the file's model needs the memory
+        self._prefix = self._beside = None  # the file's model needs the memory
         self._members.clear()
+        self._drop_copy()
         subject = self.subject(trial.subject)
         if trial.perturbation == "weights":
             return tensors_of(trial, subject, self._shelf)
@@ -493,21 +524,22 @@ def run_trials(trials: list[Trial], runner: TrialRunner, commit: Commit) -> None
     rest.sort(key=lambda t: (place[t.subject], t.kind != "clean", *_order(t)))
     grouped = (list(members) for _, members in groupby(rest, key=lambda t: (t.subject, *_order(t)[:4])))
     by_subject = groupby(grouped, key=lambda group: group[0].subject)
-    for fingerprint, groups in by_subject:
-        try:
-            subject = runner.subject(fingerprint)
-        except ModelError as error:
-            # A control copy that cannot be made is a control less; the audits say so.
-            for trial in chain.from_iterable(groups):
-                commit(_failed(trial, error))
-            continue
-        before = runner.proven.get(fingerprint)
-        with threads_for(subject.record.parameters), verified_restoration(subject, before) as weights:
-            for group in groups:
-                _run_group(group, runner, commit)
-        if fingerprint in runner.given:
-            runner.proven[fingerprint] = weights
-        del subject  # nothing may hold a control copy any more when the next one is made
+    with runner.lending():
+        for fingerprint, groups in by_subject:
+            try:
+                subject = runner.subject(fingerprint)
+            except ModelError as error:
+                # A control copy that cannot be made is a control less; the audits say so.
+                for trial in chain.from_iterable(groups):
+                    commit(_failed(trial, error))
+                continue
+            before = runner.proven.get(fingerprint)
+            with threads_for(subject.record.parameters), verified_restoration(subject, before) as weights:
+                for group in groups:
+                    _run_group(group, runner, commit)
+            if fingerprint in runner.given:
+                runner.proven[fingerprint] = weights
+            del subject  # nothing may hold a control copy any more when the next one is made
 
 
 def _run_group(group: list[Trial], runner: TrialRunner, commit: Commit) -> None:

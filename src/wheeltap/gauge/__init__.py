@@ -95,8 +95,10 @@ def describe(family: Family | str, *operations: str, seed: int, **settings: Scal
 
 
 @stage("control copies")
-def twin(model: nn.Module, made: MemberOrigin, run: Run | None = None, *, family: Family | None = None) -> nn.Module:
-    """A copy of ``model`` rewritten as ``made`` says; ``model`` is not touched.
+def twin(
+    model: nn.Module, made: MemberOrigin, run: Run | None = None, *, family: Family | None = None, emptied: bool = False
+) -> nn.Module:
+    """A copy of ``model`` rewritten as ``made`` says; ``model`` is not touched, unless it is to be emptied.
 
     The same settings give the same bits. Costs the copy's memory and, for a moment, one layer's; probing costs more.
 
@@ -105,6 +107,7 @@ def twin(model: nn.Module, made: MemberOrigin, run: Run | None = None, *, family
         made: How.
         run: As it was given to ``find``; needed where the family was found by probing.
         family: What ``find`` gave, if that is at hand: it is not found once more.
+        emptied: Whether the copy takes over the memory of the parameters: see ``typed.copied``.
 
     Raises:
         UnknownName: If there is no such family (or gauge, or setting).
@@ -124,7 +127,7 @@ def twin(model: nn.Module, made: MemberOrigin, run: Run | None = None, *, family
     for gauge in made.operations:
         _require_offered(family, gauge)
     try:
-        copied = typed.copied(model)
+        copied = typed.copied(model, emptied=emptied)
     except (TypeError, RuntimeError, NotImplementedError) as error:
         raise ModelError(
             "The model cannot be copied, so no reparametrized copy of it can be made.",

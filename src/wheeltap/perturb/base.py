@@ -251,13 +251,15 @@ class Noise(Perturbation):
 
     def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
         """Weights moved by ``dose`` along the draw's direction."""
-        along = self.direction(layer, weights, draw)
-        bias = weights.bias if weights.bias is None or along.bias is None else weights.bias + dose * along.bias
-        return Weights(weights.weight + dose * along.weight, bias)
+        along, dtype = self.direction(layer, weights, draw), weights.weight.dtype
+        bias = weights.bias
+        if bias is not None and along.bias is not None:
+            bias = (bias + dose * along.bias).to(dtype)
+        return Weights((weights.weight + dose * along.weight).to(dtype), bias)
 
     @abstractmethod
     def direction(self, layer: Layer, weights: Weights, draw: Draw) -> Weights:
-        """The change at dose 1; a ``None`` bias is left alone."""
+        """The change at dose 1, in single precision or better; a ``None`` bias is left alone."""
 
     def write(self, held: Weights, layer: Layer, weights: Weights, dose: float, draw: Draw) -> float | None:
         """Writes ``weights`` moved by ``dose`` along the draw's direction to ``held``, where no other dose follows.
@@ -275,7 +277,10 @@ class Noise(Perturbation):
 
 
 def move(held: Weights, weights: Weights, along: Weights, dose: float) -> None:
-    """Writes ``weights`` moved by ``dose`` along a direction to ``held``; without a bias there, that is left alone."""
+    """Writes ``weights`` moved by ``dose`` along a direction to ``held``; without a bias there, that is left alone.
+
+    The sum is taken in single precision or better; numbers of 16 bits are rounded once, to the nearest.
+    """
     torch.add(weights.weight, along.weight, alpha=dose, out=held.weight.data)
     if held.bias is not None and weights.bias is not None and along.bias is not None:
         torch.add(weights.bias, along.bias, alpha=dose, out=held.bias.data)

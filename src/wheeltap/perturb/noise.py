@@ -36,7 +36,7 @@ from wheeltap.core.errors import ModelError
 from wheeltap.core.layer import Layer
 from wheeltap.core.settings import Settings
 from wheeltap.core.typed import squares, to_array, to_tensor
-from wheeltap.perturb.base import BY, EVERY_GAUGE, BlockFactors, Draw, Factors, Noise, Weights
+from wheeltap.perturb.base import BY, EVERY_GAUGE, BlockFactors, Draw, Factors, Noise, Weights, at_least_single
 
 
 class NoiseDrawSettings(Settings, frozen=True, kw_only=True):
@@ -67,7 +67,8 @@ class _Elementwise(Noise):
         """Independent numbers of unit variance, each times its scale."""
         take, bias = draw.signs if self.kind == "signs" else draw.normal, weights.bias
 
-        def scaled(name: str, like: Tensor) -> Tensor:
+        def scaled(name: str, held: Tensor) -> Tensor:
+            like = at_least_single(held)
             return take(name, tuple(like.shape), like=like).mul_(self.scale(like))
 
         return Weights(scaled(layer.weight, weights.weight), None if bias is None else scaled(layer.bias or "", bias))
@@ -87,15 +88,15 @@ class _Elementwise(Noise):
         for clean, out, name in parts:
             scale, fill = self.scale(clean), draw.stream(self.kind, name)
             flat, into = clean.view(-1), out.data.view(-1)
-            array, each = to_array(into), scale.view(-1) if scale.ndim else None
-            for start in range(0, len(array), BY):
+            drawn, each = torch.empty(BY, dtype=torch.float32), scale.view(-1) if scale.ndim else None
+            for start in range(0, len(flat), BY):
                 part = slice(start, start + BY)
-                new = into[part]
-                fill(array[part])
+                new = into[part] if into.dtype is torch.float32 else drawn[: len(into[part])]
+                fill(to_array(new))
                 new.mul_(scale if each is None else each[part])
                 if self.kind == "normal":
                     length += squares(new)
-                torch.add(flat[part], new, alpha=dose, out=new)
+                torch.add(flat[part], new, alpha=dose, out=into[part])
         return length if self.kind == "normal" else None
 
     def squared_length(self, weights: Weights) -> float | None:
@@ -141,12 +142,12 @@ class StdNoise(_Elementwise):
 
     def scale(self, weights: Tensor) -> Tensor:
         """The tensor's standard deviation."""
-        return weights.std(correction=0)
+        return at_least_single(weights).std(correction=0)
 
 
 def _plain(tensor: Tensor) -> bool:
-    """Whether its numbers lie one after another where and as they are drawn."""
-    return tensor.is_cpu and tensor.dtype is torch.float32 and tensor.is_contiguous()
+    """Whether its numbers lie one after another where they are drawn, and none is finer than what is drawn."""
+    return tensor.is_cpu and tensor.dtype.itemsize <= torch.float32.itemsize and tensor.is_contiguous()
 
 
 class NoiseRankSettings(Settings, frozen=True, kw_only=True):
@@ -189,7 +190,8 @@ class LowRankNoise(Noise):
             norm: Frobenius norm of ``weight``, where it is known.
         """
         rank, units, fan_in = self.settings.rank, layer.units, layer.fan_in
-        drawn = draw.normal(layer.weight, ((units + fan_in) * rank,), like=weight)
+        like = at_least_single(weight.new_empty(0))
+        drawn = draw.normal(layer.weight, ((units + fan_in) * rank,), like=like)
         left, right = drawn[: units * rank].reshape(units, rank), drawn[units * rank :].reshape(rank, fan_in)
         # The product's norm from its small Gram matrices: |U V|^2 = tr(U'U V V').
         size = ((left.T @ left) * (right @ right.T).T).sum().sqrt()
@@ -232,23 +234,21 @@ class FunctionNoise(Noise):
 
     def direction(self, layer: Layer, weights: Weights, draw: Draw) -> Weights:
         """``out G whiten / sqrt(rank)``, split into weight and bias."""
-        known = draw.known
+        known, dtype = draw.known, at_least_single(weights.weight.new_empty(0)).dtype
         if isinstance(known, BlockFactors):
             rows = layer.units // len(known.factors)
             width = layer.fan_in + (weights.bias is not None)
-            still = weights.weight.new_zeros(rows, width)
-            change = torch.cat(
-                [still if one is None else _change(layer, one, draw).to(still.dtype) for one in known.factors]
-            )
+            still = weights.weight.new_zeros(rows, width, dtype=dtype)
+            change = torch.cat([still if one is None else _change(layer, one, draw).to(dtype) for one in known.factors])
         elif isinstance(known, Factors):
             change = _change(layer, known, draw)
         else:
             raise ModelError("Function-space noise needs the layer's moments.", where=layer.name)
         if isinstance(known, Factors) and known.table:
-            return Weights(change.T.reshape(layer.shape).to(weights.weight.dtype))
+            return Weights(change.T.reshape(layer.shape).to(dtype))
         bias = None if weights.bias is None else change[:, layer.fan_in].reshape(weights.bias.shape)
-        along = layer.stored(change[:, : layer.fan_in]).to(weights.weight.dtype)
-        return Weights(along, None if bias is None or weights.bias is None else bias.to(weights.bias.dtype))
+        along = layer.stored(change[:, : layer.fan_in]).to(dtype)
+        return Weights(along, None if bias is None else bias.to(dtype))
 
 
 def _change(layer: Layer, factors: Factors, draw: Draw) -> Float[Tensor, "unit inputs"]:

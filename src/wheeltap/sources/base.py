@@ -171,6 +171,7 @@ _MODELS: Final = {
     CODE: "wheeltap.sources.callables:CallableModels",
     "onnx": "wheeltap.sources.onnx_graph:OnnxFiles",
     "smollm2": "wheeltap.sources.smollm2:SmolLM2",
+    "stored": "wheeltap.sources.hf:StoredFolders",
     "tflite": "wheeltap.sources.tflite_graph:TfliteFiles",
     "torchao": "wheeltap.sources.packed:TorchaoFolders",
 }

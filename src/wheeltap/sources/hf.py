@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast, final
+from typing import Any, ClassVar, Literal, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -271,25 +271,38 @@ def language_model(subject: Subject, tokenizer: Tokenizer) -> LoadedModel:
     return LoadedModel(subject, lambda: agreement.task(tokenizer), tokenizer)
 
 
-@final
 class Folders(ModelSource):
-    """See ``load_folder``."""
+    """See ``load_folder``.
+
+    Attributes:
+        dtype: Of the weights in memory.
+    """
 
     form = "hf:FOLDER"
     title = "A Hugging Face language model or classifier in a local folder, as safetensors (extra: llm)."
     place = "folder"
+    dtype: ClassVar[Literal["float32", "auto"]] = "float32"
 
     def load(self, rest: str, *, name: str) -> LoadedModel:
         """See ``ModelSource.load``."""
         path = Path(rest).expanduser()
         refuse_pickle(path)
-        return load_folder(path, name=name)
+        return load_folder(path, name=name, dtype=self.dtype)
 
     def shipped(self, rest: str, *, reference: Subject) -> Shipped:
         """See ``ModelSource.shipped``."""
         from wheeltap.sources.folder_weights import ShippedFolder
 
         return ShippedFolder(Path(rest).expanduser(), reference=reference)
+
+
+@final
+class StoredFolders(Folders):
+    """The same, without a cast to single precision: weights stored in 16 bits take half the memory."""
+
+    form = "stored:FOLDER"
+    title = "The same as hf:, in the numbers of its files (bfloat16, say), and with arithmetic in these (extra: llm)."
+    dtype = "auto"
 
 
 def library(name: str = "transformers", *, needed_for: str, extra: str = "llm") -> Any:
@@ -317,8 +330,10 @@ def quiet(transformers: Any) -> Generator[None]:
         log.set_verbosity(before)
 
 
-def load_folder(folder: Path, *, name: str) -> LoadedModel:
-    """The model in ``folder``, in float32 and eval mode, on the CPU: ``architectures`` in its config says of what kind.
+def load_folder(folder: Path, *, name: str, dtype: Literal["float32", "auto"] = "float32") -> LoadedModel:
+    """The model in ``folder``, in eval mode, on the CPU: ``architectures`` in its config says of what kind.
+
+    It is in float32, or in the numbers of its files (``auto``).
 
     It comes with its tokenizer, where there is one; without one a language model reads token ids alone.
 
@@ -345,7 +360,8 @@ def load_folder(folder: Path, *, name: str) -> LoadedModel:
                 library(package, needed_for=name, extra=packed.method.extra)
                 logging.getLogger(package).setLevel(logging.ERROR)  # else each map of each pass says that it rounds
             unpack = None if packed.packages else packed.dense
-    model, unexpected = read_model(transformers, folder, found, size=size, unpack=unpack)
+    model, unexpected = read_model(transformers, folder, found, size=size, unpack=unpack, dtype=dtype)
+    unmap(model)
     known, subject = any((folder / file).is_file() for file in _TOKENIZER_FILES), Subject(model, name=name)
     subject.contents = FolderContents(folder, model, unexpected, partial(_raw_tokenizer, folder) if known else None)
     if found.kind == "language":
@@ -360,7 +376,7 @@ def load_folder(folder: Path, *, name: str) -> LoadedModel:
 
 def read_model(
     transformers: Any, folder: Path, found: Architecture, *, size: Size,
-    unpack: Callable[[nn.Module], dict[str, Tensor]] | None = None,
+    unpack: Callable[[nn.Module], dict[str, Tensor]] | None = None, dtype: str = "float32",
 ) -> tuple[nn.Module, tuple[str, ...]]:  # fmt: skip
     """The model in a folder that has passed the checks, and names of tensors in its files that it has no place for.
 
@@ -370,6 +386,7 @@ def read_model(
         found: Its architecture.
         size: Of its files.
         unpack: Gives its weights, for a model without any, where they are packed in a way that is read here.
+        dtype: Of its weights.
 
     Raises:
         FileFormatError: If its config describes a far larger model.
@@ -393,7 +410,7 @@ def read_model(
             held, door = {"config": config, "state_dict": unpack(empty)}, cast("Any", type(empty))
         model, info = door.from_pretrained(
             None if held else str(folder),
-            dtype="float32",
+            dtype=dtype,
             use_safetensors=True,
             output_loading_info=True,
             **held,
@@ -414,6 +431,25 @@ def read_model(
             do="Download the model again, or check that config.json belongs to these weights.",
         )
     return cast("nn.Module", model).eval(), tuple(sorted(info["unexpected_keys"]))
+
+
+def unmap(model: nn.Module) -> None:
+    """Reads parameters that lie in a file mapped into memory into memory of their own, one by one (on Linux).
+
+    Mapped ones would be there twice as soon as they are written to, and change with the file.
+    """
+    maps = Path("/proc/self/maps")
+    fields = [line.split(maxsplit=5) for line in (maps.read_text().splitlines() if maps.exists() else ())]
+    for span, _, offset, _, _, path in (each for each in fields if each[-1].endswith(".safetensors")):
+        start, stop = (int(end, 16) for end in span.split("-"))
+        for one in model.parameters():
+            if start <= one.data_ptr() < stop and one.is_contiguous():
+                own = torch.empty_like(one, requires_grad=False)
+                into = own.reshape(-1).view(torch.uint8).numpy().data
+                with open(path, "rb") as file:
+                    file.seek(int(offset, 16) + one.data_ptr() - start)
+                    if file.readinto(into) == len(into):
+                        one.data = own
 
 
 def _raw_tokenizer(folder: Path) -> Any:
