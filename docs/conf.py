@@ -1,6 +1,7 @@
 """The manual for a browser: ``pip install ".[docs]"``, then ``sphinx-build -W docs manual``; it starts at README."""
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 html_copy_source = False
 root_doc, html_theme, html_title = "README", "furo", f"wheeltap {release}"
 myst_heading_anchors, myst_enable_extensions = 4, ["attrs_inline"]
+source_suffix = {".md": "markdown", ".ipynb": "markdown"}
 suppress_warnings = ["config.cache"]
 autodoc_typehints, autodoc_member_order = "none", "bysource"
 napoleon_use_ivar = True
@@ -26,9 +28,21 @@ napoleon_use_ivar = True
 def contents(text: str) -> Iterator[str]:
     """The pages that a page of links names under each heading, as hidden tables of contents."""
     for part in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
-        caption, names = part.splitlines()[0], dict.fromkeys(re.findall(r"\]\(([\w-]+\.md)\)", part))
+        caption, names = part.splitlines()[0], dict.fromkeys(re.findall(r"\]\(([\w-]+\.(?:md|ipynb))\)", part))
         if names:
             yield "\n".join(["", "```{toctree}", ":hidden:", f":caption: {caption}", "", *names, "```"])
+
+
+def notebook(text: str) -> Iterator[str]:
+    """The cells of a notebook and what they gave when it was written, as Markdown: nothing is executed."""
+    for cell in json.loads(text)["cells"]:
+        said = "".join(cell["source"])
+        yield said if cell["cell_type"] == "markdown" else f"~~~~python\n{said}\n~~~~"
+        texts = [part for one in cell.get("outputs", ()) for part in one.get("text", ()) if "\r" not in part]
+        if "".join(texts).strip():
+            yield f"~~~~text\n{''.join(texts)}\n~~~~"
+        pages = ("".join(one.get("data", {}).get("text/html", ())) for one in cell.get("outputs", ()))
+        yield from (f"~~~~{{raw}} html\n{page}\n~~~~" for page in pages if page)
 
 
 def spoken(source: str) -> str:
@@ -65,6 +79,8 @@ def _escaped(text: str) -> str:
 
 
 def _complete(app: Sphinx, name: str, source: list[str]) -> None:
+    if app.env.doc2path(name).suffix == ".ipynb":
+        source[0] = "\n\n".join(notebook(source[0]))
     source[0] = re.sub(r'<a id="([\w-]+)"></a>', r"[]{#\1}", source[0]).replace(
         "](../CONTRIBUTING.md)", "](contributing.md)"
     )

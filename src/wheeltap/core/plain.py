@@ -136,4 +136,12 @@ def terminal(*, errors: bool = False, file: TextIO | None = None, width: int | N
                 yield Segment(text if control else readable(text, self.encoding), style, control)
 
     under = file or (sys.stderr if errors else sys.stdout)
-    return Terminal(file=getattr(under, "under", under), width=width, highlight=False, markup=False, emoji=False)
+    # In a notebook, rich would display every line by itself, whatever the file is.
+    return Terminal(
+        file=getattr(under, "under", under),
+        width=width,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        force_jupyter=False,
+    )
