@@ -3,6 +3,8 @@
 Three tables. Coverage of each 95 % interval by statistic, world and number of members, with its Monte Carlo error; a
 cell outside 93 to 97 % is marked. The intervals that were not chosen, in the same worlds. And families of rules whose
 effect is exactly the margin, Holm over all: false ``found`` and false ``excluded``.
+
+With ``--nets 96`` instead: what it saves to train a study's small nets together (see ``batch``).
 """
 
 import argparse
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.members.alternatives import aucs, counted, fieller, pearson
+from benchmarks.members.batch import report
 from benchmarks.members.families import RULES, families, wrong
 from benchmarks.members.gains import gain_families, gain_worlds
 from benchmarks.members.worlds import ALPHA, ASSOCIATED, HEAVY, LOGNORMAL, NEAR, SIZES, coverage, worlds
@@ -97,7 +100,16 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=8000, help="of each cell of coverage")
     parser.add_argument("--tables", type=int, default=1000, help="of each family")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--nets", type=int, default=0, help="trained one by one and together, in place of the tables")
+    parser.add_argument("--hidden", default="128,128", help="units of their hidden layers")
+    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--audit", default="score", help="what is measured of each: score, deployment, relative-noise")
     asked = parser.parse_args()
+    if asked.nets:
+        saved = report(nets=asked.nets, hidden=asked.hidden, epochs=asked.epochs, audit=asked.audit)
+        if asked.json:
+            asked.json.write_text(json.dumps(saved, indent=1))
+        return
     covered = _coverages(asked.runs)
     _alternatives(asked.runs)
     found = _families(asked.tables)

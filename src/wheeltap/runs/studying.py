@@ -129,12 +129,11 @@ class MemberMaker:
                 kinds[trial.subject] = [trial]
             else:
                 kinds.setdefault(msgspec.structs.replace(spec, seed=0).key, []).append(trial)
-        sizes = (
-            min(at_once(self._records[some[0].subject].parameters), -(-len(some) // parts)) for some in kinds.values()
-        )
-        return [
-            some[at : at + n] for some, n in zip(kinds.values(), sizes, strict=True) for at in range(0, len(some), n)
-        ]
+        batches: list[list[Trial]] = []
+        for some in kinds.values():
+            count = max(-(-len(some) // at_once(self._records[some[0].subject].parameters)), min(parts, len(some)))
+            batches += [some[len(some) * at // count : len(some) * (at + 1) // count] for at in range(count)]
+        return batches
 
     def _make_together(self, batch: Sequence[Trial]) -> None:
         """Trains those that are not there yet as a batch, if that can be: they are found then."""
