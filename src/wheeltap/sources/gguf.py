@@ -348,7 +348,6 @@ def _dequantized(
     with own_random_numbers(), _Undrawn():
         model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     tensors = reader.load_gguf_checkpoint(str(path), return_tensors=True, model_to_load=model)["tensors"]
-    model.load_state_dict(tensors, strict=False)
     named = dict(cast("nn.Module", model).named_parameters(remove_duplicate=False))
     filled = dict[int, list[str]]()
     for name in tensors:
@@ -364,7 +363,10 @@ def _dequantized(
             do="Use another conversion of this model.",
         )
     tied = (names for names in filled.values() if len(names) > 1)
-    contrary = (names for names in tied if any(not torch.equal(tensors[names[0]], tensors[one]) for one in names))
+    contrary = [names for names in tied if any(not torch.equal(tensors[names[0]], tensors[one]) for one in names)]
+    names = list(tensors)
+    for start in range(0, len(names), 16):  # in parts, so that the model is in memory once
+        model.load_state_dict({name: tensors.pop(name) for name in names[start : start + 16]}, strict=False)
     return model, {name for names in contrary for name in names}
 
 
