@@ -18,7 +18,6 @@ from wheeltap.sources.contents import FolderContents
 from wheeltap.sources.hf import config_of, load_folder
 from wheeltap.sources.packed_weights import PackedFolder, method_of
 from wheeltap.sources.shipped import (
-    Array,
     Piece,
     Shipped,
     StoredWeights,
@@ -127,11 +126,11 @@ class ShippedFolder(Shipped):
         pieces, twice = [piece for piece in pieces if piece.parameter in own], dict[str, str]()
         held = {piece.parameter for piece in pieces}
         for name in packed.plain() if packed.how else packed.entries:
-            path, one = packed.entries[name]
+            one = packed.entries[name][1]
             if name in held:
                 twice[name] = one.dtype
             elif name in own and one.dtype in _FLOATS:
-                pieces.append(_piece(path, name, one.shape, _FLOATS[one.dtype]))
+                pieces.append(_piece(packed, name, one.shape, _FLOATS[one.dtype]))
             elif name not in buffers:
                 unread[name] = one.dtype
         held = {piece.parameter for piece in pieces}
@@ -175,21 +174,11 @@ def _nearest(piece: Piece, weight: Tensor) -> bool:
     return bool((piece.read(0, len(first)) == piece.ours(first, 0)).all(1).mean() > 0.5)
 
 
-def _piece(path: Path, name: str, shape: Sequence[int], dtype: torch.dtype) -> Piece:
-    """A tensor of a file, read when it is asked for."""
-
-    def read(start: int, stop: int) -> Array:
-        from safetensors import safe_open
-
-        with (
-            parsing(path, "A tensor cannot be read.", expected="numbers that torch knows"),
-            safe_open(path, "pt") as file,  # pyright: ignore[reportUnknownVariableType]
-        ):
-            held = cast("Tensor", file.get_tensor(name))  # pyright: ignore[reportUnknownMemberType]
-            return of_tensor(name, held, "").read(start, stop)
-
+def _piece(folder: PackedFolder, name: str, shape: Sequence[int], dtype: torch.dtype) -> Piece:
+    """A tensor of a folder, read when it is asked for."""
     return Piece(
-        name=name, parameter=name, format=str(dtype).removeprefix("torch."), read=read,
+        name=name, parameter=name, format=str(dtype).removeprefix("torch."),
+        read=lambda start, stop: of_tensor(name, folder.held(name), "").read(start, stop),
         shape=(math.prod(shape[:-1]), shape[-1] if shape else 1),
         ours=lambda rows, _: to_array(to_tensor(rows).to(dtype)),
     )  # fmt: skip

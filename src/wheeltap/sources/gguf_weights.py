@@ -21,13 +21,8 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.typed import copied, named_modules
 from wheeltap.plans.shipped import UNKNOWN
 from wheeltap.sources import hf
-from wheeltap.sources.gguf import (
-    TensorPlace,
-    read_entry,
-    read_header,
-    require_whole,
-)
-from wheeltap.sources.shipped import Array, Piece, Shipped, StoredWeights, digest_of_files, filled, unpaired
+from wheeltap.sources.gguf import TensorPlace, read_entry, read_header, require_whole
+from wheeltap.sources.shipped import Array, Piece, Shipped, StoredWeights, digest_of_files, filled, same, unpaired
 from wheeltap.sources.vocabulary import Vocabulary, differing, vocabulary_of
 
 _PART: Final = re.compile(r"(?P<stem>.+)-(?P<at>\d{5})-of-(?P<of>\d{5})\.gguf")
@@ -346,8 +341,8 @@ class _Layout:
             config: Any = self.model.config
             heads = int(config.num_attention_heads if part[1] == "q" else config.num_key_value_heads)
             there, back = partial(_paired, heads=heads), partial(_halved, heads=heads)
-            return (there, back, lambda rows: there(there(rows)), lambda rows: rows)
-        return (lambda rows: rows, lambda rows: rows)
+            return (there, back, lambda rows: there(there(rows)), same)
+        return (same, same)
 
 
 def _paired(rows: Tensor, *, heads: int) -> Tensor:

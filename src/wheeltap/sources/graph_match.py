@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPriva
 
 from wheeltap.core.typed import named_modules, to_array
 from wheeltap.sources.graphs import GraphWeight, RuntimeGraph, matrix_of
-from wheeltap.sources.shipped import Array, Piece, StoredWeights, numbers_of, unpaired
+from wheeltap.sources.shipped import Array, Piece, StoredWeights, numbers_of, same, unpaired
 from wheeltap.stats.tensor_match import cosine
 
 _LIKE: Final = 0.9
@@ -49,10 +49,6 @@ _ROUNDED: Final = 2.0**-9
 
 Change = Callable[[Tensor], Tensor]
 """What an exporter makes of a parameter."""
-
-
-def _same(held: Tensor) -> Tensor:
-    return held
 
 
 @final
@@ -137,7 +133,7 @@ class _Matching:
             beside = "" if of is None else f"{of.parameter.removesuffix('weight')}bias"
             name = f"{fold.path}.bias" if fold is not None else self._named(weight) or beside
             if name in self._own and name not in self._taken and self._fits(weight, name):
-                self._take(weight, name, _same if fold is None else fold.shift)
+                self._take(weight, name, same if fold is None else fold.shift)
         self._by_values([one for one in weights if one.name not in self._pieces])
         seen = {id(self._own[name]) for name in self._taken if name in self._own}
         left = [name for name, one in self._own.items() if id(one) not in seen or name in self._scaled]
@@ -154,13 +150,13 @@ class _Matching:
 
     def _ways(self, name: str, weight: GraphWeight) -> list[Change]:
         fold = self._folds.get(name)
-        return [_same] if fold is None or weight.bias_of else [_same, fold.weight]
+        return [same] if fold is None or weight.bias_of else [same, fold.weight]
 
     def _likeness(self, weight: GraphWeight, name: str, way: Change) -> float:
         """Cosine of matrices; of vectors 1 less the error, for these are often all but constant."""
         if weight.name not in self._samples:
             self._samples[weight.name] = _sampled(weight.rows(self._graph.read(weight.name)))
-        key = f"{name} {way is _same}"
+        key = f"{name} {way is same}"
         if key not in self._samples:
             self._samples[key] = _sampled(to_array(way(self._own[name].detach().float().cpu())))
         one, two = self._samples[weight.name], self._samples[key]
@@ -177,14 +173,14 @@ class _Matching:
         found: list[tuple[float, str, Change]] = []
         for name in (one for one in self._own if one not in self._taken and self._fits(weight, one)):
             fold = self._folds.get(name)
-            ways = [(f"{name.removesuffix('weight')}bias", _same, _same)]
+            ways = [(f"{name.removesuffix('weight')}bias", same, same)]
             ways += [] if fold is None else [(f"{fold.path}.bias", fold.shift, fold.weight)]
             found += [
                 (self._likeness(bias, beside, shift), name, way)
                 for beside, shift, way in ways
                 if beside in self._own and self._fits(bias, beside)
             ]
-        alike, name, way = max(found, key=lambda one: one[0], default=(0.0, "", _same))
+        alike, name, way = max(found, key=lambda one: one[0], default=(0.0, "", same))
         if alike >= 1.0 - _NEAR and all(one[1] == name or one[0] < 1.0 - _APART for one in found):
             self._take(weight, name, way)
 
@@ -208,7 +204,7 @@ class _Matching:
             self._scaled.add(name)
             return
         fold = self._folds.get(name)
-        if fold is not None and way is not _same:
+        if fold is not None and way is not same:
             self._folded[name] = fold
             self._taken |= {f"{fold.path}.{part}" for part in ("weight", "running_mean", "running_var")}
             self._taken.add(f"{name.removesuffix('weight')}bias")

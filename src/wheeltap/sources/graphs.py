@@ -30,6 +30,9 @@ Numbers = NDArray[Any]
 LARGEST: Final = 2**31 - 1
 """Bytes of a file: what protobuf and flatbuffers can address."""
 
+PACKED: Final = 256
+"""Whole numbers of one byte from which they may be weights in a way that is not known."""
+
 
 @final
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from wheeltap.core.bounded import contents, opened, parsing, size_of
 from wheeltap.core.errors import FileFormatError, ModelError
 from wheeltap.sources.graphs import (
     LARGEST,
+    PACKED,
     GraphFiles,
     GraphInput,
     GraphWeight,
@@ -210,7 +211,7 @@ class OnnxGraph(RuntimeGraph):
         for name, tensor in self._held.items():
             if name not in seen and math.prod(tensor.dims) > 1:
                 dtype = self._dtype(name)
-                packed = "int" in dtype.name and dtype.itemsize == 1 and math.prod(tensor.dims) >= _PACKED
+                packed = "int" in dtype.name and dtype.itemsize == 1 and math.prod(tensor.dims) >= PACKED
                 if packed or (dtype.kind == "f" and np.isfinite(self.read(name)).all()):
                     yield self._weight(_Traced(name, tuple(range(len(tensor.dims))), None), plain=True)
 
@@ -280,9 +281,6 @@ class OnnxGraph(RuntimeGraph):
 
 
 _DAMAGED: Final = "The ONNX file cannot be read."
-
-_PACKED: Final = 256
-"""Whole numbers of one byte from which they may be weights in a way that is not known."""
 
 _DEEP: Final = 16
 """Operators behind each other through which a constant is looked for."""

@@ -3,7 +3,7 @@
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, final
@@ -37,7 +37,8 @@ _SEARCHED: Final = 16
 """Tensors with a fault of which it is looked for whose values they hold."""
 
 
-def _itself(values: Tensor) -> Tensor:
+def same(values: Tensor) -> Tensor:
+    """The values themselves."""
     return values
 
 
@@ -71,8 +72,8 @@ class Piece:
     shape: tuple[int, int]
     read: Callable[[int, int], Array]
     rows: slice = field(default_factory=lambda: slice(None))
-    laid: Callable[[Tensor], Tensor] = _itself
-    placed: Callable[[Tensor], Tensor] = _itself
+    laid: Callable[[Tensor], Tensor] = same
+    placed: Callable[[Tensor], Tensor] = same
     turned: tuple[Callable[[Tensor], Tensor], ...] = ()
     ours: Callable[[Array, int], Array] | None = None
     grid: bool = False
@@ -269,7 +270,9 @@ def row_of(piece: Piece, original: Array) -> TensorRow:
         flipped = original.shape == piece.shape[::-1]
         return TensorRow(name=piece.name, format=piece.format, fault="transposed" if flipped else "shape")
     match = TensorError()
-    for start, stop in _chunks(piece):
+    step = max(_TOGETHER // max(piece.shape[1], 1), 1)
+    for start in range(0, piece.shape[0], step):
+        stop = min(start + step, piece.shape[0])
         part = original[start:stop]
         ours = None if piece.ours is None else piece.ours(part, start)
         usual = math.inf if piece.usual == UNKNOWN else piece.usual
@@ -282,11 +285,6 @@ def row_of(piece: Piece, original: Array) -> TensorRow:
         name=piece.name, format=piece.format, fault=fault, amount=amount, cosine=match.cosine, error=match.error,
         expected=piece.usual if expected is None else expected,
     )  # fmt: skip
-
-
-def _chunks(piece: Piece) -> Iterator[tuple[int, int]]:
-    step = max(_TOGETHER // max(piece.shape[1], 1), 1)
-    return ((start, min(start + step, piece.shape[0])) for start in range(0, piece.shape[0], step))
 
 
 def _fault(piece: Piece, match: TensorError) -> tuple[Fault, float]:

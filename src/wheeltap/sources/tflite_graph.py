@@ -19,6 +19,7 @@ from wheeltap.core.bounded import contents, parsing
 from wheeltap.core.errors import ModelError
 from wheeltap.sources.graphs import (
     LARGEST,
+    PACKED,
     GraphFiles,
     GraphInput,
     GraphWeight,
@@ -58,9 +59,6 @@ _DTYPES: Final = {"FLOAT32": "f4", "FLOAT16": "f2", "FLOAT64": "f8", "INT8": "i1
                   "INT64": "i8", "UINT8": "u1", "BOOL": "?"}  # fmt: skip
 
 _DAMAGED: Final = "The TFLite file cannot be read."
-
-_PACKED: Final = 256
-"""Bytes from which numbers may be weights in a way that is not known."""
 
 
 @final
@@ -167,7 +165,7 @@ class TfliteGraph(RuntimeGraph):
                 yield self._weight(bias, (0,), bias_of=self._name(weight))
         for at in sorted(constants - seen):
             dtype, size = self._dtype(at), math.prod(self._shape(at))
-            packed = dtype.itemsize == 1 and size >= _PACKED
+            packed = dtype.itemsize == 1 and size >= PACKED
             if packed or (dtype.kind == "f" and size > 1 and np.isfinite(self.read(self._name(at))).all()):
                 yield self._weight(at, tuple(range(len(self._shape(at)))))
 
