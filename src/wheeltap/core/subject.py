@@ -421,7 +421,7 @@ def _require_numbers(model: nn.Module, name: str) -> None:
                     where=f"{name}: {path}",
                     expected="a tensor on a real device",
                     got="one of a lazy module that was never called" if lazy else "a tensor on the meta device",
-                    do="Load the weights before the audit; call a lazy module once.",
+                    do="Load the weights before the audit, without offloading; call a lazy module once.",
                 )
             # Masks are buffers that hold -inf on purpose; only weights must be finite.
             strange = torch.zeros(0)
