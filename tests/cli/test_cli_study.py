@@ -231,10 +231,11 @@ def test_a_net_in_the_making_says_how_far_it_is_and_goes_on_where_it_was_stopped
         run(stop)
     name, step, whole = steps[-1]
     taken = step - steps[0][1]
-    assert [one[:2] for one in steps] == [("trained 0", 0), ("trained 0", step)]
-    assert said[0] == "making trained 0: 0 %"
+    assert name in ("trained 0 and 3 more", "trained 0")  # where they are trained together, and elsewhere
+    assert [one[:2] for one in steps] == [(name, 0), (name, step)]
+    assert said[0] == f"making {name}: 0 %"
     share, left = f"{step / whole:.0%}".replace("%", " %"), lasting((whole - step) / taken)
-    assert said[1] == f"making trained 0: {share}, {left} left"
+    assert said[1] == f"making {name}: {share}, {left} left"
     steps.clear()
     with pytest.raises(KeyboardInterrupt):
         run(stop)
@@ -265,7 +266,8 @@ def test_a_budget_stops_a_study_and_cuts_nothing(
     # In the middle of a training, whose state is kept, or after a pass.
     folder = tmp_path / "s.wheeltap.made"
     states = list(folder.glob("*.state.safetensors"))
-    assert (len(list(folder.glob("*.safetensors"))) - len(states), len(states)) == (made, 0 if made else 1)
+    assert len(list(folder.glob("*.safetensors"))) - len(states) == made
+    assert len(states) in ((0,) if made else (4, 1))  # of the nets that are trained together, or of one
     again = shlex.join(("wheeltap", *words, "--budget", limit))
     assert part["provenance"]["missing_trials"] > 0 and f"again ({again})" in part["headline"]
     assert main(words) == 0
