@@ -237,6 +237,9 @@ def numbered(path: Path, noun: str, *, longest: int, limit: int | None = None, d
 
 # ---- archives -------------------------------------------------------------------------------------------------------
 
+_ZSTANDARD: Final = 93
+"""Method of members in newer logs of inspect, which Python reads from 3.14 on."""
+
 
 class Archive:
     """A zip, checked before anything of it is read: no name leads out of it, and it is as large as it says.
@@ -276,12 +279,18 @@ class Archive:
             if not inside or PureWindowsPath(name).drive or not usual:
                 self.close()
                 why = "leads out of it" if usual else "is encrypted or packed in another way"
+                do = "Do not trust this file: no program writes it like that."
+                if inside and info.compress_type == _ZSTANDARD:
+                    why, do = (
+                        "is packed by Zstandard",
+                        "Write it as JSON: inspect log convert FILE --to json --output-dir DIR",
+                    )
                 raise FileFormatError(
                     f"A member of the archive {why}.",
                     where=str(self.path),
                     expected="plain names such as samples/1_epoch_1.json; members stored or deflated",
                     got=repr(name),
-                    do="Do not trust this file: no program writes it like that.",
+                    do=do,
                 )
 
     def parsing(self) -> contextlib.AbstractContextManager[None]:

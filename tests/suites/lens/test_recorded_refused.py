@@ -172,6 +172,14 @@ def understated(path: Path) -> None:
     path.write_bytes(data)
 
 
+def zstandard(path: Path) -> None:
+    """The first member says that it is packed by Zstandard, as newer versions of inspect pack all of them."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"PK\x01\x02") + 10
+    data[at : at + 2] = (93).to_bytes(2, "little")
+    path.write_bytes(data)
+
+
 def flipped(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[60] ^= 0xFF
@@ -197,6 +205,7 @@ DAMAGED: list[tuple[Damage, str, str]] = [
        "log cannot be read", "") for keep in (0.5, 0.98)),
     (flipped, "log cannot be read", ""),
     (another, "no log of inspect", "hello.txt"),
+    (zstandard, "(?s)packed by Zstandard.*inspect log convert FILE --to json", "samples/1_epoch_1.json"),
     (lambda path: added(path, f'{{"id": 2, "more": {DEEP}}}', MEMBERS[0]),
      f"(?s)cannot be read.*{MEMBERS[0]}", ""),
 ]  # fmt: skip

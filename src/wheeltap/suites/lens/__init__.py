@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from wheeltap.core.lazy import lazy
 
 if TYPE_CHECKING:
+    from wheeltap.suites.lens.inspect_rows import inspect_scorer
     from wheeltap.suites.lens.runs import read
 
-__all__ = ["read"]
+__all__ = ["inspect_scorer", "read"]
 
-__getattr__ = lazy(__name__, {"read": "runs"})
+__getattr__ = lazy(__name__, {"inspect_scorer": "inspect_rows", "read": "runs"})

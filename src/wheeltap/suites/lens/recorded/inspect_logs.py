@@ -95,7 +95,7 @@ def read_archive(path: Path) -> AnswerFile:
 
 def _needed(sample: _Sample) -> _Sample:
     """Texts and grades of a sample alone: a log may hold gigabytes beside them."""
-    scores = {name: msgspec.structs.replace(score, value=_grade(score.value), answer=_answer(score.answer))
+    scores = {name: msgspec.structs.replace(score, value=graded_as(score.value), answer=_answer(score.answer))
               for name, score in _scores(sample).items()}  # fmt: skip
     text, group = " ".join(texts_in(sample.input)), group_in(sample.metadata)
     return msgspec.structs.replace(sample, input=text, metadata=group, scores=scores, score=None)
@@ -145,7 +145,7 @@ def _recording(path: Path, log: _Log, samples: Iterable[_Sample]) -> AnswerFile:
         if score is None:
             unscored += 1
             continue
-        value = _value(score.value, where=f"{path}: sample {one.id}, epoch {one.epoch}")
+        value = number_of(score.value, where=f"{path}: sample {one.id}, epoch {one.epoch}")
         gathered.asked(str(one.id), one.input)
         gathered.prompted(str(one.id), one.input)
         gathered.add(system, AnswerRow(str(one.id), at, value, score.answer, one.epoch), one.metadata)
@@ -168,13 +168,13 @@ def _scores(sample: _Sample) -> dict[str, _Score]:
     return {} if sample.score is None else {"score": sample.score}
 
 
-def _grade(value: Any) -> str:
+def graded_as(value: Any) -> str:
     """A grade, or the only one of a dictionary."""
     single = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
     return str(next(iter(single.values())) if len(single) == 1 else cast("object", value))
 
 
-def _value(graded: str, *, where: str) -> float:
+def number_of(graded: str, *, where: str) -> float:
     """A grade as a number.
 
     Raises:
