@@ -481,6 +481,7 @@ BEFORE: dict[tuple[str, ...], list[str]] = {
 FLAGS = {
     "--slice": "clas",
     "--for": "int5x", "--audits": "scor", "--task": "lm_eval:arc,limt=2", "--budget": "10x", "--memory": "lots",
+    "--ray": "cluster",
     "--genome": "nowhere.xml", "--defects": "cancl", "--controls": "abs", "--picture": "fase", "--expires": "tomorrow",
     "--plant": "digitz", "--model": "no_module:net", "--data": "nowhere.npz", "--nets": "nowhere.npz",
     "--strengths": "x", "--site": "nowhere", "--nulls": "frozn", "--shard": "three/8",

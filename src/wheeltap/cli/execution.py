@@ -175,7 +175,7 @@ def run_on(
                 after()
 
         return loop.run(
-            plan, subjects, task, store=store, workers=execution.workers or 1, watch=each,
+            plan, subjects, task, store=store, workers=execution.executor, watch=each,
             memory=execution.memory_bytes, again=COMMAND.get(), shard=execution.shard, base=execution.base,
         )  # fmt: skip
 
@@ -209,7 +209,7 @@ def run_study(
 
         try:
             return loop.run(
-                study.plan, [], study.task, store=store, workers=execution.workers or 1, watch=within_budget,
+                study.plan, [], study.task, store=store, workers=execution.executor, watch=within_budget,
                 memory=execution.memory_bytes, members=study.members(folder), again=COMMAND.get(),
                 shard=execution.shard, base=execution.base,
             )  # fmt: skip

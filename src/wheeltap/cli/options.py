@@ -23,6 +23,7 @@ from wheeltap.runs.request import Request, only_files, said_of
 if TYPE_CHECKING:
     from wheeltap.core.subject import Subject
     from wheeltap.report.report import Report
+    from wheeltap.runs.ray_cluster import RayCluster
 
 STDOUT: Final = Path("-")
 """A path that stands for standard output."""
@@ -242,6 +243,23 @@ def _require_size(_: object, text: str | None) -> None:
         bytes_of(text)
 
 
+def _require_address(_: object, given: list[str] | None) -> None:
+    if given and not re.fullmatch(r"auto|(ray://)?[^\s/]+:\d+", given[0]):
+        raise UsageError("The address cannot be read.", where="--ray", expected="10.0.0.1:6379, say", got=given[0])
+
+
+RayAddress = Annotated[
+    list[str] | None,
+    Parameter(
+        negative="",
+        consume_multiple=(0, 1),
+        validator=_require_address,
+        help="Workers on a Ray cluster in the place of processes, --workers at most. Its address, such as "
+        "10.0.0.1:6379; without one, the cluster of RAY_ADDRESS or of this machine, started if there is none.",
+    ),
+]
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class ExecutionFlags:
@@ -258,6 +276,7 @@ class ExecutionFlags:
             help="Processes; 1 computes in this one. [default: 1; 2 for long searches, if there are two processors]",
         ),
     ] = None
+    ray: RayAddress = None
     memory: Annotated[
         str | None,
         Parameter(
@@ -269,6 +288,15 @@ class ExecutionFlags:
     shard: NoText = None
     base: NoPath = None
     made: NoPath = None
+
+    @property
+    def executor(self) -> "int | RayCluster":
+        """Who computes them, as ``loop.run`` takes it."""
+        if self.ray is None:
+            return self.workers or 1
+        from wheeltap.runs.ray_cluster import RayCluster
+
+        return RayCluster("".join(self.ray), workers=self.workers)
 
     @property
     def memory_bytes(self) -> int | None:

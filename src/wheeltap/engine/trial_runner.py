@@ -106,6 +106,11 @@ class TrialRunner:
         self._part: tuple[tuple[int, Subset], _Part] | None = None
         self.forwards = 0.0
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process makes again what is held to save time: copies of weights, functions that cannot be sent.
+        held = dict.fromkeys(("_copy", "_lent", "_prefix", "_beside", "_part"))
+        return {**self.__dict__, **held, "_members": {}, "_known": {}, "_families": {}}
+
     def subject(self, fingerprint: str) -> Subject:
         """The subject with this fingerprint; a member is loaded or made, a control copy is made from its base.
 

@@ -29,11 +29,12 @@ from wheeltap.plans.shard import Shard, ShardNote, put_shard_note, shard_of
 from wheeltap.plans.store import Outcomes, Store
 from wheeltap.report.origin import unfinished
 from wheeltap.report.report import Report
-from wheeltap.runs.executors import ProcessPool, run_here
+from wheeltap.runs.executors import Executor, ProcessPool, arithmetic, run_here
 from wheeltap.runs.given import Examples, Model, subjects_of, task_of
 from wheeltap.runs.merging import begin, reworded
 from wheeltap.runs.pace import MakingProgress, Progress, Watch, in_cell
 from wheeltap.runs.planning import require_installed, require_named, settled_on
+from wheeltap.runs.ray_cluster import RayCluster, RayExecutor
 from wheeltap.runs.request import Given, door, whole_of
 from wheeltap.runs.shipping import FileShelf
 from wheeltap.runs.stored import note_run, noted, require_audits, unread
@@ -46,7 +47,7 @@ class Execution:
 
     Attributes:
         store: File that keeps every outcome; a rerun resumes. In a temporary file if not given.
-        workers: Processes; 1 runs in this one.
+        workers: Processes; 1 runs in this one. Or a ``wheeltap.runs.ray_cluster.RayCluster``: see docs/cluster.md.
         watch: Called after each trial; where this process makes a member, several times a second too. What it raises
             ends the run, and what was measured or made so far is kept. By default, in a cell of a notebook, a line.
         memory: Bytes that may be used beside the models themselves; what does not fit goes a slower way.
@@ -56,7 +57,7 @@ class Execution:
     """
 
     store: str | Path | None = None
-    workers: int = 1
+    workers: int | RayCluster = 1
     watch: Watch | None = None
     memory: int | None = None
     shard: str | None = None
@@ -67,7 +68,7 @@ class ExecutionOptions(TypedDict, total=False):
     """Fields of ``Execution`` as keywords."""
 
     store: str | Path | None
-    workers: int
+    workers: int | RayCluster
     watch: Watch | None
     memory: int | None
     shard: str | None
@@ -103,7 +104,8 @@ def run(
     """
     how = Execution(**asked)
     store, memory = how.store, how.memory
-    workers = whole_of(how.workers, name="workers", least=1)
+    if not isinstance(workers := how.workers, RayCluster):
+        workers = whole_of(workers, name="workers", least=1)
     if memory is not None:
         memory = whole_of(memory, name="memory", least=1, do="Give bytes: memory=4_000_000_000 is 4 GB.")
     shard = shard_of(how.shard, store=store, base=how.base)
@@ -114,7 +116,10 @@ def run(
     settled = [settled_since_planned(subject, task) for subject in several]
     _require_same(plan, several, task, members)
     require_named(plan, several, task)
-    pool = None if workers == 1 else ProcessPool(workers)
+    if isinstance(workers, RayCluster):
+        pool = RayExecutor(workers, plan, several)
+    else:
+        pool = None if workers == 1 else ProcessPool(workers)
     with ExitStack() as stack:
         key = None
         if store is None:
@@ -125,7 +130,7 @@ def run(
             stack.enter_context(pool)
         note_run(kept, plan, provenance(plan, several), again if shard is None else reworded(again, shard=str(shard)))
         if shard is not None:
-            begin(kept, plan, ShardNote(shard=shard, arithmetic=_arithmetic(plan)), how.base)
+            begin(kept, plan, ShardNote(shard=shard, arithmetic=arithmetic(plan.reference.path)), how.base)
         records = (*plan.subjects, *plan.controls)
         shelf = FileShelf(plan.files, given) if plan.files else None
         runner = TrialRunner(several, records, task, memory=memory, maker=members, shelf=shelf)
@@ -154,7 +159,7 @@ class _Run:
     """One run of a plan: asks, carries out what is missing, asks again, until nothing new is wanted."""
 
     def __init__(
-        self, plan: Plan, runner: TrialRunner, store: Store, pool: ProcessPool | None, watch: Watch | None,
+        self, plan: Plan, runner: TrialRunner, store: Store, pool: Executor | None, watch: Watch | None,
         shard: Shard | None,
     ) -> None:  # fmt: skip
         self.plan, self.runner, self.store, self.pool, self.watch = plan, runner, store, pool, watch
@@ -210,7 +215,7 @@ class _Run:
         found = judged(self.plan, self.lookup, cost=cost, provenance={**noted(self.store, self.plan.key), **ignored})
         if self.shard is None:
             return Report(found)
-        note = ShardNote(shard=self.shard, arithmetic=_arithmetic(self.plan), finished=True)
+        note = ShardNote(shard=self.shard, arithmetic=arithmetic(self.plan.reference.path), finished=True)
         put_shard_note(self.store, self.plan.key, note)
         left = sum(self.lookup(trial.key) is None for trial in wanted(self.plan, self.lookup, self.audits))
         return Report(unfinished(found, left, shard=str(self.shard)))
@@ -274,13 +279,6 @@ class _Run:
         if self.watch is not None:
             forwards = self.spent + self.runner.forwards - self.before
             self.watch(Progress(self.done, self.total, forwards, label, making=self.making, member=member))
-
-
-def _arithmetic(plan: Plan) -> str:
-    """Of this machine, as far as last bits depend on it."""
-    if plan.reference.path.startswith("plain/cuda"):
-        return torch.cuda.get_device_name()
-    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def provenance(plan: Plan, subjects: Sequence[Subject]) -> dict[str, Scalar]:

@@ -213,7 +213,8 @@ def _judged(  # noqa: PLR0913 - what the two doors have in common
         require_writable(file)
     output.prepare()
     usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    execution = replace(execution, workers=execution.workers or min(usable, _PROCESSES))
+    if execution.ray is None:
+        execution = replace(execution, workers=execution.workers or min(usable, _PROCESSES))
     data = f"pairs:{task.removeprefix('pairs:')}"
     with spinner(f"loading {model}"):
         subjects, examples = load((model,), data)

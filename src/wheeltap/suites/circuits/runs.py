@@ -33,6 +33,7 @@ from wheeltap.report.report import Report
 from wheeltap.runs.given import Model, subjects_of
 from wheeltap.runs.loop import run
 from wheeltap.runs.planning import plan
+from wheeltap.runs.ray_cluster import RayCluster
 from wheeltap.sources import artifact
 from wheeltap.sources.arrays import load_sequences
 from wheeltap.sources.base import ExampleReader
@@ -433,7 +434,7 @@ def find(
     *,
     store: str | Path | None = None,
     seed: int = 0,
-    workers: int = 1,
+    workers: int | RayCluster = 1,
     **settings: Scalar,
 ) -> CircuitSearchResult:
     """Searches for a small circuit that does a task, and judges it.
@@ -443,7 +444,7 @@ def find(
         task: Of pairs.
         store: File that keeps every outcome; the same call resumes. In a temporary file if not given.
         seed: Root of every draw.
-        workers: Processes; 1 runs in this one.
+        workers: Processes; 1 runs in this one. Or a Ray cluster.
         settings: ``method``, ``target`` (nats), ``pairs``, ``penalties``, ``steps``, ``ablation``, and all others of
             ``audits.common.CircuitAuditSettings``.
 
@@ -459,7 +460,7 @@ def find(
 
 def check(
     model: Model, task: BaseTask, circuit: str | Path, *, store: str | Path | None = None, seed: int = 0,
-    workers: int = 1,
+    workers: int | RayCluster = 1,
 ) -> Report:  # fmt: skip
     """Judges the circuit in a file: of ``find``, or MIB's JSON of edges by any program; see ``find``.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from wheeltap.cli.options import AllowCode, Seed, Whole
+from wheeltap.cli.options import AllowCode, ExecutionFlags, RayAddress, Seed, Whole
 from wheeltap.core.plain import many
 
 if TYPE_CHECKING:
@@ -205,6 +205,7 @@ def retest(  # noqa: PLR0913 - a door: each is a choice of its own
     ] = Path("claims.wheeltap.d"),
     seed: Annotated[Seed, Parameter(validator=Number(gte=0, lt=2**63))] = 0,
     workers: Annotated[Whole, Parameter(validator=Number(gte=1), help="Processes; 1 computes in this one.")] = 1,
+    ray: RayAddress = None,
     data: Annotated[Path | None, Parameter(help="Folder of files that some retests need; show says which.")] = None,
     allow_code: AllowCode = False,
     quiet: Annotated[bool, Parameter(negative="", help="Print the answer alone, and no progress.")] = False,
@@ -230,8 +231,8 @@ def retest(  # noqa: PLR0913 - a door: each is a choice of its own
     from wheeltap.suites.claims.retest import RetestRun, retested
 
     run = RetestRun(
-        size, StudyRequest(seed=seed), out, workers=workers, watch=partial(run_progress, quiet=quiet),
-        allow_code=allow_code, data=data,
+        size, StudyRequest(seed=seed), out, workers=ExecutionFlags(workers=workers, ray=ray).executor,
+        watch=partial(run_progress, quiet=quiet), allow_code=allow_code, data=data,
     )  # fmt: skip
     record = retested(read(ledger), ids, run)
     printed([sections.first(record)], terminal(), full=not quiet)

@@ -22,6 +22,7 @@ from wheeltap.plans.store import Store
 from wheeltap.report import files
 from wheeltap.runs import loop, studying
 from wheeltap.runs.pace import Watch
+from wheeltap.runs.ray_cluster import RayCluster
 from wheeltap.runs.request import StudyRequest
 from wheeltap.runs.stored import plans_of
 from wheeltap.studies.base import Size, Study
@@ -51,7 +52,7 @@ class RetestRun:
         size: Of the studies.
         request: Seed and level.
         folder: Where stores, ``claims.json`` and ``claims.html`` lie.
-        workers: Processes.
+        workers: Processes, or a Ray cluster.
         watch: From the name of a retest to what watches its run.
         allow_code: Whether a study in a file may name code, which is run.
         data: Folder of the files that some retests need.
@@ -61,7 +62,7 @@ class RetestRun:
     size: Size = "small"
     request: StudyRequest = field(default_factory=StudyRequest)
     folder: Path = FOLDER
-    workers: int = 1
+    workers: int | RayCluster = 1
     watch: Callable[[str], AbstractContextManager[Watch]] | None = None
     allow_code: bool = False
     data: Path | None = None

@@ -27,6 +27,7 @@ from wheeltap.report.report import Report
 from wheeltap.runs.given import Examples, Model, subjects_of, task_of
 from wheeltap.runs.loop import run
 from wheeltap.runs.planning import plan
+from wheeltap.runs.ray_cluster import RayCluster
 from wheeltap.runs.studying import split
 from wheeltap.suites.dictionaries.activations import ROWS, Positions, collect, of_array, width_of
 from wheeltap.suites.dictionaries.audits.claims import AUDITS
@@ -195,7 +196,7 @@ def _like(
 
 def check(
     model: Model, dictionary: Dictionary | str | Path, task: Examples, *, site: str, store: str | Path | None = None,
-    workers: int = 1, **how: Any,
+    workers: int | RayCluster = 1, **how: Any,
 ) -> Report:  # fmt: skip
     """Judges a dictionary of one site: sufficient, controlling, interpretable, stable? Beside nulls and reseeds.
 
@@ -209,7 +210,7 @@ def check(
         task: With attributes (``task.with_factors``) for control and interpretability.
         site: Module path whose output the dictionary is of.
         store: File that keeps every outcome; the same call resumes. In a temporary file if not given.
-        workers: Processes; 1 runs in this one.
+        workers: Processes; 1 runs in this one. Or a Ray cluster.
         how: ``nulls`` (kinds; or one text, separated by commas), ``seeds`` (of each), ``seed``, ``watch``, and
             ``steps``, ``batch``, ``rate`` and ``positions`` of their training.
 
