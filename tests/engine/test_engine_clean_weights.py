@@ -169,3 +169,12 @@ def test_an_audit_of_a_folder_says_what_one_with_copies_says(llama_folder: Path,
         assert weights_digest(loaded.subject.model) == before
         loaded.subject.contents = None
     assert found[0] == found[1]
+
+
+def test_weights_do_not_follow_the_file_once_they_are_loaded(llama_folder: Path) -> None:
+    subject, file = load_model(f"stored:{llama_folder}"), llama_folder / "model.safetensors"
+    before, size = weights_digest(subject.model), file.stat().st_size
+    with open(file, "r+b") as opened:
+        opened.seek(size // 2)
+        opened.write(bytes(range(64)))
+    assert weights_digest(subject.model) == before

@@ -181,8 +181,9 @@ class _TrialTimer:
                 self._time(audit, most=max(int(left / (2.0 * one)), 2))
         if plan.twin is not None and perf_counter() < until:
             began = perf_counter()
-            self.runner.subject(plan.twin.fingerprint)
-            self.copy = perf_counter() - began
+            with self.runner.lending():
+                self.runner.subject(plan.twin.fingerprint)
+                self.copy = perf_counter() - began
 
     def _time(self, audit: Audit, *, most: int) -> None:
         """Some trials of each kind that the audit asks for at first, and once these are known; so many at most."""
