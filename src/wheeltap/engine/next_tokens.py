@@ -21,6 +21,10 @@ BYTES: Final = 2**27
 """What the undisturbed distributions of a subject may take: some 680 places of a vocabulary of 49,152."""
 
 
+_AT_ONCE: Final = 16
+"""Places that are compared together: each takes several vectors as long as the vocabulary."""
+
+
 @final
 class NextTokens:
     """The undisturbed log-probabilities of subjects, and what others are beside those of one.
@@ -71,10 +75,12 @@ class NextTokens:
         divergence, same = np.full(len(self._row), np.nan, dtype=np.float32), np.zeros(len(self._row), dtype=np.bool_)
 
         def compare(places: Sequence[Hashable], log_probabilities: Tensor) -> None:
-            rows, there, here = self._both(places, log_probabilities)
-            terms = (there.exp() * (there - here)).masked_fill_(there == -torch.inf, 0.0)
-            divergence[rows] = to_array(terms.sum(1).clamp_min(0.0))
-            same[rows] = to_array(there.argmax(1) == here.argmax(1))
+            for start in range(0, len(places), _AT_ONCE):
+                part = slice(start, start + _AT_ONCE)
+                rows, there, here = self._both(places[part], log_probabilities[part])
+                terms = (there.exp() * (there - here)).masked_fill_(there == -torch.inf, 0.0)
+                divergence[rows] = to_array(terms.sum(1).clamp_min(0.0))
+                same[rows] = to_array(there.argmax(1) == here.argmax(1))
 
         scores = self._watched(compare, run)
         if not self._every or not np.isfinite(divergence).all():

@@ -362,11 +362,12 @@ def _dequantized(
             got=f"{len(absent)} parameters without one",
             do="Use another conversion of this model.",
         )
-    tied = (names for names in filled.values() if len(names) > 1)
+    tied = [names for names in filled.values() if len(names) > 1]
     contrary = [names for names in tied if any(not torch.equal(tensors[names[0]], tensors[one]) for one in names)]
-    names = list(tensors)
-    for start in range(0, len(names), 16):  # in parts, so that the model is in memory once
-        model.load_state_dict({name: tensors.pop(name) for name in names[start : start + 16]}, strict=False)
+    for names in tied:
+        tensors |= dict.fromkeys(names, tensors[names[-1]])
+    model.load_state_dict(tensors, strict=False, assign=True)  # not copied: in memory once
+    model.tie_weights()
     return model, {name for names in contrary for name in names}
 
 
