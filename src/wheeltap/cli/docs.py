@@ -42,6 +42,7 @@ def docs(
                 "The manual cannot be built.", where=str(text), expected="sphinx, myst-parser and furo",
                 got=done.stderr.strip()[-300:], do='pip install "wheeltap[docs]"',
             )  # fmt: skip
+        page.touch()  # sphinx writes only what has changed
     newest = 0.0 if text is None else max(one.stat().st_mtime for one in text.iterdir())
     if not page.is_file() or page.stat().st_mtime < newest:
         raise UsageError(
