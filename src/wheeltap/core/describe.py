@@ -581,4 +581,6 @@ def _builtin(value: Any) -> Any:
     """Bytes as texts: canonical bytes know no others."""
     if isinstance(value, list):
         return [_builtin(part) for part in cast("list[Any]", value)]
-    return canon.digest("bytes", value) if isinstance(value, bytes | memoryview) else value
+    if isinstance(value, bytes | memoryview):
+        return canon.digest("bytes", cast("bytes | memoryview", value))
+    return value
