@@ -1,10 +1,14 @@
 """Undo from the file of a model: the same bits as from copies, and a file that changed underneath is an error."""
 
+import inspect
 import json
 import os
 import resource
 import shutil
+import signal
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -127,7 +131,7 @@ def test_a_control_copy_has_the_memory_of_its_base_meanwhile(llama_folder: Path,
     before, settings = weights_digest(subject.model), {"audits": ["score", "deployment"], "schemes": "int4"}
     plan = wt.plan(subject, task, **settings)
     assert plan.twin is not None
-    runner = TrialRunner([subject], plan.controls, task)
+    runner, held = TrialRunner([subject], plan.controls, task), subject.model.state_dict()
     with runner.lending():
         copy = runner.subject(plan.twin.fingerprint)
         assert all(one.numel() == 0 for one in subject.model.parameters())
@@ -136,8 +140,11 @@ def test_a_control_copy_has_the_memory_of_its_base_meanwhile(llama_folder: Path,
             lent = runner.scores(copy)
         assert runner.subject(plan.reference.fingerprint) is subject
         assert weights_digest(subject.model) == before
+        assert all(one.numel() == 0 for one in copy.model.parameters())  # not the base's numbers under its name
         runner.subject(plan.twin.fingerprint)
     assert weights_digest(subject.model) == before
+    # What else has the same memory has it still: a state dict of before is saved with the weights that it had.
+    assert all(one.data_ptr() == held[name].data_ptr() for name, one in subject.model.named_parameters())
     copy = TrialRunner([subject], plan.controls, task).subject(plan.twin.fingerprint)  # the plain way
     with Disturbance(copy, create("quantize"), WHOLE) as disturbance:
         disturbance.apply(4.0, root=0, seed=0)
@@ -154,6 +161,51 @@ def test_a_base_that_cannot_be_read_again_is_an_error(llama_folder: Path, tmp_pa
         runner.subject(plan.twin.fingerprint)
         with open(llama_folder / "model.safetensors", "r+b") as opened:
             opened.truncate(2000)
+    assert all(one.numel() for one in loaded.subject.model.parameters())
+
+
+def interrupting(function: Any, at: int) -> Any:
+    """For ``sys.settrace``: sends Ctrl-C to this process at the line so many lines after the first of a function."""
+    code, lines = inspect.unwrap(function).__code__, list[int]()
+
+    def in_it(frame: Any, event: str, _: object) -> Any:
+        if event == "line":
+            lines.append(frame.f_lineno)
+            if len(lines) == at:
+                os.kill(os.getpid(), signal.SIGINT)
+        return in_it
+
+    return lambda frame, _, __: in_it if frame.f_code is code else None
+
+
+@pytest.mark.parametrize("at", [1, 4, 7, 10])
+def test_an_interrupt_waits_until_the_weights_are_back(at: int) -> None:
+    model = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 3)).eval()
+    subject, before = Subject(model, name="net"), weights_digest(model)
+    try:
+        with pytest.raises(KeyboardInterrupt), Disturbance(subject, create("relative"), WHOLE) as disturbance:
+            disturbance.apply(0.1, root=0, seed=0)
+            sys.settrace(interrupting(Disturbance.__exit__, at))
+    finally:
+        sys.settrace(None)
+    assert weights_digest(model) == before
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interrupt_waits_until_a_base_has_its_memory_again(llama_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "ids.jsonl").write_text(f"{json.dumps(AGREES)}\n" * 40)
+    loaded = load(f"hf:{llama_folder}", data=tmp_path / "ids.jsonl")
+    plan = wt.plan(loaded.subject, loaded.task, audits=["score", "deployment"], schemes="int4")
+    assert plan.twin is not None
+    before, runner = weights_digest(loaded.subject.model), TrialRunner([loaded.subject], plan.controls, loaded.task)
+    for at in (1, 2, 6, 9, 20):
+        try:
+            with pytest.raises(KeyboardInterrupt), runner.lending():
+                runner.subject(plan.twin.fingerprint)
+                sys.settrace(interrupting(TrialRunner._drop_copy, at))
+        finally:
+            sys.settrace(None)
+        assert weights_digest(loaded.subject.model) == before
 
 
 @pytest.mark.parametrize("stored", ["float32", "bfloat16"])

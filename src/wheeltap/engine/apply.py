@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from wheeltap.core import coverage
 from wheeltap.core.errors import RestorationError, UsageError
 from wheeltap.core.fingerprint import tensor_digests
+from wheeltap.core.interrupts import uninterrupted
 from wheeltap.core.layer import Layer, norms
 from wheeltap.core.plain import many
 from wheeltap.core.site import Site
@@ -182,6 +183,7 @@ class Disturbance:
             self.hooks.__enter__()
         return self
 
+    @uninterrupted()
     @stage("restoring")
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -189,12 +191,12 @@ class Disturbance:
         self._directions = None
         if self.hooks is not None:
             self.hooks.__exit__(kind, error, trace)
-        lost: RestorationError | None = None
+        lost: Exception | None = None
         for layer in self.layers:
             try:
                 _write(self._held(layer), self._clean.of(layer))
-            except RestorationError as changed:  # what else there is comes back all the same
-                lost = changed
+            except (RestorationError, OSError) as unread:  # what else there is comes back all the same
+                lost = unread
             if layer.length is not None:
                 self._write_stored(layer, layer.length)
         self._clean.close()
