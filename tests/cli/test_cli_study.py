@@ -13,13 +13,14 @@ import jsonschema
 import msgspec
 import pytest
 
-from wheeltap.audits.base import studies
+from wheeltap.audits.base import audits, studies
 from wheeltap.cli import application, main, study
 from wheeltap.cli.progress import planning
 from wheeltap.cli.study import in_file, named, plan_of
 from wheeltap.core.errors import UsageError
 from wheeltap.core.study import Statistic
 from wheeltap.plans.store import Store
+from wheeltap.recipes.base import recipes
 from wheeltap.report import jsonfile
 from wheeltap.runs import budget, loop, studying
 from wheeltap.runs.pace import Phase, TimeLeft, lasting, making
@@ -360,6 +361,25 @@ def test_studies_and_recipes_are_listed_and_explained(capsys: pytest.CaptureFixt
         assert said in capsys.readouterr().out
     assert main(["list", "recipes", "pictur"]) == 2
     assert "Did you mean 'picture'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["audits", "studies", "recipes"])
+def test_whatever_is_listed_is_explained(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in {"audits": audits, "studies": studies, "recipes": recipes}[kind]:
+        assert main(["list", kind, name]) == 0, capsys.readouterr().err
+        said = capsys.readouterr().out
+        assert said.startswith(name) and "NODEFAULT" not in said and "<" not in said.partition("settings")[2], said
+
+
+def test_a_default_of_several_words_is_listed_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "audits", "relearning"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    first = next(at for at, line in enumerate(lines) if line.startswith("attacks "))
+    end = next(at for at, line in enumerate(lines) if line.startswith("attack_steps "))
+    left, right = lines[end].index("32"), lines[first].index("Ways to bring")
+    listed = "".join(line[left:right].strip() for line in lines[first:end])
+    usual = {field.name: field.default for field in msgspec.structs.fields(audits.get("relearning").settings_type)}
+    assert listed == ",".join(usual["attacks"])
 
 
 def test_the_example_of_the_docs_is_a_sound_study(tmp_path: Path) -> None:

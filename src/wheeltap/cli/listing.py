@@ -118,7 +118,8 @@ def _explain(kind: str | None, name: str, console: "Console") -> int:
     rows: list[tuple[str, ...]] = []
     for field in msgspec.structs.fields(found.settings_type):
         usual: Any = field.default
-        listed = ",".join(f"{v:g}" for v in usual) if isinstance(usual, tuple) else str(usual)  # pyright: ignore
+        each: tuple[Any, ...] = usual if isinstance(usual, tuple) else (usual,)
+        listed = ",".join(f"{v:g}" if isinstance(v, float) and isinstance(usual, tuple) else str(v) for v in each)
         rows.append((field.name, "by the plan" if usual is None else listed, said.get(field.name, "")))
     if rows:
         console.print(_table("settings", rows))
@@ -131,7 +132,7 @@ def _table(title: str, rows: list[tuple[str, ...]]) -> object:
 
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, show_header=False)
     for column in range(len(rows[0])):
-        table.add_column(no_wrap=column == 0)
+        table.add_column(no_wrap=column == 0, overflow="fold")  # a default of several words is shown whole
     for row in rows:
         table.add_row(*map(Text, row))  # brackets in a plug-in's words are no markup
     return table
