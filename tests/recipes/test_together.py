@@ -1,5 +1,6 @@
 """Nets that are trained as a batch have the bits that they have when they are trained alone."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, final
 
@@ -137,6 +138,23 @@ def test_a_batch_in_which_one_diverges_is_made_alone(tmp_path: Path) -> None:
     make_together(makers(tmp_path, how, of=range(3)), Artifacts(tmp_path))
     assert not files(tmp_path)
     assert makers(tmp_path, how, of=range(1))[0].artifact().status == "diverged"
+
+
+@together
+@pytest.mark.parametrize("broken", [True, False])
+def test_a_net_that_diverges_says_nothing_of_the_others_of_its_batch(tmp_path: Path, broken: bool) -> None:
+    how = {"rate": 1e4, "optimizer": "sgd", "schedule": "constant"}
+
+    def watch(step: int, steps: int) -> None:
+        if broken and step == steps:  # the batch has diverged just now
+            raise BrokenOff
+
+    with pytest.raises(BrokenOff) if broken else nullcontext():
+        make_together(makers(tmp_path / "batch", how, of=range(4)), Artifacts(tmp_path / "batch"), watch=watch)
+    several = makers(tmp_path / "batch", how, of=range(4))
+    assert [one.artifact().status for one in several] == ["done", "done", "done", "diverged"]
+    alone(tmp_path / "alone", how, of=range(4))
+    assert contents(tmp_path / "batch") == contents(tmp_path / "alone")
 
 
 @final

@@ -245,6 +245,8 @@ def make_together(makers: Sequence[ArtifactMaker], artifacts: Artifacts, *, watc
 
 def _train(batch: FitBatch, makers: Sequence[ArtifactMaker], artifacts: Artifacts, watch: Watch | None) -> None:
     def keep() -> None:
+        if batch.whole.status == "diverged":
+            return  # one of them did: what the others come to is not known yet
         for maker, arrays in zip(makers, batch.arrays(), strict=True):
             maker.keep(arrays, batch.whole.note())
 
