@@ -57,7 +57,7 @@ class CleanWeights:
         for layer in layers:
             computed = layer.length is not None
             for name in (layer.weight, *(() if layer.bias is None else (layer.bias,))):
-                live = subject.weight(layer) if computed and name == layer.weight else subject.parameter(name)
+                live = subject.weight(layer) if name == layer.weight else subject.parameter(name)
                 if not computed and name in held and self._equals(live, held[name]):
                     self._stored[name] = held[name]
                 elif not self._spill(name, live):

@@ -61,8 +61,10 @@ def most_trials(plan: Plan) -> int:
 
 def most_passes(plan: Plan) -> float:
     """Upper bound on the passes over the task that a plan's trials can take."""
-    # Passes of the undisturbed models: the first one of each subject, in which it settles, and the baselines.
-    return (len(plan.subjects) + len(plan.baselines())) + sum(audit.most_passes(plan) for audit in audits_of(plan))
+    # Passes of the undisturbed models: the first one of each subject, in which it settles, and the baselines. Of the
+    # reference the first is the second baseline too.
+    clean = len(plan.subjects) + max(len(plan.baselines()) - 1, 0)
+    return clean + sum(audit.most_passes(plan) for audit in audits_of(plan))
 
 
 def within(plan: Plan, allowed: float, prices: Prices | None = None) -> Plan:
