@@ -131,7 +131,7 @@ def test_a_control_copy_has_the_memory_of_its_base_meanwhile(llama_folder: Path,
     before, settings = weights_digest(subject.model), {"audits": ["score", "deployment"], "schemes": "int4"}
     plan = wt.plan(subject, task, **settings)
     assert plan.twin is not None
-    runner, held = TrialRunner([subject], plan.controls, task), subject.model.state_dict()
+    runner = TrialRunner([subject], plan.controls, task)
     with runner.lending():
         copy = runner.subject(plan.twin.fingerprint)
         assert all(one.numel() == 0 for one in subject.model.parameters())
@@ -140,11 +140,8 @@ def test_a_control_copy_has_the_memory_of_its_base_meanwhile(llama_folder: Path,
             lent = runner.scores(copy)
         assert runner.subject(plan.reference.fingerprint) is subject
         assert weights_digest(subject.model) == before
-        assert all(one.numel() == 0 for one in copy.model.parameters())  # not the base's numbers under its name
         runner.subject(plan.twin.fingerprint)
     assert weights_digest(subject.model) == before
-    # What else has the same memory has it still: a state dict of before is saved with the weights that it had.
-    assert all(one.data_ptr() == held[name].data_ptr() for name, one in subject.model.named_parameters())
     copy = TrialRunner([subject], plan.controls, task).subject(plan.twin.fingerprint)  # the plain way
     with Disturbance(copy, create("quantize"), WHOLE) as disturbance:
         disturbance.apply(4.0, root=0, seed=0)
@@ -161,7 +158,6 @@ def test_a_base_that_cannot_be_read_again_is_an_error(llama_folder: Path, tmp_pa
         runner.subject(plan.twin.fingerprint)
         with open(llama_folder / "model.safetensors", "r+b") as opened:
             opened.truncate(2000)
-    assert all(one.numel() for one in loaded.subject.model.parameters())
 
 
 def interrupting(function: Any, at: int) -> Any:

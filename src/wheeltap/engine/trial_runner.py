@@ -95,7 +95,7 @@ class TrialRunner:
         self._records = {record.fingerprint: record for record in records}
         self._members: dict[str, Subject] = {}
         self._copy: Subject | None = None
-        self._lent: tuple[Subject, dict[Layer, Tensor], CleanWeights, dict[str, str]] | None = None
+        self._lent: tuple[Subject, list[Layer], CleanWeights, dict[str, str]] | None = None
         self._lends = False
         self._families: dict[str, gauge.Family | None] = {}
         self._known: dict[tuple[str, ...], Knowledge | WheeltapError] = {}
@@ -151,12 +151,10 @@ class TrialRunner:
                 found = gauge.find(base.model, run)
                 self._families[record.base] = found if isinstance(found, gauge.Family) else None
             if lending := self._lends and base.contents is not None:
-                memory = {
-                    Layer(name, "plain", weight=name, bias=None, shape=tuple(one.shape)): one.data
-                    for name, one in base.model.named_parameters()
-                }
+                named = base.model.named_parameters()
+                whole = [Layer(name, "plain", weight=name, bias=None, shape=tuple(one.shape)) for name, one in named]
                 before = self.proven.get(record.base) or tensor_digests(base.model)
-                self._lent = base, memory, CleanWeights(base, [*memory]), before
+                self._lent = base, whole, CleanWeights(base, whole), before
             model = gauge.twin(base.model, record.made, run, family=self._families[record.base], emptied=lending)
         self._copy = base.derived(model, record)
         return self._copy
@@ -173,23 +171,15 @@ class TrialRunner:
                 self._drop_copy()
 
     @uninterrupted()
-    @torch.no_grad()
     def _drop_copy(self) -> None:
-        """Lets go of the control copy; a base that lent it its memory gets its weights back, which is proven.
-
-        They are where they were: who else holds that memory (a state dict, a view) has them back too. The copy is left
-        empty: whoever still runs it gets an error, not the base's numbers.
-        """
-        copied, self._copy = self._copy, None
+        """Lets go of the control copy; a base that lent it its memory gets its weights back, which is proven."""
+        self._copy = None
         if self._lent is None:
             return
-        (base, memory, clean, before), lost = self._lent, list[Exception]()
-        for one in () if copied is None else copied.model.parameters():
-            one.data = one.data.new_empty(0)
-        for layer, own in memory.items():
-            base.parameter(layer.weight).data = own
+        (base, layers, clean, before), lost = self._lent, list[Exception]()
+        for layer in layers:
             try:
-                own.copy_(clean.of(layer).weight)
+                base.parameter(layer.weight).data = clean.of(layer).weight
             except (RestorationError, OSError) as error:  # what else there is comes back all the same
                 lost.append(error)
         self._lent = None
