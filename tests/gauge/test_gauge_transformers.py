@@ -114,6 +114,20 @@ def test_the_same_derivation_gives_the_same_bits(name: str, family: str) -> None
         assert (digests[0] == digests[2]) == (operation in {"fold", "shift"}), operation
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_twin_in_the_memory_of_its_base_has_the_same_bits(kind: str) -> None:
+    for operation in OFFERS[family_of(kind)]:
+        model, made = causal(*KINDS[kind][:1], **KINDS[kind][1]), gauge.describe(family_of(kind), operation, seed=1)
+        expected = weights_digest(gauge.twin(model, made))
+        memory = {parameter.data_ptr(): parameter.shape for parameter in model.parameters()}
+        twin = gauge.twin(model, made, emptied=True)
+        assert weights_digest(twin) == expected, operation
+        assert not any(parameter.numel() for parameter in model.parameters())
+        new = [name for name, one in twin.named_parameters() if memory.get(one.data_ptr()) != one.shape]
+        if operation not in {"split", "cancel", "dead", "entangle"} and "tied" not in kind.split("-"):
+            assert not new, operation
+
+
 def test_cancel_widens_and_declares_it() -> None:
     model = causal("Llama")
     twin = gauge.twin(model, gauge.describe("llama", "cancel", seed=1, pairs=4, scale=3.0))

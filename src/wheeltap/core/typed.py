@@ -1,6 +1,7 @@
 """Small helpers on tensors and models: typed views of torch functions, copies, sums of squares, the largest of rows."""
 
 import copy
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -88,7 +89,8 @@ def restored(tensors: Iterable[Tensor]) -> Generator[None]:
 def copied(model: nn.Module, *, sharing: Iterable[nn.Parameter] = (), emptied: bool = False) -> nn.Module:
     """A deep copy, but for the parameters that it is to share.
 
-    Or it takes over the numbers of all parameters, and those of ``model`` are left ``emptied``.
+    Or it takes over the numbers of all parameters, and those of ``model`` are left ``emptied``. Of the copy those are
+    ``alone`` that one module has under one name: they can be overwritten in place.
 
     A weight that a hook computes anew in each pass (old-style weight and spectral norm) may come from a graph, which
     torch refuses to copy: its numbers are copied.
@@ -104,8 +106,9 @@ def copied(model: nn.Module, *, sharing: Iterable[nn.Parameter] = (), emptied: b
             if isinstance(held, Tensor) and not held.is_leaf:
                 known[id(held)] = held.detach().clone()
     made = copy.deepcopy(model, known)
+    names = Counter(id(one) for _, one in model.named_parameters(remove_duplicate=False))
     for parameter in model.parameters() if emptied else ():
-        vars(known[id(parameter)]).update(vars(parameter))
+        vars(known[id(parameter)]).update(vars(parameter), alone=names[id(parameter)] == 1)
         parameter.data = parameter.data.new_empty(0)
     return made
 

@@ -24,6 +24,9 @@ def put(module: nn.Module, name: str, value: Tensor) -> None:
     """Replace a parameter or buffer; its dtype, device and ``requires_grad`` stay."""
     old: Tensor = getattr(module, name)
     value = value.detach().to(dtype=old.dtype, device=old.device).contiguous()
+    if vars(old).get("alone") and value.shape == old.shape:  # of a copy that has the memory of its base
+        old.data.copy_(value)
+        return
     setattr(
         module, name, nn.Parameter(value, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else value
     )
