@@ -72,7 +72,7 @@ def test_odd_examples_are_warned_of() -> None:
     assert "Warning: only 40 of the 2,000 examples differ" in screen(of_examples(examples=2000, distinct=40))
     assert "Warning: 1,960 of the 2,000 examples given" in screen(of_examples(examples=40, repeats=1960))
     assert "Warning: near-duplicates: only 40 of" in screen(of_examples(examples=2000, alike=40))
-    assert "Warning: 97.4% of the examples have one answer" in screen(of_examples(common=0.974))
+    assert "Warning: 97.4 % of the examples have one answer" in screen(of_examples(common=0.974))
     assert "Warning" not in screen(of_examples(examples=2000, tokens=40, common=0.5)), "tokens are no examples"
 
 
@@ -104,3 +104,28 @@ def test_wherever_a_number_is_named_it_is_for_one_look(tmp_path: Path) -> None:
         Report(made).html(page := tmp_path / "page.html")
         for text in (screen(made), Report(made).markdown(), page.read_text(encoding="utf-8")):
             assert (ONCE in text) is named
+
+
+def test_a_row_that_is_open_though_its_interval_leaves_the_margin_out_is_explained() -> None:
+    record = shipped()
+    (row, *rest) = [f for f in record.findings if f.scheme == "int4"]
+    said = "So a row can be open though its interval leaves the margin out."
+    others = tuple(f for f in record.findings if f is not row and f not in rest)
+    for status, low, high, named in (
+        ("inconclusive", -0.003, 0.019, True),
+        ("inconclusive", 0.021, 0.036, True),
+        ("inconclusive", -0.003, 0.021, False),
+        ("excluded", -0.003, 0.019, False),
+    ):
+        effect = msgspec.structs.replace(row.estimates[0], low=low, high=high)
+        made = msgspec.structs.replace(row, status=status, margin=0.02, estimates=(effect, *row.estimates[1:]))
+        assert (said in screen(msgspec.structs.replace(record, findings=(*others, made)))) is named
+
+
+def test_modules_that_are_not_all_that_was_left_alone_are_named_as_some_of_it() -> None:
+    record = shipped()
+    for size, words in ((200, "of the weights: norm (200)"), (20, "of the weights, among them norm (20)")):
+        untouched = (msgspec.structs.replace(record.subjects[0].untouched[0], name="norm", size=size),)
+        net = msgspec.structs.replace(record.subjects[0], parameters=1000, covered=800, untouched=untouched)
+        findings = tuple(msgspec.structs.replace(f, coverage=0.8) for f in record.findings)
+        assert words in screen(msgspec.structs.replace(record, subjects=(net,), findings=findings))

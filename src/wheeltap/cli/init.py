@@ -108,7 +108,9 @@ def ci(
     name, text, then = _KINDS[kind]
     indent = text.partition("COMMAND")[0].rpartition("\n")[2]
     command = json.dumps(" ".join(parts)) if kind == "pre-commit" else f" \\\n{indent}  ".join(parts)
-    text = text.replace("INSTALL", f"pip install wheeltap=={__version__}  # and what the model needs")
+    text = text.replace(
+        "INSTALL", f"pip install wheeltap=={__version__}  # or from where you have it; and what the model needs"
+    )
     Path(name).parent.mkdir(parents=True, exist_ok=True)
     try:
         with Path(name).open("x", encoding="utf-8") as file:
@@ -119,5 +121,7 @@ def ci(
             got="a file", do=f"Rename or delete it, or put this into it by hand:\n{text.replace('COMMAND', command)}",
         ) from error  # fmt: skip
     print(f"Written: {name}. It fails on {fail_on} (exit code 1), and where there is no result (2, 3). Next:")
+    if kind != "pre-commit":
+        then = [f"If no package index that the job sees has wheeltap: change its line pip install in {name}.", *then]
     print(*then, "Add wheeltap-ci/ to .gitignore: the report is there.", f"Try it here: {' '.join(parts)}", sep="\n")
     return 0

@@ -27,6 +27,9 @@ _NAMED = 3
 _NAMED_FROM = 0.01
 """Share of the weights from which a module that was left alone is named."""
 
+_NEARLY = 0.95
+"""Share of what was left alone from which the modules named are all of it."""
+
 _MOST_SERIES, _PANEL_ROWS = 6, 8
 """Pairs in one chart: more cannot be distinguished; rows of a chart of several pairs."""
 
@@ -97,6 +100,8 @@ def notes(record: ReportRecord, *, read_on: str = READ_ON) -> tuple[str, ...]:
     open_rows = (line.verdict.note for table in lines(record) for line in table.lines)
     if any(TELL in text for text in (record.headline, *open_rows)):
         found.append(_ONCE)
+    if any(_open_by_others(f) for f in record.findings if record.instrument(f.code).asks == "deployment"):
+        found.append(_ALLOWS)
     return (*found, f"{_PROVES if record.task.examples else _UNRUN} {read_on}".strip())
 
 
@@ -104,6 +109,24 @@ _ONCE = (
     "Look again once, with the number named (for a loss of 0 or of twice the margin): both looks keep false verdicts "
     "within alpha; more do not."
 )
+
+
+_ALLOWS = (
+    "An interval is of its row alone; a verdict allows for all tests of the report, and for losses that were not "
+    "drawn. So a row can be open though its interval leaves the margin out."
+)
+
+
+def _open_by_others(row: Finding) -> bool:
+    """Whether the row's own interval lies on one side of the margin, and the verdict says neither side."""
+    if row.status != "inconclusive" or row.margin is None or not row.estimates:
+        return False
+    low, high = row.estimates[0].low, row.estimates[0].high
+    if low is None or high is None:
+        return False
+    paired = " vs " in row.subject
+    within = high < row.margin and (low > -row.margin or not paired)
+    return within or low > row.margin or (paired and high < -row.margin)
 
 
 _ANSWERS = "Holds for these items and answers."
@@ -144,8 +167,8 @@ def _examples(task: TaskRecord) -> list[str]:
         )
     if task.common is not None and task.common >= _UNEVEN:
         found.append(
-            f"Warning: {task.common:.1%} of the examples have one answer, so a loss on all others can hide below the "
-            "margin: test them alone too."
+            f"Warning: {100 * task.common:.1f} % of the examples have one answer, so a loss on all others can hide "
+            "below the margin: test them alone too."
         )
     return found
 
@@ -161,8 +184,10 @@ def _left_alone(record: ReportRecord, subject: SubjectRecord) -> str:
         return ""  # biases and norms, which deployment leaves alone too
     parts = [f"{words.plain(one.name) or 'the model itself'} ({one.size:,})" for one in large[:_NAMED]]
     more = len(large) - len(parts)
-    named = f": {', '.join(parts)}{f' and {more} more' if more > 0 else ''}" if parts else ""
-    return f"Left alone in {words.plain(subject.name)}, {1 - share:.1%} of the weights{named}."
+    whole = sum(module.size for module in large) >= _NEARLY * (1 - share) * subject.parameters
+    listed = f"{', '.join(parts)}{f' and {more} more' if more > 0 else ''}"
+    named = f"{':' if whole else ', among them'} {listed}" if parts else ""
+    return f"Left alone in {words.plain(subject.name)}, {100 * (1 - share):.1f} % of the weights{named}."
 
 
 # ---- rows -----------------------------------------------------------------------------------------------------
