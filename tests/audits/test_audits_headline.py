@@ -31,7 +31,7 @@ def plan_of(*names: str, measure: wt.measure.Measure = wt.measure.accuracy) -> P
 def finding(code: str, status: FindingStatus, *, name: str = "e", **more: Any) -> Finding:
     """A finding of a model "a", with numbers that fit its status."""
     value, low, high = more.pop("effect", None) or CLEAR.get(status, CLEAR["excluded"])
-    effect = Estimate(name=name, value=value, low=low, high=high, level=0.95, n=9, unit="accuracy", method="m")
+    effect = Estimate(name=name, value=value, low=low, high=high, level=0.95, n=400, unit="accuracy", method="m")
     filled = {"title": "A question", "subject": "a", "because": "So it is. And more.", "margin": 0.02, **more}
     return Finding(code=code, status=status, estimates=(effect,), **filled)
 
@@ -87,6 +87,8 @@ UNTOLD = [
     shipped(name, "not_applicable", coverage=0.2, verdict=UNCOVERED, because="Only 20%.", partly=True) for name in "xy"
 ]
 MOST = shipped("int8", "excluded", coverage=0.6)
+OPEN = shipped("int4", "inconclusive", **enough(970))
+FORTY = replace(OPEN, estimates=tuple(replace(one, n=40) for one in OPEN.estimates))
 
 ONE: list[tuple[list[Finding], str]] = [
     # What costs comes first, with how much, and the rest after it.
@@ -111,6 +113,8 @@ ONE: list[tuple[list[Finding], str]] = [
         [score(), *(shipped(name, "inconclusive", **enough(n)) for name, n in (("int4", 900), ("prune50", 2100)))],
         "CANNOT TELL at int4; prune50 (2,100 examples would tell).",
     ),
+    # Of few examples it is a lower bound, as in the rows.
+    ([score(), FORTY], "CANNOT TELL at int4 (at least 970 examples would tell)."),
     ([score(), shipped("int3", "inconclusive", **enough(9, found=0.9, excluded=0.9))], "CANNOT TELL at int3."),
     (
         [

@@ -32,6 +32,9 @@ MEASURED = "What was measured:"
 TELL, SHOW = "would tell", "would show"
 """Words after how many examples would decide a row, and how many items a comparison of two systems."""
 
+FEW = 200
+"""Examples below which their spread is too poorly known to foresee how many would do."""
+
 READ = ("census", "file")
 """Questions whose answers are read in the weights: a control that fails says nothing about them."""
 
@@ -147,7 +150,8 @@ def enough_for(rows: Sequence[Finding], noun: str) -> str:
     if most <= now or any(one.examples is None for one in known):
         return ""
     groups = max(one.groups or 0 for one in known)
-    return f"{rounded(groups)} groups" if groups else f"{rounded(most)} {noun}"
+    few = "at least " if now < FEW else ""
+    return f"{few}{rounded(groups)} groups" if groups else f"{few}{rounded(most)} {noun}"
 
 
 def rounded(count: int) -> str:

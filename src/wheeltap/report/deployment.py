@@ -8,7 +8,7 @@ from functools import partial
 import msgspec
 
 from wheeltap.audits.deployment import SPARED
-from wheeltap.audits.headline import FULL, SHOW, TELL, margin_of, of_all, percent, rounded, times
+from wheeltap.audits.headline import FEW, FULL, SHOW, TELL, margin_of, of_all, percent, rounded, times
 from wheeltap.audits.losses import GROWN
 from wheeltap.audits.slices import part_of, title_of
 from wheeltap.core.records import UNCOVERED, Estimate, Finding, SubjectRecord, TaskRecord
@@ -261,16 +261,12 @@ def _note(finding: Finding) -> str:
         return ""
     n = finding.estimates[0].n if finding.estimates else 0
     if power.examples is not None and power.examples > n:
-        few = "at least " if n < _FEW else ""
+        few = "at least " if n < FEW else ""
         many = f"{rounded(power.examples)} examples" if power.groups is None else f"{rounded(power.groups)} groups"
         return f"{few}{many} {TELL}"
     if power.draws is not None:
         return f"{rounded(power.draws)} draws {TELL}"
     return "near the margin" if power.examples is not None else f"more {TELL}"
-
-
-_FEW = 200
-"""Examples below which their spread is too poorly known to foresee how many would do."""
 
 
 def _line(finding: Finding, *cells: str | Cell, noted: bool = True) -> Line:
