@@ -20,7 +20,8 @@ from wheeltap.core.records import Cost, Finding, Outcome
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
-from wheeltap.engine.trial_runner import TrialRunner, run_trials
+from wheeltap.engine.trial_runner import TrialRunner
+from wheeltap.engine.trials import run_trials
 from wheeltap.plans.plan import Plan
 from wheeltap.report import gate
 from wheeltap.report.report import Report

@@ -13,7 +13,8 @@ from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.engine.clean import settle
-from wheeltap.engine.trial_runner import TrialRunner, run_trials
+from wheeltap.engine.trial_runner import TrialRunner
+from wheeltap.engine.trials import run_trials
 from wheeltap.perturb import perturbations
 from wheeltap.testing.planted import PlantedCase
 

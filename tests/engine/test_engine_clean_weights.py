@@ -20,6 +20,7 @@ from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.site import WHOLE
 from wheeltap.core.subject import Subject
 from wheeltap.engine.apply import Disturbance, verified_restoration
+from wheeltap.engine.lent_memory import LentMemory
 from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.perturb import create
 from wheeltap.sources import load, load_model
@@ -131,7 +132,7 @@ def test_a_control_copy_has_the_memory_of_its_base_meanwhile(llama_folder: Path,
     before, settings = weights_digest(subject.model), {"audits": ["score", "deployment"], "schemes": "int4"}
     plan = wt.plan(subject, task, **settings)
     assert plan.twin is not None
-    runner = TrialRunner([subject], plan.controls, task)
+    runner, held = TrialRunner([subject], plan.controls, task), subject.model.state_dict()
     with runner.lending():
         copy = runner.subject(plan.twin.fingerprint)
         assert all(one.numel() == 0 for one in subject.model.parameters())
@@ -140,8 +141,11 @@ def test_a_control_copy_has_the_memory_of_its_base_meanwhile(llama_folder: Path,
             lent = runner.scores(copy)
         assert runner.subject(plan.reference.fingerprint) is subject
         assert weights_digest(subject.model) == before
+        assert all(one.numel() == 0 for one in copy.model.parameters())  # not the base's numbers under its name
         runner.subject(plan.twin.fingerprint)
     assert weights_digest(subject.model) == before
+    # What else has the same memory has it still: a state dict of before is saved with the weights that it had.
+    assert all(one.data_ptr() == held[name].data_ptr() for name, one in subject.model.named_parameters())
     copy = TrialRunner([subject], plan.controls, task).subject(plan.twin.fingerprint)  # the plain way
     with Disturbance(copy, create("quantize"), WHOLE) as disturbance:
         disturbance.apply(4.0, root=0, seed=0)
@@ -158,6 +162,7 @@ def test_a_base_that_cannot_be_read_again_is_an_error(llama_folder: Path, tmp_pa
         runner.subject(plan.twin.fingerprint)
         with open(llama_folder / "model.safetensors", "r+b") as opened:
             opened.truncate(2000)
+    assert all(one.numel() for one in loaded.subject.model.parameters())
 
 
 def interrupting(function: Any, at: int) -> Any:
@@ -194,11 +199,12 @@ def test_an_interrupt_waits_until_a_base_has_its_memory_again(llama_folder: Path
     plan = wt.plan(loaded.subject, loaded.task, audits=["score", "deployment"], schemes="int4")
     assert plan.twin is not None
     before, runner = weights_digest(loaded.subject.model), TrialRunner([loaded.subject], plan.controls, loaded.task)
-    for at in (1, 2, 6, 9, 20):
+    back = LentMemory.give_back
+    for function, at in ((TrialRunner._drop_copy, 1), (TrialRunner._drop_copy, 3), (back, 2), (back, 9), (back, 20)):
         try:
             with pytest.raises(KeyboardInterrupt), runner.lending():
                 runner.subject(plan.twin.fingerprint)
-                sys.settrace(interrupting(TrialRunner._drop_copy, at))
+                sys.settrace(interrupting(function, at))
         finally:
             sys.settrace(None)
         assert weights_digest(loaded.subject.model) == before

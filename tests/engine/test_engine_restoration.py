@@ -22,7 +22,8 @@ from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.engine.apply import Disturbance, verified_restoration
-from wheeltap.engine.trial_runner import TrialRunner, run_trials
+from wheeltap.engine.trial_runner import TrialRunner
+from wheeltap.engine.trials import run_trials
 from wheeltap.models.mlp import mlp
 from wheeltap.perturb import Perturbation
 from wheeltap.perturb.base import Draw, Noise, Weights

@@ -19,7 +19,8 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.needs.tuning import TuningCopy, lesson
-from wheeltap.engine.trial_runner import TrialRunner, run_trials
+from wheeltap.engine.trial_runner import TrialRunner
+from wheeltap.engine.trials import run_trials
 from wheeltap.models.mlp import mlp
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Weights

@@ -12,7 +12,8 @@ from wheeltap.core.records import Outcome, Trial
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.engine.clean import settle
-from wheeltap.engine.trial_runner import TrialRunner, run_trials
+from wheeltap.engine.trial_runner import TrialRunner
+from wheeltap.engine.trials import run_trials
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Draw, Weights
 from wheeltap.testing.planted import numbers

@@ -19,7 +19,8 @@ from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.engine.needs import moments
-from wheeltap.engine.trial_runner import TrialRunner, run_trials
+from wheeltap.engine.trial_runner import TrialRunner
+from wheeltap.engine.trials import run_trials
 from wheeltap.perturb import create
 from wheeltap.perturb.base import BlockFactors
 from wheeltap.perturb.noise import factor

@@ -21,7 +21,8 @@ from wheeltap.core.settings import SMALL
 from wheeltap.core.site import Site
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.engine.trial_runner import TrialRunner, _cache
+from wheeltap.engine.trial_runner import TrialRunner
+from wheeltap.engine.trials import _cache
 from wheeltap.sources import lm_eval_tasks, load
 from wheeltap.sources.hf import HfTokenizer
 from wheeltap.sources.lm_eval import LmEvalSpec

@@ -4,11 +4,9 @@ They are grouped so that each model is made, measured and put back once, and com
 """
 
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from functools import partial
-from itertools import chain, groupby, zip_longest
-from statistics import median_low
 from typing import Any, final
 
 import msgspec
@@ -18,10 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wheeltap import gauge
-from wheeltap.core.errors import ModelError, RestorationError, StoreError, UsageError, WheeltapError
+from wheeltap.core.errors import ModelError, UsageError, WheeltapError
 from wheeltap.core.fingerprint import tensor_digests
 from wheeltap.core.interrupts import uninterrupted
-from wheeltap.core.layer import Layer
 from wheeltap.core.records import Outcome, OutcomeStatus, SubjectRecord, Subset, Trial
 from wheeltap.core.sets import JoinedTask, facts, measured
 from wheeltap.core.settings import SMALL
@@ -30,12 +27,12 @@ from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.engine import readings
 from wheeltap.engine.activations import NoCache, require_whole
-from wheeltap.engine.apply import Disturbance, Knowledge, preserved_state, verified_restoration
+from wheeltap.engine.apply import Disturbance, Knowledge, preserved_state
 from wheeltap.engine.clean import clean_scores, in_line, require_repeatable, scores_of, settle, threads_for
-from wheeltap.engine.clean_weights import CleanWeights
 from wheeltap.engine.fast.folded import CACHE_BYTES
 from wheeltap.engine.fast.low_rank import LowRankCopies
 from wheeltap.engine.fast.prefix import PrefixCache
+from wheeltap.engine.lent_memory import LentMemory
 from wheeltap.engine.maker import Maker
 from wheeltap.engine.needs.gather import gather, of_another
 from wheeltap.engine.needs.moments import MOMENT_BYTES
@@ -95,7 +92,7 @@ class TrialRunner:
         self._records = {record.fingerprint: record for record in records}
         self._members: dict[str, Subject] = {}
         self._copy: Subject | None = None
-        self._lent: tuple[Subject, list[Layer], CleanWeights, dict[str, str]] | None = None
+        self._lent: LentMemory | None = None
         self._lends = False
         self._families: dict[str, gauge.Family | None] = {}
         self._known: dict[tuple[str, ...], Knowledge | WheeltapError] = {}
@@ -151,10 +148,7 @@ class TrialRunner:
                 found = gauge.find(base.model, run)
                 self._families[record.base] = found if isinstance(found, gauge.Family) else None
             if lending := self._lends and base.contents is not None:
-                named = base.model.named_parameters()
-                whole = [Layer(name, "plain", weight=name, bias=None, shape=tuple(one.shape)) for name, one in named]
-                before = self.proven.get(record.base) or tensor_digests(base.model)
-                self._lent = base, whole, CleanWeights(base, whole), before
+                self._lent = LentMemory(base, self.proven.get(record.base) or tensor_digests(base.model))
             model = gauge.twin(base.model, record.made, run, family=self._families[record.base], emptied=lending)
         self._copy = base.derived(model, record)
         return self._copy
@@ -172,21 +166,11 @@ class TrialRunner:
 
     @uninterrupted()
     def _drop_copy(self) -> None:
-        """Lets go of the control copy; a base that lent it its memory gets its weights back, which is proven."""
-        self._copy = None
-        if self._lent is None:
-            return
-        (base, layers, clean, before), lost = self._lent, list[Exception]()
-        for layer in layers:
-            try:
-                base.parameter(layer.weight).data = clean.of(layer).weight
-            except (RestorationError, OSError) as error:  # what else there is comes back all the same
-                lost.append(error)
-        self._lent = None
-        clean.close()
-        with verified_restoration(base, before):
-            for error in lost:
-                raise error
+        """Lets go of the control copy; a base that lent it its memory gets it back."""
+        copied, self._copy = self._copy, None
+        lent, self._lent = self._lent, None
+        if lent is not None:
+            lent.give_back(None if copied is None else copied.model)
 
     def _unknown(self, fingerprint: str) -> UsageError:
         return UsageError(
@@ -502,140 +486,3 @@ class TrialRunner:
         found = Disturbance(subject, perturbation, trial.site, known)
         found.require_layers(trial.site)
         return found
-
-
-# ---- runs ---------------------------------------------------------------------------------------------------------
-
-Commit = Callable[[Outcome], None]
-
-
-def _order(trial: Trial) -> tuple[object, ...]:
-    """Same subject together, then same disturbance, then same draw, doses rising."""
-    settings = sorted((name, str(value)) for name, value in trial.settings.items())
-    return (trial.perturbation, settings, trial.site.kind, trial.site.name, trial.seed, trial.dose)
-
-
-def run_trials(trials: list[Trial], runner: TrialRunner, commit: Commit) -> None:
-    """Carries out ``trials`` and hands each outcome to ``commit`` as soon as it is there.
-
-    Every subject touched is proven bit-identical afterwards, also when this raises.
-
-    Raises:
-        RestorationError: If a subject did not come back as it was.
-        ModelError: If a baseline is not finite or not repeatable.
-    """
-    for batch in runner.batches([trial for trial in trials if trial.kind == "make"]):
-        for trial in batch:
-            try:
-                outcome = runner.make(trial, batch)
-            except (StoreError, UsageError):  # not the member's fault: the disk, or what was asked for
-                raise
-            except Exception as error:  # the study has a member less
-                outcome = _failed(trial, error)
-            commit(outcome)
-    rest = [trial for trial in trials if trial.kind != "make"]
-    # Subjects in the order in which they were asked for: the reference before its copies.
-    place = {fingerprint: at for at, fingerprint in enumerate(dict.fromkeys(t.subject for t in rest))}
-    rest.sort(key=lambda t: (place[t.subject], t.kind != "clean", *_order(t)))
-    grouped = (list(members) for _, members in groupby(rest, key=lambda t: (t.subject, *_order(t)[:4])))
-    by_subject = groupby(grouped, key=lambda group: group[0].subject)
-    with runner.lending():
-        for fingerprint, groups in by_subject:
-            try:
-                subject = runner.subject(fingerprint)
-            except ModelError as error:
-                # A control copy that cannot be made is a control less; the audits say so.
-                for trial in chain.from_iterable(groups):
-                    commit(_failed(trial, error))
-                continue
-            before = runner.proven.get(fingerprint)
-            with threads_for(subject.record.parameters), verified_restoration(subject, before) as weights:
-                for group in groups:
-                    _run_group(group, runner, commit)
-            if fingerprint in runner.given:
-                runner.proven[fingerprint] = weights
-            del subject  # nothing may hold a control copy any more when the next one is made
-
-
-def _run_group(group: list[Trial], runner: TrialRunner, commit: Commit) -> None:
-    if group[0].kind == "ship":
-        for trial in group:
-            try:
-                outcome = runner.shipped(trial)
-            except Exception as error:  # whatever a broken file does: the others go on
-                outcome = _failed(trial, error)
-            commit(outcome)
-        return
-    if group[0].kind in ("clean", "read"):
-        for trial in group:
-            try:
-                outcome = runner.baseline(trial) if trial.kind == "clean" else runner.reading(trial)
-            except Exception as error:
-                record = runner.subject(trial.subject).record
-                if trial.kind == "clean" and (
-                    not isinstance(error, ModelError) or (record.role == "subject" and record.artifact is None)
-                ):
-                    raise  # of a control copy or a made member it costs that, and not the run
-                skipped = trial.kind == "read" and isinstance(error, WheeltapError)
-                outcome = _failed(trial, error, status="skipped" if skipped else "failed")
-            commit(outcome)
-        return
-    if _beside(group, runner, commit):
-        return
-    try:
-        disturbance = runner.disturbance(group[0])
-        cache = _cache(group[0], runner)  # now, while the weights are clean
-    except Exception as error:
-        # Not a fault of the run: this disturbance is not defined here (say, too few tokens for layer moments), or a
-        # clean pass that it needs failed (layer moments, prefix cache), perhaps for want of memory. The others go on.
-        for trial in group:
-            commit(_failed(trial, error, status="skipped" if isinstance(error, WheeltapError) else "failed"))
-        return
-    with disturbance:
-        for trial, following in zip_longest(group, group[1:]):
-            keep = following is not None and (following.root, following.seed) == (trial.root, trial.seed)
-            # What the cache knows is skipped: a share of a pass is left.
-            with nullcontext() if cache is None else cache.starting_at(trial.site.name):
-                share = 1.0 if cache is None else cache.share(trial.site.name)
-                outcome = runner.disturbed(trial, disturbance, share=share, keep=keep)
-            commit(outcome)
-
-
-def _failed(trial: Trial, error: Exception, *, status: OutcomeStatus = "failed") -> Outcome:
-    return Outcome(key=trial.key, status=status, because=in_line(error))
-
-
-def _beside(group: list[Trial], runner: TrialRunner, commit: Commit) -> bool:
-    """Adds low-rank noise of a large model beside its weights instead of writing it; says whether that was possible.
-
-    A trial that fails so is tried again the plain way, with all that are left: its outcome says why.
-    """
-    if runner.subject(group[0].subject).record.parameters < SMALL:
-        return False
-    copies = runner.beside(group[0])
-    if copies is None:
-        return False
-    # The first is compared with the plain path: at a dose neither so small that a difference could hide, nor so large
-    # that rounding would look like one.
-    middle = median_low(trial.dose for trial in group)
-    left = sorted(group, key=lambda trial: abs(trial.dose - middle))
-    while left:
-        together = left[: copies.at_once]
-        try:
-            outcomes = runner.disturbed_beside(together, copies)
-        except Exception:  # whatever a model's own code raises, memory that ran out, scores that are not the plain ones
-            break
-        for outcome in outcomes:
-            commit(outcome)
-        del left[: len(together)]
-    group[:] = [trial for trial in group if trial in left]
-    return not left
-
-
-def _cache(trial: Trial, runner: TrialRunner) -> PrefixCache | None:
-    """The prefix cache, where the trial disturbs one block of a large model that it can stand in for."""
-    subject = runner.subject(trial.subject)
-    if trial.site.kind != "block" or subject.record.parameters < SMALL or runner.task.adaptive:
-        return None
-    cache = runner.prefix(subject)
-    return cache if cache.covers(trial.site.name) else None

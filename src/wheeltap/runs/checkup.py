@@ -24,7 +24,8 @@ from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
 from wheeltap.engine.apply import verified_restoration
 from wheeltap.engine.clean import in_line, settle, threads_for
-from wheeltap.engine.trial_runner import TrialRunner, run_trials
+from wheeltap.engine.trial_runner import TrialRunner
+from wheeltap.engine.trials import run_trials
 from wheeltap.engine.units import probe_run
 from wheeltap.gauge import general
 from wheeltap.gauge.base import GaugeSettings

@@ -27,7 +27,8 @@ from wheeltap.core.plain import many
 from wheeltap.core.records import Outcome, SubjectRecord, Trial
 from wheeltap.core.subject import Subject
 from wheeltap.core.typed import named_modules
-from wheeltap.engine.trial_runner import Commit, TrialRunner, run_trials
+from wheeltap.engine.trial_runner import TrialRunner
+from wheeltap.engine.trials import Commit, run_trials
 from wheeltap.sources.specs import load_model
 
 

@@ -35,7 +35,8 @@ from wheeltap.engine.apply import preserved_state
 from wheeltap.engine.clean import in_line, settle, threads_for
 from wheeltap.engine.readings import create as reading
 from wheeltap.engine.readings import readings
-from wheeltap.engine.trial_runner import TrialRunner, run_trials
+from wheeltap.engine.trial_runner import TrialRunner
+from wheeltap.engine.trials import run_trials
 from wheeltap.engine.units import hidden_units, probe_run
 from wheeltap.perturb import create, perturbations
 from wheeltap.plans.plan import ERROR_MARGIN, FILES, MARGIN, AuditSpec, Effort, Plan, Sizes

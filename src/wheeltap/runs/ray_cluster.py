@@ -26,7 +26,8 @@ from wheeltap.core.records import Trial
 from wheeltap.core.settings import SMALL
 from wheeltap.core.subject import Subject
 from wheeltap.engine.clean import in_line
-from wheeltap.engine.trial_runner import Commit, TrialRunner
+from wheeltap.engine.trial_runner import TrialRunner
+from wheeltap.engine.trials import Commit
 from wheeltap.plans.plan import Plan
 from wheeltap.runs.executors import Executor, ModelSource, arithmetic, batches, folders, look_in, packed, take
 
