@@ -21,7 +21,7 @@ from wheeltap.core.fingerprint import tensor_digests
 from wheeltap.core.interrupts import uninterrupted
 from wheeltap.core.records import Outcome, OutcomeStatus, SubjectRecord, Subset, Trial
 from wheeltap.core.sets import JoinedTask, facts, measured
-from wheeltap.core.settings import SMALL
+from wheeltap.core.settings import LARGE, SMALL
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array, to_tensor
@@ -334,7 +334,9 @@ class TrialRunner:
         return outcome
 
     def baseline(self, trial: Trial) -> Outcome:
-        """A clean pass, with its raw scores kept beside the measures; a second one is that which settled the subject.
+        """A clean pass, with its raw scores kept beside the measures.
+
+        A second one of a large subject is the pass that settled it.
 
         Raises:
             ModelError: If the outputs are not finite, or differ from an earlier clean pass.
@@ -342,7 +344,7 @@ class TrialRunner:
         began = time.perf_counter()
         subject = self.subject(trial.subject)
         settled = subject.settled if subject.settled is not None and subject.settled.task == self.task.digest else None
-        if trial.seed and settled is not None:
+        if trial.seed and settled is not None and subject.record.parameters >= LARGE:
             scores, spent = settled.scores, 0.0
         else:
             scores = self._tokens.clean(subject.record.fingerprint, partial(clean_scores, subject, self.task))

@@ -152,6 +152,13 @@ class FitBatch(Hook):
             self._sums = torch.zeros_like(self._sums)
 
 
+_NUMBERS: Final = 16
+_ROWS: Final = 8
+"""What widths of layers, and the rows of a batch, are multiples of."""
+
+_MATRIX: Final = 2
+
+
 def _own(name: str) -> bool:
     """Whether an array of a fit is stacked: weights, and what an optimizer remembers of each, but not its count."""
     return name.startswith(("model.", "optimizer.")) and not name.endswith(".step")
@@ -166,6 +173,9 @@ def _stackable(fit: Fit) -> bool:
         and {nn.Linear, nn.Flatten, nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh}.issuperset(kinds[1:])
         and all(one.dtype is torch.float32 and one.device.type == "cpu" for one in fit.trained)
         and len(fit.trained) == 2 * kinds.count(nn.Linear)
+        # Of other widths and batches slices lie off the boundaries of vectors, and some sums take another order.
+        and fit.settings.batch % _ROWS == 0
+        and all(one.shape[-1] % _NUMBERS == 0 for one in fit.trained if one.ndim == _MATRIX)
     )
 
 

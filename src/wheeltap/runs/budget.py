@@ -11,6 +11,7 @@ from wheeltap.audits.modify import ModifyAudit
 from wheeltap.audits.noise import NoiseAudit
 from wheeltap.audits.settle import audits_of
 from wheeltap.core.errors import UsageError
+from wheeltap.core.settings import LARGE
 from wheeltap.plans.plan import Effort, Plan
 from wheeltap.stats import foresee
 
@@ -61,9 +62,10 @@ def most_trials(plan: Plan) -> int:
 
 def most_passes(plan: Plan) -> float:
     """Upper bound on the passes over the task that a plan's trials can take."""
-    # Passes of the undisturbed models: the first one of each subject, in which it settles, and the baselines. Of the
-    # reference the first is the second baseline too.
-    clean = len(plan.subjects) + max(len(plan.baselines()) - 1, 0)
+    # Passes of the undisturbed models: the first one of each subject, in which it settles, and the baselines. The
+    # first of a large reference is its second baseline too.
+    clean = len(plan.subjects) + len(plan.baselines())
+    clean -= bool(plan.baselines()) and plan.reference.parameters >= LARGE
     return clean + sum(audit.most_passes(plan) for audit in audits_of(plan))
 
 

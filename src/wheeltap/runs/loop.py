@@ -16,7 +16,7 @@ import torch
 from wheeltap import __version__
 from wheeltap.audits.settle import audits_of, wanted
 from wheeltap.audits.settle import judge as judged
-from wheeltap.core.errors import UsageError
+from wheeltap.core.errors import FileError, UsageError
 from wheeltap.core.records import Cost, Outcome, Scalar, Trial
 from wheeltap.core.settings import SMALL
 from wheeltap.core.subject import Subject
@@ -123,7 +123,14 @@ def run(
     with ExitStack() as stack:
         key = None
         if store is None:
-            store = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wheeltap-"))) / "run.wheeltap"
+            try:
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="wheeltap-"))
+            except OSError as error:
+                raise FileError.of(
+                    error, what="There is no folder for temporary files.",
+                    do="Give a store (--store FILE), or a folder that can be written: TMPDIR.",
+                ) from error  # fmt: skip
+            store = Path(folder) / "run.wheeltap"
             key = secrets.token_bytes()  # of this run alone: nothing need be kept
         kept = stack.enter_context(Store(store, key=key))
         if pool is not None:

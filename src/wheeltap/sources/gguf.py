@@ -350,9 +350,9 @@ def _dequantized(
     tensors = reader.load_gguf_checkpoint(str(path), return_tensors=True, model_to_load=model)["tensors"]
     named = dict(cast("nn.Module", model).named_parameters(remove_duplicate=False))
     filled = dict[int, list[str]]()
-    for name in tensors:
-        if name in named:
-            filled.setdefault(id(named[name]), []).append(name)
+    for name, parameter in named.items():  # in the module's order: of tied ones with several values the last one holds
+        if name in tensors:
+            filled.setdefault(id(parameter), []).append(name)
     absent = [name for name, parameter in named.items() if id(parameter) not in filled]
     if absent:
         raise ModelError(
