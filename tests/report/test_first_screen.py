@@ -92,7 +92,7 @@ def test_a_row_of_few_weights_or_few_examples_says_so_and_no_other_row_does() ->
     assert note == "at least 3,000 examples would tell"
 
 
-ONCE = "Look again once, with the number named"
+ONCE = "Run it once more with the number named"
 
 
 def test_wherever_a_number_is_named_it_is_for_one_look(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_says_from_which_step_on_a_scheme_is_not_safe(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["history", str(folder)]) == 0
     said = capsys.readouterr().out
-    assert "3 checkpoints, 800 examples of examples (accuracy)" in said
+    assert "3 checkpoints, 800 examples (accuracy)" in said
     assert "4 bits, one grid per tensor: safe up to step 200, costs from step 1,000." in " ".join(said.split())
     assert "safe at every checkpoint" in " ".join(said.split()) and "2 of 3" in said and "3 of 3" in said
     assert "0.750 [0.718, 0.778]" in said and "Each verdict is of one checkpoint" in said

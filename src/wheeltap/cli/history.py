@@ -18,10 +18,11 @@ def history(
     from wheeltap.core.plain import many, terminal
     from wheeltap.report import figures, files, sections
     from wheeltap.report.history import chart, histories, read, section
+    from wheeltap.report.words import examples_of
 
     reports = read(folder)
     several, task = histories(reports), reports[min(reports)].task
-    print(f"{many(len(reports), 'checkpoint')}, {many(task.examples, 'example')} of {task.name} ({task.measure})")
+    print(f"{many(len(reports), 'checkpoint')}, {examples_of(task)} ({task.measure})")
     sections.terminal([section(several, max(reports))], terminal())
     print(f"Written: {files.write(folder / 'history.svg', figures.svg(chart(several, task.measure)).encode())}")
     return 0

@@ -216,7 +216,7 @@ def facts(record: ReportRecord, study: StudyRecord) -> str:
     whole, lost = len(study.members), sum(one.status != "done" for one in study.members)
     nets = f"{many(whole, 'net')} in {many(len(study.cohorts), 'cohort')}"
     nets += f" ({lost} {'without their numbers so far' if missing_trials(record) else 'left out'})" if lost else ""
-    task = f"{many(record.task.examples, 'example')} of {words.plain(record.task.name)}"
+    task = words.examples_of(record.task)
     trained = dict.fromkeys(one.training for one in study.cohorts if one.training)
     said = [words.plain(f"{whole[0].lower()}{whole[1:].rstrip('.')}{_of(study, whole, trained)}") for whole in trained]
     return "; ".join([nets, *(said or [task]), deployment.controls_line(record)])

@@ -106,8 +106,8 @@ def notes(record: ReportRecord, *, read_on: str = READ_ON) -> tuple[str, ...]:
 
 
 _ONCE = (
-    "Look again once, with the number named (for a loss of 0 or of twice the margin): both looks keep false verdicts "
-    "within alpha; more do not."
+    "Run it once more with the number named (enough for a loss of 0, or of twice the margin): two looks keep false "
+    "verdicts within alpha, a third does not."
 )
 
 

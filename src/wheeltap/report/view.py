@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
 
-from wheeltap.core.plain import many
 from wheeltap.core.records import UNCOVERED, Estimate, Finding, FindingStatus
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.section import Cell, Place, Table, Tone
@@ -230,7 +229,7 @@ def examples(record: ReportRecord) -> str:
     if not task.examples:
         return "weights alone, no examples"
     chosen = f"; {task.chosen}" if task.chosen else ""
-    stated = f"{many(task.examples, 'example')} of {words.plain(task.name)} ({words.plain(task.measure)}{chosen})"
+    stated = f"{words.examples_of(task)} ({words.plain(task.measure)}{chosen})"
     grouped = record.provenance.get(GROUPED)
     return f"{stated} {words.plain(str(grouped))}" if grouped else stated
 

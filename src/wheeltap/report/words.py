@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from wheeltap.audits.controls import NO_POWER
-from wheeltap.core.plain import plain, rounded
-from wheeltap.core.records import Control, Estimate, FindingStatus
+from wheeltap.core.plain import many, plain, rounded
+from wheeltap.core.records import Control, Estimate, FindingStatus, TaskRecord
 from wheeltap.core.section import Tone
 
 if TYPE_CHECKING:
@@ -69,6 +69,12 @@ def number(value: float | None, *, like: Iterable[float | None] = ()) -> str:
 def count(value: float) -> str:
     """A count of things, with thousands separated."""
     return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 100 else f"{value:,.1f}"
+
+
+def examples_of(task: TaskRecord) -> str:
+    """``599 examples of digits``; ``599 examples`` of a task without a name of its own."""
+    named = "" if task.name == "examples" else f" of {plain(task.name)}"
+    return f"{many(task.examples, 'example')}{named}"
 
 
 def seconds(value: float) -> str:
