@@ -39,7 +39,7 @@ def test_the_answer_says_what_would_decide_and_that_tests_are_corrected(
     files = [log(tmp_path / f"{name}.jsonl", right) for name, right in (("a", "1011" * 8), ("b", "0111" * 8))]
     assert main(["lens", *files, log(tmp_path / "c.jsonl", "1100" * 8)]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert re.search(r"annot tell: a vs b, .*: 0\.0 points \[-[\d.]+, [\d.]+\]; about [\d,]+ items would show", out)
+    assert re.search(r"annot tell: a vs b, .*: 0\.0 points \[-[\d.]+, [\d.]+\]; at least [\d,]+ items would show", out)
     assert "would show 4 points, or exclude 2 points if there is none." in out
     assert "Look again once, with the number named and a fifth of alpha" in out
     assert "Verdicts are corrected for all 3 tests of this report" in out

@@ -78,7 +78,7 @@ def test_noise_that_costs_nothing_voids_the_run_whatever_share_it_reached() -> N
     for single_share in (0.3, 1.0):
         record = replace(report.record, findings=(*shares, replace(single, coverage=single_share)))
         assert deployment.heads(record).rows[0][2].word == "weights covered 60 %"
-        assert any("40.0% of the weights" in note for note in deployment.notes(record))
+        assert any("40.0 % of the weights" in note for note in deployment.notes(record))
 
 
 def test_frozen_weights_are_named_and_nothing_is_concluded_without_them() -> None:

@@ -100,7 +100,8 @@ def notes(record: ReportRecord, *, read_on: str = READ_ON) -> tuple[str, ...]:
     open_rows = (line.verdict.note for table in lines(record) for line in table.lines)
     if any(TELL in text for text in (record.headline, *open_rows)):
         found.append(_ONCE)
-    if any(_open_by_others(f) for f in record.findings if record.instrument(f.code).asks == "deployment"):
+    own = [f for f in record.findings if len(record.subjects) == 1 and record.instrument(f.code).asks == "deployment"]
+    if any(map(_open_by_others, own)):
         found.append(_ALLOWS)
     return (*found, f"{_PROVES if record.task.examples else _UNRUN} {read_on}".strip())
 
@@ -118,15 +119,11 @@ _ALLOWS = (
 
 
 def _open_by_others(row: Finding) -> bool:
-    """Whether the row's own interval lies on one side of the margin, and the verdict says neither side."""
+    """Whether a model's own interval lies on one side of the margin, and the verdict says neither side."""
     if row.status != "inconclusive" or row.margin is None or not row.estimates:
         return False
     low, high = row.estimates[0].low, row.estimates[0].high
-    if low is None or high is None:
-        return False
-    paired = " vs " in row.subject
-    within = high < row.margin and (low > -row.margin or not paired)
-    return within or low > row.margin or (paired and high < -row.margin)
+    return low is not None and high is not None and (high < row.margin or low > row.margin)
 
 
 _ANSWERS = "Holds for these items and answers."

@@ -100,7 +100,7 @@ def test_few_items_with_partial_credit_prove_nothing(items: int) -> None:
     assert all(one.low is not None and one.high is not None and one.high - one.low > 0.2
                for finding in record.findings for one in finding.estimates[:1])  # fmt: skip
     assert len(alone) == 2 and re.search(
-        r"Cannot tell: s0 vs s1, .*: 0\.0 points \[-\d.*; about \d+ items would show 4 points, or exclude 2 points",
+        r"Cannot tell: s0 vs s1, .*: 0\.0 points \[-\d.*; at least \d+ items would show 4 points, or exclude 2 points",
         record.headline,
     )
 

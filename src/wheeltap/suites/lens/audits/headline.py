@@ -106,9 +106,9 @@ def _open(finding: Finding) -> str:
     number = f": {amount(finding.estimates[0])}" if finding.estimates else f": {finding.because.removesuffix('.')}"
     shown = any((one.low or 0.0) > 0.0 or (one.high or 0.0) < 0.0 for one in finding.estimates[:1])
     many = "" if shown else enough_for([finding], "items")
-    more = "" if not many else (
-        f"; about {many} {SHOW} {_limit(finding, 2)}, or exclude {_limit(finding)} if there is none"
-    )  # fmt: skip
+    about = "" if many.startswith("at least") else "about "
+    limits = f"{_limit(finding, 2)}, or exclude {_limit(finding)} if there is none"
+    more = f"; {about}{many} {SHOW} {limits}" if many else ""
     verdict = finding.verdict[:1].upper() + finding.verdict[1:]
     return f"{verdict}: {finding.subject}, {finding.title[:1].lower()}{finding.title[1:]}{number}{more}."
 
