@@ -7,6 +7,7 @@ import resource
 import shutil
 import signal
 import sys
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,15 @@ def interrupting(function: Any, at: int) -> Any:
     return look
 
 
+@pytest.fixture
+def interrupts() -> Generator[None]:
+    """Ctrl-C raises KeyboardInterrupt: workers of pytest-xdist ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts")
 @pytest.mark.parametrize("at", [1, 3, 5, 7])
 def test_an_interrupt_waits_until_the_weights_are_back(at: int) -> None:
     model = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 3)).eval()
@@ -193,6 +203,7 @@ def test_an_interrupt_waits_until_the_weights_are_back(at: int) -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.usefixtures("interrupts")
 def test_an_interrupt_waits_until_a_base_has_its_memory_again(llama_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "ids.jsonl").write_text(f"{json.dumps(AGREES)}\n" * 40)
     loaded = load(f"hf:{llama_folder}", data=tmp_path / "ids.jsonl")
