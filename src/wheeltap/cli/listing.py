@@ -1,7 +1,7 @@
 """``wheeltap list``."""
 
 from importlib import resources
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast, get_args
 
 import msgspec
 from cyclopts import Parameter
@@ -118,7 +118,7 @@ def _explain(kind: str | None, name: str, console: "Console") -> int:
     rows: list[tuple[str, ...]] = []
     for field in msgspec.structs.fields(found.settings_type):
         usual: Any = field.default
-        each: tuple[Any, ...] = usual if isinstance(usual, tuple) else (usual,)
+        each = cast("tuple[Any, ...]", usual if isinstance(usual, tuple) else (usual,))
         listed = ",".join(f"{v:g}" if isinstance(v, float) and isinstance(usual, tuple) else str(v) for v in each)
         rows.append((field.name, "by the plan" if usual is None else listed, said.get(field.name, "")))
     if rows:
