@@ -26,7 +26,7 @@ from wheeltap.engine.clean import settle
 from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.plans.store import Store
 from wheeltap.runs import executors
-from wheeltap.runs.executors import ModelSource, batches, packed, take
+from wheeltap.runs.executors import ModelReference, batches, packed, take
 from wheeltap.runs.pace import Progress
 from wheeltap.runs.ray_cluster import RayCluster
 from wheeltap.sources import load
@@ -125,13 +125,13 @@ def test_a_runner_travels_after_it_made_control_copies() -> None:
 
 def test_another_model_at_the_same_place_is_refused(digits: Subject, digits_task: Task) -> None:
     settle(digits, digits_task)
-    assert ModelSource.of(digits, "digits").model() is not digits.model
+    assert ModelReference.of(digits, "digits").model() is not digits.model
     other = Subject(copy.deepcopy(digits.model), name="digits")
     with torch.no_grad():
         other.parameter(other.layers[0].weight)[0, 0] += 1e-6
     settle(other, digits_task)
     with pytest.raises(ModelError, match="fingerprint of the model is another one") as caught:
-        ModelSource.of(other, "digits").model()
+        ModelReference.of(other, "digits").model()
     assert other.record.fingerprint[:8] in str(caught.value) and "1 part" in str(caught.value)
 
 

@@ -194,7 +194,7 @@ def folders() -> list[str]:
 
 @final
 @dataclass(frozen=True)
-class ModelSource:
+class ModelReference:
     """How another process gets a model without its weights being sent; ``found`` describes it as it was loaded here."""
 
     spec: str

@@ -121,18 +121,7 @@ def run(
     else:
         pool = None if workers == 1 else ProcessPool(workers)
     with ExitStack() as stack:
-        key = None
-        if store is None:
-            try:
-                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="wheeltap-"))
-            except OSError as error:
-                raise FileError.of(
-                    error, what="There is no folder for temporary files.",
-                    do="Give a store (--store FILE), or a folder that can be written: TMPDIR.",
-                ) from error  # fmt: skip
-            store = Path(folder) / "run.wheeltap"
-            key = secrets.token_bytes()  # of this run alone: nothing need be kept
-        kept = stack.enter_context(Store(store, key=key))
+        kept = stack.enter_context(_temporary(stack) if store is None else Store(store))
         if pool is not None:
             stack.enter_context(pool)
         note_run(kept, plan, provenance(plan, several), again if shard is None else reworded(again, shard=str(shard)))
@@ -146,6 +135,18 @@ def run(
         running.spent = sum(one.forwards for one in settled)
         running.require_same_answers(several)
         return running.finish()
+
+
+def _temporary(stack: ExitStack) -> Store:
+    """A store that lasts as long as the stack."""
+    try:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="wheeltap-"))
+    except OSError as error:
+        raise FileError.of(
+            error, what="There is no folder for temporary files.",
+            do="Give a store (--store FILE), or a folder that can be written: TMPDIR.",
+        ) from error  # fmt: skip
+    return Store(Path(folder) / "run.wheeltap", key=secrets.token_bytes())  # of this run alone: it need not be kept
 
 
 def _require_same(plan: Plan, subjects: list[Subject], task: BaseTask, members: MemberMaker | None) -> None:

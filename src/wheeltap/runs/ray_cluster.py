@@ -29,7 +29,7 @@ from wheeltap.engine.clean import in_line
 from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.engine.trials import Commit
 from wheeltap.plans.plan import Plan
-from wheeltap.runs.executors import Executor, ModelSource, arithmetic, batches, folders, look_in, packed, take
+from wheeltap.runs.executors import Executor, ModelReference, arithmetic, batches, folders, look_in, packed, take
 
 _DEATHS: Final = 3
 """Workers that may die on one batch, or one after another while they load, before it is given up."""
@@ -136,7 +136,7 @@ class RayExecutor(Executor):
         small = max(record.parameters for record in plan.subjects) < SMALL
         self._threads = 1 if small else torch.get_num_threads()
         pairs = list(zip(plan.sources, subjects, strict=False))
-        self._sources = tuple(ModelSource.of(subject, spec) for spec, subject in pairs)
+        self._sources = tuple(ModelReference.of(subject, spec) for spec, subject in pairs)
         self._models = [subject.model for _, subject in pairs]
         self._workers, self._calls, self._lost = list[_Worker](), dict[Any, _Worker](), list[_Batch]()
         self._payload, self._seen = None, 0.0
