@@ -1,6 +1,6 @@
 """A study arranged for reading: rules with their verdicts, metrics by cohort, members; what every renderer shows."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -78,7 +78,6 @@ class RuleOutcome:
     least: str
     supports: str
     refutes: str
-    because: tuple[str, ...]
 
 
 # ---- rules ----------------------------------------------------------------------------------------------------
@@ -87,23 +86,23 @@ class RuleOutcome:
 def decided(record: ReportRecord, study: StudyRecord) -> list[RuleOutcome]:
     """Every rule with its finding."""
     said = {(one.code, one.title, one.subject): one for one in record.findings}
-    return [_decided(study, rule, said.get((rule.code, rule.title, subject_of(rule)))) for rule in study.rules]
-
-
-def _decided(study: StudyRecord, rule: Rule, finding: Finding | None) -> RuleOutcome:
-    named = all(cohort in rule.title for cohort in rule.cohorts)
-    first = finding.estimates[0] if finding is not None and finding.estimates else None
-    least = None if finding is None else finding.smallest_detectable
-    return RuleOutcome(
-        name=words.plain(rule.title), of="" if named else words.plain(subject_of(rule)), code=words.plain(rule.code),
-        asks=_asks(study, rule), counts=_counts(study, rule, finding),
-        value="" if first is None else words.interval(first),
-        word="not judged" if finding is None else view.verdict(finding),
-        tone="quiet" if finding is None else view.tone_of(finding),
-        least="" if least is None else words.number(least), supports=words.plain(rule.supports),
-        refutes=words.plain(rule.refutes),
-        because=() if finding is None else words.paragraphs(finding.because),
-    )  # fmt: skip
+    found = list[RuleOutcome]()
+    for rule in study.rules:
+        of = subject_of(rule)
+        finding = said.get((rule.code, rule.title, of))
+        first = finding.estimates[0] if finding is not None and finding.estimates else None
+        least = None if finding is None else finding.smallest_detectable
+        named = all(cohort in rule.title for cohort in rule.cohorts)
+        found.append(RuleOutcome(
+            name=words.plain(rule.title), of="" if named else words.plain(of), code=words.plain(rule.code),
+            asks=_asks(study, rule), counts=_counts(study, rule, finding),
+            value="" if first is None else words.interval(first),
+            word="not judged" if finding is None else view.verdict(finding),
+            tone="quiet" if finding is None else view.tone_of(finding),
+            least="" if least is None else words.number(least), supports=words.plain(rule.supports),
+            refutes=words.plain(rule.refutes),
+        ))  # fmt: skip
+    return found
 
 
 def _asks(study: StudyRecord, rule: Rule) -> str:
@@ -217,15 +216,12 @@ def facts(record: ReportRecord, study: StudyRecord) -> str:
     nets = f"{many(whole, 'net')} in {many(len(study.cohorts), 'cohort')}"
     nets += f" ({lost} {'without their numbers so far' if missing_trials(record) else 'left out'})" if lost else ""
     task = words.examples_of(record.task)
-    trained = dict.fromkeys(one.training for one in study.cohorts if one.training)
-    said = [words.plain(f"{whole[0].lower()}{whole[1:].rstrip('.')}{_of(study, whole, trained)}") for whole in trained]
+    said = list[str]()
+    for training in dict.fromkeys(one.training for one in study.cohorts if one.training):
+        mine = [cohort.name for cohort in study.cohorts if cohort.training == training]
+        of = "" if len(mine) == len(study.cohorts) else f" ({', '.join(mine)})"
+        said.append(words.plain(f"{training[0].lower()}{training[1:].rstrip('.')}{of}"))
     return "; ".join([nets, *(said or [task]), deployment.controls_line(record)])
-
-
-def _of(study: StudyRecord, training: str, known: Collection[str]) -> str:
-    """Of which cohorts it is said what they were trained on, where that is not the same of all."""
-    mine = [cohort.name for cohort in study.cohorts if cohort.training == training]
-    return "" if len(known) == 1 and len(mine) == len(study.cohorts) else f" ({', '.join(mine)})"
 
 
 def lost_line(record: ReportRecord, study: StudyRecord, *, most: int) -> str:
@@ -236,22 +232,13 @@ def lost_line(record: ReportRecord, study: StudyRecord, *, most: int) -> str:
             continue
         because = words.plain(one.because).rstrip(".") or "no reason given"
         reasons.setdefault(because, []).append(words.plain(one.name))
-    groups = [f"{_few(names)} ({because})" for because, names in reasons.items()]
+    groups = list[str]()
+    for because, names in reasons.items():
+        few = f"{names[0]} and {len(names) - 1} more" if len(names) > _NAMED else ", ".join(names)
+        groups.append(f"{few} ({because})")
     more = sum(len(names) for names in [*reasons.values()][most:])
     head = "Without their numbers so far" if missing_trials(record) else "Left out"
     return "" if not groups else f"{head}: {'; '.join(groups[:most])}{f'; and {more} more' if more > 0 else ''}."
-
-
-def _few(names: Sequence[str]) -> str:
-    """Names of nets that share a fate, the first of them where there are many."""
-    return f"{names[0]} and {len(names) - 1} more" if len(names) > _NAMED else ", ".join(names)
-
-
-def level(study: StudyRecord) -> str:
-    """What the intervals of its means are over, and their level."""
-    levels = words.levels(one.mean for row in study.rows for one in row.cohorts)
-    alone = any(len(cohort.members) == 1 for cohort in study.cohorts)
-    return f"{levels}, of a single net over what was sampled within it" if alone else levels
 
 
 # ---- blocks ---------------------------------------------------------------------------------------------------
@@ -307,7 +294,9 @@ RULES: Final = "Rules, fixed before the first net was made"
 def metrics_table(study: StudyRecord, *, place: Place) -> Table:
     """Means over nets: metrics by cohorts; where cohorts are many, on a first screen a row for each of them."""
     several, shown = cohorts(study), rows(study)
-    title = f"Mean over nets, {level(study)}"
+    alone = any(len(cohort.members) == 1 for cohort in study.cohorts)
+    title = f"Mean over nets, {words.levels(one.mean for row in study.rows for one in row.cohorts)}"
+    title += ", of a single net over what was sampled within it" if alone else ""
     if place != "first" or len(several) <= _WIDE:
         heads = ("Metric", *(f"{words.plain(one.name)}, {counted(study, one)}" for one in several))
         made = [

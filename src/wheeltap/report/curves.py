@@ -20,9 +20,7 @@ MOST_LINES = 6
 def drawn(curves: Sequence[Curve], *, sign: float) -> list[Curve]:
     """The curves that fit one chart: all, or those of networks alone, or the first network and those that lose most.
 
-    Args:
-        curves: Of one instrument.
-        sign: 1 where more of the measure is better, -1 where less is.
+    ``sign`` is 1 where more of the measure is better, -1 where less is.
     """
     if len(curves) <= MOST_LINES:
         return list(curves)
@@ -62,13 +60,7 @@ def log_ticks(low: float, high: float) -> list[float]:
 def curve_chart(instrument: Instrument, curves: Sequence[Curve], looks: dict[str, Style]) -> "alt.LayerChart | None":
     """Score against dose, all subjects of one instrument; bands, half-doses, controls thin and dashed.
 
-    Args:
-        instrument: Whose doses they are.
-        curves: Its curves.
-        looks: Styles by subject name.
-
-    Returns:
-        The chart, or nothing where no curve has a point to draw.
+    Nothing where no curve has a point to draw.
     """
     import altair as alt
 

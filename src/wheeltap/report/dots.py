@@ -139,16 +139,7 @@ def ranked(lines: Sequence[Line], *, paired: bool) -> list[Line]:
 
 
 def one(lines: Sequence[Line], scale: DotScale, *, width: int) -> "alt.LayerChart":
-    """Rows of one model or pair, their verdicts in words beside them or, where it is narrow, after their names.
-
-    Args:
-        lines: As they are drawn, from the top.
-        scale: Of the effects.
-        width: Of the drawing.
-
-    Returns:
-        The chart.
-    """
+    """Rows of one model or pair, their verdicts in words beside them or, where it is narrow, after their names."""
     wide = width == WIDE
     names = [line.label if wide else f"{line.label}: {line.verdict.word}" for line in lines]
     words = [line.verdict.word for line in lines] if wide else []
@@ -167,20 +158,14 @@ def one(lines: Sequence[Line], scale: DotScale, *, width: int) -> "alt.LayerChar
 def several(
     labels: Sequence[str], series: Sequence[tuple[Style, Sequence[Line]]], scale: DotScale, *, width: int
 ) -> "alt.LayerChart":
-    """Rows of several pairs: in each row a dot for each pair, filled where the two differ.
+    """Rows of several pairs: in each row a dot for each pair of ``series``, filled where the two differ."""
+    import altair as alt
 
-    Args:
-        labels: Of the rows, from the top.
-        series: Pairs: how each is drawn, and its rows.
-        scale: Of the effects.
-        width: Of the drawing.
-
-    Returns:
-        The chart.
-    """
     rows = Rows(labels, width=width, step=_SLOT, slots=len(series), share=_SHARE if width == WIDE else 0.0)
     by_label = {line.label: line for _, lines in series for line in lines}
-    layers = [*_ground([by_label[label] for label in labels], scale, rows), _between(rows, len(labels))]
+    edges: Any = alt.Chart(figures.data([rows.span(row) for row in range(1, len(labels))]))
+    edges = edges.mark_rule(color=figures.BAND, strokeWidth=0.7).encode(y=rows.down("top"))
+    layers = [*_ground([by_label[label] for label in labels], scale, rows), edges]
     for slot, (style, lines) in enumerate(series):
         mine = {line.label: line for line in lines}
         places = [(mine[label], rows.at(i, slot)) for i, label in enumerate(labels) if label in mine]
@@ -220,14 +205,6 @@ def _ground(lines: Sequence[Line], scale: DotScale, rows: Rows) -> list[Any]:
         ends.encode(x=alt.X("to:Q", **x), **span),
     ]
     return [*layers, ends.encode(x=alt.X("from:Q", **x), **span)] if scale.paired else layers
-
-
-def _between(rows: Rows, count: int) -> Any:
-    """Lines between rows of several marks."""
-    import altair as alt
-
-    base = alt.Chart(figures.data([rows.span(row) for row in range(1, count)]))
-    return base.mark_rule(color=figures.BAND, strokeWidth=0.7).encode(y=rows.down("top"))
 
 
 def _dots(

@@ -87,7 +87,7 @@ def matched(record: ReportRecord) -> ReportPart | None:
         name, sized = words.plain(subject), survival.sized(record, subject)
         if not sized:
             continue
-        some = survival.worst(sized, most=curves.MOST_LINES)
+        some = survival.worst(sized)
         labels = [survival.label(record, curve) for curve in some]
         keys = [f"{curve.code} {label}" for curve, label in zip(some, labels, strict=True)]
         styled = list(map(figures.styles(keys).__getitem__, keys))  # two may have one, in a report of others
@@ -132,7 +132,8 @@ def maps(record: ReportRecord) -> ReportPart | None:
     known = looks(record)
     for code in sorted({one.code for one in record.blocks}):
         same = [one for one in record.blocks if one.code == code and one.blocks]
-        ends = figures.block_ends(same)
+        low, high = figures.span_of(drop for one in same for drop in one.drops)
+        ends = low, high + 0.03 * (high - low) if high > low else low + 1.0
         for one in same:
             rows = tuple((words.plain(name), drop) for name, drop in zip(one.blocks, one.drops, strict=True))
             subject, name = words.plain(one.subject), view.name_of(record, code)

@@ -210,16 +210,7 @@ def _marks(stated: Sequence[dict[str, Any]], flag: str, same: dict[str, Any], y:
 
 
 def block_chart(blocks: BlockMap, colour: str, *, ends: tuple[float, float]) -> "alt.LayerChart":
-    """Loss of score block by block: a bar a block, with its interval.
-
-    Args:
-        blocks: The map.
-        colour: Of the subject.
-        ends: Of the loss axis, shared by the maps of one instrument so that bars can be compared.
-
-    Returns:
-        The chart.
-    """
+    """Loss of score: a bar a block, with its interval; the maps of one instrument share the ``ends`` of their axis."""
     import altair as alt
 
     rows = Rows([words.plain(name) for name in blocks.blocks])
@@ -239,24 +230,10 @@ def block_chart(blocks: BlockMap, colour: str, *, ends: tuple[float, float]) -> 
     return finish(layers, height=rows.height, rows=rows)
 
 
-def block_ends(maps: Iterable[BlockMap]) -> tuple[float, float]:
-    """Ends of a loss axis that shows every bar and whisker of ``maps``."""
-    drops = [drop for blocks in maps for drop in blocks.drops]
-    known = [end for drop in drops for end in (drop.value, drop.low, drop.high) if end is not None]
-    low, high = min([0.0, *known]), max([0.0, *known])
-    return low, high + 0.03 * (high - low) if high > low else low + 1.0
-
-
 def forest_chart(findings: Sequence[Finding], names: Sequence[str], *, ends: tuple[float, float]) -> "alt.LayerChart":
     """What differs in one pair: an effect with its interval a row, and in grey what could not have been seen.
 
-    Args:
-        findings: One a row, their first estimates in one unit.
-        names: What each is called.
-        ends: Of the effect axis.
-
-    Returns:
-        The chart.
+    The first estimates of all ``findings`` are in one unit; ``ends`` are those of the axis of effects.
     """
     import altair as alt
 
@@ -304,9 +281,6 @@ def net_chart(
             are those ``studied``: a diamond.
         nets: ``row`` and ``value`` of each net.
         unit: Of the number.
-
-    Returns:
-        The chart.
     """
     import altair as alt
 

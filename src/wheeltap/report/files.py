@@ -10,14 +10,9 @@ from wheeltap.core.files import ODD_PATH, beside, write_whole
 
 
 def write(path: str | os.PathLike[str], data: bytes) -> Path:
-    """Write ``data`` to ``path`` atomically: a reader sees the old file or the new one, never half of it.
+    """Write a file atomically, in a folder that is made where it is missing; returns the path.
 
-    Args:
-        path: Where to; its folder is made where it is missing.
-        data: The whole content.
-
-    Returns:
-        The path written.
+    A reader sees the old file or the new one, never half of it.
 
     Raises:
         FileError: If the disk is full, or the file cannot be written.
@@ -31,8 +26,7 @@ def write(path: str | os.PathLike[str], data: bytes) -> Path:
 def require_writable(path: str | os.PathLike[str]) -> None:
     """Makes the folder of a report that is yet to be written, and proves that the file can be made there.
 
-    Args:
-        path: Where the report is to go; a file that is there stays as it is.
+    A file that is there stays as it is.
 
     Raises:
         FileError: If it cannot be written there.

@@ -31,10 +31,6 @@ _ROUNDING: Final = 1e-9
 def read_from(record: ReportRecord, where: str) -> ReportRecord:
     """The report of a file, which says that it is one.
 
-    Args:
-        record: As it is in the file.
-        where: The file.
-
     Raises:
         FileFormatError: If its verdicts, or its answer, do not follow from what it holds.
     """
@@ -47,7 +43,7 @@ def read_from(record: ReportRecord, where: str) -> ReportRecord:
         if study is not None and not record.void:
             own = f"{_REPORTED} {' '.join(record.headline.split())}"
             study = msgspec.structs.replace(study, notes=(*study.notes, own))
-        elif not wrong and record.provenance.get("wheeltap") == __version__ and not _foreign(record):
+        elif not wrong and record.provenance.get("wheeltap") == __version__ and _known(record):
             wrong = f"the answer {record.headline[:80]!r} where its findings say {stated[:80]!r}"
     if wrong:
         raise FileFormatError(
@@ -87,10 +83,9 @@ def _answers(record: ReportRecord) -> Sequence[str]:
     return tuple(f"{first if first.startswith(kept) else kept}\n{one}" for one in stated)
 
 
-def _foreign(record: ReportRecord) -> bool:
-    """Whether it is of an audit that is not installed, which may have answered in words of its own."""
-    known = {audits.get(name).code for name in audits}
-    return any(one.code not in known for one in record.instruments)
+def _known(record: ReportRecord) -> bool:
+    """Whether all of its audits are installed: one that is not may have answered in words of its own."""
+    return {one.code for one in record.instruments} <= {audits.get(name).code for name in audits}
 
 
 def _alpha(record: ReportRecord) -> float:

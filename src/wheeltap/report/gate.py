@@ -30,12 +30,7 @@ class GateError(WheeltapError, AssertionError):
 
 @checked
 def failing(record: ReportRecord, fail_on: FailOn) -> tuple[Finding, ...]:
-    """The findings that fail, in the order of the report.
-
-    Args:
-        record: The report.
-        fail_on: The mildest verdict that does.
-    """
+    """The findings that fail where ``fail_on`` is the mildest verdict that does, in the order of the report."""
     return tuple(finding for finding in record.findings if fails(finding, fail_on))
 
 
@@ -74,16 +69,11 @@ _UNASKED: Final = ("score", "census")
 
 @checked
 def exit_code(record: ReportRecord, fail_on: FailOn) -> int:
-    """What a program that acts on the report ends with.
+    """What a program that acts on the report ends with, where ``fail_on`` is the mildest verdict that fails.
 
-    Args:
-        record: The report.
-        fail_on: The mildest verdict that fails.
-
-    Returns:
-        2 where the run is not over; 3 where a control failed; then 0 if nothing is to fail; 2 where nothing that was
-        asked has an answer; 1 where a finding fails (of a model at chance its score does); 2 where a finding has no
-        answer because too few of the weights were disturbed; else 0.
+    2 where the run is not over; 3 where a control failed; then 0 if nothing is to fail; 2 where nothing that was asked
+    has an answer; 1 where a finding fails (of a model at chance its score does); 2 where a finding has no answer
+    because too few of the weights were disturbed; else 0.
     """
     if missing_trials(record):
         return NO_RESULT
@@ -100,15 +90,7 @@ def exit_code(record: ReportRecord, fail_on: FailOn) -> int:
 
 @checked
 def require_passed(record: ReportRecord, fail_on: FailOn) -> None:
-    """Raises if the report does not pass.
-
-    Args:
-        record: The report.
-        fail_on: The mildest verdict that fails.
-
-    Raises:
-        GateError: Where ``exit_code`` is not 0.
-    """
+    """Raises ``GateError`` where ``exit_code`` is not 0."""
     _require_result(record)
     if fail_on == "never":
         return
@@ -136,20 +118,15 @@ def require_passed(record: ReportRecord, fail_on: FailOn) -> None:
 def require_losses(record: ReportRecord, max_loss: Mapping[str, float]) -> None:
     """Raises if a scheme is not shown to cost every model of the report at most its limit, on each test set and slice.
 
-    Shown means that the upper end of the loss's interval, as tables print it, is at most the limit. With intervals of
-    95 % that is a test at a nominal one-sided level of 97.5 %. Intervals are approximate: of a share of right answers
-    and one draw, where few answers change and all for the worse, the level is 93 % (counted exactly). It holds for any
-    number of schemes and models at once, for all pass only if the worst one does.
+    ``max_loss`` is from a scheme's name to its limit, in units of the measure; see ``Report.check``. Shown means that
+    the upper end of the loss's interval, as tables print it, is at most the limit. With intervals of 95 % that is a
+    test at a nominal one-sided level of 97.5 %. Intervals are approximate: of a share of right answers and one draw,
+    where few answers change and all for the worse, the level is 93 % (counted exactly). It holds for any number of
+    schemes and models at once, for all pass only if the worst one does.
 
     This is weaker than a verdict of ``safe``, which is corrected for all tests of the report and allows for rare and
     skewed losses: ``cannot tell`` may stand beside a loss that is shown here to stay under the margin. For that, give
     the limit as the ``margin`` of the audit, and check with ``fail_on="cannot-tell"``.
-
-    Args:
-        record: The report.
-        max_loss: From a scheme's name to the largest loss that is accepted, in units of the measure: .01 is one point
-            of a share of right answers. It holds on all examples and on each test set and slice of the report, but for
-            those with a limit of their own: ``int4 on b500``.
 
     Raises:
         GateError: If one is not shown, or the report has no result to go by.

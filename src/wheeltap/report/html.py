@@ -34,14 +34,7 @@ DARK = ("#7fb0ff", "#ffa25c", "#74cf98", "#d79be8", "#5fd0de", "#ff8e9c", "#d9c5
 
 
 def page(record: ReportRecord) -> str:
-    """The whole page.
-
-    Args:
-        record: The report.
-
-    Returns:
-        A complete HTML document.
-    """
+    """The whole page: a complete HTML document."""
     study = record.study
     first = sections.page(parts := shown.first(record, page=True))
     rest = [*shown.detail(record), *shown.ending(record)]
@@ -67,14 +60,7 @@ def page(record: ReportRecord) -> str:
 
 
 def fragment(record: ReportRecord) -> str:
-    """Headline, tables and notes, for a notebook.
-
-    Args:
-        record: The report.
-
-    Returns:
-        An HTML fragment.
-    """
+    """Headline, tables and notes, for a notebook: an HTML fragment."""
     blocks = [block for part in shown.first(record, page=True) for block in part.blocks]
     first = [block for block in blocks if block.place == "first"]
     shown_tables = [sections.table_view(block) for block in first if isinstance(block, Table)]
@@ -86,12 +72,6 @@ def notebook(record: ReportRecord) -> str:
     """The page in a frame of its own, for a cell: no style of the page meets one of the notebook.
 
     The fragment stands before it, for where frames are left out; of a page of over 2 MB, it is all there is.
-
-    Args:
-        record: The report.
-
-    Returns:
-        An HTML fragment.
     """
     # Without the base, links within the page would lead to the notebook.
     whole = html.escape(page(record).replace("<head>", '<head>\n<base href="about:srcdoc">', 1))

@@ -18,13 +18,7 @@ _REQUIRED = ("schema", "command", "subjects", "task", "findings", "controls", "c
 
 
 def to_json(record: ReportRecord) -> bytes:
-    """Indented JSON of ``record``: the same record gives the same bytes.
-
-    Args:
-        record: The report.
-
-    Returns:
-        UTF-8 bytes that end in a newline, without control or direction characters: those are escaped.
+    """Indented JSON, without control or direction characters; the same record gives the same bytes.
 
     Raises:
         DataError: If a number is NaN or infinite, which JSON cannot hold and which no reader could check.
@@ -65,51 +59,42 @@ def validate(data: bytes, *, where: str = "report") -> ReportRecord:
 
     Fields the schema leaves optional get neutral values, so that any valid ``wheeltap.report/3`` file can be read.
 
-    Args:
-        data: The bytes of a report file.
-        where: What to call them in an error.
-
-    Returns:
-        The report.
-
     Raises:
         FileFormatError: If they are not JSON, not a report, of another schema, or a field is missing or wrong.
     """
     do = "Run the command that wrote it again, or read it with the wheeltap that wrote it."
+
+    def wrong(what: str, expected: str, got: str, do: str = do) -> FileFormatError:
+        return FileFormatError(what, where=where, expected=expected, got=got, do=do)
+
     try:
         raw = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        got = f"{len(data):,} bytes: {error}"
-        raise FileFormatError("The report is not valid JSON.", where=where, expected="JSON", got=got, do=do) from error
+        raise wrong("The report is not valid JSON.", "JSON", f"{len(data):,} bytes: {error}") from error
     if not isinstance(raw, dict):
-        got = f"JSON of type {type(raw).__name__}"
-        raise FileFormatError("The report is not a JSON object.", where=where, expected="an object", got=got, do=do)
-    fields = cast("dict[str, Any]", raw)
+        raise wrong("The report is not a JSON object.", "an object", f"JSON of type {type(raw).__name__}")
+    fields: dict[str, Any] = {"headline": "", **cast("dict[str, Any]", raw)}
     if fields.get("schema") != SCHEMA:
-        got = repr(fields.get("schema"))[:200]
-        raise FileFormatError("The report has another schema.", where=where, expected=repr(SCHEMA), got=got, do=do)
+        raise wrong("The report has another schema.", repr(SCHEMA), repr(fields.get("schema"))[:200])
     study: dict[str, Any] = fields["study"] if isinstance(fields.get("study"), dict) else {}
     earlier = [key for key in _EARLIER if fields.get(key)] + [key for key in _EARLIER_STUDY if study.get(key)]
     if earlier:
-        got = ", ".join(earlier)
         what = "The report was written by an earlier version, which kept other parts."
         do = "Run the command that wrote it again: nothing that its store holds is run again."
-        raise FileFormatError(what, where=where, expected="its parts under 'sections'", got=got, do=do)
+        raise wrong(what, "its parts under 'sections'", ", ".join(earlier), do)
     missing = [key for key in _REQUIRED if key not in fields]
     if missing:
-        got = f"no {', '.join(missing)}"
-        what = "The report lacks a required key."
-        raise FileFormatError(what, where=where, expected=", ".join(_REQUIRED), got=got, do=do)
+        raise wrong("The report lacks a required key.", ", ".join(_REQUIRED), f"no {', '.join(missing)}")
+    if isinstance(fields["task"], dict):
+        task = cast("dict[str, Any]", fields["task"])
+        fields["task"] = {"measures": [task.get("measure", "")], "chance": None, **task}
     try:
-        record = msgspec.convert(_with_defaults(fields), ReportRecord)
+        record = msgspec.convert(fields, ReportRecord)
     except (msgspec.ValidationError, RecursionError) as error:
-        expected = f"the fields of {SCHEMA}"
-        what = "A field of the report is wrong."
-        raise FileFormatError(what, where=where, expected=expected, got=str(error), do=do) from error
-    uneven = _uneven(record)
-    if uneven:
+        raise wrong("A field of the report is wrong.", f"the fields of {SCHEMA}", str(error)) from error
+    if uneven := _uneven(record):
         what = "Two lists of the report that belong together differ in length."
-        raise FileFormatError(what, where=where, expected="lists of equal length", got=uneven, do=do)
+        raise wrong(what, "lists of equal length", uneven)
     return record
 
 
@@ -127,12 +112,3 @@ def _uneven(record: ReportRecord) -> str:
                 where = f"study, {row.metric.key} of {one.cohort}"
                 return f"{where}: {len(one.values)} values, {len(one.members)} members"
     return ""
-
-
-def _with_defaults(fields: dict[str, Any]) -> dict[str, Any]:
-    """``fields`` with what the schema leaves optional filled in."""
-    filled = {"headline": "", **fields}
-    if isinstance(filled["task"], dict):
-        task = cast("dict[str, Any]", filled["task"])
-        filled["task"] = {"measures": [task.get("measure", "")], "chance": None, **task}
-    return filled

@@ -30,13 +30,6 @@ def junit(record: ReportRecord, fail_on: FailOn) -> bytes:
     A verdict that fails is a failure. What leaves no result to go by is an error: an audit's own, too few weights; a
     run that is not over, a control that failed or no answer to anything, each as a test of its own. What was not
     decided, and does not fail, is skipped.
-
-    Args:
-        record: The report.
-        fail_on: The mildest verdict that fails.
-
-    Returns:
-        UTF-8 bytes.
     """
     suite = Xml.Element("testsuite", name=SUITE)
     suite.extend([*_of_run(record, fail_on), *(_of(finding, fail_on) for finding in record.findings)])

@@ -26,11 +26,7 @@ _BREAK: Final = "&#8203;"
 
 
 def markdown(record: ReportRecord) -> str:
-    """GitHub-flavored Markdown of fewer than 60 lines; no name in it can become markup, a link or a mention.
-
-    Args:
-        record: The report.
-    """
+    """GitHub-flavored Markdown of fewer than 60 lines; no name in it can become markup, a link or a mention."""
     line, *rest = view.headlines(record)
     blocks = [[f"**{escaped(line)}**"], [escaped(words.VOID)] if record.void else [], _items(rest)]
     shipped, study = bool(deployment.lines(record)), record.study

@@ -162,12 +162,6 @@ class Report:
 
         That its numbers were ever measured, a file cannot show: whoever prints the report reads that it is as reported.
 
-        Args:
-            path: A file that :meth:`json` wrote.
-
-        Returns:
-            The report.
-
         Raises:
             MissingFile: If there is no such file.
             FileFormatError: If it is too large, no report, of another schema, or contradicts itself.

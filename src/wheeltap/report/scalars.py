@@ -34,9 +34,6 @@ def scalars(record: ReportRecord) -> dict[str, float]:
     (differ, found). What concludes nothing has no numbers: in a void report, none has.
 
     Letters, digits, ``_``, ``-`` and ``.`` stay in names; anything else becomes ``-``.
-
-    Args:
-        record: The report.
     """
     found: dict[str, float | None] = {"passed": float(gate.exit_code(record, "costs") == gate.PASSED)}
     if record.study is None:

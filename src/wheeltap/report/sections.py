@@ -265,13 +265,7 @@ STYLES: Final[dict[Tone, str]] = {"alarm": "bold red", "warn": "yellow", "calm":
 
 
 def terminal(sections: Sequence[Section | ReportPart], console: "Console", *, full: bool = False) -> None:
-    """Print the first blocks of every section; with ``full``, all that text can show.
-
-    Args:
-        sections: What to print.
-        console: Where to.
-        full: Whether everything is printed, each section with its title.
-    """
+    """Print the first blocks of every section; with ``full``, all that text can show, each section with its title."""
     begun = False
     for section in sections:
         blocks = [block for block in section.blocks if full or block.place == "first"]

@@ -14,10 +14,8 @@ _MOST_BESIDE, _MOST_CLAIMS = 12, 22
 def first(record: ReportRecord, *, page: bool = False) -> Parts:
     """What stands first, behind the answer: the deployment table, sections, or every verdict.
 
-    Args:
-        record: The report.
-        page: Whether every verdict follows below, and a picture its table; in a terminal, which is read from its end,
-            verdicts come last, and findings of other questions have a line each.
+    On a ``page`` every verdict follows below, and a picture its table; in a terminal, which is read from its end,
+    verdicts come last, and findings of other questions have a line each.
     """
     if record.study is not None:
         return [cohorts.first(record, record.study, page=page)]
@@ -50,22 +48,16 @@ def _is_first(one: Section) -> bool:
 
 
 def detail(record: ReportRecord, *, text: bool = False) -> Parts:
-    """Everything else, but for what every report ends with.
-
-    Args:
-        record: The report.
-        text: Whether sections stand here alone; on a page those with something first stand there whole.
-    """
+    """Everything else, but for what every report ends with; as ``text``, sections stand here alone, and not first."""
     if record.study is not None:  # all of its sections stand here: its table stands first
         return [*cohorts.detail(record, record.study), *record.sections, cohorts.nets(record.study)]
     sections = [one for one in record.sections if text or not _is_first(one)]
-    tables = view.verdict_tables(record)
-    found = view.findings(record)
-    every = ReportPart(
-        title="Every verdict", folded=True, note="of all instruments, with intervals", blocks=tuple(tables)
-    )  # fmt: skip
-    parts: Parts = [every] if tables and (text or deployment.lines(record)) else []
-    parts += [ReportPart(title="Findings", blocks=found)] if found else []
+    tables, found, parts = view.verdict_tables(record), view.findings(record), list[Section | ReportPart]()
+    if tables and (text or deployment.lines(record)):
+        note = "of all instruments, with intervals"
+        parts.append(ReportPart(title="Every verdict", folded=True, note=note, blocks=tuple(tables)))
+    if found:
+        parts.append(ReportPart(title="Findings", blocks=found))
     drawings = (drawn.forests(record), drawn.dosed(record), drawn.matched(record), drawn.maps(record))
     return [*sections, *parts, *(one for one in drawings if one is not None)]
 

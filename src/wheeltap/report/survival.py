@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from wheeltap.core.records import Curve
 from wheeltap.core.report import ReportRecord
 from wheeltap.report import figures, view, words
-from wheeltap.report.curves import log_ticks
+from wheeltap.report.curves import MOST_LINES, log_ticks
 
 if TYPE_CHECKING:
     import altair as alt
@@ -65,23 +65,15 @@ def norm_at_half(curve: Curve) -> float | None:
     return None
 
 
-def worst(curves: Sequence[Curve], *, most: int) -> list[Curve]:
+def worst(curves: Sequence[Curve]) -> list[Curve]:
     """The curves that fit one chart, in their order: those that lose half of the score at the smallest change."""
     known = [norm_at_half(curve) for curve in curves]
     order = sorted(range(len(curves)), key=lambda at: (known[at] is None, known[at] or 0.0, not _points(curves[at])))
-    return [curves[at] for at in sorted(order[:most])]
+    return [curves[at] for at in sorted(order[:MOST_LINES])]
 
 
 def matched_chart(curves: Sequence[Curve], looks: Sequence[figures.Style]) -> "alt.LayerChart | None":
-    """Score against the size of the change, a line for each way of making one.
-
-    Args:
-        curves: Of one subject.
-        looks: How each is drawn.
-
-    Returns:
-        The chart; nothing where no size is known.
-    """
+    """Score of one subject against the size of the change, a line for each way of making one; nothing of no size."""
     import altair as alt
 
     drawn = [(curve, look) for curve, look in zip(curves, looks, strict=True) if _points(curve)]

@@ -210,9 +210,9 @@ def controls_table(record: ReportRecord) -> Table:
     return Table(heads=("Control", "Status", "Measured"), rows=tuple(rows), most=100)
 
 
-def fragile_table(record: ReportRecord, *, rows: int = 6) -> Table:
-    """The most fragile blocks of each block map, the largest loss first: about ``rows`` in all, one a map at least."""
-    most, made = max(1, rows // max(1, len(record.blocks))), list[tuple[str, ...]]()
+def fragile_table(record: ReportRecord) -> Table:
+    """The most fragile blocks of each block map, the largest loss first: about six in all, one a map at least."""
+    most, made = max(1, _FRAGILE // max(1, len(record.blocks))), list[tuple[str, ...]]()
     for one in record.blocks:
         known = [(name, drop) for name, drop in zip(one.blocks, one.drops, strict=True) if drop.value is not None]
         known.sort(key=lambda item: -(item[1].value or 0.0))
@@ -220,7 +220,10 @@ def fragile_table(record: ReportRecord, *, rows: int = 6) -> Table:
         made += [
             (f"{subject}: {words.plain(name)}", instrument, dose, words.interval(drop)) for name, drop in known[:most]
         ]
-    return Table(heads=("block", "instrument", "dose", "loss of score"), rows=tuple(made), most=rows)
+    return Table(heads=("block", "instrument", "dose", "loss of score"), rows=tuple(made), most=_FRAGILE)
+
+
+_FRAGILE = 6
 
 
 def examples(record: ReportRecord) -> str:
@@ -263,14 +266,10 @@ def explanation(record: ReportRecord) -> str:
             " In a pair both networks met the same examples and the same random numbers, so what differs is the "
             "network and not chance."
         )
-    return f"{text} {_controls_line(record)}"
-
-
-def _controls_line(record: ReportRecord) -> str:
     if not record.controls:
-        return "No control was part of this run."
+        return f"{text} No control was part of this run."
     passed, rest = sum(control.status == "passed" for control in record.controls), words.not_passed(record.controls)
-    return f"{passed} of {len(record.controls)} controls passed{''.join(f', {part}' for part in rest)}."
+    return f"{text} {passed} of {len(record.controls)} controls passed{''.join(f', {part}' for part in rest)}."
 
 
 def estimate_columns(record: ReportRecord) -> dict[str, tuple[type, list[str | float | int | None]]]:

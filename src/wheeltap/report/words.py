@@ -185,12 +185,7 @@ def status(word: FindingStatus, *, pair: bool = False) -> str:
 
 
 def tone(word: FindingStatus, *, alarm: bool = True) -> Tone:
-    """How loudly a status is shown. It only supports the word, never replaces it.
-
-    Args:
-        word: The status.
-        alarm: Whether ``found`` is bad news; a claim that was shown is calm, one that was not is quiet.
-    """
+    """How loudly a status is shown; where ``found`` is no alarm, a claim that was shown is calm, another quiet."""
     if not alarm and word in ("found", "excluded"):
         return "calm" if word == "found" else "quiet"
     return _TONES.get(word, "quiet")

@@ -16,6 +16,7 @@ from wheeltap.core.symmetry import Symmetry
 from wheeltap.core.task import Kind, Task
 from wheeltap.sources.base import DataSource, ExampleReader
 from wheeltap.sources.hf import suited
+from wheeltap.sources.jsonl import MAX_FACTORS
 
 _WRITE = "Write it with numpy.savez(path, inputs=..., targets=...)."
 
@@ -33,9 +34,6 @@ ARGUMENT = "inputs_"
 
 FACTOR = "factor_"
 """What the names of arrays that are labels of a factor begin with."""
-
-MAX_FACTORS = 64
-"""Factors of one file; each is looked at on every layer."""
 
 
 @final
@@ -68,9 +66,6 @@ def load_arrays(path: Path) -> Task:
     ``symmetry`` ``[element, example]`` tells where each element of a group moves the examples (the first row moves
     nothing), for the audit ``symmetry``; an array ``votes`` ``[example, option]`` of counts (``ordinal_votes``, where
     the options are in an order) says what people chose, for the audit ``disagreement``.
-
-    Args:
-        path: The ``.npz`` file, as ``numpy.savez(path, inputs=..., targets=...)`` writes it.
 
     Raises:
         MissingFile: If the file is not there.

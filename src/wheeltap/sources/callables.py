@@ -31,7 +31,7 @@ class CallableModels(ModelSource):
             UsageError: If it has no such callable.
             ModelError: If the callable gives something else, or a model that is not fit for an audit.
         """
-        model, task = _parts(_called(rest))
+        model, task = _parts(found(rest, lambda one: one()))
         tokenizer = OwnTokenizer(task) if callable(getattr(task, "decode", None)) else None
         data = model.data if isinstance(model, Subject) else ()
         model = model.model if isinstance(model, Subject) else model
@@ -66,7 +66,7 @@ class CallableData(DataSource):
             UsageError: If it has no such callable, or that gives no task.
             ModelError: If the callable fails.
         """
-        made = _called(rest)
+        made = found(rest, lambda one: one())
         task = made if isinstance(made, BaseTask) else _parts(made)[1]
         if not isinstance(task, BaseTask):
             raise UsageError(
@@ -78,21 +78,14 @@ class CallableData(DataSource):
         return task
 
 
-def _called(spec: str) -> object:
-    return _run(spec, lambda one: one())
-
-
-def found(spec: str) -> Any:
-    """What ``module:callable`` names, not called.
+def found(spec: str, use: Callable[[Any], object] = lambda one: one) -> Any:
+    """What ``module:callable`` names, or what ``use`` makes of it.
 
     Raises:
         MissingFile: If the Python module cannot be found.
         UsageError: If it has no such callable.
+        ModelError: If its code fails.
     """
-    return _run(spec, lambda one: one)
-
-
-def _run(spec: str, use: Callable[[Any], object]) -> object:
     path, _, attribute = spec.partition(":")
     before = list(sys.path)
     sys.path.insert(0, str(Path.cwd()))

@@ -28,9 +28,6 @@ from wheeltap.sources.base import DataSource, ExampleReader, LoadedModel, ModelS
 
 _DIGITS: Final = 10
 
-DROPOUT = 0.2
-"""What the demo's dropout-trained net uses: as accurate as the others after as many epochs."""
-
 
 @dataclass(frozen=True)
 class DigitSplit:
@@ -61,13 +58,8 @@ def train(seed: int, *, dropout: float = 0.0) -> nn.Sequential:
     """A net of 64-128-128-10 units trained on the training split, in eval mode: what the recipe ``digits`` makes.
 
     Equal arguments give equal bits, in a net of the caller's own; a process trains it once.
-
-    Args:
-        seed: Of the initial weights, the order of the examples and dropout.
-        dropout: Probability with which training drops a hidden unit.
     """
-    asked = spec("digits", {"dropout": dropout}, seed=seed)
-    return cast("nn.Sequential", once(Given(asked)))
+    return cast("nn.Sequential", once(Given(spec("digits", {"dropout": dropout}, seed=seed))))
 
 
 def subject(*, seed: int = 0, name: str = "digits") -> Subject:
@@ -101,14 +93,10 @@ def mislabeled() -> Task:
 
 
 def factors(inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-    """What can be asked of each image besides its digit, ``[example]`` of 0 and 1.
+    """What can be asked of each image ``[example, 64]`` besides its digit, ``[example]`` of 0 and 1.
 
     ``even``: whether the digit is; ``left_heavy``: whether more ink is in the left half; ``much_ink``: whether there
     is more ink than on half of the training images.
-
-    Args:
-        inputs: ``[example, 64]`` in [0, 1].
-        targets: ``[example]``, the digits.
     """
     left, right = inputs.reshape(-1, 8, 2, 4).sum((1, 3)).unbind(1)
     middle = split().train_inputs.sum(1).quantile(0.5)

@@ -17,15 +17,7 @@ from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.sources.contents import FolderContents
 from wheeltap.sources.hf import config_of, load_folder
 from wheeltap.sources.packed_weights import PackedFolder, method_of
-from wheeltap.sources.shipped import (
-    Piece,
-    Shipped,
-    StoredWeights,
-    digest_of_files,
-    numbers_of,
-    of_tensor,
-    unpaired,
-)
+from wheeltap.sources.shipped import Piece, Shipped, StoredWeights, digest_of_files, numbers_of, of_tensor, unpaired
 from wheeltap.sources.smoothed_weights import smoothed
 from wheeltap.sources.vocabulary import differing, read_vocabulary, vocabulary_of
 
@@ -46,12 +38,7 @@ _SAID_ONLY: Final = (
 
 @final
 class ShippedFolder(Shipped):
-    """A model in a folder: it runs with its own settings, and is compared tensor by tensor.
-
-    Args:
-        folder: With config and safetensors.
-        reference: The original.
-    """
+    """A model in a folder: it runs with its own settings, and is compared tensor by tensor."""
 
     def __init__(self, folder: Path, *, reference: Subject) -> None:
         self._folder, self._reference, self._config = folder, reference, config_of(folder)
@@ -138,11 +125,7 @@ class ShippedFolder(Shipped):
         missing = {name: "" for name, weight in own.items() if name not in held and id(weight) not in tied}
         if missing and unread and not (packed.how and packed.packages) and (renamed := self._renamed(own)) is not None:
             return renamed
-        others = [
-            *unpaired("missing", dict.fromkeys(missing, "")),
-            *unpaired("unread", unread),
-            *unpaired("twice", twice),
-        ]
+        others = [*unpaired("missing", missing), *unpaired("unread", unread), *unpaired("twice", twice)]
         if packed.how:
             # llm-compressor rounds to nearest, or as GPTQ does, and does not say which: it does so to all matrices.
             if method_of(packed.how) != "gptq" and any(_nearest(piece, own[piece.parameter]) for piece in pieces):
@@ -160,10 +143,8 @@ class ShippedFolder(Shipped):
         named = numbers_of(subject.model)
         pieces = [of_tensor(name, named[name].detach(), "F32") for name in own if name in named]
         over = subject.contents.unexpected if isinstance(subject.contents, FolderContents) else ()
-        missing = [name for name in own if name not in named]
-        return StoredWeights(
-            pieces, [*unpaired("missing", dict.fromkeys(missing, "")), *unpaired("unread", dict.fromkeys(over, ""))]
-        )
+        missing = {name: "" for name in own if name not in named}
+        return StoredWeights(pieces, [*unpaired("missing", missing), *unpaired("unread", dict.fromkeys(over, ""))])
 
 
 def _nearest(piece: Piece, weight: Tensor) -> bool:

@@ -140,12 +140,7 @@ class GgufFile:
 
 @final
 class ShippedGguf(Shipped):
-    """A language model in a GGUF file, in a copy of the original.
-
-    Args:
-        path: Of the file, or of one part of it.
-        reference: The original: a language model of transformers.
-    """
+    """A language model in a GGUF file (or that with this part), in a copy of the original, one of transformers."""
 
     def __init__(self, path: Path, *, reference: Subject) -> None:
         self._path, self._reference = path, reference

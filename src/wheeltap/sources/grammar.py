@@ -42,10 +42,6 @@ def _verbs(words: str) -> tuple[Forms, ...]:
     return tuple(Forms(f"{verb}es" if verb.endswith("o") else _plural(verb), verb) for verb in words.split())
 
 
-def _adjectives(words: str) -> tuple[str, ...]:
-    return tuple(words.split())
-
-
 def _phrases(text: str) -> tuple[str, ...]:
     return tuple(" ".join(phrase.split()) for phrase in text.split("|"))
 
@@ -77,14 +73,14 @@ PLACES = _nouns(
     tent cabin village farm orchard vineyard monument lighthouse""",
 )
 
-PEOPLE_ADJECTIVES = _adjectives(
+PEOPLE_ADJECTIVES = str.split(
     """old young tall short kind clever honest lazy busy quiet loud shy brave famous rich poor happy sad angry
     tired hungry friendly polite rude curious careful careless gentle proud humble strong weak healthy sick nervous
     calm cheerful serious funny strange wise foolish patient jealous generous greedy loyal stubborn skilled
     talented popular lonely grumpy handsome elegant local foreign retired wealthy"""
 )
 
-THING_ADJECTIVES = _adjectives(
+THING_ADJECTIVES = str.split(
     """old new big small large tiny heavy light red blue green yellow white black brown gray round square broken
     dirty clean dusty shiny cheap expensive beautiful ugly plain simple fancy ancient modern rare common wooden
     metal plastic soft hard long narrow wide empty missing wet dry cold warm strange lovely useful useless

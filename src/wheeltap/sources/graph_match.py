@@ -97,13 +97,8 @@ def _folds(model: nn.Module) -> dict[str, _Fold]:
     return found
 
 
-def matched(graph: RuntimeGraph, model: nn.Module) -> StoredWeights:
-    """The weights of a graph by the parameters of a model."""
-    return _Matching(graph, model).found()
-
-
 @final
-class _Matching:
+class GraphMatcher:
     """Matches the weights of a graph with the parameters of a model, one with one."""
 
     def __init__(self, graph: RuntimeGraph, model: nn.Module) -> None:

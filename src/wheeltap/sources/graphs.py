@@ -357,12 +357,7 @@ def _cast(array: Numbers, port: GraphInput) -> Numbers | None:
 
 @final
 class ShippedGraph(Shipped):
-    """A graph beside the model that it was made from.
-
-    Args:
-        graph: Which.
-        reference: The original.
-    """
+    """A graph beside the model that it was made from."""
 
     def __init__(self, graph: RuntimeGraph, *, reference: Subject) -> None:
         self._graph, self._reference = graph, reference
@@ -377,9 +372,9 @@ class ShippedGraph(Shipped):
 
     def weights(self) -> StoredWeights:
         """See ``Shipped.weights``."""
-        from wheeltap.sources.graph_match import matched
+        from wheeltap.sources.graph_match import GraphMatcher
 
-        return matched(self._graph, self._reference.model)
+        return GraphMatcher(self._graph, self._reference.model).found()
 
 
 class GraphFiles(ModelSource):

@@ -87,11 +87,7 @@ class Architecture:
 
 
 def architecture_of(config: Mapping[str, Any], *, where: str) -> Architecture:
-    """What kind of model the config describes.
-
-    Args:
-        config: The contents of ``config.json``.
-        where: The folder.
+    """What kind of model the config of a folder describes.
 
     Raises:
         ModelError: If models of its kind cannot be audited as they stand; it says what can be done.
@@ -347,7 +343,9 @@ def load_folder(folder: Path, *, name: str, dtype: Literal["float32", "auto"] = 
     for file in sorted(folder.glob("*.json")):
         if file.is_file():
             document(file, "file", parts=SETTINGS)  # transformers reads some of them whole
-    found, size = architecture_of(config, where=str(folder)), weights_of(folder)
+    found = architecture_of(config, where=str(folder))
+    held = [one for file in weight_files(folder) for one in tensors(file, "file of weights", do=_AGAIN)[0].values()]
+    size = Size(len(held), sum(math.prod(one.shape) for one in held))
     transformers = library(needed_for=name)
     unpack: Callable[[nn.Module], dict[str, Tensor]] | None = None
     if "quantization_config" in config:
@@ -380,13 +378,7 @@ def read_model(
 ) -> tuple[nn.Module, tuple[str, ...]]:  # fmt: skip
     """The model in a folder that has passed the checks, and names of tensors in its files that it has no place for.
 
-    Args:
-        transformers: The library.
-        folder: Of the model.
-        found: Its architecture.
-        size: Of its files.
-        unpack: Gives its weights, for a model without any, where they are packed in a way that is read here.
-        dtype: Of its weights.
+    ``unpack`` gives its weights, for a model without any, where they are packed in a way that is read here.
 
     Raises:
         FileFormatError: If its config describes a far larger model.
@@ -553,9 +545,3 @@ def weight_files(folder: Path) -> list[Path]:
             do="Convert it where you trust it: model.save_pretrained(folder), then use that folder.",
         )
     return files
-
-
-def weights_of(folder: Path) -> Size:
-    """How much the folder's files of weights hold; from their headers. See ``weight_files``."""
-    held = [one for file in weight_files(folder) for one in tensors(file, "file of weights", do=_AGAIN)[0].values()]
-    return Size(len(held), sum(math.prod(one.shape) for one in held))

@@ -309,9 +309,7 @@ class LabeledText(LineNotes, frozen=True, kw_only=True):
 def load_texts(path: Path, classifier: HfClassifier) -> Task:
     """A task of the texts in ``path``: tokenized, filled up to the longest, with an attention mask.
 
-    Args:
-        path: The file.
-        classifier: A classifier of texts with its tokenizer: labels may be the names in its config (``id2label``).
+    Labels may be the names in the classifier's config (``id2label``).
 
     Raises:
         MissingFile: If the file is not there.

@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib
-import importlib.util
 import io
 import json
 import random
@@ -15,7 +14,8 @@ import numpy as np
 import torch
 
 from wheeltap.core import canon
-from wheeltap.core.errors import DataError, MissingExtra, UnknownName, UsageError, WheeltapError
+from wheeltap.core.errors import DataError, UnknownName, UsageError, WheeltapError
+from wheeltap.sources import hf
 from wheeltap.sources.lm_eval import PREFIX, LmEvalSpec
 
 CHOSEN: Final = "multiple_choice"
@@ -36,9 +36,8 @@ def library(name: str) -> Any:
     Raises:
         MissingExtra: If it is not installed.
     """
-    if importlib.util.find_spec("lm_eval") is None:
-        raise MissingExtra("lm_eval", "eval", needed_for="tasks of lm-eval")
     with quiet():
+        hf.library("lm_eval", needed_for="tasks of lm-eval", extra="eval")
         return importlib.import_module(name)
 
 
@@ -344,11 +343,6 @@ Pair = tuple[tuple[int, ...], tuple[int, ...]]
 @final
 class Encoder:
     """What lm-eval's own model class for transformers does before it calls the model.
-
-    Args:
-        raw: The transformers tokenizer.
-        config: The model's config.
-        where: Name of the task.
 
     Attributes:
         longest: Tokens that the model reads at most, as lm-eval sees it.

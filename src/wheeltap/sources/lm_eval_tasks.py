@@ -183,24 +183,20 @@ class Generations(HarnessAnswers):
 # ---- documents that lm-eval grades ----------------------------------------------------------------------------------
 
 
-class _Right(Grade):
-    """Whether a document is answered right. Unit: share."""
+@final
+class Acc(Grade):
+    """Whether the likeliest option is a right one; of a single continuation, whether it is the greedy one."""
 
+    name: str = "acc"
     bounded: bool = True
 
 
 @final
-class Acc(_Right):
-    """Whether the likeliest option is a right one; of a single continuation, whether it is the greedy one."""
-
-    name: str = "acc"
-
-
-@final
-class AccNorm(_Right):
+class AccNorm(Grade):
     """Whether the option of the largest log-likelihood per character is a right one."""
 
     name: str = "acc_norm"
+    bounded: bool = True
 
 
 _RIGHT: dict[str, type[Grade]] = {one.name: one for one in (Acc, AccNorm, ExactMatch)}
@@ -221,11 +217,7 @@ def grade_named(harness: Harness) -> Grade:
 class GradedTask(AnswerTask):
     """Documents of lm-eval, scored by the grade that it gives each: one column, which is to be 1.
 
-    Args:
-        harness: The task.
-        answering: How a model answers it.
-        taught: The right continuations.
-        grade: What a grade is.
+    A model may be ``taught`` the right continuations.
     """
 
     def __init__(self, harness: Harness, answering: HarnessAnswers, taught: ChoiceTask, grade: Grade) -> None:
@@ -305,13 +297,7 @@ _VOTES: Final = ("label_count", "votes")
 
 
 def load_task(asked: LmEvalSpec, model: nn.Module | None, tokenizer: Tokenizer | None) -> BaseTask:
-    """A task of lm-eval, for a model that reads ``tokenizer``'s tokens.
-
-    Raises:
-        UsageError: If the model reads no text, or the task cannot be audited.
-        MissingExtra: If lm-eval is not installed.
-        DataError: If lm-eval cannot load it.
-    """
+    """A task of lm-eval, for a model that reads ``tokenizer``'s tokens; raises what ``opened`` does."""
     harness, answering, taught = opened(asked, model, tokenizer)
     choices = _choices(harness, answering)
     return GradedTask(harness, answering, taught, grade_named(harness)) if choices is None else choices
@@ -391,16 +377,9 @@ COLUMN: Final = "wheeltap"
 def rows(
     asked: LmEvalSpec, model: nn.Module, tokenizer: Tokenizer | None, columns: Mapping[str, Sequence[float]]
 ) -> Iterator[str]:
-    """Lines of ``samples_TASK.jsonl``: one for each document under each filter.
+    """Lines of ``samples_TASK.jsonl``: one for each document under each filter; raises what ``opened`` does.
 
-    Args:
-        asked: The task.
-        model: Undisturbed.
-        tokenizer: Whose tokens it reads.
-        columns: ``{NAME: [document]}``: what else is known of each document.
-
-    Raises:
-        WheeltapError: See ``opened``.
+    ``columns`` ``{NAME: [document]}`` are what else is known of each document.
     """
     harness, answering, _ = opened(asked, model, tokenizer)
     several = list(harness.rows)

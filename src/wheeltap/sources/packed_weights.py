@@ -145,7 +145,11 @@ class PackedFolder:
     @property
     def packages(self) -> tuple[str, ...]:
         """What it runs with; nothing where its weights are numbers like any other once they are unpacked."""
-        return self.method.packages if _rounds_more(self.how) else ()
+        # Whether more is done than to round weights when it runs; what torchao does is in no config.
+        groups = cast("Mapping[str, Any]", self.how.get("config_groups") or {}).values()
+        inputs = [one[side] for one in groups for side in ("input_activations", "output_activations") if side in one]
+        more = (self.how.get("kv_cache_scheme"), self.how.get("transform_config"), self.how.get("load_in_8bit"))
+        return self.method.packages if any((*inputs, *more, method_of(self.how) == "torchao")) else ()
 
     @cached_property
     def entries(self) -> dict[str, tuple[Path, bounded.Tensor]]:
@@ -220,10 +224,7 @@ class PackedFolder:
         return self.held(name).numpy().view(np.uint32)
 
     def pieces(self, model: nn.Module) -> list[Piece]:
-        """The packed matrices.
-
-        Args:
-            model: With the modules that they belong to.
+        """The packed matrices, of the modules of a model.
 
         Raises:
             FileFormatError: If parts of one are missing or do not fit each other.
@@ -251,14 +252,6 @@ def method_of(how: Mapping[str, Any]) -> str:
     """The name that a config has for how weights are packed."""
     older = "bitsandbytes" if how.get("load_in_4bit") or how.get("load_in_8bit") else ""
     return str(how.get("quant_method") or older).lower()
-
-
-def _rounds_more(how: Mapping[str, Any]) -> bool:
-    """Whether more is done than to round weights when it runs; what torchao does is in no config."""
-    groups = cast("Mapping[str, Any]", how.get("config_groups") or {}).values()
-    inputs = [one[side] for one in groups for side in ("input_activations", "output_activations") if side in one]
-    more = (how.get("kv_cache_scheme"), how.get("transform_config"), how.get("load_in_8bit"))
-    return any((*inputs, *more, method_of(how) == "torchao"))
 
 
 def _placed(piece: Piece, there: Callable[[Tensor], Tensor], back: Callable[[Tensor], Tensor]) -> Piece:
@@ -430,11 +423,7 @@ def _compressed(folder: PackedFolder, stem: str) -> Piece:
 def _stored(folder: PackedFolder, stem: str, names: tuple[str, str, str], unit: float = 1.0) -> Piece:
     """A matrix of integers or floats of 8 bits, with one scale, or one for each row or block of it.
 
-    Args:
-        folder: Where it is.
-        stem: Of its names.
-        names: Of codes, scales and zero points; these may be missing.
-        unit: What scales are multiplied by.
+    ``names`` are of codes, scales and zero points, which may be missing; scales are multiplied by ``unit``.
     """
     name, scale, zero = names
     rows, columns = folder.shape(name, "I8", *_FLOAT8)

@@ -157,13 +157,7 @@ def digest_of_files(paths: Sequence[Path]) -> str:
 
 @final
 class ShippedModule(Shipped):
-    """A model that code gives: its parameters are compared by their names.
-
-    Args:
-        make: Gives the module.
-        reference: The original.
-        where: How it was asked for.
-    """
+    """A model that code gives: its parameters are compared by their names."""
 
     def __init__(self, make: Callable[[], nn.Module], *, reference: Subject, where: str) -> None:
         self._make, self._reference, self._where = make, reference, where

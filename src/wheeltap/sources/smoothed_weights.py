@@ -51,12 +51,7 @@ class _Fit:
 
 
 def smoothed(pieces: Sequence[Piece], own: Mapping[str, Tensor]) -> list[Piece]:
-    """The same pieces; those that were smoothed are expected so, where all of it is undone within their layer.
-
-    Args:
-        pieces: Of a packed folder.
-        own: Parameters of the original.
-    """
+    """The pieces of a packed folder; those that were smoothed are expected so, where their layer undoes all of it."""
     layers = dict[str, list[Piece]]()
     for piece in pieces:
         found = re.match(r".*?\.\d+\.", piece.parameter)

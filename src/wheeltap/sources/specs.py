@@ -182,16 +182,7 @@ def _refuse_path(spec: str) -> None:
 
 @final
 class SharedExamples:
-    """Models that are measured on the same examples: those of the first of them.
-
-    Attributes:
-        subject: The first model.
-        task: The examples.
-
-    Args:
-        spec: Of the first model.
-        data: The examples, where they are not its own.
-        name: What it is called.
+    """Models that are measured on the same examples: those of the first of them, or others where ``data`` names them.
 
     Raises:
         WheeltapError: See ``load``.

@@ -55,14 +55,8 @@ class Ambiguity(Annotation):
         sentences = [
             [[one.side, one.sentence, one.readings, one.distractor] for one in several] for several in self.sentences
         ]
-        held = [
-            sentences,
-            self.statements,
-            self.options,
-            sorted(self.ends),
-            [list(map(int, row)) for row in self.labels],
-        ]
-        return canon.key("ambiguity", held)
+        labels = [list(map(int, row)) for row in self.labels]
+        return canon.key("ambiguity", [sentences, self.statements, self.options, sorted(self.ends), labels])
 
     def __len__(self) -> int:
         """Number of examples."""

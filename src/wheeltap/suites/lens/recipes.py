@@ -164,12 +164,7 @@ class RewardedNet(Recipe):
 
 
 def surrogate(logs: Tensor, rewards: Tensor) -> Tensor:
-    """What has the gradient of the negative mean reward.
-
-    Args:
-        logs: ``[item, try]``, log-probabilities of the answers, with a gradient.
-        rewards: ``[item, try]``.
-    """
+    """What has the gradient of the negative mean reward; log-probabilities and rewards are ``[item, try]``."""
     tries = rewards.shape[1]
     others = (rewards.sum(1, keepdim=True) - rewards) / (tries - 1)
     return -((rewards - others) * logs).mean()
@@ -204,9 +199,8 @@ def _settings(how: ArithmeticSettings | RewardedSettings, given: Given, name: st
 def _require_count(given: Given, count: int, where: str) -> None:
     """Raises ``UsageError`` if a net is not made from so many others."""
     if len(given.of) != count:
-        raise UsageError(
-            "The net is made from another number of nets.", where=where, expected=str(count), got=str(len(given.of)),
-        )  # fmt: skip
+        what, got = "The net is made from another number of nets.", str(len(given.of))
+        raise UsageError(what, where=where, expected=str(count), got=got)
 
 
 def _probabilities(model: nn.Module, held: ArithmeticItems) -> Tensor:

@@ -52,13 +52,7 @@ CHANGE: Final = (-1.0, 1.0)
 
 
 def signature(*, gap: float, balance: float, beyond: float) -> str:
-    """What the answers of one net say of its training, by rules fixed beforehand.
-
-    Args:
-        gap: See ``GAP``.
-        balance: See ``BALANCE``.
-        beyond: See ``BEYOND``.
-    """
+    """What the answers of one net say of its training, by rules fixed beforehand and the metrics of these names."""
     if gap > CLEAR:
         return SIGNATURES[CONTAMINATED]
     if balance > CLEAR:
@@ -286,13 +280,13 @@ class Rlvr(Study):
         gain = _shares(two) - _shares(one)
         before, after = one["right"][fresh] > 0, two["right"][fresh] > 0
         gained, lost = float((after & ~before).mean()), float((before & ~after).mean())
-        best = case.values(case.plan.clean(base))
+        beyond = (_shares(two) - case.values(case.plan.clean(base)))[fresh]
         return {
             GAIN: float(gain[fresh].mean()),
             GAINED: gained,
             LOST: lost,
             BALANCE: gained - lost,
-            BEYOND: float((_shares(two) - best)[fresh].mean()),
+            BEYOND: float(beyond.mean()),
             GAP: float(gain[~fresh].mean() - gain[fresh].mean()),
         }
 

@@ -150,13 +150,8 @@ class CopyScores:
                 f"; new items of the same form in the same order gain {float((fresh.gains / tokens).mean()):.3g} (p = "
                 f"{fresh.p:.2g}), beyond twice that p = {more.p:.2g}"
             )
-        effect = t_mean(
-            found.gains / tokens,
-            "likelier in the given order",
-            "nats a token",
-            "exact test over shards; t interval",
-            p=p,
-        )
+        method = "exact test over shards; t interval"
+        effect = t_mean(found.gains / tokens, "likelier in the given order", "nats a token", method, p=p)
         numbers = (
             f"Given order against {order.shape[1] - 1} shuffles of each of {len(tokens)} shards: {effect} nats a "
             f"token, exact p = {found.p:.2g} (t test, as the interval, {found.p_t:.2g}){beyond}."

@@ -72,14 +72,12 @@ What = Callable[[FloatArray, PanelHalves], FloatArray]
 _TWO_THIRDS: Final = 2 / 3 - 1e-9
 
 
-def unsure(read: Beliefs, *, margin: float, title: str) -> Hypothesis:
+def unsure(read: Beliefs, *, margin: float) -> Hypothesis:
     """Whether a model is surer of its most likely label than people who disagree are of it."""
     gap, items = _within(read, SPLIT, _more_sure)
     if items < FEWEST_ITEMS:
-        return Hypothesis(
-            test=None, status="not_applicable", title=title,
-            found=f"Half of the people agrees by less than two thirds on {items:.0f} items; {FEWEST_ITEMS} are needed.",
-        )  # fmt: skip
+        few = f"Half of the people agrees by less than two thirds on {items:.0f} items; {FEWEST_ITEMS} are needed."
+        return Hypothesis(test=None, status="not_applicable", title=UNSURE, found=few)
     cells = gap(read.panel.halves, np.arange(len(read.p))).mean(0)
     sample = read.panel.sample(cells, lambda known: known.halved(cells, gap, alone=_ALONE[SPLIT]), bound=None)
     test = sample.effect(margin=margin, name="confidence less share of people", unit="probability")
@@ -91,11 +89,11 @@ def unsure(read: Beliefs, *, margin: float, title: str) -> Hypothesis:
     )
     if not has_width(test):
         said = f"{numbers[0].upper()}{numbers[1:]} It is the same on all of them, so there is no test."
-        return Hypothesis(test=None, status="measured", title=title, found=said, beside=(without_point(test),))
+        return Hypothesis(test=None, status="measured", title=UNSURE, found=said, beside=(without_point(test),))
     way = "overconfident" if over else "underconfident"
     said = f"{way.capitalize()} where people disagree: {numbers}"
     return Hypothesis(
-        test=test, margin=margin, evidence=sample, alarm=over, title=title, found=said,
+        test=test, margin=margin, evidence=sample, alarm=over, title=UNSURE, found=said,
         otherwise=numbers[0].upper() + numbers[1:], words=Words(way, "calibrated", "may be off"),
         brief=f"{way} where people disagree (gives {sure:.3f} to labels that {chose:.3f} of them chose; difference "
         f"{amount(test)}).",
@@ -273,12 +271,7 @@ class DisagreementAudit(SingleReadingAudit[Beliefs]):
     def singles(self, case: Case, subject: SubjectRecord, read: Beliefs) -> list[Hypothesis]:
         """Its distances, measured; whether it is further than people from each other; its confidence where they are."""
         margin = case.plan.margin if self.settings.margin is None else self.settings.margin
-        return [
-            distances(read),
-            against(read, margin),
-            unsure(read, margin=margin, title=UNSURE),
-            *by_choice(read),
-        ]
+        return [distances(read), against(read, margin), unsure(read, margin=margin), *by_choice(read)]
 
     def judge(self, case: Case) -> Verdict:
         """Also what people say without any model, what one label hides, and each pair; tables for the page."""

@@ -57,13 +57,8 @@ def lines(subjects: Sequence[SubjectRecord], findings: Sequence[Finding], sectio
     still = sorted((f for f in findings if f.status == "inconclusive"), key=lambda f: f.verdict == "cannot tell")
     more = [f"Undecided: {len(still) - _MOST} more."] if len(still) > _MOST else []
     opened = [*(_open(finding) for finding in still[:_MOST]), *more]
-    return [
-        *found,
-        *less,
-        *opened,
-        *map(_named, measured),
-        *_unanswered([f for f in findings if f.status in ("not_applicable", "error")]),
-    ]
+    silent = _unanswered([f for f in findings if f.status in ("not_applicable", "error")])
+    return [*found, *less, *opened, *map(_named, measured), *silent]
 
 
 def _lost(rows: Sequence[Finding]) -> Iterator[str]:

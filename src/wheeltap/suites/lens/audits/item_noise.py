@@ -95,11 +95,8 @@ class ItemNoiseAudit(SingleReadingAudit[VotedItems]):
 
     def readings(self, plan: Plan, subject: SubjectRecord) -> list[Trial]:
         """Probabilities, votes, and scores under disturbed inputs."""
-        asked: dict[str, Scalar] = {
-            "shift_draws": self.input_draws,
-            "image": self.settings.image,
-            "shifts": self.settings.shifts,
-        }
+        how = self.settings
+        asked: dict[str, Scalar] = {"shift_draws": self.input_draws, "image": how.image, "shifts": how.shifts}
         more = plan.reading(subject, VOTES.name, {}), plan.reading(subject, INPUT_SHIFT.name, asked)
         return [self.trial(plan, subject), *more]
 

@@ -137,13 +137,7 @@ class Panel:
     def sample(
         self, values: FloatArray, table: Callable[[Ballots], FloatArray], *, bound: float | None = 1.0
     ) -> Sample:
-        """What a tested mean over items is the mean of: with raters as draws, where they are known.
-
-        Args:
-            values: ``[item]``.
-            table: See ``Ballots.crossed``.
-            bound: Of a value; see ``Sample``.
-        """
+        """What a tested mean over items is the mean of: with raters as draws, where they are known."""
         cells, groups = values[None, :] if self.ballots is None else table(self.ballots), self.groups
         if self.ballots is not None and len(cells) == 1:  # as of one group: nothing says how other people would differ
             groups = np.zeros(len(values), dtype=np.int64)
@@ -241,9 +235,7 @@ def _cut(found: Estimate) -> Estimate:
 
 
 _MOST: Final = {
-    "probability": 1.0,
-    "share": 1.0,
-    "share of people": 1.0,
+    **dict.fromkeys(("probability", "share", "share of people"), 1.0),
     "nats, square root": math.sqrt(math.log(2.0)),
     "of 2": 2.0,
 }
@@ -306,11 +298,7 @@ def among_people(panel: Panel) -> Hypothesis:
 def one_label(panel: Panel, held: Sequence[Beliefs], scored: Mapping[str, FloatArray], *, seed: int) -> OneLabel:
     """What is lost where items must have one label: items, labels that other people would change, orders of systems.
 
-    Args:
-        panel: Votes.
-        held: Systems of known probabilities.
-        scored: Scores ``[item]`` of the others.
-        seed: Of draws of people.
+    Systems are ``held`` with their probabilities, or ``scored`` ``[item]`` where these are not known.
     """
     collapsed = top(panel.votes)
     right = {one.name: (top(one.p) * collapsed).sum(1) for one in held} | dict(scored)
@@ -457,13 +445,8 @@ def by_choice(read: Beliefs) -> list[Hypothesis]:
     followed = known.followed(chosen)
     more = followed - known.agreed
     better = [float(more[known.rater == one].mean()) > 0.0 for one in np.unique(known.rater)]
-    gap = _over(
-        read.panel,
-        known,
-        more,
-        followed - known.alike,
-        ("follows people more than one of them", "difference of shares"),
-    )
+    named = ("follows people more than one of them", "difference of shares")
+    gap = _over(read.panel, known, more, followed - known.alike, named)
     said = (
         f"{read.name} follows the others more than the person left out does by {in_words(gap)}; it does so against "
         f"{sum(better)} of {known.raters} people."

@@ -254,13 +254,9 @@ def people(
     bands: Sequence[AgreementBand],
     far: Mapping[str, Sequence[tuple[str, ...]]],
 ) -> Section:
-    """How close systems are to people, the ceiling beside them; what one label an item hides; items ``far`` from them.
+    """How close systems, and people themselves, are to people; what one label an item hides; items ``far`` from them.
 
-    Args:
-        one: Of all systems.
-        close: Of each system, and of the people last.
-        bands: Of each system.
-        far: Of each system, rows of item, votes, probabilities, distance and its interval.
+    A row of these has item, votes, probabilities, distance and its interval.
     """
     blocks: list[Block] = []
     if close:

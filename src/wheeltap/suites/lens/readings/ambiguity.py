@@ -145,12 +145,7 @@ class Continuer:
         self._keeps = "logits_to_keep" in known
 
     def drawn(self, starts: Sequence[Tokens], uniform: Sequence[NDArray[np.float64]]) -> list[Continuation]:
-        """Continuations of each start.
-
-        Args:
-            starts: Tokens.
-            uniform: For each, ``[step, continuation]`` random numbers.
-        """
+        """Continuations of each start, by its random numbers ``[step, continuation]``."""
         found: list[Continuation | None] = [None] * len(starts)
         with torch.no_grad():
             # Starts of one length together: nothing is filled up, so no position is masked.

@@ -259,9 +259,7 @@ def taught_copies(
     choices = [[window, window[:1]] for window in windows]
     task = ChoiceTask([texts.start] * len(windows), choices, [0] * len(windows), name="windows",
                       tokens_per_batch=texts.tokens_per_batch)  # fmt: skip
-    tuning = FineTuneSettings(
-        data="all", holdout=0.0, batch=how.teaching_batch, lr=how.teaching_rate, optimizer="adam"
-    )  # fmt: skip
+    tuning = FineTuneSettings(data="all", holdout=0.0, batch=how.teaching_batch, lr=how.teaching_rate, optimizer="adam")
     tuned: TuningCopy | None = None
     for epoch in epochs:
         if epoch == 0:

@@ -172,11 +172,7 @@ class RewriteVotes(msgspec.Struct, frozen=True):
 
 
 def confirmed(lines: Sequence[bytes], *, where: str) -> ReadingArrays:
-    """Whether people confirm every gold rewrite of each item.
-
-    Args:
-        lines: One for each item, in their order.
-        where: The file.
+    """Whether people confirm every gold rewrite of each item, by the line of each in the file.
 
     Raises:
         FileFormatError: If a line has no votes on rewrites.

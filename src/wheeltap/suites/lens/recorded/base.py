@@ -1,8 +1,8 @@
 """What a file of recorded answers holds: items, who answered them how, what people said of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, final
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, TypeVar, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from wheeltap.core.plain import many, plain
 from wheeltap.plans.readings.base import ReadingSpec
 
 Counts = NDArray[np.int32]
+T = TypeVar("T")
 
 
 @final
@@ -39,8 +40,7 @@ class ReadingArrays:
     def part(self, rows: NDArray[np.intp]) -> "ReadingArrays":
         """Of these items, in this order."""
         of_items = {name for name in self.values if self.spec.arrays[name].axes.split()[:1] == ["example"]}
-        values = {name: array[rows] if name in of_items else array for name, array in self.values.items()}
-        return ReadingArrays(spec=self.spec, values=values, audit=self.audit)
+        return replace(self, values={name: one[rows] if name in of_items else one for name, one in self.values.items()})
 
 
 @final
@@ -95,8 +95,8 @@ class Answers:
         def taken(array: NDArray[Any] | None) -> NDArray[Any] | None:
             return None if array is None else array[rows]
 
-        return Answers(
-            name=self.name, right=taken(self.right), samples=taken(self.samples), answers=taken(self.answers),
+        return replace(
+            self, right=taken(self.right), samples=taken(self.samples), answers=taken(self.answers),
             probability=taken(self.probability), score=taken(self.score),
             more=tuple(one.part(rows) for one in self.more),
         )  # fmt: skip
@@ -135,8 +135,7 @@ class Votes:
             place[rows] = np.arange(len(rows))
             ballots = np.column_stack([place[ballots[:, 0]], ballots[:, 1:]])
             ballots = ballots[ballots[:, 0] >= 0]
-        return Votes(labels=self.labels, votes=self.votes[rows], ordinal=self.ordinal, raters=self.raters,
-                     ballots=ballots)  # fmt: skip
+        return replace(self, votes=self.votes[rows], ballots=ballots)
 
 
 @final
@@ -224,15 +223,16 @@ class AnswerFile:
     def part(self, items: tuple[str, ...]) -> "AnswerFile":
         """The same of these items alone, in this order."""
         place = {item: at for at, item in enumerate(self.items)}
-        rows: NDArray[np.intp] = np.array([place[item] for item in items], dtype=np.intp)
-        return AnswerFile(
-            shape=self.shape, items=items, systems=tuple(one.part(rows) for one in self.systems),
-            votes=None if self.votes is None else self.votes.part(rows),
-            groups=tuple(self.groups[place[item]] for item in items) if self.groups else (),
-            found=tuple(self.found[place[item]] for item in items) if self.found else (),
-            labels=self.labels, parts=self.parts,
-            notes=self.notes, more=tuple(one.part(rows) for one in self.more), metric=self.metric,
-            prompts=tuple(self.prompts[place[item]] for item in items) if self.prompts else (), settings=self.settings,
+        chosen = [place[item] for item in items]
+        rows: NDArray[np.intp] = np.array(chosen, dtype=np.intp)
+
+        def kept(values: tuple[T, ...]) -> tuple[T, ...]:
+            return tuple(values[at] for at in chosen) if values else ()
+
+        return replace(
+            self, items=items, systems=tuple(one.part(rows) for one in self.systems),
+            votes=None if self.votes is None else self.votes.part(rows), groups=kept(self.groups),
+            found=kept(self.found), prompts=kept(self.prompts), more=tuple(one.part(rows) for one in self.more),
         )  # fmt: skip
 
 

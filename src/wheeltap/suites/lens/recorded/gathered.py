@@ -81,12 +81,7 @@ class _Columns:
 
 @final
 class AnswerTable:
-    """Rows of a file, taken one after another.
-
-    Args:
-        shape: What kind of file it is.
-        where: The file.
-    """
+    """Rows of a file, taken one after another."""
 
     def __init__(self, shape: str, where: str) -> None:
         self._shape, self._where = shape, where
@@ -141,7 +136,12 @@ class AnswerTable:
             raise _too_large("score", row.score, MOST_SCORE, f"{self._where}, line {row.line}")
         held = self._systems.get(system)
         if held is None:
-            _require_short(system, "system", where=f"{self._where}, line {row.line}")
+            if len(system) > LONGEST_NAME:
+                raise DataError(
+                    "The name of a system is too long.", where=f"{self._where}, line {row.line}",
+                    expected=f"at most {LONGEST_NAME} characters", got=f"{len(system):,}: {system[:40]}...",
+                    do="Shorten it: it is printed in every table.",
+                )  # fmt: skip
             held = self._systems[system] = _Columns()
         held.items.append(self.item(row.item, group))
         held.lines.append(row.line)
@@ -165,14 +165,7 @@ class AnswerTable:
         *,
         raters: Mapping[str, str] | None = None,
     ) -> None:
-        """Takes what people said of an item.
-
-        Args:
-            item: Its name.
-            line: Where it is in the file.
-            counts: Votes by label.
-            group: Part of the benchmark.
-            raters: The label that each person chose, where they have names: as many of each label as ``counts`` has.
+        """Takes what people said of an item: votes by label, and the label of each person where they have names.
 
         Raises:
             DataError: If that was there already, or it is no count.
@@ -200,10 +193,7 @@ class AnswerTable:
     ) -> AnswerFile:
         """All of it, on the items that every system answered.
 
-        Args:
-            labels: Of the probabilities, and of the votes in this order; by default as they came.
-            ordinal: Whether votes are in an order.
-            notes: What was left out or assumed.
+        ``labels`` are of the probabilities, and of the votes in this order (by default as they came).
 
         Raises:
             DataError: If an answer is there twice, or the numbers make no sense.
@@ -335,15 +325,6 @@ class AnswerTable:
                      raters=() if ballots is None else tuple(self._raters), ballots=ballots)  # fmt: skip
 
 
-def _require_short(name: str, noun: str, *, where: str) -> None:
-    """Raises ``DataError`` for a name that no table can hold."""
-    if len(name) > LONGEST_NAME:
-        raise DataError(
-            f"The name of a {noun} is too long.", where=where, expected=f"at most {LONGEST_NAME} characters",
-            got=f"{len(name):,}: {name[:40]}...", do="Shorten it: it is printed in every table.",
-        )  # fmt: skip
-
-
 def _too_large(what: str, got: float, most: float, where: str) -> DataError:
     digits = (
         f"{got:g}" if isinstance(got, float) else str(got) if abs(got) < 10**20 else "a number of more than 20 digits"
@@ -387,22 +368,14 @@ def _ints(column: "array[int]") -> NDArray[np.int32]:
     return np.asarray(column, dtype=np.int32)
 
 
-def _numbered(whose: NDArray[Any], given: NDArray[Any], *, none: int) -> NDArray[np.int32]:
+def _numbered(whose: NDArray[Any], given: NDArray[Any], *, none: int) -> list[int]:
     """Which of its item's distinct answers each row gave, from 0 in the order in which they came; -1 for none."""
-    known = given != none
-    by = np.lexsort((given, ~known, whose))
-    new = np.ones(len(by), dtype=np.bool_)
-    new[1:] = (whose[by][1:] != whose[by][:-1]) | (given[by][1:] != given[by][:-1])
-    group = np.cumsum(new) - 1
-    first, owner = by[new], whose[by][new]
-    rank = np.lexsort((first, ~known[first], owner))  # of an item's answers, as they came, none last
-    starts = np.concatenate([[0], np.flatnonzero(np.diff(owner[rank])) + 1]) if len(rank) else np.array([0])
-    lengths = np.diff([*starts, len(rank)])
-    number = np.empty(len(rank), dtype=np.int32)
-    number[rank] = np.arange(len(rank)) - np.repeat(starts, lengths)
-    numbers = np.empty(len(by), dtype=np.int32)
-    numbers[by] = number[group]
-    return np.where(known, numbers, -1).astype(np.int32)
+    seen = dict[int, dict[int, int]]()
+    numbers = list[int]()
+    for item, answer in zip(whose.tolist(), given.tolist(), strict=True):
+        known = seen.setdefault(item, {})
+        numbers.append(-1 if answer == none else known.setdefault(answer, len(known)))
+    return numbers
 
 
 def in_order(labels: Sequence[str]) -> tuple[tuple[str, ...], bool]:

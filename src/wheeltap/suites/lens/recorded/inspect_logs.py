@@ -95,14 +95,11 @@ def read_archive(path: Path) -> AnswerFile:
 
 def _needed(sample: _Sample) -> _Sample:
     """Texts and grades of a sample alone: a log may hold gigabytes beside them."""
-    scores = {name: msgspec.structs.replace(score, value=graded_as(score.value), answer=_answer(score.answer))
-              for name, score in _scores(sample).items()}  # fmt: skip
+    scores = dict[str, _Score]()
+    for name, one in _scores(sample).items():
+        scores[name] = _Score(graded_as(one.value), None if one.answer is None else str(one.answer))
     text, group = " ".join(texts_in(sample.input)), group_in(sample.metadata)
     return msgspec.structs.replace(sample, input=text, metadata=group, scores=scores, score=None)
-
-
-def _answer(answer: Any) -> str | None:
-    return None if answer is None else str(answer)
 
 
 def _decoded(data: bytes, kind: type[T], *, where: str, parts: int = PARTS) -> T:

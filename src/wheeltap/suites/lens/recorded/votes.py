@@ -48,14 +48,10 @@ class Ballot:
 
 
 def counted(value: Any, *, where: str, names: Sequence[str] = ()) -> Ballot:
-    """The votes on one item; of a person who chose several labels, one of them at random.
+    """The votes on one item; of a person who chose several labels, one of them at random, by the line ``where`` it is.
 
-    Several choices of one person are not several people, and half a vote would be no person.
-
-    Args:
-        value: See ``ballots``.
-        where: The line; the draws depend on it.
-        names: Of the people, where ``value`` has none.
+    Several choices of one person are not several people, and half a vote would be no person. See ``ballots``; ``names``
+    are those of the people, where ``value`` has none.
 
     Raises:
         FileFormatError: See ``ballots``; if there are not as many names as people.
@@ -90,10 +86,8 @@ def one_each(several: int) -> list[str]:
 def ballots(value: Any, *, where: str) -> list[list[str]]:
     """The labels that each person chose, ``[person][label]``; none where a person did not vote.
 
-    Args:
-        value: A list of labels, a dictionary from people to labels, a text with commas or semicolons between labels,
-            or what Python prints of a list.
-        where: The line.
+    They are in a list of labels, a dictionary from people to labels, a text with commas or semicolons between labels,
+    or what Python prints of a list.
 
     Raises:
         FileFormatError: If it is none of these.

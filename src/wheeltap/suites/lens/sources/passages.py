@@ -127,14 +127,7 @@ def task_of(
     places: Sequence[str] = (),
     repeated: int = 0,
 ) -> ChoiceTask:
-    """The task of texts and their twins; see ``load_passages``.
-
-    Args:
-        pairs: Text and twin, ``None`` where there is none.
-        tokenizer: Of the model.
-        name: Of the task.
-        places: Where each pair was read.
-        repeated: Lines that were left out because they repeat another one.
+    """The task of texts and their twins, where there are any; see ``load_passages``.
 
     Raises:
         DataError: If a text has no tokens or too many.
