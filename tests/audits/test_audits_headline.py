@@ -89,6 +89,10 @@ UNTOLD = [
 MOST = shipped("int8", "excluded", coverage=0.6)
 OPEN = shipped("int4", "inconclusive", **enough(970))
 FORTY = replace(OPEN, estimates=tuple(replace(one, n=40) for one in OPEN.estimates))
+TEN_GROUPS, MANY_GROUPS = (
+    replace(OPEN, estimates=tuple(replace(one, n=n) for one in OPEN.estimates), **enough(20 * 970, groups=970))
+    for n in (200, 4_000)
+)
 
 ONE: list[tuple[list[Finding], str]] = [
     # What costs comes first, with how much, and the rest after it.
@@ -115,6 +119,8 @@ ONE: list[tuple[list[Finding], str]] = [
     ),
     # Of few examples it is a lower bound, as in the rows.
     ([score(), FORTY], "CANNOT TELL at int4 (at least 970 examples would tell)."),
+    ([score(), TEN_GROUPS], "CANNOT TELL at int4 (at least 970 groups would tell)."),
+    ([score(), MANY_GROUPS], "CANNOT TELL at int4 (970 groups would tell)."),
     ([score(), shipped("int3", "inconclusive", **enough(9, found=0.9, excluded=0.9))], "CANNOT TELL at int3."),
     (
         [

@@ -75,7 +75,7 @@ def test_what_holds(model: nn.Module, offers: tuple[str, ...], hidden: list[tupl
 
 UNMOVED = {
     "no hidden units were found": ("softmax", "sorted", "rolled", "normed"),
-    "first: its units cannot be permuted or rescaled": ("leaves", "two readers of half"),
+    "first: its units are not permuted or rescaled": ("leaves", "two readers of half"),
     "the forward of the model branches on the values that it computes": ("branches", "asks"),
     "the examples that were tried do not show what other.weight does": ("other branch",),
 }

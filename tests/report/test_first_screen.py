@@ -7,6 +7,7 @@ import msgspec
 from rich.console import Console
 
 from tests.report.report_cases import shipped
+from wheeltap.audits import headline
 from wheeltap.audits.losses import GROWN
 from wheeltap.core.records import Estimate
 from wheeltap.core.report import ReportRecord
@@ -83,13 +84,30 @@ def test_a_row_of_few_weights_or_few_examples_says_so_and_no_other_row_does() ->
     notes = {line.label: line.verdict.note for line in table.lines}
     assert notes["8 bits, per channel"] == "2 % of the weights"
     assert sum("of the weights" in note for note in notes.values()) == 1
-    few = [
-        msgspec.structs.replace(f, estimates=tuple(msgspec.structs.replace(e, n=60) for e in f.estimates))
+    for n, groups, expected in ((60, None, "at least 3,000 examples"), (250, 300, "at least 300 groups")):
+        few = [
+            msgspec.structs.replace(
+                f, estimates=tuple(msgspec.structs.replace(e, n=n) for e in f.estimates),
+                power=f.power and msgspec.structs.replace(f.power, groups=groups),
+            )
+            for f in record.findings
+        ]  # fmt: skip
+        (table,) = deployment.lines(msgspec.structs.replace(record, findings=tuple(few)))
+        [note] = [line.verdict.note for line in table.lines if line.label == "4 bits, per channel"]
+        assert note == f"{expected} would tell"
+
+
+def test_a_loss_is_rounded_in_one_way_everywhere() -> None:
+    """Half of a tenth is rounded up, as a decimal: in the table, in the answer, and beside a verdict."""
+    record, ends = shipped(), {"value": 0.0325, "low": 0.0225, "high": 0.0425}
+    half = [
+        msgspec.structs.replace(f, estimates=tuple(msgspec.structs.replace(e, **ends) for e in f.estimates))
         for f in record.findings
     ]
-    (table,) = deployment.lines(msgspec.structs.replace(record, findings=tuple(few)))
-    [note] = [line.verdict.note for line in table.lines if line.label == "4 bits, per channel"]
-    assert note == "at least 3,000 examples would tell"
+    (table,) = deployment.lines(msgspec.structs.replace(record, findings=tuple(half)))
+    [cells] = [line.cells for line in table.lines if line.label == "4 bits, per channel"]
+    assert cells == ("3.3", "3.3 [2.3, 4.3]", "3.3 %")
+    assert headline.amount(0.0325, record.task) == "3.3 points" and str(half[-1].estimates[0]).startswith("0.033 [")
 
 
 ONCE = "Run it once more with the number named"

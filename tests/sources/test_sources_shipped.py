@@ -12,6 +12,7 @@ import torch
 from gguf_files import BYTES, Change, write_gguf
 
 import wheeltap as wt
+from wheeltap.audits.file import said
 from wheeltap.cli import main
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import FileFormatError, UsageError, WheeltapError
@@ -129,6 +130,51 @@ def test_a_damaged_tensor_is_named_and_no_other(tmp_path: Path, form: str, kind:
     damage, expected = VALUES[kind]
     write_gguf(tmp_path / "m.gguf", llama(0), form=form, damage=damage)
     assert looked_at(tmp_path / "m.gguf", llama(0)) == expected
+
+
+def overwritten(values: np.ndarray[Any, Any], count: int) -> np.ndarray[Any, Any]:
+    """Other numbers as large in the first rows."""
+    other = np.random.default_rng(0).normal(0.0, values.std(), values.shape).astype(values.dtype)
+    return np.concatenate([other[:count], values[count:]])
+
+
+@pytest.mark.parametrize("count", [1, 32])
+@pytest.mark.parametrize("form", FORMS)
+def test_overwritten_rows_are_counted(tmp_path: Path, form: str, count: int) -> None:
+    damage = at("blk.1.ffn_up.weight", lambda values: overwritten(values, count))
+    write_gguf(tmp_path / "m.gguf", llama(0), form=form, damage=damage)
+    opened = ShippedGguf(tmp_path / "m.gguf", reference=wt.Subject(llama(0)))
+    wrong = [row for row in compared(opened.weights(), llama(0)) if row.fault != "sound"]
+    assert [said(row) for row in wrong] == [f"does not hold the original's values in {count} of 96 rows"]
+
+
+def rounded(values: torch.Tensor, bits: int) -> torch.Tensor:
+    """To one grid for all of them."""
+    step = values.abs().max() / (2 ** (bits - 1) - 1)
+    return (values / step).round() * step
+
+
+@pytest.mark.parametrize("count", [0, 1, 8])
+@pytest.mark.parametrize("bits", [None, 16, 8])
+def test_overwritten_rows_of_a_module_are_counted_whatever_its_format(bits: int | None, count: int) -> None:
+    """A row that is so small that the grid has nothing left of it is none of them."""
+
+    def net() -> torch.nn.Linear:
+        torch.manual_seed(0)
+        made = torch.nn.Linear(64, 32)
+        made.weight.data[20] *= 0.002
+        return made.eval()
+
+    changed = net()
+    if bits == 16:
+        changed.bfloat16().float()
+    elif bits is not None:
+        changed.weight.data = rounded(changed.weight.data, bits)
+    changed.weight.data = torch.from_numpy(overwritten(changed.weight.data.numpy(), count))
+    shipped = ShippedModule(lambda: changed, reference=wt.Subject(net()), where="changed")
+    row = next(row for row in compared(shipped.weights(), net()) if row.name == "weight")
+    assert row.fault == ("rows" if count else "unknown")
+    assert not count or said(row) == f"does not hold the original's values in {count} of 32 rows"
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -348,7 +348,8 @@ class Case:
             why = "." if task.bounded or task.higher_is_better else f": {_wrong_way(task)}"
             return AT_CHANCE, f"{scores}, chance is {chance:.3g}, so there is nothing to lose{why}"
         beaten = f"{task.always} scores {common:.3f}: not shown to be better, so there is nothing to lose."
-        return AT_CHANCE, f"{scores}, and {beaten}"
+        other = " By --measure balanced_accuracy each class counts the same." if task.measure == "accuracy" else ""
+        return AT_CHANCE, f"{scores}, and {beaten}{other}"
 
     def _other_units(self, subject: SubjectRecord) -> str:
         """That outputs follow the targets and are in other units, in words; empty where it is not so."""

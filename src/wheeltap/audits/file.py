@@ -174,7 +174,7 @@ def said(row: TensorRow) -> str:
         "groups": f"has another scale or zero point in {many(round(row.amount), 'group')} than in the rest",
         "not positive": "is not positive everywhere: it scales activations",
         "twice": "stands beside the packed weights of its module, and is not read",
-        "rows": f"does not hold the original's values in {many(round(row.amount), 'row')}",
+        "rows": f"does not hold the original's values in {round(row.amount):,} of {many(row.rows, 'row')}",
         "blocks": f"has blocks that no rounding gives ({row.amount:.2g} of them): bytes were changed",
     }.get(row.fault, "is as it should be")
 

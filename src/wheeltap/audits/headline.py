@@ -10,6 +10,7 @@ from wheeltap.audits.case import TOO_FEW
 from wheeltap.audits.losses import GROWN, LIKELIHOODS
 from wheeltap.audits.score import DIFFERENCE, SAME_OUTPUTS
 from wheeltap.audits.slices import part_of
+from wheeltap.core.plain import fixed
 from wheeltap.core.records import Estimate, Finding, Instrument, SubjectRecord, TaskRecord
 from wheeltap.core.section import Section
 from wheeltap.plans.plan import ALPHA, Plan
@@ -33,7 +34,7 @@ TELL, SHOW = "would tell", "would show"
 """Words after how many examples would decide a row, and how many items a comparison of two systems."""
 
 FEW = 200
-"""Examples below which their spread is too poorly known to foresee how many would do."""
+"""Examples, or groups of them, below which their spread is too poorly known to foresee how many would do."""
 
 READ = ("census", "file")
 """Questions whose answers are read in the weights: a control that fails says nothing about them."""
@@ -139,7 +140,7 @@ def of_all(findings: Sequence[Finding]) -> list[Finding]:
 
 def amount(value: float, task: TaskRecord) -> str:
     """A loss of score in the words of its measure: points, for a share of right answers."""
-    return f"{100 * value + 0.0:.1f} points" if task.in_points else f"{value:.3g} {task.measure}"
+    return f"{fixed(100 * value, 1)} points" if task.in_points else f"{value:.3g} {task.measure}"
 
 
 def enough_for(rows: Sequence[Finding], noun: str) -> str:
@@ -150,7 +151,7 @@ def enough_for(rows: Sequence[Finding], noun: str) -> str:
     if most <= now or any(one.examples is None for one in known):
         return ""
     groups = max(one.groups or 0 for one in known)
-    few = "at least " if now < FEW else ""
+    few = "at least " if now * (groups or most) < FEW * most else ""  # there are as many groups an example now as then
     return f"{few}{rounded(groups)} groups" if groups else f"{few}{rounded(most)} {noun}"
 
 
@@ -550,5 +551,5 @@ def _lower(text: str) -> str:
 
 def _points(gap: Estimate) -> str:
     """A difference of shares in points."""
-    value, low, high = ("open" if end is None else f"{100 * end:.1f}" for end in (gap.value, gap.low, gap.high))
-    return f"{value} points [{low}, {high}]".replace("-0.0", "0.0")
+    value, low, high = ("open" if end is None else fixed(100 * end, 1) for end in (gap.value, gap.low, gap.high))
+    return f"{value} points [{low}, {high}]"

@@ -12,6 +12,7 @@ from wheeltap.audits.case import TOO_FEW
 from wheeltap.audits.claims import LOSS, Edge, Words
 from wheeltap.audits.losses import Losses
 from wheeltap.core.errors import UsageError
+from wheeltap.core.plain import fixed
 from wheeltap.core.records import SET, SLICE, Estimate, Finding, Instrument, SubjectRecord, TaskRecord, Trial
 from wheeltap.core.section import Section, Table
 from wheeltap.stats.clusters import Groups
@@ -211,7 +212,7 @@ def recalls(case: Case, subject: SubjectRecord, rows: Sequence[tuple[str, Sequen
     if len(table) > MOST:
         table = sorted(table, key=lambda row: min(row[1]) - row[1][0])[:MOST]
     cells = tuple(
-        (part.name, f"{int(part.on.sum()):,}", *(f"{100 * share:.1f}" for share in shares)) for part, shares in table
+        (part.name, f"{int(part.on.sum()):,}", *(fixed(100 * share, 1) for share in shares)) for part, shares in table
     )
     more = f" The {MOST} of {len(several):,} classes that lose most." if len(several) > MOST else ""
     title = f"In percent of the class, mean over draws, without intervals: --slice {CLASS} tests each class.{more}"

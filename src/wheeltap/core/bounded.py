@@ -6,15 +6,19 @@ aside for it. Nothing is unpacked to a file.
 
 import codecs
 import contextlib
+import importlib
+import importlib.util
 import math
 import os
 import stat
+import struct
 import tomllib
 import zipfile
+import zlib
 from collections.abc import Generator, Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO, Annotated, Any, Final, Self, TypeVar, final
+from typing import IO, Annotated, Any, ClassVar, Final, Self, TypeVar, final
 
 import msgspec
 import numpy as np
@@ -238,7 +242,10 @@ def numbered(path: Path, noun: str, *, longest: int, limit: int | None = None, d
 # ---- archives -------------------------------------------------------------------------------------------------------
 
 _ZSTANDARD: Final = 93
-"""Method of members in newer logs of inspect, which Python reads from 3.14 on."""
+"""Method of members in newer logs of inspect; the package ``zstandard`` reads it."""
+
+_WINDOW: Final = 2**27
+"""Bytes that a member packed by it may look back, which are held in memory: more than any level of its own asks for."""
 
 
 class Archive:
@@ -253,6 +260,8 @@ class Archive:
         MissingFile: If there is no such file.
         FileFormatError: If it is no whole zip, a name escapes, or a member is packed in an unusual way.
     """
+
+    _METHODS: ClassVar = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, _ZSTANDARD)
 
     def __init__(self, path: Path, noun: str = "archive", *, do: str = "") -> None:
         self.path, self.noun, self.do = path, noun, do
@@ -273,17 +282,19 @@ class Archive:
         self.members = {info.filename: info for info in self._zip.infolist()}
         for name, info in self.members.items():
             # Other methods unpack by dictionaries of any size.
-            usual = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) and not info.flag_bits & 1
+            usual = info.compress_type in self._METHODS and not info.flag_bits & 1
+            read = info.compress_type != _ZSTANDARD or importlib.util.find_spec("zstandard") is not None
             plain = PurePosixPath(name.replace("\\", "/"))
             inside = name and not plain.is_absolute() and ".." not in plain.parts and "\0" not in name
-            if not inside or PureWindowsPath(name).drive or not usual:
+            if not inside or PureWindowsPath(name).drive or not usual or not read:
                 self.close()
                 why = "leads out of it" if usual else "is encrypted or packed in another way"
                 do = "Do not trust this file: no program writes it like that."
-                if inside and info.compress_type == _ZSTANDARD:
+                if inside and usual and not read:
                     why, do = (
                         "is packed by Zstandard",
-                        "Write it as JSON: inspect log convert FILE --to json --output-dir DIR",
+                        "pip install zstandard, or write it as JSON: inspect log convert FILE --to json "
+                        "--output-dir DIR",
                     )
                 raise FileFormatError(
                     f"A member of the archive {why}.",
@@ -321,10 +332,26 @@ class Archive:
         if info.file_size > limit:
             raise FileFormatError(f"The {self.noun} is too large.", where=f"{self.path}: {name}",
                                   expected=f"at most {limit:,} bytes", got=f"{info.file_size:,} bytes")  # fmt: skip
-        with self.parsing(), self._zip.open(info) as file:
-            data = file.read(info.file_size + 1)
+        with self.parsing():
+            if info.compress_type == _ZSTANDARD:
+                data = self._by_zstandard(info)
+            else:
+                with self._zip.open(info) as file:
+                    data = file.read(info.file_size + 1)
             if len(data) != info.file_size:
                 raise ValueError(f"{name}: {len(data):,} bytes of {info.file_size:,}")
+        return data
+
+    def _by_zstandard(self, info: zipfile.ZipInfo) -> bytes:
+        library: Any = importlib.import_module("zstandard")
+        with open(self.path, "rb") as file:
+            file.seek(info.header_offset + 26)  # the lengths of what stands before its bytes
+            file.seek(sum(struct.unpack("<HH", file.read(4))), os.SEEK_CUR)
+            packed = file.read(min(info.compress_size, self.size))
+        unpacked = library.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(packed, read_across_frames=True)
+        data: bytes = unpacked.read(info.file_size + 1)
+        if zlib.crc32(data) != info.CRC and len(data) == info.file_size:
+            raise ValueError(f"{info.filename}: other bytes than were written")
         return data
 
     def close(self) -> None:
@@ -347,6 +374,8 @@ Header = tuple[tuple[int, ...], "np.dtype[Any]", bool]
 @final
 class Npz(Archive):
     """A file of numpy's arrays (``.npz``), never of objects: what they are is known before their numbers are read."""
+
+    _METHODS: ClassVar = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
     def __init__(self, path: Path, noun: str, *, do: str = "") -> None:
         super().__init__(path, noun, do=do)

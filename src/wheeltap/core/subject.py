@@ -303,7 +303,15 @@ class _OutputChoice:
     output: str
 
     def __call__(self, module: nn.Module, args: object, returned: Any) -> Tensor:
-        found = returned if isinstance(returned, Tensor) else parts_of(returned).get(self.output)
+        if isinstance(returned, Tensor):
+            raise ModelError(
+                "The model returns one tensor, so there is no part of it to choose.",
+                where=f"output {self.output!r}",
+                expected="several parts: a mapping, a tuple, a list, or an object with attributes",
+                got=f"a tensor of shape {list(returned.shape)}",
+                do="Leave out --output (in Python output=): this tensor is the scores.",
+            )
+        found = parts_of(returned).get(self.output)
         if isinstance(found, Tensor):
             return found
         raise ModelError(

@@ -416,7 +416,7 @@ def _proven(bench: TwinBench, found: Sequence[UnitGroup]) -> tuple[tuple[HiddenL
             widest = next((held[gauge] for gauge in ("cancel", "dead") if gauge in held), group.hidden)
             made.append(replace(widest, refused=why))
         elif not group.dense:
-            refused.append(f"{group.hidden.name}: its units cannot be permuted or rescaled: {changed}")
+            refused.append(f"{group.hidden.name}: its units are not permuted or rescaled: {changed}")
     return tuple(made), refused
 
 

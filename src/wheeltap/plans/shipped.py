@@ -52,6 +52,7 @@ class TensorRow(msgspec.Struct, frozen=True, kw_only=True):
         error: ||file - original|| / ||original||.
         expected: The same of our own rounding of the original to this format; ``UNKNOWN`` where there is none.
         amount: The factor, the offset, the share of the blocks or the number of rows, where such is the fault.
+        rows: How many it has; 0 where it has no counterpart of its shape.
     """
 
     name: str
@@ -62,6 +63,7 @@ class TensorRow(msgspec.Struct, frozen=True, kw_only=True):
     error: float = UNKNOWN
     expected: float = UNKNOWN
     amount: float = UNKNOWN
+    rows: int = 0
 
 
 def packed(rows: Sequence[TensorRow]) -> dict[str, NDArray[Any]]:

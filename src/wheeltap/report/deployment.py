@@ -8,9 +8,10 @@ from functools import partial
 import msgspec
 
 from wheeltap.audits.deployment import SPARED
-from wheeltap.audits.headline import FEW, FULL, SHOW, TELL, margin_of, of_all, percent, rounded, times
+from wheeltap.audits.headline import FULL, SHOW, TELL, enough_for, margin_of, of_all, percent, rounded, times
 from wheeltap.audits.losses import GROWN
 from wheeltap.audits.slices import part_of, title_of
+from wheeltap.core.plain import fixed
 from wheeltap.core.records import UNCOVERED, Estimate, Finding, SubjectRecord, TaskRecord
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.section import Block, Cell, Table, Text
@@ -164,8 +165,8 @@ def _examples(task: TaskRecord) -> list[str]:
         )
     if task.common is not None and task.common >= _UNEVEN:
         found.append(
-            f"Warning: {100 * task.common:.1f} % of the examples have one answer, so a loss on all others can hide "
-            "below the margin: test them alone too."
+            f"Warning: {fixed(100 * task.common, 1)} % of the examples have one answer, so a loss on all others can "
+            "hide below the margin: test them alone too."
         )
     return found
 
@@ -184,7 +185,7 @@ def _left_alone(record: ReportRecord, subject: SubjectRecord) -> str:
     whole = sum(module.size for module in large) >= _NEARLY * (1 - share) * subject.parameters
     listed = f"{', '.join(parts)}{f' and {more} more' if more > 0 else ''}"
     named = f"{':' if whole else ', among them'} {listed}" if parts else ""
-    return f"Left alone in {words.plain(subject.name)}, {100 * (1 - share):.1f} % of the weights{named}."
+    return f"Left alone in {words.plain(subject.name)}, {fixed(100 * (1 - share), 1)} % of the weights{named}."
 
 
 # ---- rows -----------------------------------------------------------------------------------------------------
@@ -215,7 +216,7 @@ def _score(record: ReportRecord, value: float | None, *, unit: bool = False) -> 
     if value is None:
         return words.UNKNOWN
     if record.task.in_points:
-        return f"{100 * value:.1f}{' %' if unit else ''}"
+        return f"{fixed(100 * value, 1)}{' %' if unit else ''}"
     return f"{words.number(value)}{f' {words.plain(record.task.reported)}' if unit else ''}"
 
 
@@ -231,8 +232,8 @@ def _effect(record: ReportRecord, row: Finding) -> str:
         return f"x {value} [{low}, {high}]"
     if not record.task.in_points:
         return words.interval(effect)
-    value, low, high = (words.OPEN if end is None else f"{100 * end + 0.0:.1f}" for end in ends)
-    return f"{value} [{low}, {high}]".replace("-0.0", "0.0")
+    value, low, high = (words.OPEN if end is None else fixed(100 * end, 1) for end in ends)
+    return f"{value} [{low}, {high}]"
 
 
 def _named(finding: Finding, name: str) -> list[Estimate]:
@@ -256,11 +257,8 @@ def _note(finding: Finding) -> str:
         return f"no better than {named.removeprefix('above ')}"
     if finding.status != "inconclusive" or power is None:
         return ""
-    n = finding.estimates[0].n if finding.estimates else 0
-    if power.examples is not None and power.examples > n:
-        few = "at least " if n < FEW else ""
-        many = f"{rounded(power.examples)} examples" if power.groups is None else f"{rounded(power.groups)} groups"
-        return f"{few}{many} {TELL}"
+    if many := enough_for([finding], "examples"):
+        return f"{many} {TELL}"
     if power.draws is not None:
         return f"{rounded(power.draws)} draws {TELL}"
     return "near the margin" if power.examples is not None else f"more {TELL}"
@@ -281,7 +279,7 @@ def _single(record: ReportRecord, rows: Sequence[Finding], name: str) -> Deploym
     for row in mine:
         score, changed = _named(row, "score"), _named(row, "answers changed")
         own = _score(record, score[0].value) if score else ""
-        share = f"{100 * (changed[0].value or 0.0):.1f} %" if changed else ""
+        share = f"{fixed(100 * (changed[0].value or 0.0), 1)} %" if changed else ""
         found.append(_line(row, own, _effect(record, row), share))
     lost = "grows, 95 %" if any(_named(row, GROWN) for row in mine) else "lost, 95 %"
     heads = ("shipped as", words.plain(record.task.reported), lost, "changed", _heading(record, mine))

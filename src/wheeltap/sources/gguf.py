@@ -31,7 +31,8 @@ from wheeltap.core.subject import Subject
 from wheeltap.recipes.randomness import own_random_numbers
 from wheeltap.sources import hf
 from wheeltap.sources.base import LoadedModel, ModelSource, refuse_pickle
-from wheeltap.sources.hf import HfTokenizer, language_model
+from wheeltap.sources.gguf_texts import as_llama_cpp
+from wheeltap.sources.hf import language_model
 from wheeltap.sources.model_size import Size, require_modest
 from wheeltap.sources.shipped import Shipped
 
@@ -42,11 +43,6 @@ _MAX_ENTRIES, _MAX_TENSORS, _MAX_STRING, _MAX_LISTED = 10_000, 100_000, 16_000_0
 _MAX_DEPTH = 4
 _BESIDE = ("general", "tokenizer", "quantize", "split")
 """How names of entries begin that say nothing of the model's size."""
-
-_DIGIT_BY_DIGIT: Final = ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b", "mellum2")
-"""Vocabularies before which texts are cut at every digit; transformers cuts these as GPT-2's: other tokens where spaces
-or line breaks come before a digit. Source: llama.cpp, ``llm_tokenizer_bpe`` in ``src/llama-vocab.cpp``.
-"""
 
 _WHOLE = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 10: "Q", 11: "q"}
 _CODES = {**_WHOLE, 6: "f", 7: "?", 12: "d"}
@@ -237,16 +233,13 @@ def load_gguf(path: Path, *, name: str) -> LoadedModel:
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(path.parent), **where)
         tokenizer("a b")
         at = header.entries.get("tokenizer.ggml.pre")
-        if at is not None and read_entry(path, at[0]) in _DIGIT_BY_DIGIT:
-            steps = hf.library("tokenizers", needed_for=name).pre_tokenizers
-            cut = [steps.Digits(individual_digits=True), steps.ByteLevel(add_prefix_space=False)]
-            tokenizer.backend_tokenizer.pre_tokenizer = steps.Sequence(cut)
+        reads = as_llama_cpp(tokenizer, None if at is None else str(read_entry(path, at[0])), path)
         size = Size(len(header.tensors), sum(math.prod(one.shape) for one in header.tensors))
         model, contrary = _dequantized(transformers, path, where, size)
         read = {tensor for tensor, to in _read(path, header, model).items() if to not in contrary}
     subject = Subject(model.eval(), name=name)
     subject.contents = GgufContents(path, {tensor: width for tensor, width in widths.items() if tensor not in read})
-    return language_model(subject, HfTokenizer(tokenizer))
+    return language_model(subject, reads)
 
 
 def _read(path: Path, header: GgufHeader, model: nn.Module) -> Mapping[str, str]:

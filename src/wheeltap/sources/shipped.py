@@ -24,7 +24,7 @@ from wheeltap.stats.tensor_match import TensorError, cosine
 
 Array = NDArray[np.float32]
 
-VERSION: Final = 3
+VERSION: Final = 4
 """Of the readers and of the rules for tensors: part of each fingerprint, so of the keys of what is found."""
 
 _TOGETHER: Final = 2**22
@@ -269,15 +269,14 @@ def row_of(piece: Piece, original: Array) -> TensorRow:
         stop = min(start + step, piece.shape[0])
         part = original[start:stop]
         ours = None if piece.ours is None else piece.ours(part, start)
-        usual = math.inf if piece.usual == UNKNOWN else piece.usual
-        match.add(piece.read(start, stop), part, ours, block=piece.block, usual=usual)
+        match.add(piece.read(start, stop), part, ours, block=piece.block)
     if not match.finite:
         return TensorRow(name=piece.name, format=piece.format, fault="not finite")
     fault, amount = _fault(piece, match)
     expected = match.expected
     return TensorRow(
         name=piece.name, format=piece.format, fault=fault, amount=amount, cosine=match.cosine, error=match.error,
-        expected=piece.usual if expected is None else expected,
+        expected=piece.usual if expected is None else expected, rows=piece.shape[0],
     )  # fmt: skip
 
 
@@ -292,9 +291,9 @@ def _fault(piece: Piece, match: TensorError) -> tuple[Fault, float]:
     grids = piece.ours is not None and piece.block > 1 and not match.shifted
     if grids and not (level and match.near(usual, times=_TIMES)) and match.stepped:
         return "steps", match.offset
+    if lost := 0 if match.shifted else match.lost:
+        return "rows", float(lost)
     if match.near(usual, times=times):
-        if match.lost and piece.shape[0] > 1:
-            return "rows", float(match.lost)
         if level and (flipped := 0.0 if piece.fitted else match.flipped):
             return "blocks", flipped
         if not unknown and (odd := match.odd):

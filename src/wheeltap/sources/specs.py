@@ -117,10 +117,14 @@ def _examples(text: str, reader: ExampleReader) -> BaseTask:
 
 
 def located(text: str) -> str:
-    """The name of examples as a plan keeps it: a file by its whole path."""
+    """The name of examples as a plan keeps it: a file by its whole path, also behind the name of a source."""
     if AND in text and not os.path.exists(text):
         return AND.join(map(located, text.split(AND)))
-    return text if addressed(text) is not None else str(Path(text).resolve())
+    if addressed(text) is None:
+        return str(Path(text).resolve())
+    kind, _, rest = text.partition(":")
+    path, comma, settings = rest.partition(",")
+    return f"{kind}:{Path(path).resolve()}{comma}{settings}" if os.path.isfile(path) else text
 
 
 def _with_kind(spec: str) -> str:

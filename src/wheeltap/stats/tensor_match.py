@@ -35,9 +35,10 @@ _PASSED: Final = 2.0**-9
 _FLOOR: Final = 1e-12
 """Share of a sum of squares below which nothing is left of it."""
 
-_LOST, _CLEAR, _TINY = 0.5, 0.125, 1e-3
+_LOST, _CLEAR, _TINY, _APART = 0.5, 0.125, 1e-3, 4.0
 """Error from which a row is not the original's, where our own rounding of it has at most the second one, and it is at
-least this share of what rows of the tensor are. A row that another one replaced has about 1.4, an empty one 1."""
+least this share of what rows of the tensor are. A row that another one replaced has about 1.4, an empty one 1. Where
+there is no rounding of our own, the row in the middle has at most the second, and this one so many times its error."""
 
 _BEYOND, _HALF = 1.2, 2.0**-9
 """Largest error of a block, in that of our own rounding, and beside it in its largest value: where the original was
@@ -71,7 +72,8 @@ class TensorError:
             squares of the original, of what our own rounding leaves, of what is apart from that, the product of this
             with the original, and itself.
         columns: Of a row.
-        lost: Rows that do not hold the original's values, though a rounding of these would be near.
+        rows: Sums of squares ``[3, row]``: of the original, of what is apart from it, and of what our own rounding
+            leaves.
         count: Values.
         blocks: Of values that are stored together.
         changed: Those that are not our own rounding's, to the bit.
@@ -86,7 +88,7 @@ class TensorError:
     sums: _Sums = field(default_factory=_Sums)
     groups: dict[int, list[Rows]] = field(default_factory=dict[int, list[Rows]])
     columns: int = 1
-    lost: int = 0
+    rows: list[Rows] = field(default_factory=list[Rows])
     count: int = 0
     blocks: int = 0
     changed: int = 0
@@ -97,7 +99,7 @@ class TensorError:
     least: float = np.inf
     most: float = -np.inf
 
-    def add(self, stored: Rows, original: Rows, ours: Rows | None, *, block: int, usual: float = np.inf) -> None:
+    def add(self, stored: Rows, original: Rows, ours: Rows | None, *, block: int) -> None:
         """Takes some rows.
 
         Args:
@@ -105,7 +107,6 @@ class TensorError:
             original: Of the original.
             ours: Our own rounding of the original to the file's format; ``None`` where there is none.
             block: Values that the format stores together, along a row.
-            usual: Error of the format, where our own rounding is not known.
         """
         self.count, self.columns, self.known = self.count + stored.size, stored.shape[1], ours is not None
         if not np.isfinite(stored).all():
@@ -119,17 +120,14 @@ class TensorError:
         pairs = ((one, two), (one, one), (two, two), (gap, gap), (rest, rest), (rest, two))
         added = (*(float(np.vdot(*pair)) for pair in pairs), float(gap.sum()), float(two.sum()))
         self.sums = _Sums(*(old + new for old, new in zip(self.sums, added, strict=True)))
-        size, apart, near = (np.square(part).sum(1) for part in (two, gap, rest))
-        rows = (size > _TINY**2 * size.mean()) & (apart > _LOST**2 * size)
+        self.rows.append(np.stack([np.square(part).sum(1) for part in (two, gap, rest)]))
         if ours is None:
-            self.lost += int(rows.sum()) if usual <= _CLEAR else 0
             return
         moved = one - ours
         for width in {block, self.columns} - {1}:
             cut = ((two, two), (rest, rest), (moved, moved), (moved, two), (moved, np.ones_like(moved)))
             sums = [np.einsum("gv,gv->g", *(part.reshape(-1, width) for part in pair)) for pair in cut]
             self.groups.setdefault(width, []).append(np.stack(sums))
-        self.lost += int((rows & (near <= _CLEAR**2 * size)).sum())
         other = (stored != ours).reshape(-1, block).any(1)
         self.blocks += len(other)
         self.changed += int(other.sum())
@@ -170,6 +168,23 @@ class TensorError:
     def shifted(self) -> bool:
         """Whether one number was added to all: nothing else is left of the error."""
         return self.sums.gap > 0.0 and self.sums.gap - self.sums.offset * self.offset < _LEFT * self.sums.gap
+
+    @property
+    def lost(self) -> int:
+        """How many rows do not hold the original's values, where a rounding of these would be near and most others are.
+
+        0 where half of them or more do not: then it is the tensor that does not.
+        """
+        size, apart, near = np.concatenate(self.rows, 1)
+        rows = (size > _TINY**2 * size.mean()) & (apart > _LOST**2 * size)
+        if self.known:
+            rows &= near <= _CLEAR**2 * size
+        else:
+            middle = (len(size) - 1) // 2
+            usual = np.sort(apart / np.maximum(size, _SMALL))[middle]
+            rows &= (usual <= _CLEAR**2) & (apart > _APART**2 * np.sort(apart)[middle])
+        found = int(rows.sum())
+        return found if 2 * found <= len(size) else 0
 
     @property
     def constant(self) -> bool:

@@ -2,9 +2,12 @@
 
 import json
 import zipfile
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from wheeltap.suites.lens.recorded import AnswerFile, read
 
@@ -50,6 +53,31 @@ def archive(path: Path, samples: Iterable[Mapping[str, Any]], *, header: Mapping
         for one in samples:
             file.writestr(f"samples/{one['id']}_epoch_{one['epoch']}.json", json.dumps(one))
         file.writestr("header.json", json.dumps(header))
+    return path
+
+
+def in_frames(data: bytes) -> bytes:
+    """Two frames of Zstandard, as inspect writes several of large members."""
+    packer: Any = pytest.importorskip("zstandard", reason="needs the package zstandard").ZstdCompressor()
+    return packer.compress(data[:9]) + packer.compress(data[9:])
+
+
+def by_zstandard(path: Path, *, pack: Callable[[bytes], bytes] = in_frames, size: int | None = None) -> Path:
+    """An archive with the same members, packed as newer versions of inspect pack them.
+
+    Args:
+        path: Of the archive.
+        pack: Makes the bytes of a member.
+        size: What the list of contents says of each; by default the truth.
+    """
+    with zipfile.ZipFile(path) as file:
+        held = {name: file.read(name) for name in file.namelist()}
+    with zipfile.ZipFile(path, "w") as file:
+        for name, data in held.items():
+            file.writestr(name, pack(data))
+            made = file.filelist[-1]  # written into the list of contents when the file is closed
+            made.compress_type, made.CRC = 93, zlib.crc32(data)
+            made.file_size = len(data) if size is None else size
     return path
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from logs import HEADER, choice, generated, loaded, sample
+from logs import HEADER, by_zstandard, choice, generated, loaded, sample
 
 from tests.published import published
 from wheeltap.core.errors import DataError, FileFormatError
@@ -200,6 +200,8 @@ def test_json_and_archive_say_the_same(tmp_path: Path) -> None:
     samples = [sample(at, 1, "CI"[at % 2]) for at in range(5)]
     one, two = loaded(tmp_path / "x.eval", samples), loaded(tmp_path / "x.json", {**HEADER, "samples": samples})
     assert (one.items, one.systems[0].digest) == (two.items, two.systems[0].digest)
+    again = read(by_zstandard(tmp_path / "x.eval"))
+    assert (again.items, again.systems[0].digest) == (two.items, two.systems[0].digest)
 
 
 def test_real_logs() -> None:

@@ -1,13 +1,15 @@
 """Files of answers and votes that are damaged, unsafe, mixed or wrong: refused whole, with what is wrong and where."""
 
+import importlib.util
 import json
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from logs import HEADER, archive, choice, generated, lines, loaded, sample
+from logs import HEADER, archive, by_zstandard, choice, generated, in_frames, lines, loaded, sample
 
 from wheeltap.core import bounded
 from wheeltap.core.bounded import SETTINGS
@@ -173,7 +175,7 @@ def understated(path: Path) -> None:
 
 
 def zstandard(path: Path) -> None:
-    """The first member says that it is packed by Zstandard, as newer versions of inspect pack all of them."""
+    """The first member says that it is packed by Zstandard, and is not."""
     data = bytearray(path.read_bytes())
     at = data.index(b"PK\x01\x02") + 10
     data[at : at + 2] = (93).to_bytes(2, "little")
@@ -191,6 +193,7 @@ def another(path: Path) -> None:
         file.writestr("hello.txt", "hello")
 
 
+HAS_ZSTANDARD = importlib.util.find_spec("zstandard") is not None
 OUTSIDE = ("../x.json", "samples/../../x.json", "/etc/x", "C:\\x.json", "a\\..\\..\\x", "C:x")
 MEMBERS = [f"samples/{at + 9}_epoch_1.json" for at in range(bounded.LEAST // bounded.MEMBER + 1)]
 Damage = Callable[[Path], Any]
@@ -205,7 +208,8 @@ DAMAGED: list[tuple[Damage, str, str]] = [
        "log cannot be read", "") for keep in (0.5, 0.98)),
     (flipped, "log cannot be read", ""),
     (another, "no log of inspect", "hello.txt"),
-    (zstandard, "(?s)packed by Zstandard.*inspect log convert FILE --to json", "samples/1_epoch_1.json"),
+    (zstandard, "log cannot be read" if HAS_ZSTANDARD
+     else "(?s)packed by Zstandard.*pip install zstandard.*inspect log convert FILE --to json", ""),
     (lambda path: added(path, f'{{"id": 2, "more": {DEEP}}}', MEMBERS[0]),
      f"(?s)cannot be read.*{MEMBERS[0]}", ""),
 ]  # fmt: skip
@@ -218,6 +222,36 @@ def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
         with pytest.raises(FileFormatError, match=what) as caught:
             read(path)
         assert got in (caught.value.got or ""), (what, got)
+
+
+def looking_far_back(data: bytes) -> bytes:
+    """A frame that asks for a window of 2^28 bytes, with one block as it is."""
+    return b"\x28\xb5\x2f\xfd\x00" + bytes([(28 - 10) << 3]) + (len(data) << 3 | 1).to_bytes(3, "little") + data
+
+
+@pytest.mark.parametrize(
+    ("size", "how", "what"),
+    [
+        (10_000, {"size": 50}, "51 bytes of 50"),  # a bomb: more than the list of contents says
+        (10_000, {"size": 20_000}, "bytes of 20,000"),
+        (10_000, {"pack": looking_far_back}, "memory"),
+        (10_000, {"pack": lambda data: in_frames(data[::-1])}, "other bytes than were written"),
+        (bounded.MEMBER, {}, "the largest member 67,"),
+        (bounded.MEMBER, {"size": 50}, "51 bytes of 50"),
+    ],
+)
+def test_an_archive_packed_by_zstandard_is_never_more_than_it_says(
+    tmp_path: Path, size: int, how: dict[str, Any], what: str
+) -> None:
+    pytest.importorskip("zstandard", reason="needs the package zstandard")
+    path = by_zstandard(archive(tmp_path / "x.eval", [sample(1, 1, "C", input="x" * size)]), **how)
+    assert path.stat().st_size < 30_000
+    tracemalloc.start()
+    with pytest.raises(FileFormatError) as caught:
+        read(path)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert what in (caught.value.got or "") and most < 2**21
 
 
 # ---- lines ---------------------------------------------------------------------------------------------------------

@@ -207,6 +207,7 @@ def _judged(  # noqa: PLR0913 - what the two doors have in common
     from wheeltap.report.files import require_writable
     from wheeltap.runs import planning
     from wheeltap.runs.pace import lasting
+    from wheeltap.sources.specs import located
     from wheeltap.suites.circuits import runs
 
     if file is not None:
@@ -215,7 +216,7 @@ def _judged(  # noqa: PLR0913 - what the two doors have in common
     usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     if execution.ray is None:
         execution = replace(execution, workers=execution.workers or min(usable, _PROCESSES))
-    data = f"pairs:{task.removeprefix('pairs:')}"
+    data = located(f"pairs:{task.removeprefix('pairs:')}")
     with spinner(f"loading {model}"):
         subjects, examples = load((model,), data)
         audits = (

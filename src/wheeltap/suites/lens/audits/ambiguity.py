@@ -13,7 +13,7 @@ from wheeltap.audits.base import Audit, Case, Hypothesis, Margin, NoAnswer, Verd
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import PAIR, Words
 from wheeltap.core import seeds
-from wheeltap.core.plain import many
+from wheeltap.core.plain import fixed, many
 from wheeltap.core.records import Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.core.section import Section, Table
 from wheeltap.plans.plan import Plan
@@ -61,7 +61,7 @@ class Share:
     def ends(self) -> str:
         """Of the interval, in percent."""
         low, high = self.estimate.low, self.estimate.high
-        return "no interval" if low is None or high is None else f"{100 * low:.1f}, {100 * high:.1f}"
+        return "no interval" if low is None or high is None else f"{fixed(100 * low, 1)}, {fixed(100 * high, 1)}"
 
     @property
     def counted(self) -> str:
@@ -71,12 +71,12 @@ class Share:
     @property
     def said(self) -> str:
         """In percent, with the numbers of answers and items."""
-        return f"{100 * (self.estimate.value or 0.0):.1f} % [{self.ends}] (n {self.counted})"
+        return f"{fixed(100 * (self.estimate.value or 0.0), 1)} % [{self.ends}] (n {self.counted})"
 
     def cell(self, *, short: bool) -> str:
         """As the table holds it, without the number of items where that is to be short."""
         of = f"{self.answers:,}" if short else self.counted
-        return f"{100 * (self.estimate.value or 0.0):.1f} [{self.ends}]; {of}"
+        return f"{fixed(100 * (self.estimate.value or 0.0), 1)} [{self.ends}]; {of}"
 
 
 @final
@@ -166,7 +166,7 @@ def of_continuations(parts: Sequence[Arrays]) -> TestScores | None:
     words = (
         f"finds every reading closer to the ambiguous sentence than a distractor, by how it continues them, for "
         f"{share.said}: "
-        f"{int(right[asked].sum()):,} of {share.answers:,} sentences, by chance {100 * chance:.1f} % "
+        f"{int(right[asked].sum()):,} of {share.answers:,} sentences, by chance {fixed(100 * chance, 1)} % "
         f"(KL from {drawn} continuations of each)."
     )
     values = (right & asked).sum(1)[items] / several
@@ -230,11 +230,11 @@ def of_rewrites(read: Arrays) -> TestScores:
     right = read["right"].astype(bool)
     share = _plain(right, CONFIRMED)
     published = wilson(*PUBLISHED, name="gpt-4")
-    ends = f"{100 * (published.low or 0.0):.1f}, {100 * (published.high or 0.0):.1f}"
+    ends = f"{fixed(100 * (published.low or 0.0), 1)}, {fixed(100 * (published.high or 0.0), 1)}"
     words = (
         f"confirm all gold rewrites, each as plausible and with its label, of {share.said}: {int(right.sum()):,} of "
         f"{len(right):,}. The published figure for rewrites of gpt-4 is {PUBLISHED[0]} of {PUBLISHED[1]} items, "
-        f"{100 * PUBLISHED[0] / PUBLISHED[1]:.1f} % [{ends}]."
+        f"{fixed(100 * PUBLISHED[0] / PUBLISHED[1], 1)} % [{ends}]."
     )
     return TestScores(CONFIRMED, np.arange(len(right)), right.astype(float), None, (share,), words)
 
@@ -445,8 +445,9 @@ class AmbiguityAudit(Audit):
         sample = Sample(cells, 1.0, groups=_of_items(case, first.items[at]))
         test = sample.effect(margin=margin, name=f"difference ({names[1]} - {names[0]})", unit="share of items")
         said = (
-            f"In the test of {first.test}, {names[1]} scores {100 * second.values[to].mean():.1f} % and {names[0]} "
-            f"{100 * first.values[at].mean():.1f} % in the mean of {len(at):,} items (difference {amount(test)})."
+            f"In the test of {first.test}, {names[1]} scores {fixed(100 * second.values[to].mean(), 1)} % and "
+            f"{names[0]} {fixed(100 * first.values[at].mean(), 1)} % in the mean of {len(at):,} items (difference "
+            f"{amount(test)})."
         )
         return Hypothesis(
             test=test, margin=margin, evidence=sample, words=PAIR, alarm=(test.value or 0.0) < 0.0,

@@ -348,15 +348,15 @@ def hidden(people: OneLabel) -> Hypothesis:
     """What one label an item hides, in words."""
     kept = {share: 1.0 - items / people.items for share, items, _ in people.thresholds}
     said = [
-        f"{100 * kept[0.5]:.1f} % of the items have no label that more than half chose, and on {100 * kept[1.0]:.0f} % "
-        "not all agree.",
-        f"Of the labels that most chose, another draw of as many people changes {100 * people.redrawn:.1f} % (drawn "
-        "from the votes: too few, where few voted).",
-        f"Two halves of the people choose different labels for {100 * people.halves:.1f} %.",
+        f"{fixed(100 * kept[0.5], 1)} % of the items have no label that more than half chose, and on "
+        f"{100 * kept[1.0]:.0f} % not all agree.",
+        f"Of the labels that most chose, another draw of as many people changes {fixed(100 * people.redrawn, 1)} % "
+        "(drawn from the votes: too few, where few voted).",
+        f"Two halves of the people choose different labels for {fixed(100 * people.halves, 1)} %.",
     ]
     if people.order is not None and people.best is not None:
         said.append(
-            f"It changes the order of {100 * people.order:.1f} % of the pairs of systems, and the best one in "
+            f"It changes the order of {fixed(100 * people.order, 1)} % of the pairs of systems, and the best one in "
             f"{100 * people.best:.0f} % of draws."
         )
     if people.reordered is not None:

@@ -14,7 +14,7 @@ from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import PAIR, Words
 from wheeltap.audits.reading_audit import SingleReadingAudit
 from wheeltap.core import seeds
-from wheeltap.core.plain import many
+from wheeltap.core.plain import fixed, many
 from wheeltap.core.records import Estimate, SubjectRecord
 from wheeltap.core.section import Block, Table
 from wheeltap.stats.clusters import Groups
@@ -231,8 +231,9 @@ class SupportAudit(SingleReadingAudit[SubjectAnswers]):
         more = (test.value or 0.0) > 0.0
         first, second = (float((held.right / held.samples).mean()) for held in (one, two))
         said = (
-            f"At one try {two.name} solves {100 * abs(test.value or 0.0):.1f} points {'more' if more else 'fewer'} "
-            f"than {one.name} (pass@1 {first:.3f} to {second:.3f}; difference {amount(test)})."
+            f"At one try {two.name} solves {fixed(100 * abs(test.value or 0.0), 1)} points "
+            f"{'more' if more else 'fewer'} than {one.name} (pass@1 {first:.3f} to {second:.3f}; difference "
+            f"{amount(test)})."
         )
         return Hypothesis(
             test=test, margin=margin, evidence=sample, words=PAIR, found=said, alarm=not more,

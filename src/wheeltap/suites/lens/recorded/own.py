@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from wheeltap.core.errors import DataError
-from wheeltap.core.plain import many
+from wheeltap.core.plain import fixed, many
 from wheeltap.suites.lens.recorded.base import AnswerFile
 from wheeltap.suites.lens.recorded.gathered import NEAR, AnswerRow, AnswerTable, in_order
 from wheeltap.suites.lens.recorded.lines import decoded, misfit, table
@@ -202,8 +202,8 @@ def _left_out(ungraded: int, graded: int, totals: Mapping[str, Sequence[float]],
     if not ungraded:
         return []
     bounds = [
-        f"{name}: {100 * total / known:.1f} % without them, {100 * total / (known + unknown):.1f} % of all answers if "
-        f"they are wrong, {100 * (total + unknown) / (known + unknown):.1f} % if they are right."
+        f"{name}: {fixed(100 * total / known, 1)} % without them, {fixed(100 * total / (known + unknown), 1)} % of all "
+        f"answers if they are wrong, {fixed(100 * (total + unknown) / (known + unknown), 1)} % if they are right."
         for name, (total, known, unknown) in totals.items()
         if unknown and known > 0.0 and 0.0 <= total <= known
     ]
