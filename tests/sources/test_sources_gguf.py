@@ -42,21 +42,47 @@ def test_the_file_gives_the_model_it_was_made_of(tiny_gguf: Path) -> None:
     assert made.tokenizer.start("ab!b") == [2 + BYTES.index(c) for c in ("ab", "!", "b")]
 
 
-@pytest.mark.parametrize(
-    ("cut", "expected"), [("smollm", ["\u0120\u0120", "1", "2"]), ("gpt-2", ["\u0120", "\u0120", "1", "2"])]
-)
-def test_texts_are_cut_into_tokens_as_llama_cpp_cuts_them(tmp_path: Path, cut: str, expected: list[str]) -> None:
-    """Two spaces before a digit are one token of SmolLM's, and two of GPT-2's."""
-    tokens = ["<s>", "</s>", "\u0120", "\u0120\u0120", *BYTES[2:]]
+CUTS = {
+    "smollm": "a \u0120\u0120 1 2 3 4 \u0120=",
+    "gpt-2": "a \u0120 \u0120 12 34 \u0120=",
+    "default": "a \u0120 \u0120 12 3 4 \u0120 =",
+    "falcon": "a \u0120 \u0120 12 3 4 \u0120 =",
+    "glm4": "a \u0120 \u0120 12 3 4 \u0120=",
+    "stablelm2": "a \u0120 \u0120 1 2 3 4 \u0120=",
+    "deepseek-llm": "a \u0120\u0120 12 34 \u0120=",
+    "deepseek-coder": "a \u0120\u0120 1 2 3 4 \u0120=",
+    "deepseek-v3": "a \u0120\u0120 12 3 4 \u0120=",
+}
+"""By ``llama_tokenize`` of llama.cpp, of such vocabularies."""
+
+
+def cut_file(folder: Path, cut: str) -> tuple[Path, list[str]]:
+    """A model with some merges, and its tokens."""
+    tokens = ["<s>", "</s>", "\u0120", "\u0120\u0120", "12", "34", "\u0120=", *BYTES[2:]]
 
     def named(writer: Any) -> None:
         writer.add_token_list(tokens)
-        writer.add_token_merges(["\u0120 \u0120"])
+        writer.add_token_types([3, 3, *[1] * (len(tokens) - 2)])
+        writer.add_token_merges(["\u0120 \u0120", "1 2", "3 4", "\u0120 ="])
         writer.add_tokenizer_pre(cut)
 
-    write_gguf(tmp_path / "cut.gguf", tiny_llama(vocabulary=len(tokens)), change=named)
-    read = source.load_gguf(tmp_path / "cut.gguf", name="cut").tokenizer.more("a  12")
-    assert [tokens[one] for one in read] == ["a", *expected]
+    write_gguf(folder / "cut.gguf", tiny_llama(vocabulary=len(tokens)), change=named)
+    return folder / "cut.gguf", tokens
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_texts_are_cut_into_tokens_as_llama_cpp_cuts_them(tmp_path: Path, cut: str) -> None:
+    path, tokens = cut_file(tmp_path, cut)
+    read = source.load_gguf(path, name="cut").tokenizer.more("a  1234 =")
+    assert [tokens[one] for one in read] == CUTS[cut].split()
+
+
+def test_texts_that_are_cut_in_an_unknown_way_are_refused_and_token_ids_are_not(tmp_path: Path) -> None:
+    (tmp_path / "ids.jsonl").write_text('{"prompt": [8, 9], "answer": [10]}\n')
+    loaded = load(f"gguf:{cut_file(tmp_path, 'kimi-k2')[0]}", data=tmp_path / "ids.jsonl")
+    assert len(loaded.task.targets) == 1
+    with pytest.raises(FileFormatError, match=r"cuts texts into tokens is not known(.|\n)*got: kimi-k2"):
+        load(f"gguf:{tmp_path / 'cut.gguf'}")
 
 
 def test_loads_in_two_folders_are_the_same_and_leave_no_file_behind(tiny_gguf: Path, tmp_path: Path) -> None:

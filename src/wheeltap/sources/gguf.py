@@ -32,7 +32,7 @@ from wheeltap.recipes.randomness import own_random_numbers
 from wheeltap.sources import hf
 from wheeltap.sources.base import LoadedModel, ModelSource, refuse_pickle
 from wheeltap.sources.gguf_texts import as_llama_cpp
-from wheeltap.sources.hf import language_model
+from wheeltap.sources.hf import HfTokenizer, language_model
 from wheeltap.sources.model_size import Size, require_modest
 from wheeltap.sources.shipped import Shipped
 
@@ -232,8 +232,12 @@ def load_gguf(path: Path, *, name: str) -> LoadedModel:
         where: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True, "trust_remote_code": False}
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(path.parent), **where)
         tokenizer("a b")
-        at = header.entries.get("tokenizer.ggml.pre")
-        reads = as_llama_cpp(tokenizer, None if at is None else str(read_entry(path, at[0])), path)
+        kind, pre = (
+            read_entry(path, header.entries[name][0]) if (name := f"tokenizer.ggml.{one}") in header.entries else ""
+            for one in ("model", "pre")
+        )
+        # Without a name of its cuts, llama.cpp takes those called "default".
+        reads = as_llama_cpp(tokenizer, str(pre or "default"), path) if kind == "gpt2" else HfTokenizer(tokenizer)
         size = Size(len(header.tensors), sum(math.prod(one.shape) for one in header.tensors))
         model, contrary = _dequantized(transformers, path, where, size)
         read = {tensor for tensor, to in _read(path, header, model).items() if to not in contrary}

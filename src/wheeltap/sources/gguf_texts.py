@@ -38,6 +38,7 @@ _CASED: Final = (
 
 _ALIKE: Final[dict[tuple[str, ...], tuple[str, ...]]] = {
     ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b", "mellum2"): (r"\p{N}", _GPT2),
+    ("default",): (r"[\p{P}\$\+<=>\^~\|]+", _GPT2, r"\p{N}+", "[0-9][0-9][0-9]"),
     ("chatglm-bpe", "glm4", "glm5"): (_LLAMA3,),
     ("stablelm2", "hunyuan", "solar-open", "grok-2"): (_QWEN2,),
     ("falcon",): (r"[\p{P}\$\+<=>\^~\|`]+", _GPT2, "[0-9][0-9][0-9]"),
@@ -90,12 +91,12 @@ class UnknownCuts:
         self.start(text)
 
 
-def as_llama_cpp(tokenizer: Any, pre: str | None, path: Path) -> Tokenizer:
-    """The tokenizer that transformers made of a GGUF file, which cuts texts as llama.cpp does; it is changed.
+def as_llama_cpp(tokenizer: Any, pre: str, path: Path) -> Tokenizer:
+    """The tokenizer that transformers made of a GGUF file of the kind gpt2, which cuts texts as llama.cpp does.
 
     Args:
-        tokenizer: Of transformers.
-        pre: ``tokenizer.ggml.pre`` of the file; ``None`` where it has none.
+        tokenizer: Of transformers; it is changed.
+        pre: ``tokenizer.ggml.pre`` of the file.
         path: The file.
     """
     library = hf.library("tokenizers", needed_for=str(path))
@@ -103,6 +104,6 @@ def as_llama_cpp(tokenizer: Any, pre: str | None, path: Path) -> Tokenizer:
     if pre in _CUTS:
         cuts = [steps.Split(library.Regex(one), behavior="isolated") for one in _CUTS[pre]]
         backend.pre_tokenizer = steps.Sequence([*cuts, steps.ByteLevel(add_prefix_space=False, use_regex=False)])
-    elif pre not in (None, "default", *_AS_GPT2) and isinstance(backend.pre_tokenizer, steps.ByteLevel):
+    elif pre not in _AS_GPT2 and isinstance(backend.pre_tokenizer, steps.ByteLevel):
         return UnknownCuts(path, pre)
     return HfTokenizer(tokenizer)

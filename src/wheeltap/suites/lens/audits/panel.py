@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import Hypothesis, NoAnswer, without_interval
 from wheeltap.core import seeds
+from wheeltap.core.plain import fixed
 from wheeltap.core.records import Estimate
 from wheeltap.stats.clusters import Groups, clustered
 from wheeltap.stats.crossed import FloatArray
