@@ -66,6 +66,8 @@ def test_the_part_that_is_asked_for_is_scored_and_the_model_comes_back_as_it_was
         wt.audit(net, data, schemes="int8")
     with pytest.raises(ModelError, match=r"no such part(.|\n)*'2'(.|\n)*0 \[300, 3\], 1 \[300, 3\]"):
         wt.audit(wt.Subject(net, output=2), data, schemes="int8")
+    with pytest.raises(ModelError, match=r"returns one tensor(.|\n)*got: a tensor of shape \[300, 3\]"):
+        wt.audit(wt.Subject(net.one, output="tags"), data, schemes="int8")
 
 
 MODULE = """

@@ -48,6 +48,13 @@ def test_a_report_that_was_edited_in_part_is_refused(
     assert "contradicts itself" in capsys.readouterr().err
 
 
+def test_a_report_about_no_model_is_refused(real: wt.Report, tmp_path: Path) -> None:
+    held = json.loads(real.json(tmp_path / "report.json").read_bytes()) | {"subjects": []}
+    (tmp_path / "report.json").write_text(json.dumps(held))
+    with pytest.raises(FileFormatError, match=r"about no model(.|\n)*got: subjects: \[\]"):
+        wt.Report.read(tmp_path / "report.json")
+
+
 def test_an_unusual_level_is_in_the_first_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     net = nn.Linear(2, 2).eval()
     nn.init.zeros_(net.weight)  # always one class, whatever was drawn before

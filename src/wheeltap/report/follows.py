@@ -32,8 +32,13 @@ def read_from(record: ReportRecord, where: str) -> ReportRecord:
     """The report of a file, which says that it is one.
 
     Raises:
-        FileFormatError: If its verdicts, or its answer, do not follow from what it holds.
+        FileFormatError: If its verdicts, or its answer, do not follow from what it holds, or it is about no model.
     """
+    if not record.subjects:
+        raise FileFormatError(
+            "The report is about no model.", where=where, expected="subjects: one model at least", got="subjects: []",
+            do="Run the command that wrote it again.",
+        )  # fmt: skip
     wrong = next(_contradictions(record), "")
     answers = _answers(record)
     stated, study = record.headline, record.study
