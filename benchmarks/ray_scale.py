@@ -67,14 +67,15 @@ def main() -> None:
     ray_cluster._worker_class = lambda: workers
     ray.init(num_cpus=asked.workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "scale.wheeltap") as store:
-        lookup, slept, writing, seen = Outcomes(store), [0.0], [0.0], list[str]()
+        lookup, slept, writing, done, seen = Outcomes(store), [0.0], [0.0], [0], list[str]()
 
         def commit(outcome: Outcome) -> None:
             began = time.perf_counter()
             lookup.put(outcome)
             writing[0] += time.perf_counter() - began
             slept[0] += outcome.seconds
-            if len(lookup._known) % (asked.trials // 4) == 0:
+            done[0] += 1
+            if done[0] % (asked.trials // 8) == 0:
                 seen.append(f"{memory():.0f}")
 
         runner: Any = TrialRunner([], (record,), task)

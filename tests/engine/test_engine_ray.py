@@ -225,6 +225,26 @@ def run(spec: str, store: Path, address: str = "", *, audits: tuple[str, ...] = 
 
 
 @pytest.mark.full
+def test_a_cluster_with_a_token_says_how_to_give_it(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="needs ray")
+    env = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
+    start = "ray start --head --block --port=6388 --num-cpus=0 --include-dashboard=false --temp-dir".split()
+    with (tmp_path / "log").open("w") as log:
+        head = subprocess.Popen([*start, f"/tmp/ray-{os.getpid()}"], env=env, stdout=log, stderr=log)
+    try:
+        while "Ray runtime started" not in (tmp_path / "log").read_text():
+            assert head.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.2)
+        env = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+        audit = [sys.executable, "-m", "wheeltap", *"audit digits --audits score --ray 127.0.0.1:6388".split()]
+        done = subprocess.run(audit, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 2 and "RAY_AUTH_MODE=token" in done.stderr, done.stderr
+    finally:
+        head.terminate()
+        head.wait()
+
+
+@pytest.mark.full
 def test_two_nodes_give_the_same_numbers_to_the_bit(
     nodes: Nodes, tmp_path: Path, digits: Subject, digits_task: Task
 ) -> None:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -284,3 +285,20 @@ def test_outcomes_are_read_once_and_what_failed_is_tried_again(tmp_path: Path) -
         store._db.set_trace_callback(reads.append)
         assert known(done.key) is known(done.key) and known(failed.key) is not None
         assert reads == []
+
+
+def test_outcomes_in_memory_are_bounded_and_the_rest_are_read_again(tmp_path: Path) -> None:
+    numbers = [np.arange(at, at + 2**18, dtype=np.float32) for at in range(48)]  # 48 MB
+    with Store(tmp_path / "s.wheeltap") as store:
+        known = Outcomes(store, retry=True)
+        known.put(Outcome(key="f" * 32, status="failed", because="no memory"))
+        tracemalloc.start()
+        for at, values in enumerate(numbers):
+            known.put(Outcome(key=f"{at:032x}", status="done", values={"nll": values.copy()}))
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert 24 * 2**20 < held < 40 * 2**20
+        read = [known(f"{at:032x}") for at in range(48)]
+        assert all(one is not None and (one.values["nll"] == two).all() for one, two in zip(read, numbers, strict=True))
+        failed = known("f" * 32)
+        assert failed is not None and failed.status == "failed"  # of this run, although it was read again

@@ -4,6 +4,7 @@ import hmac
 import os
 import re
 import sqlite3
+from collections import OrderedDict
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
@@ -509,6 +510,10 @@ def _key_out(stored: bytes | str) -> str:
     return stored if isinstance(stored, str) else stored.hex()
 
 
+_HELD = 32 * 2**20
+"""Bytes of outcomes that are kept in memory; what was not asked for the longest is read from the file again."""
+
+
 @final
 class Outcomes:
     """From a trial's key to its outcome, as audits ask for it again and again: read from the store the first time.
@@ -520,18 +525,36 @@ class Outcomes:
 
     def __init__(self, store: Store, *, retry: bool = False) -> None:
         self._store, self._retry = store, retry
-        self._known: dict[str, Outcome] = {}
+        self._known, self._bytes = OrderedDict[str, Outcome](), 0
+        self._failed = set[str]()
 
     def __call__(self, key: str) -> Outcome | None:
         """The outcome, if it is there."""
-        if key not in self._known:
-            found = self._store.get(key)
-            if found is None or (self._retry and found.status == "failed"):
-                return None
-            self._known[key] = found
-        return self._known[key]
+        if key in self._known:
+            self._known.move_to_end(key)
+            return self._known[key]
+        found = self._store.get(key)
+        if found is None or (self._retry and found.status == "failed" and key not in self._failed):
+            return None
+        return self._keep(found)
 
     def put(self, outcome: Outcome) -> None:
         """Commits an outcome to the store; from now on it is known, also if it failed."""
         self._store.put(outcome)
+        if outcome.status == "failed":
+            self._failed.add(outcome.key)
+        if (old := self._known.pop(outcome.key, None)) is not None:
+            self._bytes -= _size(old)
+        self._keep(outcome)
+
+    def _keep(self, outcome: Outcome) -> Outcome:
         self._known[outcome.key] = outcome
+        self._bytes += _size(outcome)
+        while self._bytes > _HELD and len(self._known) > 1:
+            self._bytes -= _size(self._known.popitem(last=False)[1])
+        return outcome
+
+
+def _size(outcome: Outcome) -> int:
+    """Bytes in memory, about: numbers, and some 1,000 for names and objects."""
+    return 1000 + sum(array.nbytes for array in outcome.values.values())

@@ -290,8 +290,15 @@ def _connect(address: str) -> tuple[Any, bool]:
             socket.create_connection((host, int(port)), timeout=_REACH).close()
         ray.init(address=address or None, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
     except (OSError, RuntimeError, ValueError) as error:
+        where = address or os.environ.get("RAY_ADDRESS")
+        if "AuthToken" in str(error.__cause__):
+            raise UsageError(
+                "The Ray cluster takes nobody without its token.", where=where,
+                expected="the token of the cluster, in ~/.ray/auth_token or RAY_AUTH_TOKEN", got="none, or another",
+                do="Set RAY_AUTH_MODE=token. The token: ray get-auth-token, on the machine where the cluster started.",
+            ) from error  # fmt: skip
         raise UsageError(
-            "The Ray cluster cannot be reached.", where=address or os.environ.get("RAY_ADDRESS"),
+            "The Ray cluster cannot be reached.", where=where,
             expected="the address of a running cluster, such as 10.0.0.1:6379", got=in_line(error),
             do="Start it: ray start --head. Its address is in: ray status.",
         ) from error  # fmt: skip
