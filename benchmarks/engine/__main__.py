@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.engine import ours, rivals
+from benchmarks.engine import ours, rivals, timing
 from benchmarks.engine.timing import Row
 
 
@@ -16,6 +16,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.engine", description=__doc__)
     parser.add_argument("--json", type=Path, help="file for [{name, ratio, ...}]")
     parser.add_argument("--repeats", type=int, default=5, help="of each measurement [5]")
+    parser.add_argument("--device", default="cpu", help="where the nets are: cpu, cuda [cpu]")
     parser.add_argument("--only", default="", help="parts, with commas between them (ours and rivals')")
     return parser.parse_args()
 
@@ -24,9 +25,12 @@ def main() -> None:
     """Prints the table as it grows, and writes the file."""
     given = _arguments()
     torch.set_num_threads(1)
+    timing.DEVICE = torch.device(given.device)
     only = {part for part in given.only.split(",") if part}
     found: list[Row] = []
-    print(f"torch {torch.__version__}, one thread; x = CPU seconds of one clean forward on the same batch\n")
+    card = f" and {torch.cuda.get_device_name()}" if timing.DEVICE.type == "cuda" else ""
+    unit = "seconds by the clock" if card else "CPU seconds"
+    print(f"torch {torch.__version__}, one thread{card}; x = {unit} of one clean forward on the same batch\n")
     print("| name | x | of repeats | bar | path | distribution | what |\n|---|---|---|---|---|---|---|")
     for row in _all(given.repeats, only):
         found.append(row)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.engine import timing
 from wheeltap.core import measure
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
@@ -51,7 +52,7 @@ def gpt2() -> nn.Module:
     library: Any = hf.library(needed_for="benchmarks")
     with torch.random.fork_rng(devices=[]), hf.quiet(library):
         torch.manual_seed(0)
-        return library.GPT2LMHeadModel(library.GPT2Config()).eval()
+        return library.GPT2LMHeadModel(library.GPT2Config()).eval().to(timing.DEVICE)
 
 
 def tokens(rows: int, places: int) -> Tensor:
@@ -75,7 +76,7 @@ def classifier(batch: int) -> tuple[Subject, Task]:
     """The MLP 784-256-256-10."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = mlp((784, 256, 256, 10)).eval()
+        model = mlp((784, 256, 256, 10)).eval().to(timing.DEVICE)
     random = torch.Generator().manual_seed(1)
     inputs = torch.randn(batch, 784, generator=random)
     targets = torch.randint(10, (batch,), generator=random)

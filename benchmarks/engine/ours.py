@@ -6,6 +6,7 @@ from itertools import count
 import torch
 
 import wheeltap as wt
+from benchmarks.engine import timing
 from benchmarks.engine.nets import classifier, language, last_place, missing
 from benchmarks.engine.timing import Ratio, Row, ratio
 from wheeltap.core import measure, seeds
@@ -17,10 +18,11 @@ from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.fast.heads import HeadAblation, screened
 from wheeltap.engine.fast.low_rank import LowRankCopies
 from wheeltap.engine.fast.prefix import PrefixCache
+from wheeltap.perturb.base import Draw
 from wheeltap.perturb.noise import LowRankNoise, RelativeNoise
 from wheeltap.sources.smollm2 import in_hub_cache, in_package, load_smollm2
 
-DOSE = 0.01
+DOSE, _WEIGHTS = 0.01, 124_000_000
 NORMAL, SIGNS = "iid normal, relative", "iid signs, relative"
 
 
@@ -87,6 +89,22 @@ def small_batch(repeats: int) -> Iterator[Row]:
             name, "MLP 784-256-256-10, 16 examples: a trial with a draw of its own", found,
             path="whole pass, undone from a copy", distribution=distribution, bar=5.0,
         )  # fmt: skip
+
+
+def draws(repeats: int) -> Iterator[Row]:
+    """As many normal numbers as GPT-2 small has weights: drawn where they are needed, and drawn by numpy and sent there."""
+    like, which = torch.zeros(1, device=timing.DEVICE), count()
+
+    def sent() -> None:
+        Draw(0, next(which)).normal("w", (_WEIGHTS,), like=torch.zeros(1)).to(timing.DEVICE)
+
+    def drawn() -> None:
+        Draw(0, next(which)).normal("w", (_WEIGHTS,), like=like)
+
+    yield _row(
+        "normals", "124M normal numbers, over those of numpy", ratio(sent, drawn, repeats=repeats),
+        path=f"drawn on {timing.DEVICE.type}", distribution=NORMAL, bar=1.1,
+    )  # fmt: skip
 
 
 def low_rank(repeats: int) -> Iterator[Row]:
@@ -229,7 +247,7 @@ def rows(repeats: int, only: set[str]) -> Iterator[Row]:
         "single_weight": single_weight,
         "audit": audit,
     }
-    for part, measured in {"small_batch": small_batch, **parts}.items():
+    for part, measured in {"small_batch": small_batch, "draws": draws, **parts}.items():
         if only and part not in only:
             continue
         if part == "audit" and in_package() is None and in_hub_cache() is None:

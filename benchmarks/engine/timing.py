@@ -1,4 +1,4 @@
-"""Ratios of CPU seconds, from runs that take turns: the machine may be shared."""
+"""Ratios of CPU seconds (on an accelerator, of seconds of the clock), from runs that take turns: machines are shared."""
 
 import time
 from collections.abc import Callable
@@ -50,12 +50,24 @@ class Ratio:
     clean: float
 
 
+DEVICE = torch.device("cpu")
+"""Where the nets are; ``--device`` sets it."""
+
+
+def now() -> float:
+    """CPU seconds of this process; with an accelerator, those of the clock, once it has done what it was given."""
+    if DEVICE.type == "cpu":
+        return time.process_time()
+    torch.accelerator.synchronize()
+    return time.perf_counter()
+
+
 def seconds(run: Callable[[], object], *, times: int = 1) -> float:
-    """CPU seconds of this process for one run, as a mean over some in a row."""
-    began = time.process_time()
+    """Seconds (see ``now``) for one run, as a mean over some in a row."""
+    began = now()
     for _ in range(times):
         run()
-    return (time.process_time() - began) / times
+    return (now() - began) / times
 
 
 def ratio(

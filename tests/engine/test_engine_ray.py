@@ -228,7 +228,16 @@ def run(spec: str, store: Path, address: str = "", *, audits: tuple[str, ...] = 
 def test_a_cluster_with_a_token_says_how_to_give_it(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="needs ray")
     env = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
-    start = "ray start --head --block --port=6388 --num-cpus=0 --include-dashboard=false --temp-dir".split()
+    start = [
+        "ray",
+        "start",
+        "--head",
+        "--block",
+        "--port=6388",
+        "--num-cpus=0",
+        "--include-dashboard=false",
+        "--temp-dir",
+    ]
     with (tmp_path / "log").open("w") as log:
         head = subprocess.Popen([*start, f"/tmp/ray-{os.getpid()}"], env=env, stdout=log, stderr=log)
     try:
@@ -236,7 +245,7 @@ def test_a_cluster_with_a_token_says_how_to_give_it(tmp_path: Path) -> None:
             assert head.poll() is None, (tmp_path / "log").read_text()
             time.sleep(0.2)
         env = {**os.environ, "RAY_AUTH_MODE": "disabled"}
-        audit = [sys.executable, "-m", "wheeltap", *"audit digits --audits score --ray 127.0.0.1:6388".split()]
+        audit = [sys.executable, "-m", "wheeltap", *["audit", "digits", "--audits", "score", "--ray", "127.0.0.1:6388"]]
         done = subprocess.run(audit, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 2 and "RAY_AUTH_MODE=token" in done.stderr, done.stderr
     finally:

@@ -9,6 +9,9 @@ A number's sixteen random bits name one of 65,536 equally likely steps of the no
 the number. Steps are .0024 wide at most (at 2.9); beyond, where they would be wider, sixteen more bits name a step of
 the tail, up to 5.54. Of the moments up to the sixth the largest error is a 100,000th part. Vectorised Box-Muller
 transforms take twice as long, and their last bits depend on the processor's instructions.
+
+The bits are PCG64DXSM's: any word follows from its place by integer arithmetic, so a device computes many at once and
+gets the same ones (``wheeltap.core.device_draws``). Philox, the usual choice for that, takes twice as long in numpy.
 """
 
 from functools import cache
@@ -29,44 +32,52 @@ def derive(seed: int, *names: str | int) -> int:
     return int(digest("seed", canonical([seed, *names]), version=SEED_VERSION)[:16], 16) >> 1
 
 
-def words(seed: int, *names: str | int) -> np.random.SFC64:
-    """The random 64-bit words of that stream: what ``generator`` draws from."""
-    return np.random.SFC64(derive(seed, *names))
+def words(seed: int, *names: str | int) -> np.random.PCG64DXSM:
+    """The random 64-bit words of that stream: what the noise of a trial is drawn from."""
+    return np.random.PCG64DXSM(derive(seed, *names))
 
 
 def generator(seed: int, *names: str | int) -> np.random.Generator:
     """A numpy generator (SFC64) for the stream called ``names`` below the root ``seed``."""
-    return np.random.Generator(words(seed, *names))
+    return np.random.Generator(np.random.SFC64(derive(seed, *names)))
 
 
 _STEPS: Final = 2**16
-_TAIL: Final = 2**7
+TAIL: Final = 2**7
 """Steps at either end that a second number refines."""
 
-_AT_ONCE: Final = 2**16
+BLOCK: Final = 2**16
 """Numbers drawn together: few enough to stay in the processor's cache. Part of what a seed means."""
 
 
-def fill_normal(words: np.random.SFC64, out: NDArray[np.float32]) -> None:
+def words_of(count: int) -> tuple[int, int]:
+    """Words that a block of so many numbers takes: for their steps, and behind them for those in the tails.
+
+    The latter are eight standard deviations more than are needed on average; if ever they do not do, they are read
+    again from the first.
+    """
+    tail = count * 2 * TAIL / _STEPS
+    return (count + 3) // 4, int(tail + 8 * tail**0.5 + 8) // 4
+
+
+def fill_normal(words: np.random.PCG64DXSM, out: NDArray[np.float32]) -> None:
     """Writes independent standard normal numbers to ``out`` (flat, contiguous), from the stream's next bits."""
-    steps, tail = _tables()
-    for start in range(0, len(out), _AT_ONCE):
-        part = out[start : start + _AT_ONCE]
-        step = _sixteen(words, len(part))
+    steps, tail = tables()
+    for start in range(0, len(out), BLOCK):
+        part = out[start : start + BLOCK]
+        first, second = words_of(len(part))
+        bits = words.random_raw(first + second).astype("<u8", copy=False).view("<u2")
+        step = bits[: len(part)]
         steps.take(step, out=part, mode="clip")  # no step is out of range; said so, it is not checked
-        # The first and the last steps, which are neighbours where sixteen bits wrap around.
-        far = np.flatnonzero(step + np.uint16(_TAIL) < np.uint16(2 * _TAIL))
-        part[far] = np.copysign(tail[_sixteen(words, len(far))], part[far])
-
-
-def _sixteen(words: np.random.SFC64, count: int) -> NDArray[np.uint16]:
-    return words.random_raw((count + 3) // 4).astype("<u8", copy=False).view("<u2")[:count]
+        far = np.flatnonzero(step < np.uint16(2 * TAIL))
+        finer = bits[4 * first :].take(np.arange(len(far)), mode="wrap")
+        part[far] = np.copysign(tail[finer], part[far])
 
 
 @cache
-def _tables() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The middle of each step; and of each step of the lower tail."""
+def tables() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The middle of each step, the last ``TAIL`` of them before the others; and of each step of the lower tail."""
     quantile = NormalDist().inv_cdf
     lower = np.array([quantile((step + 0.5) / _STEPS) for step in range(_STEPS // 2)])
-    tail = np.array([quantile((step + 0.5) / _STEPS * _TAIL / _STEPS) for step in range(_STEPS)])
-    return np.concatenate([lower, -lower[::-1]]).astype(np.float32), tail.astype(np.float32)
+    tail = np.array([quantile((step + 0.5) / _STEPS * TAIL / _STEPS) for step in range(_STEPS)])
+    return np.roll(np.concatenate([lower, -lower[::-1]]), TAIL).astype(np.float32), tail.astype(np.float32)

@@ -1,5 +1,6 @@
 """What a perturbation is: weights in, other weights out; nothing else is touched."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from wheeltap.core import seeds
+from wheeltap.core import device_draws, seeds
 from wheeltap.core.errors import UsageError
 from wheeltap.core.layer import Layer
 from wheeltap.core.records import Scalar
@@ -153,12 +154,16 @@ class Draw:
         )
 
     def _drawn(self, kind: Literal["normal", "signs"], name: str, shape: tuple[int, ...], *, like: Tensor) -> Tensor:
+        if like.is_cuda:
+            on_device = device_draws.normal if kind == "normal" else device_draws.signs
+            words = seeds.words(self.root, kind, self.seed, name)
+            return on_device(words, math.prod(shape), like.device).view(shape).to(like.dtype)
         drawn = torch.empty(shape, dtype=torch.float32, device="cpu")  # whatever the defaults are
         self.stream(kind, name)(to_array(drawn.view(-1)))
         return drawn.to(device=like.device, dtype=like.dtype)
 
 
-def _fill_signs(words: np.random.SFC64, out: NDArray[np.float32]) -> None:
+def _fill_signs(words: np.random.PCG64DXSM, out: NDArray[np.float32]) -> None:
     """Writes a sign for each bit of the next words, eight at a time: bytes are looked up, bits are not unpacked."""
     for start in range(0, len(out), BY):
         part = out[start : start + BY]

@@ -51,7 +51,7 @@ class NoiseDrawSettings(Settings, frozen=True, kw_only=True):
 
 
 class _Elementwise(Noise):
-    version = 2  # since 2 normal numbers are read off a table
+    version = 3  # since 3 the bits are those that a device computes too
     settings_type: ClassVar[type[Settings]] = NoiseDrawSettings
 
     @property
@@ -172,7 +172,7 @@ class LowRankNoise(Noise):
     """
 
     name = "low-rank"
-    version = 3  # since 2 normal numbers are read off a table; since 3 norms of large matrices are not rounded
+    version = 4  # since 4 the bits are those that a device computes too
     title = "low-rank noise"
     unit = "norm of the change of each weight matrix, as a share of its own"
     lowest, highest = 0.0, 4096.0
@@ -221,7 +221,7 @@ class FunctionNoise(Noise):
     """
 
     name = "function"
-    version = 4  # since 4 layers that read one input share what is drawn
+    version = 5  # since 5 the bits are those that a device computes too
     title = "function-space noise"
     unit = "share of each layer's output (rms)"
     lowest, highest = 0.0, 4096.0

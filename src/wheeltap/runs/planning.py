@@ -92,7 +92,7 @@ def require_named(plan: Plan, subjects: Sequence[Subject], task: BaseTask) -> No
 
 
 def require_installed(trials: Sequence[Trial]) -> None:
-    """Raises ``UsageError`` if a disturbance or reading that is asked for is not installed: another package has it."""
+    """Raises ``UsageError`` if a perturbation or reading that is asked for is not installed, or of another version."""
     kinds = {"read": readings, "make": recipes, "ship": None}
     for known in (perturbations, readings, recipes):
         names = {trial.perturbation for trial in trials if kinds.get(trial.kind, perturbations) is known}
@@ -105,6 +105,13 @@ def require_installed(trials: Sequence[Trial]) -> None:
                 got=f"no such {known.kind} here",
                 do=f"Install that package in this environment; then it is shown by: wheeltap list {known.kind}s",
             )
+    for trial in trials:
+        if trial.kind == "disturb" and trial.version != (here := perturbations.get(trial.perturbation).version):
+            raise UsageError(
+                f"The plan was made for another version of the perturbation {trial.perturbation!r}.",
+                where="the plan", expected=f"version {trial.version}", got=f"version {here}: it gives other weights",
+                do="Make the plan again. What its store holds of other perturbations is not measured again.",
+            )  # fmt: skip
 
 
 _DRAWS: Final = 12
