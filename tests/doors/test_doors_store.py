@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from torch import nn
@@ -192,6 +193,16 @@ def test_an_audit_that_is_not_installed_is_named_with_its_group(
         _, plan = plan_of(store)
     with pytest.raises(UsageError, match=r"'salt' that this was run with(.|\n)*where: the plan"):
         wt.run(plan, wt.Subject(net(), name="first"), GIVEN)
+
+
+def test_a_plan_of_another_version_of_a_perturbation_is_refused(tmp_path: Path) -> None:
+    """Else today's draws would be stored under the keys of yesterday's."""
+    plan = wt.plan([net()], GIVEN, audits="relative-noise", effort=wt.Effort(draws=2, control_draws=2))
+    old = msgspec.structs.replace(plan, versions={**plan.versions, "relative": 1})
+    with pytest.raises(UsageError, match="another version of the perturbation 'relative'") as caught:
+        wt.run(old, [net()], GIVEN, store=tmp_path / "s.wheeltap")
+    assert "version 1" in str(caught.value) and "Make the plan again" in str(caught.value)
+    wt.run(plan, [net()], GIVEN, store=tmp_path / "t.wheeltap")
 
 
 @pytest.mark.full
