@@ -1,8 +1,8 @@
 """Real nets: what must look the same does, and what is made fragile is found."""
 
+import re
 from collections.abc import Sequence
 
-import re
 import numpy as np
 import pytest
 from reports import run
