@@ -37,13 +37,7 @@ STUDY: Final = "study "
 def load(
     specs: Sequence[str], data: str | Path | None, *, names: Sequence[str] = (), output: str | None = None
 ) -> tuple[list[Subject], BaseTask]:
-    """Every model, and the task that goes with the first.
-
-    Args:
-        specs: What the models are asked for by.
-        data: The examples, where they are not the first model's own.
-        names: What the subjects are called; by default the shortest names that tell the specs apart.
-        output: Which part of what they return are their scores; see ``Subject``.
+    """Every model, by the shortest names that tell the specs apart if none are given; and the first one's task.
 
     Raises:
         UsageError: If there are not as many names as models, or two are alike.
@@ -87,12 +81,7 @@ def plan_and_run(
 ) -> int:
     """Audits the one model named, or compares the others with the first; gives the exit code.
 
-    Args:
-        specs: The models.
-        request: What to measure.
-        execution: Where outcomes are kept.
-        output: Where the report goes.
-        samples_to: Where the first model's answers to a task of lm-eval go.
+    The first model's answers to a task of lm-eval go to ``samples_to``.
     """
     output.prepare()
     if samples_to is not None:
@@ -111,14 +100,7 @@ def plan_and_run(
 
 
 def compare_files(spec: str, request: RequestFlags, *, execution: ExecutionFlags, output: Output) -> int:
-    """Compares files with their original tensor by tensor, without examples; gives the exit code.
-
-    Args:
-        spec: The original.
-        request: Which files.
-        execution: Where outcomes are kept.
-        output: Where the report goes.
-    """
+    """Compares files with their original tensor by tensor, without examples; gives the exit code."""
     names = listed(request.name)
     with spinner(f"loading {spec}"):
         subject = sources.load_model(spec, name=names[0] if names else "")
@@ -131,14 +113,7 @@ def compare_files(spec: str, request: RequestFlags, *, execution: ExecutionFlags
 
 
 def compare_logs(specs: Sequence[str], request: RequestFlags, *, store: Path | None, output: Output) -> int:
-    """Compares recorded answers with the first of them, without a model; gives the exit code.
-
-    Args:
-        specs: The logs.
-        request: Margin, level and names.
-        store: Where what was read is kept; nowhere if not given.
-        output: Where the report goes.
-    """
+    """Compares recorded answers with the first of them, without a model; gives the exit code."""
     output.prepare(store)
     with tempfile.TemporaryDirectory(prefix="wheeltap-") as folder:
         place = store or Path(folder) / "logs.wheeltap"
@@ -154,16 +129,7 @@ def run_on(
     plan: Plan, subjects: list[Subject], task: BaseTask, *, execution: ExecutionFlags, output: Output,
     after: Callable[[], None] | None = None,
 ) -> Report:  # fmt: skip
-    """Runs a plan of models with progress; nothing is printed of the report yet.
-
-    Args:
-        plan: What to run.
-        subjects: The models.
-        task: The examples.
-        execution: Where outcomes are kept.
-        output: Where the report goes.
-        after: Called after each trial.
-    """
+    """Runs a plan of models with progress; nothing is printed of the report yet."""
     names = [subject.name for subject in subjects]
     store = execution.store or default_store(*names)
     output.prepare(store)
@@ -183,14 +149,7 @@ def run_on(
 def run_study(
     study: PlannedStudy, *, execution: ExecutionFlags, output: Output, budget: Budget | None = None
 ) -> Report:
-    """Runs a study's plan with progress.
-
-    Args:
-        study: The plan, with what is needed to run it.
-        execution: Where outcomes are kept, and who computes them.
-        output: Where the report goes.
-        budget: When to stop, with a report on what is there.
-    """
+    """Runs a study's plan with progress; where the budget is spent, the report is on what is there."""
     store = execution.store or default_store(Path(study.plan.command.removeprefix(STUDY)).stem)
     output.prepare(store)
     folder = execution.made or studying.folder_of(store)

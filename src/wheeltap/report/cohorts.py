@@ -60,7 +60,6 @@ class RuleOutcome:
     """One rule with what came of it.
 
     Attributes:
-        name: Its title.
         of: The cohorts that it is about; empty where the title names them.
         asks: The statistic, in words.
         counts: From which value on it counts as an effect.

@@ -73,9 +73,7 @@ class DotScale:
     """The axis of effects, shared by all drawings of one table.
 
     Attributes:
-        factor: What effects are multiplied by.
         margin: The largest of the rows, multiplied.
-        ends: Of the axis.
         title: What is on it, in lines.
         paired: Whether effects have a margin on either side.
         compressed: Whether steps grow beyond the margin.

@@ -155,10 +155,13 @@ def require_losses(record: ReportRecord, max_loss: Mapping[str, float]) -> None:
     _require_result(record)
     open_ones = [gap for name in limits for gap in _gaps(record, name, limits)]
     if open_ones:
+        rows = (row for row in record.findings if row.estimates and _limited_by(record, row, limits))
+        least = min((row.estimates[0].level for row in rows), default=0.95)
+        level = words.percent((1.0 + least) / 2.0)
         raise GateError(
             "A loss is not shown to stay under its limit.",
             where=_subjects(record),
-            expected=f"the upper end of each loss's interval at most its limit ({_level(record, limits)})",
+            expected=f"the upper end of each loss's interval at most its limit (one-sided level {level})",
             got="; ".join(open_ones),
             do="More examples (or draws, of what is random) make intervals narrower; or accept a larger loss.",
         )
@@ -174,13 +177,6 @@ def _limited_by(record: ReportRecord, row: Finding, names: Container[str]) -> st
 def _part(record: ReportRecord, row: Finding) -> str:
     """The test set or slice that a row is about; empty where it is all examples."""
     return part_of(row)[1] if record.instrument(row.code).asks == "slices" else ""
-
-
-def _level(record: ReportRecord, names: Container[str]) -> str:
-    """The one-sided level of the upper ends, the lowest where they differ."""
-    rows = (row for row in record.findings if row.estimates and _limited_by(record, row, names))
-    level = min((row.estimates[0].level for row in rows), default=0.95)
-    return f"one-sided level {words.percent((1.0 + level) / 2.0)}"
 
 
 def _gaps(record: ReportRecord, name: str, limits: Mapping[str, float]) -> list[str]:

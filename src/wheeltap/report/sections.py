@@ -116,19 +116,12 @@ def table_view(block: Table) -> dict[str, Any]:
 
 
 def _cell(cell: str | Estimate | Cell) -> dict[str, str]:
-    if isinstance(cell, Cell):
-        value, bracket = _parts(cell.number)
-        note = words.plain(cell.note)
-        return {"text": "", "value": value, "bracket": bracket, "word": words.plain(cell.word), "tone": cell.tone,
-                "note": note} if cell != Cell() else {}  # fmt: skip
-    text = words.plain(cell) if isinstance(cell, str) else words.interval(cell)
-    return {"text": text, "value": "", "bracket": "", "word": "", "note": ""}
-
-
-def _parts(number: str) -> tuple[str, str]:
-    """Value and interval."""
-    value, mark, bracket = words.plain(number).partition(" [")
-    return value, f"[{bracket}" if mark else ""
+    if not isinstance(cell, Cell):
+        text = words.plain(cell) if isinstance(cell, str) else words.interval(cell)
+        return {"text": text, "value": "", "bracket": "", "word": "", "note": ""}
+    value, mark, bracket = words.plain(cell.number).partition(" [")
+    return {"text": "", "value": value, "bracket": mark[1:] + bracket, "word": words.plain(cell.word),
+            "tone": cell.tone, "note": words.plain(cell.note)} if cell != Cell() else {}  # fmt: skip
 
 
 def _numeric(table: Table) -> list[bool]:

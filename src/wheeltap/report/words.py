@@ -48,12 +48,6 @@ def wrapped(console: "Console", text: str, *, style: str = "", indent: int = 0, 
         console.print(Text(line.replace("\u00a0", " "), style=style), highlight=False, soft_wrap=True)
 
 
-def _decimals(size: float) -> int:
-    """Digits after the point for numbers as large as ``size``: about three that mean something."""
-    steps = ((1000, 0), (100, 1), (10, 2), (0.002, 3), (0.0002, 5))
-    return next((digits for least, digits in steps if size >= least), 6)
-
-
 def number(value: float | None, *, like: Iterable[float | None] = ()) -> str:
     """``value`` as text; ``like`` are its companions (an interval's ends), with which it shares its decimals."""
     if value is None or not math.isfinite(value):
@@ -61,7 +55,8 @@ def number(value: float | None, *, like: Iterable[float | None] = ()) -> str:
     size = max(abs(v) for v in (value, *like) if v is not None and math.isfinite(v))
     if 0 < size < 0.00005:
         return f"{value:.1e}"
-    digits = _decimals(size) if size else 3
+    steps = ((1000, 0), (100, 1), (10, 2), (0.002, 3), (0.0002, 5))  # about three digits that mean something
+    digits = next((digits for least, digits in steps if size >= least), 6) if size else 3
     text = f"{rounded(value, digits):,.{digits}f}"
     return text.lstrip("-") if not text.strip("-0.,") else text
 

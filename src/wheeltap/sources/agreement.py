@@ -42,7 +42,6 @@ class Pair:
         choices: The verb's two forms, each with a space before it.
         answer: Index of the right one.
         construction: A key of ``CONSTRUCTIONS``.
-        number: Of the subject.
     """
 
     context: str

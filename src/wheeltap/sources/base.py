@@ -43,7 +43,6 @@ class ExampleReader:
     Attributes:
         tokenizer: Its tokenizer, where it reads text.
         classifier: The classifier that it is, where it is one from a Hugging Face folder.
-        model: The module.
     """
 
     tokenizer: "Tokenizer | None" = None
@@ -57,10 +56,7 @@ class LoadedModel:
     """A model, and what it brings.
 
     Attributes:
-        subject: The model.
         own: Makes the task that comes with it.
-        tokenizer: As of ``ExampleReader``.
-        classifier: As of ``ExampleReader``.
     """
 
     subject: "Subject"

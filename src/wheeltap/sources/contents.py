@@ -80,7 +80,6 @@ class FolderContents(Contents):
     """Contents of a Hugging Face folder.
 
     Attributes:
-        folder: Of the model.
         model: As it was loaded.
         unexpected: Names of tensors in the files of which transformers says that the model has no place for them.
         tokenizer: Loads the folder's tokenizer, where there is one.
@@ -132,7 +131,12 @@ class FolderContents(Contents):
         if generation is not None:
             made["generation_config"] = _meant(generation.to_dict())
         if self.tokenizer is not None:
-            made["tokenizer_config"] = _of_tokenizer(self.tokenizer())
+            raw: Any = self.tokenizer()
+            backend: Any = getattr(raw, "backend_tokenizer", None)
+            settings = {key: one for key, one in _meant(raw.init_kwargs).items() if key not in _LOADED}
+            rules = digest_of(raw.get_vocab()) if backend is None else backend.to_str()
+            about = {"tokenizer_class": type(raw).__name__, "chat_template": raw.chat_template, "rules": rules}
+            made["tokenizer_config"] = {**settings, **about}
         found = {"tokenizer": _rules(self.folder / "tokenizer.json")}
         for stem, held in made.items():
             said = cast("dict[str, Any]", json.loads(json.dumps(held, default=_plain)))
@@ -151,14 +155,6 @@ class FolderContents(Contents):
             if shard.suffix != ".json"  # the index
             for name, one in tensors(shard, "file of weights")[0].items()
         }
-
-
-def _of_tokenizer(raw: Any) -> dict[str, Any]:
-    """What a tokenizer of transformers was made of."""
-    backend: Any = getattr(raw, "backend_tokenizer", None)
-    settings = {key: one for key, one in _meant(raw.init_kwargs).items() if key not in _LOADED}
-    rules = digest_of(raw.get_vocab()) if backend is None else backend.to_str()
-    return {**settings, "tokenizer_class": type(raw).__name__, "chat_template": raw.chat_template, "rules": rules}
 
 
 def _weight_files(folder: Path, model: nn.Module) -> list[Path]:

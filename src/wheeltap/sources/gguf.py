@@ -384,7 +384,6 @@ class GgufContents(Contents):
     """Settings in a GGUF file, and its tensors that the model does not hold.
 
     Attributes:
-        path: The file.
         widths: How many bytes each tensor has that was not loaded.
     """
 

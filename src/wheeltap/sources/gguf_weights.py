@@ -70,11 +70,7 @@ _USUAL: Final[Mapping[str, float]] = {
 @final
 @dataclass(frozen=True)
 class GgufFile:
-    """A GGUF file, whole or in parts.
-
-    Attributes:
-        paths: Of the parts, in order.
-    """
+    """A GGUF file, whole or in parts."""
 
     paths: tuple[Path, ...]
 
@@ -260,10 +256,7 @@ class _Layout:
     """How tensors of a file lie in the parameters of a model.
 
     Attributes:
-        file: With the tensors.
-        model: With the parameters.
         does: What converters do with this architecture: see ``_KNOWN``.
-        gguf: The package.
     """
 
     file: GgufFile

@@ -58,8 +58,6 @@ class _Fold:
 
     Attributes:
         norm: Which, with running statistics.
-        path: Of it.
-        bias: Of the layer.
     """
 
     norm: _BatchNorm

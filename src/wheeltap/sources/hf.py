@@ -213,11 +213,7 @@ _AGAIN = "Download or save the model again; it may have been cut short."
 @final
 @dataclass(frozen=True)
 class HfTokenizer:
-    """A Hugging Face tokenizer.
-
-    Attributes:
-        raw: The transformers tokenizer.
-    """
+    """A Hugging Face tokenizer."""
 
     raw: Any
 
@@ -237,12 +233,7 @@ class HfTokenizer:
 @final
 @dataclass(frozen=True)
 class NoTokenizer:
-    """Where a model came without its tokenizer: token ids can be read, and text cannot.
-
-    Attributes:
-        folder: Of the model.
-        files: What a tokenizer's file may be called.
-    """
+    """Where a model came without its tokenizer: token ids can be read, and text cannot."""
 
     folder: str
     files: tuple[str, ...]

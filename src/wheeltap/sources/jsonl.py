@@ -74,7 +74,6 @@ class Item(LineNotes, frozen=True, kw_only=True):
     """One line.
 
     Attributes:
-        context: What the model reads first.
         choices: How it may go on. A choice keeps its leading space: ``" Paris"`` after ``"The capital is"``.
         answer: Index of the right choice, or its text.
         votes: How many people chose each choice, for the audit ``disagreement``; in all lines or in none.
@@ -296,7 +295,6 @@ class LabeledText(LineNotes, frozen=True, kw_only=True):
     """One line.
 
     Attributes:
-        text: What is classified.
         label: Number or name of the right label; of a model with one output, the number it should give.
         text_pair: The second text of a pair; in all lines or in none.
     """

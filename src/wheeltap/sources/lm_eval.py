@@ -42,7 +42,6 @@ class LmEvalSpec:
     """One task of lm-eval.
 
     Attributes:
-        name: As lm-eval knows it.
         metric: What its documents are graded by; lm-eval's own choice of accuracy where empty.
         filter: Which of its filters makes answers of what the model said; the first where empty.
         limit: How many documents, from the first; 0 for all.

@@ -91,12 +91,8 @@ class Harness:
     """A task of lm-eval, loaded. It is sent to other processes by its name, and loaded again there.
 
     Attributes:
-        asked: Which.
-        name: Of the task.
         task: lm-eval's own.
         kind: One of ``KINDS``.
-        documents: In its order.
-        rows: Their numbers.
         requests: ``[document][request]``: lm-eval's instances.
         metric: What documents are graded by.
         filter: Which filter makes answers of what the model said.
@@ -153,11 +149,6 @@ class Harness:
         several = cast("list[Any]", gold) if isinstance(gold, list) else [gold]
         found = [options.index(one) if isinstance(one, str) and one in options else one for one in several]
         return [one for one in found if isinstance(one, int) and 0 <= one < len(options)]
-
-    def right_option(self, row: int) -> int | None:
-        """The only right one; ``None`` where there are none or several."""
-        found = self.right_options(row)
-        return found[0] if len(found) == 1 and not self.task.multiple_target else None
 
     def right(self, row: int) -> tuple[str, str]:
         """A prompt, and the right way to go on from it."""

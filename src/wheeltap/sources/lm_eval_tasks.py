@@ -346,16 +346,18 @@ def _choices(harness: Harness, answering: HarnessAnswers) -> ChoiceTask | None:
     fits = harness.kind == CHOSEN and harness.metric == CHOICE and harness.plain
     if not isinstance(answering, Likelihoods) or not fits:
         return None
-    rights = [harness.right_option(row) for row in harness.rows]
+    rights = [harness.right_options(row) for row in harness.rows]
     counts = [len(harness.options(row)) for row in harness.rows]
-    if None in rights or len(set(counts)) > 1 or counts[0] < 2 or answering.cut:
+    if harness.task.multiple_target or {*map(len, rights)} != {1}:
+        return None
+    if len(set(counts)) > 1 or counts[0] < 2 or answering.cut:
         return None
     items = [pairs[: counts[0]] for pairs in answering.pairs]
     if any(len({context for context, _ in pairs}) > 1 for pairs in items):
         return None
     task = ChoiceTask(
         [pairs[0][0] for pairs in items], [[option for _, option in pairs] for pairs in items],
-        [right for right in rights if right is not None], name=harness.name,
+        [right[0] for right in rights], name=harness.name,
     )  # fmt: skip
     votes = [_votes(doc, counts[0]) for doc in harness.documents]
     return task.with_votes(votes) if all(votes) else task

@@ -30,12 +30,7 @@ _BESIDE: Final = 2**26
 @final
 @dataclass(frozen=True)
 class Size:
-    """How much files of weights hold.
-
-    Attributes:
-        tensors: How many there are.
-        numbers: In all of them.
-    """
+    """How much files of weights hold."""
 
     tensors: int
     numbers: int

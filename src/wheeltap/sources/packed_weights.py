@@ -108,7 +108,6 @@ class PackedFolder:
     """A folder of packed weights.
 
     Attributes:
-        folder: With safetensors.
         how: What its config says of quantization.
     """
 
@@ -291,8 +290,6 @@ class Groups:
     """A matrix whose columns are in groups that share a scale.
 
     Attributes:
-        stem: Of its names.
-        bits: Of a code.
         shape: ``(rows, columns)``.
         index: Group of each column.
         codes: ``[row, column]``.
@@ -528,7 +525,6 @@ class Method:
 
     Attributes:
         extra: That installs what it runs with.
-        packages: What it runs with.
         marks: Endings of tensors that say that a matrix is packed.
         parts: Endings of all tensors that belong to it.
         matrix: Reads the matrix of a module.

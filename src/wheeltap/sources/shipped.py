@@ -47,7 +47,6 @@ class Piece:
     """A tensor of a file, and the part of the original that it was made from.
 
     Attributes:
-        name: In the file.
         parameter: The original's.
         rows: Of that parameter; all where it is a tensor by itself.
         format: As which it is stored.
@@ -92,7 +91,6 @@ class StoredWeights:
     """The tensors of a file by the names of the original.
 
     Attributes:
-        pieces: Those that belong together.
         others: What cannot be compared: parameters that the file lacks or holds in a way that cannot be read, and
             tensors that belong to none.
     """

@@ -17,7 +17,6 @@ class AmbiguousSentence:
 
     Attributes:
         side: Which of the example's sentences it is, from 0.
-        sentence: The ambiguous one.
         readings: One or more sentences, each of which says one of the things that it may mean.
         distractor: A sentence that it does not mean.
     """
@@ -37,7 +36,6 @@ class Ambiguity(Annotation):
         sentences: Of each example, its ambiguous sentences; none where it is not ambiguous.
         statements: Of each example and reading, the tokens of one question for each template.
         options: Tokens of the answers false and true.
-        ends: Tokens that end a sentence.
         labels: ``[example][label]``, whether some reading has the label.
     """
 

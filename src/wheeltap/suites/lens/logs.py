@@ -92,7 +92,9 @@ def of_answers(logs: Sequence[Mapping[str, AnswerFile]], *, names: Sequence[str]
     merged = [_merged(log, name) for log, name in zip(logs, names, strict=True)]
     made = imported(merged, audits=[AuditSpec(name="recorded-score", settings={"shipped": True})])
     plan = msgspec.structs.replace(made.plan, command="compare")
-    guess = np.concatenate([np.full(len(one.items), _guess(one.systems[0])) for one in first.values()])
+    # Score of a guess among the options; 0 where it is not known how many there are.
+    known = [(len(one.items), one.systems[0].probability) for one in first.values()]
+    guess = np.concatenate([np.full(size, 0.0 if p is None else 1.0 / p.shape[1]) for size, p in known])
     part = np.concatenate([np.full(len(one.items), sorted(first).index(task)) for task, one in first.items()])
     key = plan.clean(plan.reference).key
     more = {"guess": guess.astype(np.float32), "part": part.astype(np.int32)}
@@ -186,11 +188,6 @@ def _refuse(what: str, *, where: str, expected: str, got: str) -> NoReturn:
         f"The logs are of different {what}, so that their scores differ for that alone.", where=where,
         expected=expected, got=got, do="Run the same benchmark with the same settings on both models.",
     )  # fmt: skip
-
-
-def _guess(system: Answers) -> float:
-    """Score of a guess among the options; 0 where it is not known how many there are."""
-    return 0.0 if system.probability is None else 1.0 / system.probability.shape[1]
 
 
 def _merged(log: Mapping[str, AnswerFile], name: str) -> AnswerFile:

@@ -45,7 +45,6 @@ class RecordedRun:
 
     Attributes:
         plan: Who answered what, and which audits judge it.
-        outcomes: What was recorded.
         says: What each file is, in a line.
         notes: What was left out or assumed, in sentences.
     """
@@ -139,7 +138,9 @@ def imported(recordings: Sequence[AnswerFile], *, audits: Sequence[AuditSpec] | 
     clusters = groups if sampled else found
     clusters = () if len(set(clusters)) == len(clusters) else clusters  # where each is its own, items are independent
     more = tuple(one for part in parts for one in part.more)
-    systems = _named([system for part in parts for system in _labelled(part, parts, votes)])
+    systems = [system for part in parts for system in _labelled(part, parts, votes)]
+    if len({one.name for one in systems}) < len(systems):
+        systems = [replace(one, name=f"{one.name} ({at})") for at, one in enumerate(systems, start=1)]
     if audits is None:
         asked, why = _fitting(systems, votes, more)
         notes = [*notes, *why]
@@ -174,13 +175,6 @@ def imported(recordings: Sequence[AnswerFile], *, audits: Sequence[AuditSpec] | 
     ]
     said = tuple(recording.says for recording in recordings)
     return RecordedRun(plan, tuple(outcomes), said, (*notes, *_noted(parts)))
-
-
-def _named(systems: list[Answers]) -> list[Answers]:
-    """Systems with a number behind each name, where two have the same."""
-    if len({one.name for one in systems}) == len(systems):
-        return systems
-    return [replace(one, name=f"{one.name} ({at})") for at, one in enumerate(systems, start=1)]
 
 
 def _noted(parts: Sequence[AnswerFile]) -> Iterator[str]:

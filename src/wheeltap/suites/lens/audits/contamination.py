@@ -52,7 +52,6 @@ class CopyTest:
     """One test of one copy.
 
     Attributes:
-        title: Of the test.
         effect: What was tested, with its exact one-sided p-value.
         reach: How many standard errors the effect is from nothing: of several things that must all be shown, the least.
         units: Shards or pairs.
@@ -314,8 +313,6 @@ class ModelCopies:
     """What was read of a model and of the copies that were taught the items.
 
     Attributes:
-        name: Of the model.
-        model: As it is.
         taught: Copies, by how often they were taught, rising.
     """
 

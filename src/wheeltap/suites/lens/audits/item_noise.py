@@ -58,7 +58,6 @@ class VotedItems:
     """What is known of each item that enough people voted on.
 
     Attributes:
-        name: Of the model.
         people: Entropy of the votes, nats.
         outputs: ``[item, 3]``: entropy, probability and lead of the most likely label.
         inputs: ``[item, score]``: for each disturbance of the inputs the score lost, and how undecided it is.

@@ -183,8 +183,6 @@ class Beliefs:
     """What one model believed.
 
     Attributes:
-        name: Of the model.
-        panel: The people.
         p: Probabilities ``[item, label]`` of the panel's items.
     """
 

@@ -70,7 +70,6 @@ class TryCurve:
     Attributes:
         subject: Whose answers, or the pair.
         group: Part of the benchmark; empty for all of it.
-        items: How many.
         ks: Numbers of tries, ascending.
         band: pass@k, unbiased, or the second's minus the first's, item by item; it holds the whole curve at once.
         always: pass^k: all of k tries right; not of a pair.

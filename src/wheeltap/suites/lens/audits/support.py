@@ -74,7 +74,6 @@ class SubjectAnswers:
     """Answers of one subject.
 
     Attributes:
-        name: Of the subject.
         right: ``[item]``.
         samples: ``[item]``.
         answers: ``[item, draw]``, where known.

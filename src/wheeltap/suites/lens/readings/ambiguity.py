@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wheeltap.core import seeds
-from wheeltap.core.choices import ChoiceTask
+from wheeltap.core.choices import ChoiceTask, filled_up
 from wheeltap.core.errors import DataError
 from wheeltap.core.inputs import require_short
 from wheeltap.core.subject import Subject
@@ -193,10 +193,8 @@ class Continuer:
         if cache is not None:
             logits, cache = self._called(chosen[:, None], cache)
             return logits[:, -1], cache
-        length = len(rows[0]) + max(map(len, drawn))
-        ids = [[*row, *own, *own[-1:] * (length - len(row) - len(own))] for row, own in zip(rows, drawn, strict=True)]
-        logits, _ = self._called(torch.tensor(ids, device=self._device), None)
-        return logits[:, -1], None
+        ids = filled_up([(*row, *own) for row, own in zip(rows, drawn, strict=True)], self.model)
+        return self._called(ids, None)[0][:, -1], None
 
     def _called(self, ids: Tensor, cache: Any) -> tuple[Tensor, Any]:
         self.read += ids.numel()
@@ -210,13 +208,11 @@ class Continuer:
 
     def scored(self, start: Tokens, continuations: Sequence[Tokens]) -> NDArray[np.float64]:
         """Log-probability ``[continuation]`` of each after ``start``, summed over its tokens, nats."""
-        length = max(map(len, continuations))
-        filled = [[*one, *one[-1:] * (length - len(one))] for one in continuations]
-        after = torch.tensor(filled, device=self._device)
+        after = filled_up(continuations, self.model)
         with torch.no_grad():
             logs = self._after(torch.tensor([start], device=self._device), after).log_softmax(-1).double()
         each = logs.gather(2, after[:, :, None])[:, :, 0].cpu()
-        inside = torch.arange(length)[None, :] < torch.tensor([len(one) for one in continuations])[:, None]
+        inside = torch.arange(after.shape[1])[None, :] < torch.tensor([len(one) for one in continuations])[:, None]
         return np.asarray((each * inside).sum(1).numpy(), dtype=np.float64)
 
     def _after(self, start: Tensor, after: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from wheeltap.core import inputs, seeds
 from wheeltap.core.bounded import size_of
-from wheeltap.core.choices import ChoiceTask
+from wheeltap.core.choices import ChoiceTask, batches, filled_up
 from wheeltap.core.errors import DataError
 from wheeltap.core.inputs import as_scores
 from wheeltap.core.subject import Subject
@@ -39,7 +39,6 @@ class Texts:
         start: What every text follows.
         items: Of each item the tokens of its own text, of its twin (or shuffled text), and of new items of the same
             form, where there are any.
-        between: Tokens between two items.
         tokens_per_batch: Bound on the tokens of one call.
     """
 
@@ -114,13 +113,7 @@ class TokenScores:
 @final
 @dataclass(frozen=True)
 class TextReader:
-    """Reads texts, cut into windows where they are longer; each window follows the start tokens.
-
-    Attributes:
-        start: Tokens before every window.
-        window: Tokens of a window at most.
-        tokens_per_batch: Bound on the tokens of one call.
-    """
+    """Reads texts, cut into windows where they are longer; each window follows the start tokens."""
 
     start: tuple[int, ...]
     window: int
@@ -168,26 +161,13 @@ class TextReader:
     def _said(self, model: nn.Module, rows: Sequence[Tokens]) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Of each row its place, log-probabilities ``[token, vocabulary]`` and tokens; short rows first."""
         order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
-        sizes, device = [len(rows[place]) + len(self.start) for place in order], next(model.parameters()).device
-        for batch in _batches(order, sizes, self.tokens_per_batch):
-            longest = len(rows[batch[-1]])
-            filled = [[*self.start, *rows[at], *rows[at][-1:] * (longest - len(rows[at]))] for at in batch]
-            ids = torch.tensor(filled, device=device)
+        texts, places = [(*self.start, *rows[place]) for place in order], iter(order)
+        for batch in batches(texts, self.tokens_per_batch, span=max(map(len, texts), default=0)):
+            ids = filled_up(batch, model)
             with torch.no_grad():
                 said = as_scores(model(ids))[:, len(self.start) - 1 : -1].float().log_softmax(-1)
-            for row, place in enumerate(batch):
-                end = len(rows[place])
-                yield place, said[row, :end], ids[row, len(self.start) : len(self.start) + end]
-
-
-def _batches(order: Sequence[int], sizes: Sequence[int], most: int) -> list[list[int]]:
-    """Places in batches of at most so many tokens, filled up to the longest; ``sizes`` rise."""
-    batches: list[list[int]] = [[]]
-    for place, size in zip(order, sizes, strict=True):
-        if batches[-1] and (len(batches[-1]) + 1) * size > most:
-            batches.append([])
-        batches[-1].append(place)
-    return batches
+            for row, text in enumerate(batch):
+                yield next(places), said[row, : len(text) - len(self.start)], ids[row, len(self.start) : len(text)]
 
 
 def scored(texts: Sequence[TokenScores], *, lowest: float) -> dict[str, NDArray[np.float64]]:

@@ -22,7 +22,6 @@ class ReadingArrays:
     """What else a file says: the arrays of a reading, which an audit asks for by the reading's name.
 
     Attributes:
-        spec: Of the reading.
         values: Its arrays by name; those whose first axis is ``example`` are item by item.
         audit: Registered name of the audit that judges it.
     """
@@ -49,7 +48,6 @@ class Answers:
     """What one system answered, item by item.
 
     Attributes:
-        name: Of the system.
         right: ``[item]``, how many of its answers are right; ``None`` where nothing was graded.
         samples: ``[item]``, how many answers there are.
         answers: ``[item, draw]``, which of the item's distinct answers was given; -1 for none. ``None`` where unknown.
@@ -108,7 +106,6 @@ class Votes:
     """What people said of each item.
 
     Attributes:
-        labels: Names.
         votes: ``[item, label]``, how many people chose it.
         ordinal: Whether the labels are in an order, with equal steps between them.
         raters: Names of the people; none where it is not known who chose what.
@@ -145,7 +142,6 @@ class AnswerFile:
 
     Attributes:
         shape: What kind of file it is, in words.
-        items: Identifiers, each once.
         systems: Who answered; none in a file of votes.
         votes: What people said, where that is known.
         groups: What each item shares with others, where that is known; an empty name where it is not.

@@ -47,12 +47,10 @@ class AnswerRow:
     """One answer.
 
     Attributes:
-        item: Identifier.
         line: Where it is in the file.
         score: 1 where it is right, 0 where it is wrong, another number where it is neither; ``None`` if not graded.
         answer: ``None`` where it is unknown, or there is none.
         sample: Which of the item's answers; ``None`` in a file of one answer to each item.
-        probability: Of each label.
     """
 
     item: str

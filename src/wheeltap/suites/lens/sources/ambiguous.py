@@ -63,9 +63,6 @@ class Example:
     """One item.
 
     Attributes:
-        id: Its identifier.
-        premise: What is given.
-        hypothesis: What is asked of it.
         labels: Labels that are right under some reading, the first reading's first; each once.
         readings: Of ``premise``, of ``hypothesis`` or of both, where these are ambiguous.
         kind: What makes it ambiguous, where that is known.
