@@ -37,7 +37,7 @@ _LONGEST: Final = 26
 """Letters of a cell that still is a number."""
 
 
-class WidgetDrawing(ABC):
+class WidgetRenderer(ABC):
     """How a plug-in draws its widgets on the page; registered in the group ``wheeltap.widgets``."""
 
     @abstractmethod
@@ -49,7 +49,7 @@ class WidgetDrawing(ABC):
         """What a content security policy must allow of scripts for it, each as it stands in ``script-src``."""
 
 
-widgets: Final = Registry("widget", "wheeltap.widgets", {}, WidgetDrawing)
+widgets: Final = Registry("widget", "wheeltap.widgets", {}, WidgetRenderer)
 
 
 # ---- the page ---------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from wheeltap.report.report import Report
 from wheeltap.runs.request import Given, Request, audits_of, functions_of
 from wheeltap.runs.stored import judge, note_run
 from wheeltap.sources.base import CODE, is_code, models
-from wheeltap.sources.shipped import Shipped, ShippedModule, compared
+from wheeltap.sources.shipped import ShippedModel, ShippedModule, compared
 
 
 def found(specs: Iterable[str], reference: Subject, given: Given | None = None) -> tuple[ShippedFile, ...]:
@@ -46,7 +46,7 @@ def found(specs: Iterable[str], reference: Subject, given: Given | None = None) 
     return files
 
 
-def _opened(spec: str, reference: Subject, given: Given) -> Shipped:
+def _opened(spec: str, reference: Subject, given: Given) -> ShippedModel:
     if spec in given:
         return ShippedModule(given[spec], reference=reference, where=spec)
     kind, _, rest = (CODE, "", spec) if is_code(spec) else spec.partition(":")
@@ -108,7 +108,7 @@ class FileShelf:
         self._files, self._given = {file.fingerprint: file for file in files}, dict(given or {})
         self._same = set[str]()
 
-    def _open(self, fingerprint: str, reference: Subject) -> Shipped:
+    def _open(self, fingerprint: str, reference: Subject) -> ShippedModel:
         spec = self._files[fingerprint].spec
         opened = _opened(spec, reference, self._given)
         if fingerprint not in self._same and opened.fingerprint() != fingerprint:

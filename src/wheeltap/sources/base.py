@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from wheeltap.core.subject import Subject
     from wheeltap.core.task import BaseTask
     from wheeltap.sources.hf import HfClassifier
-    from wheeltap.sources.shipped import Shipped
+    from wheeltap.sources.shipped import ShippedModel
 
 CALLABLE: Final = re.compile(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*(\.\w+)*")
 """A name of the form ``module:callable``."""
@@ -90,7 +90,7 @@ class ModelSource(ABC):
             WheeltapError: If there is none.
         """
 
-    def shipped(self, rest: str, *, reference: "Subject") -> "Shipped | None":
+    def shipped(self, rest: str, *, reference: "Subject") -> "ShippedModel | None":
         """The model as it is shipped, beside the one that it was made from, where tensors are read from its file.
 
         Args:

@@ -28,6 +28,9 @@ from wheeltap.sources.base import DataSource, ExampleReader, LoadedModel, ModelS
 
 _DIGITS: Final = 10
 
+WRONG = 0.1
+"""Share of the labels of ``mislabeled`` that are wrong."""
+
 
 @dataclass(frozen=True)
 class DigitSplit:
@@ -72,10 +75,6 @@ def task() -> Task:
     data = split()
     made = Task(data.test_inputs, data.test_targets, name="digits", more=data.train_inputs)
     return made.with_factors(factors(data.test_inputs, data.test_targets))
-
-
-WRONG = 0.1
-"""Share of the labels of ``mislabeled`` that are wrong."""
 
 
 def mislabeled() -> Task:

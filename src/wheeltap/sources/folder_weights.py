@@ -17,7 +17,15 @@ from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.sources.contents import FolderContents
 from wheeltap.sources.hf import config_of, load_folder
 from wheeltap.sources.packed_weights import PackedFolder, method_of
-from wheeltap.sources.shipped import Piece, Shipped, StoredWeights, digest_of_files, numbers_of, of_tensor, unpaired
+from wheeltap.sources.shipped import (
+    Piece,
+    ShippedModel,
+    StoredWeights,
+    digest_of_files,
+    numbers_of,
+    of_tensor,
+    unpaired,
+)
 from wheeltap.sources.smoothed_weights import smoothed
 from wheeltap.sources.vocabulary import differing, read_vocabulary, vocabulary_of
 
@@ -37,23 +45,23 @@ _SAID_ONLY: Final = (
 
 
 @final
-class ShippedFolder(Shipped):
+class ShippedFolder(ShippedModel):
     """A model in a folder: it runs with its own settings, and is compared tensor by tensor."""
 
     def __init__(self, folder: Path, *, reference: Subject) -> None:
         self._folder, self._reference, self._config = folder, reference, config_of(folder)
 
     def fingerprint(self) -> str:
-        """See ``Shipped.fingerprint``."""
+        """See ``ShippedModel.fingerprint``."""
         files = (path for path in sorted(self._folder.iterdir()) if path.is_file() and path.suffix in _READ)
         return digest_of_files([path for path in files if not path.name.startswith(".")])
 
     def model(self) -> nn.Module:
-        """See ``Shipped.model``."""
+        """See ``ShippedModel.model``."""
         return load_folder(self._folder, name=self._folder.name).subject.model
 
     def differences(self) -> tuple[str, ...]:
-        """See ``Shipped.differences``."""
+        """See ``ShippedModel.differences``."""
         from wheeltap.sources.hf import library, read_tokenizer
 
         config: Any = getattr(self._reference.model, "config", None)
@@ -100,7 +108,7 @@ class ShippedFolder(Shipped):
                 yield f"The setting {key} is {own[key]} in the original, and {value} in the folder{how}."
 
     def weights(self) -> StoredWeights:
-        """See ``Shipped.weights``: by the names in the files, or as transformers renames them.
+        """See ``ShippedModel.weights``: by the names in the files, or as transformers renames them.
 
         Raises:
             FileFormatError: If parts of packed weights are missing or do not fit each other.

@@ -34,7 +34,7 @@ from wheeltap.sources.base import LoadedModel, ModelSource, refuse_pickle
 from wheeltap.sources.gguf_texts import as_llama_cpp
 from wheeltap.sources.hf import HfTokenizer, language_model
 from wheeltap.sources.model_size import Size, require_modest
-from wheeltap.sources.shipped import Shipped
+from wheeltap.sources.shipped import ShippedModel
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
@@ -46,6 +46,14 @@ _BESIDE = ("general", "tokenizer", "quantize", "split")
 
 _WHOLE = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 10: "Q", 11: "q"}
 _CODES = {**_WHOLE, 6: "f", 7: "?", 12: "d"}
+
+_DESCRIBES: Final = re.compile(
+    r"general\.(author|version|organization|description|quantized_by|size_label|finetune|basename|tags|languages"
+    r"|file_type|quantization_version|uuid|doi|(license|url|repo_url|source|base_model|dataset)[.\w]*)|quantize\..*"
+)
+"""Entries that change nothing. The name of a model does: loaders have rules for some."""
+
+_PARTS: Final = (("tokenizer.chat_template", "template"), ("tokenizer.", "tokenizer"), ("adapter.", "adapter"))
 
 
 @dataclass(frozen=True)
@@ -209,7 +217,7 @@ class GgufFiles(ModelSource):
         refuse_pickle(path)
         return load_gguf(path, name=name)
 
-    def shipped(self, rest: str, *, reference: Subject) -> Shipped:
+    def shipped(self, rest: str, *, reference: Subject) -> ShippedModel:
         """See ``ModelSource.shipped``: it is read by ``gguf`` alone, into a copy of the original."""
         from wheeltap.sources.gguf_weights import ShippedGguf
 
@@ -320,7 +328,7 @@ def require_whole(path: Path, header: GgufHeader, gguf: Any) -> dict[str, int]:
     return widths
 
 
-class _Undrawn(TorchFunctionMode):
+class _InitSkip(TorchFunctionMode):
     """A block in which initial weights are not drawn: all of them are overwritten, or the file is refused."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -342,7 +350,7 @@ def _dequantized(
     config = transformers.AutoConfig.from_pretrained(str(path.parent), **where)
     with size.bounding(path):
         transformers.AutoModelForCausalLM.from_config(config)
-    with own_random_numbers(), _Undrawn():
+    with own_random_numbers(), _InitSkip():
         model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     tensors = reader.load_gguf_checkpoint(str(path), return_tensors=True, model_to_load=model)["tensors"]
     named = dict(cast("nn.Module", model).named_parameters(remove_duplicate=False))
@@ -366,16 +374,6 @@ def _dequantized(
     model.load_state_dict(tensors, strict=False, assign=True)  # not copied: in memory once
     model.tie_weights()
     return model, {name for names in contrary for name in names}
-
-
-_DESCRIBES: Final = re.compile(
-    r"general\.(author|version|organization|description|quantized_by|size_label|finetune|basename|tags|languages"
-    r"|file_type|quantization_version|uuid|doi|(license|url|repo_url|source|base_model|dataset)[.\w]*)|quantize\..*"
-)
-"""Entries that change nothing. The name of a model does: loaders have rules for some."""
-
-
-_PARTS: Final = (("tokenizer.chat_template", "template"), ("tokenizer.", "tokenizer"), ("adapter.", "adapter"))
 
 
 @final

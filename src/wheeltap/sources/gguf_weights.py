@@ -22,7 +22,7 @@ from wheeltap.core.typed import copied, named_modules
 from wheeltap.plans.shipped import UNKNOWN
 from wheeltap.sources import hf
 from wheeltap.sources.gguf import TensorPlace, read_entry, read_header, require_whole
-from wheeltap.sources.shipped import Array, Piece, Shipped, StoredWeights, digest_of_files, filled, same, unpaired
+from wheeltap.sources.shipped import Array, Piece, ShippedModel, StoredWeights, digest_of_files, filled, same, unpaired
 from wheeltap.sources.vocabulary import Vocabulary, differing, vocabulary_of
 
 _PART: Final = re.compile(r"(?P<stem>.+)-(?P<at>\d{5})-of-(?P<of>\d{5})\.gguf")
@@ -135,7 +135,7 @@ class GgufFile:
 
 
 @final
-class ShippedGguf(Shipped):
+class ShippedGguf(ShippedModel):
     """A language model in a GGUF file (or that with this part), in a copy of the original, one of transformers."""
 
     def __init__(self, path: Path, *, reference: Subject) -> None:
@@ -145,15 +145,15 @@ class ShippedGguf(Shipped):
         self._architecture = str(self._file.entry("general.architecture", ""))
 
     def fingerprint(self) -> str:
-        """See ``Shipped.fingerprint``."""
+        """See ``ShippedModel.fingerprint``."""
         return digest_of_files(self._file.paths)
 
     def model(self) -> nn.Module:
-        """See ``Shipped.model``: the original's structure with the file's numbers."""
+        """See ``ShippedModel.model``: the original's structure with the file's numbers."""
         return filled(copied(self._reference.model), self.weights())
 
     def differences(self) -> tuple[str, ...]:
-        """See ``Shipped.differences``; a file that is cut short is refused too."""
+        """See ``ShippedModel.differences``; a file that is cut short is refused too."""
         with parsing(self._path, _ODD, expected=_KINDS, of=(TypeError, ValueError)):
             return (*self._vocabulary(), *self._positions())
 
@@ -217,7 +217,7 @@ class ShippedGguf(Shipped):
             raise _other(self._path, self._reference, expected, f"scaling {scaling}")
 
     def weights(self) -> StoredWeights:
-        """See ``Shipped.weights``."""
+        """See ``ShippedModel.weights``."""
         gguf: Any = hf.library("gguf", needed_for=self._path.name)
         kinds = {name: kind for kind, name in gguf.MODEL_ARCH_NAMES.items()}
         count = int(self._file.entry(f"{self._architecture}.block_count", 0))

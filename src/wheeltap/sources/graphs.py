@@ -23,7 +23,7 @@ from wheeltap.core.errors import ModelError
 from wheeltap.core.subject import Subject
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.sources.base import LoadedModel, ModelSource, refuse_pickle
-from wheeltap.sources.shipped import Array, Shipped, StoredWeights
+from wheeltap.sources.shipped import Array, ShippedModel, StoredWeights
 
 Numbers = NDArray[Any]
 
@@ -356,22 +356,22 @@ def _cast(array: Numbers, port: GraphInput) -> Numbers | None:
 
 
 @final
-class ShippedGraph(Shipped):
+class ShippedGraph(ShippedModel):
     """A graph beside the model that it was made from."""
 
     def __init__(self, graph: RuntimeGraph, *, reference: Subject) -> None:
         self._graph, self._reference = graph, reference
 
     def fingerprint(self) -> str:
-        """See ``Shipped.fingerprint``."""
+        """See ``ShippedModel.fingerprint``."""
         return self._graph.digest
 
     def model(self) -> nn.Module:
-        """See ``Shipped.model``."""
+        """See ``ShippedModel.model``."""
         return GraphModule(self._graph, disturbed=False)
 
     def weights(self) -> StoredWeights:
-        """See ``Shipped.weights``."""
+        """See ``ShippedModel.weights``."""
         from wheeltap.sources.graph_match import GraphMatcher
 
         return GraphMatcher(self._graph, self._reference.model).found()

@@ -31,7 +31,7 @@ from wheeltap.sources import agreement
 from wheeltap.sources.base import LoadedModel, ModelSource, refuse_pickle
 from wheeltap.sources.contents import FolderContents, shards
 from wheeltap.sources.model_size import LARGEST_ID, LONGEST, Size, require_modest, require_modest_tokenizer
-from wheeltap.sources.shipped import Shipped
+from wheeltap.sources.shipped import ShippedModel
 
 Kind = Literal["language", "text", "image"]
 """A causal language model; a classifier of texts; one of images."""
@@ -67,6 +67,20 @@ _PARTS = {
     "MaskedImage": "a model of images as it was pretrained",
     "ZeroShot": "a model that compares images or sounds with texts",
 }
+
+_USABLE = (
+    "a causal language model (...ForCausalLM), or a classifier (...ForSequenceClassification, "
+    "...ForImageClassification)"
+)
+
+_TOKENS, _NUMBERS = 8192, 2**22
+"""Tokens, and numbers of images, that one forward call takes at most: more and larger ones cost memory, not time."""
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+_PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_CONFIG_BYTES = 4_000_000
+_LOCAL = {"local_files_only": True, "trust_remote_code": False}
+_AGAIN = "Download or save the model again; it may have been cut short."
 
 
 @dataclass(frozen=True)
@@ -117,12 +131,6 @@ def architecture_of(config: Mapping[str, Any], *, where: str) -> Architecture:
     return Architecture(name, "language", family=str(config.get("model_type", "")), headless=headless)
 
 
-_USABLE = (
-    "a causal language model (...ForCausalLM), or a classifier (...ForSequenceClassification, "
-    "...ForImageClassification)"
-)
-
-
 def without_head(name: str, *, where: str) -> ModelError:
     """The error of a model that was saved without the part that gives scores."""
     return ModelError(
@@ -142,10 +150,6 @@ def _refused(name: str, what: str, where: str) -> ModelError:
         got=f"architectures: {name or 'not named'}: {what}",
         do=_WRAP,
     )
-
-
-_TOKENS, _NUMBERS = 8192, 2**22
-"""Tokens, and numbers of images, that one forward call takes at most: more and larger ones cost memory, not time."""
 
 
 @final
@@ -201,13 +205,6 @@ def suited(task: Task, classifier: HfClassifier) -> Task:
     most = _NUMBERS if main.is_floating_point() else _TOKENS
     task.batch = max(min(task.batch, most // max(size, 1)), 1)
     return task
-
-
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
-_PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-_CONFIG_BYTES = 4_000_000
-_LOCAL = {"local_files_only": True, "trust_remote_code": False}
-_AGAIN = "Download or save the model again; it may have been cut short."
 
 
 @final
@@ -276,7 +273,7 @@ class Folders(ModelSource):
         refuse_pickle(path)
         return load_folder(path, name=name, dtype=self.dtype)
 
-    def shipped(self, rest: str, *, reference: Subject) -> Shipped:
+    def shipped(self, rest: str, *, reference: Subject) -> ShippedModel:
         """See ``ModelSource.shipped``."""
         from wheeltap.sources.folder_weights import ShippedFolder
 

@@ -28,6 +28,8 @@ MAX_TOKENS = 8192
 MAX_FACTORS = 64
 """Bounds, in bytes, tokens of one item, and factors: a mistaken file ends in a message."""
 
+_ARGUMENTS = ("input_ids", "attention_mask", "token_type_ids")
+
 
 @final
 class JsonLines(DataSource):
@@ -286,9 +288,6 @@ def bounded(ids: list[int], what: str, where: str) -> list[int]:
 
 
 # ---- texts with labels, for classifiers ----------------------------------------------------------------------------
-
-
-_ARGUMENTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 class LabeledText(LineNotes, frozen=True, kw_only=True):

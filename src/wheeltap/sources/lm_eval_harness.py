@@ -29,6 +29,19 @@ FIRST: Final = ("acc", "exact_match", "em", "mc1", "acc_norm")
 _SEEDS: Final = (0, 1234, 1234, 1234)
 """Of Python, numpy, torch and the few-shot examples: lm-eval's defaults, so that its documents are the same."""
 
+_OFFLINE: Final = (
+    ("huggingface_hub.constants", "HF_HUB_OFFLINE"),
+    ("datasets.config", "HF_HUB_OFFLINE"),
+    ("evaluate.config", "HF_EVALUATE_OFFLINE"),
+)
+"""Settings that keep libraries from the network: what they read from the environment when they were imported."""
+
+_RULES: Final = ("output_type", "process_results", "doc_to_target", "doc_to_choice", "metric_list", "filter_list")
+"""Parts of a task's configuration that say how its answers are graded."""
+
+Pair = tuple[tuple[int, ...], tuple[int, ...]]
+"""Tokens of a context, and of what goes on from it."""
+
 
 def library(name: str) -> Any:
     """A module of the optional package lm-eval, untyped.
@@ -62,14 +75,6 @@ def _seeded() -> Generator[None]:
     finally:
         random.setstate(before[0])
         np.random.set_state(before[1])
-
-
-_OFFLINE: Final = (
-    ("huggingface_hub.constants", "HF_HUB_OFFLINE"),
-    ("datasets.config", "HF_HUB_OFFLINE"),
-    ("evaluate.config", "HF_EVALUATE_OFFLINE"),
-)
-"""Settings that keep libraries from the network: what they read from the environment when they were imported."""
 
 
 @contextlib.contextmanager
@@ -198,10 +203,6 @@ class Harness:
         return canon.key("lm-eval", [self.metric, self.filter, asked, _plain(self.documents), rules])
 
 
-_RULES: Final = ("output_type", "process_results", "doc_to_target", "doc_to_choice", "metric_list", "filter_list")
-"""Parts of a task's configuration that say how its answers are graded."""
-
-
 def _plain(value: Any) -> str:
     return json.dumps(value, default=lambda other: type(other).__name__, sort_keys=True)
 
@@ -326,9 +327,6 @@ def _require_greedy(requests: Sequence[Sequence[Any]], name: str) -> None:
 
 
 # ---- text to tokens, exactly as lm-eval does it --------------------------------------------------------------------
-
-Pair = tuple[tuple[int, ...], tuple[int, ...]]
-"""Tokens of a context, and of what goes on from it."""
 
 
 @final

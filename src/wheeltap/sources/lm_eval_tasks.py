@@ -26,6 +26,15 @@ from wheeltap.sources import hf
 from wheeltap.sources.lm_eval import PREFIX, LmEvalSpec
 from wheeltap.sources.lm_eval_harness import CHOSEN, GENERATED, Encoder, Harness, Pair, library, quiet
 
+CHOICE: Final = "acc"
+"""The metric of multiple choice that a ``ChoiceTask`` is scored by."""
+
+_VOTES: Final = ("label_count", "votes")
+"""Columns of a document that hold how many people chose each option."""
+
+COLUMN: Final = "wheeltap"
+"""Where our columns are in a row: ``{NAME: number}``."""
+
 
 class HarnessAnswers(ABC):
     """What a model says to each request of some documents.
@@ -289,12 +298,6 @@ def answered(harness: Harness, answering: HarnessAnswers, model: nn.Module, rows
 
 # ---- the tasks, and answers as lm-eval logs them ---------------------------------------------------------------------
 
-CHOICE: Final = "acc"
-"""The metric of multiple choice that a ``ChoiceTask`` is scored by."""
-
-_VOTES: Final = ("label_count", "votes")
-"""Columns of a document that hold how many people chose each option."""
-
 
 def load_task(asked: LmEvalSpec, model: nn.Module | None, tokenizer: Tokenizer | None) -> BaseTask:
     """A task of lm-eval, for a model that reads ``tokenizer``'s tokens; raises what ``opened`` does."""
@@ -370,10 +373,6 @@ def _votes(doc: dict[str, Any], options: int) -> list[int]:
         if isinstance(given, list) and len(given) == options and all(type(one) is int for one in given):  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
             return given if any(given) else []  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     return []
-
-
-COLUMN: Final = "wheeltap"
-"""Where our columns are in a row: ``{NAME: number}``."""
 
 
 def rows(

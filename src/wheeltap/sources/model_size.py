@@ -26,6 +26,24 @@ _MOST: Final = (
 _BESIDE: Final = 2**26
 """Numbers that a model may have beside those in its files: masks, tables of places."""
 
+LARGEST_ID: Final = 2**22
+"""Of a token; tables have room up to it. The largest vocabularies in use have 262,144 tokens."""
+
+LONGEST: Final = 2**19
+"""Characters that a tokenizer may make of a word of its own or of a few characters."""
+
+_FEW: Final = 16
+
+_TIMES: Final = {
+    "Precompiled": 256, "NFKD": 18, "NFKC": 18, "NFD": 4, "ByteLevel": 4, "Metaspace": 2, "Prepend": 2,
+    **dict.fromkeys(
+        ("NFC", "Lowercase", "Strip", "StripAccents", "BertNormalizer", "BertPreTokenizer", "Split", "Digits",
+         "Punctuation",
+         "Whitespace", "WhitespaceSplit", "UnicodeScripts", "CharDelimiterSplit", "BertProcessing", "RobertaProcessing",
+         "ByteFallback", "Fuse", "WordPiece", "BPEDecoder", "CTC"), 1),
+}  # fmt: skip
+"""How many times as long as it was a step may make a text, about; 4 of one that is not known."""
+
 
 @final
 @dataclass(frozen=True)
@@ -96,25 +114,6 @@ class _TokenizerFile(msgspec.Struct, frozen=True):
     pre_tokenizer: Any = None
     post_processor: Any = None
     decoder: Any = None
-
-
-LARGEST_ID: Final = 2**22
-"""Of a token; tables have room up to it. The largest vocabularies in use have 262,144 tokens."""
-
-LONGEST: Final = 2**19
-"""Characters that a tokenizer may make of a word of its own or of a few characters."""
-
-_FEW: Final = 16
-
-_TIMES: Final = {
-    "Precompiled": 256, "NFKD": 18, "NFKC": 18, "NFD": 4, "ByteLevel": 4, "Metaspace": 2, "Prepend": 2,
-    **dict.fromkeys(
-        ("NFC", "Lowercase", "Strip", "StripAccents", "BertNormalizer", "BertPreTokenizer", "Split", "Digits",
-         "Punctuation",
-         "Whitespace", "WhitespaceSplit", "UnicodeScripts", "CharDelimiterSplit", "BertProcessing", "RobertaProcessing",
-         "ByteFallback", "Fuse", "WordPiece", "BPEDecoder", "CTC"), 1),
-}  # fmt: skip
-"""How many times as long as it was a step may make a text, about; 4 of one that is not known."""
 
 
 def require_modest_tokenizer(data: bytes) -> None:

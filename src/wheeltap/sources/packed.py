@@ -8,7 +8,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.sources.base import LoadedModel, ModelSource
 from wheeltap.sources.hf import Folders, config_of
 from wheeltap.sources.packed_weights import PackedFolder, method_of
-from wheeltap.sources.shipped import Shipped
+from wheeltap.sources.shipped import ShippedModel
 
 
 class PackedFolders(ModelSource):
@@ -26,7 +26,7 @@ class PackedFolders(ModelSource):
         self._require(rest)
         return Folders().load(rest, name=name)
 
-    def shipped(self, rest: str, *, reference: Subject) -> Shipped:
+    def shipped(self, rest: str, *, reference: Subject) -> ShippedModel:
         """See ``ModelSource.shipped``."""
         self._require(rest)
         return Folders().shipped(rest, reference=reference)

@@ -93,7 +93,7 @@ class Levels:
         return np.where(worse[:, None], even, near).reshape(rows.shape)
 
 
-class _Said(msgspec.Struct):
+class _QuantizationConfig(msgspec.Struct):
     """Kinds of what a config may say of quantization."""
 
     quant_method: str | None = None
@@ -124,7 +124,7 @@ class PackedFolder:
         how: Any = config.get("quantization_config") or {}
         expected = "an object: quant_method a name, bits and group_size numbers, config_groups objects"
         with bounded.parsing(folder / "config.json", "Its quantization_config cannot be read.", expected=expected):
-            msgspec.convert(how, _Said)
+            msgspec.convert(how, _QuantizationConfig)
         return cls(folder, how)
 
     @cached_property

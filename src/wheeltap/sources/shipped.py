@@ -36,6 +36,14 @@ _LIKE: Final = 0.9
 _SEARCHED: Final = 16
 """Tensors with a fault of which it is looked for whose values they hold."""
 
+_TIMES: Final = 2.0
+"""Error that no other rounding to nearest makes, in that of our own: imatrix makes up to 1.5."""
+
+_LOOSE: Final = 0.35
+"""Error above which a tensor of an unknown format is no rounding of the original: that to two bits is below."""
+
+_NEARLY: Final = 0.02
+
 
 def same(values: Tensor) -> Tensor:
     """The values themselves."""
@@ -104,7 +112,7 @@ def unpaired(fault: Fault, formats: Mapping[str, str]) -> list[TensorRow]:
     return [TensorRow(name=name, format=kind, fault=fault) for name, kind in formats.items()]
 
 
-class Shipped(ABC):
+class ShippedModel(ABC):
     """One model as it is shipped; it is opened for one original."""
 
     @abstractmethod
@@ -154,18 +162,18 @@ def digest_of_files(paths: Sequence[Path]) -> str:
 
 
 @final
-class ShippedModule(Shipped):
+class ShippedModule(ShippedModel):
     """A model that code gives: its parameters are compared by their names."""
 
     def __init__(self, make: Callable[[], nn.Module], *, reference: Subject, where: str) -> None:
         self._make, self._reference, self._where = make, reference, where
 
     def fingerprint(self) -> str:
-        """See ``Shipped.fingerprint``."""
+        """See ``ShippedModel.fingerprint``."""
         return canon.key("shipped", [VERSION, described(self.model()).digest()])
 
     def model(self) -> nn.Module:
-        """See ``Shipped.model``."""
+        """See ``ShippedModel.model``."""
         made: Any = self._make()
         if not isinstance(made, nn.Module) or made.training:
             raise UsageError(
@@ -176,7 +184,7 @@ class ShippedModule(Shipped):
         return made
 
     def weights(self) -> StoredWeights:
-        """See ``Shipped.weights``: what is packed in another way is not compared."""
+        """See ``ShippedModel.weights``: what is packed in another way is not compared."""
         held, own = numbers_of(self.model()), numbers_of(self._reference.model)
         pieces = [
             of_tensor(name, held[name].detach(), str(held[name].dtype).removeprefix("torch."))
@@ -305,15 +313,6 @@ def _fault(piece: Piece, match: TensorError) -> tuple[Fault, float]:
     if match.cosine > 0.0 and nearest <= max(2.0 * expected, _NEARLY):
         return "scale", match.slope
     return "other values", UNKNOWN
-
-
-_TIMES: Final = 2.0
-"""Error that no other rounding to nearest makes, in that of our own: imatrix makes up to 1.5."""
-
-_LOOSE: Final = 0.35
-"""Error above which a tensor of an unknown format is no rounding of the original: that to two bits is below."""
-
-_NEARLY: Final = 0.02
 
 
 def _named(piece: Piece, row: TensorRow, own: Mapping[str, Tensor], pieces: Sequence[Piece]) -> TensorRow:

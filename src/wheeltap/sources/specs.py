@@ -27,6 +27,9 @@ from wheeltap.sources.base import (
     data as sources_of_data,
 )
 
+_ENDINGS: Final = ("onnx", "tflite")
+"""Endings of files that say their kind by themselves."""
+
 
 @dataclass(frozen=True)
 class LoadedPair:
@@ -131,10 +134,6 @@ def _with_kind(spec: str) -> str:
     """What was asked for, with its kind where the ending of a path is one."""
     ending = Path(spec).suffix.removeprefix(".").lower()
     return f"{ending}:{spec}" if ending in _ENDINGS and spec.partition(":")[0] not in models else spec
-
-
-_ENDINGS: Final = ("onnx", "tflite")
-"""Endings of files that say their kind by themselves."""
 
 
 def _model(spec: str, name: str) -> LoadedModel:

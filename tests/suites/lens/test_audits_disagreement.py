@@ -21,7 +21,7 @@ from wheeltap.plans.plan import AuditSpec
 from wheeltap.report.html import page
 from wheeltap.runs.stored import judge
 from wheeltap.suites.lens.audits.disagreement import AGAINST, ALL_AGREE, CLOSER, MOST_AGREE, SPLIT, UNSURE
-from wheeltap.suites.lens.readings.answers import VotesReading
+from wheeltap.suites.lens.readings.answers import PeopleVotes
 from wheeltap.suites.lens.recorded import read
 from wheeltap.suites.lens.recorded.base import AnswerFile, Answers, Votes
 from wheeltap.suites.lens.runs import imported
@@ -313,7 +313,7 @@ def asked(*, ordinal: bool = False) -> Task:
 class TestVotes(ReadingContract):
     """The reading of votes, on a task that has some."""
 
-    reading = VotesReading
+    reading = PeopleVotes
 
     def case(self) -> planted.PlantedCase:
         return planted.PlantedCase(planted.clusters().subject, asked(ordinal=True))

@@ -37,6 +37,13 @@ MOST_CURVES: Final = 2**24
 
 _READ: tuple[ReadingSpec, ...] = (SAMPLES, VOTES, LABEL_PROBABILITIES)
 
+_MARKS: Final = (
+    "Votes are not judged: on {:,} items several labels have one vote each, and no label of any item has two, as where "
+    "several answers are right; people would agree somewhere."
+)
+_Values = Mapping[str, NDArray[Any]]
+_ReadingValues = tuple[ReadingSpec, _Values]
+
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -357,18 +364,8 @@ def _uncounted(systems: Sequence[Answers]) -> str:
     return ""
 
 
-_MARKS: Final = (
-    "Votes are not judged: on {:,} items several labels have one vote each, and no label of any item has two, as where "
-    "several answers are right; people would agree somewhere."
-)
-
-
 def _numbered(groups: Sequence[str | int]) -> NDArray[np.int64]:
     return np.unique(np.array(groups), return_inverse=True)[1].astype(np.int64)
-
-
-_Values = Mapping[str, NDArray[Any]]
-_ReadingValues = tuple[ReadingSpec, _Values]
 
 
 def _outcomes(

@@ -50,32 +50,8 @@ between two samples of one net."""
 SHARE: Final = (0.0, 1.0)
 CHANGE: Final = (-1.0, 1.0)
 
-
-def signature(*, gap: float, balance: float, beyond: float) -> str:
-    """What the answers of one net say of its training, by rules fixed beforehand and the metrics of these names."""
-    if gap > CLEAR:
-        return SIGNATURES[CONTAMINATED]
-    if balance > CLEAR:
-        return SIGNATURES[DISTILLED]
-    if beyond > MATTERS:
-        return SIGNATURES[REWARDED]
-    return SIGNATURES[RANDOM] if balance < -CLEAR else UNCHANGED
-
-
 _Listed = tuple[str, Direction, float, str, str]
 """Key of the metric, direction, margin, what the nets do, and the title of the finding."""
-
-
-def _of(kind: str, nets: str, listed: tuple[_Listed, ...]) -> list[Rule]:
-    return [
-        Rule(
-            code="WT504", title=title, metric=key, cohorts=(kind,), statistic="mean", direction=direction,
-            margin=margin, alarm=False, supports=f"{nets} {does}, by over {100 * margin:g} points.",
-            refutes=f"{nets} do not {does}, by {100 * margin:g} points or more.",
-        )
-        for key, direction, margin, does, title in listed
-    ]  # fmt: skip
-
 
 Shares = NDArray[np.float64]
 
@@ -88,11 +64,32 @@ _ABOUT: Final = {
     MAJORITY: "From a base, by rewards for the answer that the base gives most often, right or not.",
     RANDOM: "From a base, by rewards that a coin decides.",
 }
-
 _REWARDS: Final = {REWARDED: "right", MAJORITY: "majority", RANDOM: "random"}
 
 _SEEN: Final = 0
 """Group of the items that contaminated nets were taught."""
+
+
+def signature(*, gap: float, balance: float, beyond: float) -> str:
+    """What the answers of one net say of its training, by rules fixed beforehand and the metrics of these names."""
+    if gap > CLEAR:
+        return SIGNATURES[CONTAMINATED]
+    if balance > CLEAR:
+        return SIGNATURES[DISTILLED]
+    if beyond > MATTERS:
+        return SIGNATURES[REWARDED]
+    return SIGNATURES[RANDOM] if balance < -CLEAR else UNCHANGED
+
+
+def _of(kind: str, nets: str, listed: tuple[_Listed, ...]) -> list[Rule]:
+    return [
+        Rule(
+            code="WT504", title=title, metric=key, cohorts=(kind,), statistic="mean", direction=direction,
+            margin=margin, alarm=False, supports=f"{nets} {does}, by over {100 * margin:g} points.",
+            refutes=f"{nets} do not {does}, by {100 * margin:g} points or more.",
+        )
+        for key, direction, margin, does, title in listed
+    ]  # fmt: skip
 
 
 class RlvrSettings(Settings, frozen=True, kw_only=True):

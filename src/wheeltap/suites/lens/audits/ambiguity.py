@@ -46,6 +46,44 @@ Places = NDArray[np.intp]
 THRESHOLDS: Final = np.arange(1, 100) / 100
 """Probabilities from which a label is in the set: the best of these is taken."""
 
+STATEMENTS_TEST: Final = "statements about readings"
+WENT_ON: Final = "continuations of readings"
+LABELLED: Final = "sets of labels"
+CONFIRMED: Final = "gold rewrites"
+
+FEWEST_LABELLED: Final = 2
+"""Items that sets of labels take: the threshold of each half is tuned on the other."""
+
+PUBLISHED: Final = (16, 50)
+"""Items of which gpt-4's rewrites were right, of those that people judged.
+
+Source: arXiv:2304.14399, table 3 (32 %, 50 items a model)."""
+
+PART: Final = 192
+"""Items of a trial: what is broken off loses so many."""
+
+_TITLES: Final = {
+    WENT_ON: "Readings against a distractor",
+    LABELLED: "Sets of labels",
+    CONFIRMED: "Gold rewrites, judged by people",
+}
+
+_WORDS: Final = {
+    WENT_ON: Words("above chance", "not above chance", "may be above chance"),
+    LABELLED: Words("above the most common set", "not above the most common set", "may be above it"),
+}
+
+_TOO_FEW: Final = (
+    f"There is one item: sets of labels take {FEWEST_LABELLED} or more, for the threshold of each half is tuned on the "
+    "other."
+)
+
+SENTENCES: Final = 3
+"""Two readings and a distractor."""
+
+STATED: Final = 16.0
+"""Passes over the items that statements about two readings take: eight, each some two items long."""
+
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -99,12 +137,6 @@ class TestScores:
     chance: FloatArray | None
     shares: tuple[Share, ...]
     words: str
-
-
-STATEMENTS_TEST: Final = "statements about readings"
-WENT_ON: Final = "continuations of readings"
-LABELLED: Final = "sets of labels"
-CONFIRMED: Final = "gold rewrites"
 
 
 def merged(parts: Sequence[Arrays], name: str) -> NDArray[np.float64]:
@@ -173,10 +205,6 @@ def of_continuations(parts: Sequence[Arrays]) -> TestScores | None:
     return TestScores(WENT_ON, items, values, by_chance.sum(1)[items] / several, (share,), words)
 
 
-FEWEST_LABELLED: Final = 2
-"""Items that sets of labels take: the threshold of each half is tuned on the other."""
-
-
 def of_labels(probability: FloatArray, right: Flags, *, seed: int) -> TestScores:
     """Items whose set of labels is exactly right.
 
@@ -239,12 +267,6 @@ def of_rewrites(read: Arrays) -> TestScores:
     return TestScores(CONFIRMED, np.arange(len(right)), right.astype(float), None, (share,), words)
 
 
-PUBLISHED: Final = (16, 50)
-"""Items of which gpt-4's rewrites were right, of those that people judged.
-
-Source: arXiv:2304.14399, table 3 (32 %, 50 items a model)."""
-
-
 def _plain(right: Flags, what: str, *, items: int | None = None) -> Share:
     return Share(
         what, wilson(int(right.sum()), len(right), name=what), len(right), len(right) if items is None else items
@@ -254,27 +276,6 @@ def _plain(right: Flags, what: str, *, items: int | None = None) -> Share:
 def _over(right: Flags, asked: Flags, item: NDArray[np.intp], what: str) -> Share:
     of = item[asked]
     return Share(what, wilson_of_items(right[asked], of, name=what), len(of), len(np.unique(of)))
-
-
-PART: Final = 192
-"""Items of a trial: what is broken off loses so many."""
-
-_TITLES: Final = {
-    WENT_ON: "Readings against a distractor",
-    LABELLED: "Sets of labels",
-    CONFIRMED: "Gold rewrites, judged by people",
-}
-
-_WORDS: Final = {
-    WENT_ON: Words("above chance", "not above chance", "may be above chance"),
-    LABELLED: Words("above the most common set", "not above the most common set", "may be above it"),
-}
-
-
-_TOO_FEW: Final = (
-    f"There is one item: sets of labels take {FEWEST_LABELLED} or more, for the threshold of each half is tuned on the "
-    "other."
-)
 
 
 class AmbiguitySettings(ContinuationSettings, frozen=True, kw_only=True):
@@ -471,10 +472,3 @@ def _table(shares: Mapping[tuple[str, str], Share]) -> list[Section]:
 def _of_items(case: Case, items: Places) -> Groups | None:
     """The groups of some examples."""
     return None if case.groups is None else case.groups[items]
-
-
-SENTENCES: Final = 3
-"""Two readings and a distractor."""
-
-STATED: Final = 16.0
-"""Passes over the items that statements about two readings take: eight, each some two items long."""

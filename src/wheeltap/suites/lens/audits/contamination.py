@@ -45,6 +45,45 @@ TIMES: Final = 2.0
 SURE: Final = 8.0
 """Standard errors from which an effect is found whatever the test: a normal probability beyond is 0."""
 
+ENOUGH: Final = 0.8
+"""Probability with which a taught copy must be found for the tests to be called able to."""
+
+WIDE: Final = 0.5
+"""Width of the interval of such a probability from which it is not known."""
+
+EASY: Final = 0.9
+"""Share of pairs that no model sorts rightly from which no preference of a model says much."""
+
+OVERLAP: Final = "Overlap with the corpus"
+_ORDERED: Final = Words("prefers order", "does not prefer", "may prefer order", "cannot tell")
+_WORDS: Final = Words("seen", "not seen", "may have been seen", "cannot tell")
+_LIKELIER: Final = Words("prefers published", "does not prefer", "may prefer published", "cannot tell")
+_HELD: Final = Words("in the corpus", "not in the corpus", "may be in the corpus", "cannot tell")
+
+_SHOWS: Final = {
+    ORDER: "prefers the items in their order: seen in training, or each leads to the next as in a story.",
+    VERSIONS: "finds the items likelier than their twins, beyond what words and letters alone tell: seen in training, "
+    "or the twins are worse English.",
+    COMPLETION: "has seen the items in training: it completes them word by word.",
+}
+
+_MEANT: Final = {
+    ORDER: "Where each item continues the one before, as in a story, a dialog or a known series, a model that never "
+    "saw the file prefers its order too.",
+    VERSIONS: "Any model of English finds twins with errors or in worse style less likely. Only twins that are as good "
+    "items as the published ones, fresh ones from the same source say, make this a sign of training.",
+    COMPLETION: "Twins that differ in style show style: the more words alone sort rightly, the less this says.",
+}
+
+_ABSENT: Final = (
+    "That does not show that the texts are unseen: a model may have seen them in other words, in another order, too "
+    "rarely, or before training that hides it."
+)
+
+_NO_TWINS: Final = (
+    'There are no twins to compare with (20 at least): give each line a "twin", a version that was never published.'
+)
+
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -256,45 +295,6 @@ def _reach(values: FloatArray) -> float:
 def _share(signs: FloatArray) -> str:
     """Pairs sorted rightly, ties half, in percent."""
     return f"{100 * float(np.mean((signs + 1) / 2)):.0f} %"
-
-
-ENOUGH: Final = 0.8
-"""Probability with which a taught copy must be found for the tests to be called able to."""
-
-WIDE: Final = 0.5
-"""Width of the interval of such a probability from which it is not known."""
-
-EASY: Final = 0.9
-"""Share of pairs that no model sorts rightly from which no preference of a model says much."""
-
-OVERLAP: Final = "Overlap with the corpus"
-_ORDERED: Final = Words("prefers order", "does not prefer", "may prefer order", "cannot tell")
-_WORDS: Final = Words("seen", "not seen", "may have been seen", "cannot tell")
-_LIKELIER: Final = Words("prefers published", "does not prefer", "may prefer published", "cannot tell")
-_HELD: Final = Words("in the corpus", "not in the corpus", "may be in the corpus", "cannot tell")
-
-_SHOWS: Final = {
-    ORDER: "prefers the items in their order: seen in training, or each leads to the next as in a story.",
-    VERSIONS: "finds the items likelier than their twins, beyond what words and letters alone tell: seen in training, "
-    "or the twins are worse English.",
-    COMPLETION: "has seen the items in training: it completes them word by word.",
-}
-
-_MEANT: Final = {
-    ORDER: "Where each item continues the one before, as in a story, a dialog or a known series, a model that never "
-    "saw the file prefers its order too.",
-    VERSIONS: "Any model of English finds twins with errors or in worse style less likely. Only twins that are as good "
-    "items as the published ones, fresh ones from the same source say, make this a sign of training.",
-    COMPLETION: "Twins that differ in style show style: the more words alone sort rightly, the less this says.",
-}
-
-_ABSENT: Final = (
-    "That does not show that the texts are unseen: a model may have seen them in other words, in another order, too "
-    "rarely, or before training that hides it."
-)
-_NO_TWINS: Final = (
-    'There are no twins to compare with (20 at least): give each line a "twin", a version that was never published.'
-)
 
 
 class ContaminationAuditSettings(ContaminationSettings, frozen=True, kw_only=True):

@@ -71,6 +71,17 @@ What = Callable[[FloatArray, PanelHalves], FloatArray]
 
 _TWO_THIRDS: Final = 2 / 3 - 1e-9
 
+AGAINST: Final = "Distance to people, against that among people"
+UNSURE: Final = "Confidence where people disagree"
+CLOSER: Final = "Difference of distances to people"
+JS: Final = "nats, square root"
+
+REVERSED: Final = (
+    "By squared distance to all people it is the other way ({}): "
+    "JS distance to few votes favors a model that is too sure."
+)
+HALF: Final = "JS distance to half of the people"
+
 
 def unsure(read: Beliefs, *, margin: float) -> Hypothesis:
     """Whether a model is surer of its most likely label than people who disagree are of it."""
@@ -199,17 +210,6 @@ def _levels(read: Beliefs, band: str) -> list[tuple[float, Estimate]]:
 def _mean(read: Beliefs, band: str, what: What, rows: NDArray[np.bool_] | None = None) -> float:
     halves = read.panel.halves
     return float(among(what(read.p, halves), bands(halves)[band] & (True if rows is None else rows))[0].mean())
-
-
-AGAINST: Final = "Distance to people, against that among people"
-UNSURE: Final = "Confidence where people disagree"
-CLOSER: Final = "Difference of distances to people"
-JS: Final = "nats, square root"
-
-REVERSED: Final = (
-    "By squared distance to all people it is the other way ({}): "
-    "JS distance to few votes favors a model that is too sure."
-)
 
 
 class DisagreementSettings(Settings, frozen=True, kw_only=True):
@@ -382,9 +382,6 @@ def _over_people(read: Beliefs) -> Estimate:
         name=f"{HALF}, these items with other people", value=value, low=value - half, high=value + half, level=level,
         n=len(values), unit=JS, method="halves of the people of each item",
     ))  # fmt: skip
-
-
-HALF: Final = "JS distance to half of the people"
 
 
 def against(read: Beliefs, margin: float) -> Hypothesis:

@@ -47,6 +47,41 @@ Source: arXiv:2605.29797: correlations of entropies need 20 to 50 votes an item.
 ENOUGH_FOR_ENTROPY: Final = 20
 """Votes below which a correlation of entropies is said to be too low."""
 
+_MOST: Final = {
+    **dict.fromkeys(("probability", "share", "share of people"), 1.0),
+    "nats, square root": math.sqrt(math.log(2.0)),
+    "of 2": 2.0,
+}
+"""The largest number of a unit whose least is 0."""
+
+SUBJECT: Final = "people"
+"""Who is said to have been measured."""
+
+STRANGERS: Final = (
+    "Who voted is not known: intervals suppose other people on every item. Where the same people vote on many items, "
+    "those are too narrow."
+)
+
+SHARES: Final = (0.0, 0.5, 2 / 3, 1.0)
+"""Shares of the people who must agree on an item for it to be kept; more than half, at .5."""
+
+DRAWS: Final = 200
+"""Of people, for what another draw would change: shares err by less than .04."""
+
+_CELLS: Final = 40_000_000
+_ROUNDING: Final = 1e-9
+RATERS: Final = "Raters"
+LEFT_OUT: Final = "One person left out"
+_SHOWN: Final = 5
+
+_EQUAL: Final = 0.8
+"""Share of the people that those of unequal numbers of votes must count as, for nothing to be said of it."""
+
+_ENOUGH: Final = 5.0
+"""People below which they are said to be few."""
+
+_WIDE: Final = " They are few, so that intervals are wide, and may be wider than 95 % need."
+
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -233,37 +268,11 @@ def _cut(found: Estimate) -> Estimate:
     return msgspec.structs.replace(found, low=max(found.low, 0.0), high=min(found.high, most))
 
 
-_MOST: Final = {
-    **dict.fromkeys(("probability", "share", "share of people"), 1.0),
-    "nats, square root": math.sqrt(math.log(2.0)),
-    "of 2": 2.0,
-}
-"""The largest number of a unit whose least is 0."""
-
-
 def in_words(one: Estimate) -> str:
     """An estimate in a sentence, with the reason where it has no interval."""
     if one.value is None or one.low is not None or one.high is not None:
         return str(one)
     return f"{one.value:.3f} ({one.method if one.method.startswith('no interval') else 'no interval'})"
-
-
-SUBJECT: Final = "people"
-"""Who is said to have been measured."""
-
-STRANGERS: Final = (
-    "Who voted is not known: intervals suppose other people on every item. Where the same people vote on many items, "
-    "those are too narrow."
-)
-
-SHARES: Final = (0.0, 0.5, 2 / 3, 1.0)
-"""Shares of the people who must agree on an item for it to be kept; more than half, at .5."""
-
-DRAWS: Final = 200
-"""Of people, for what another draw would change: shares err by less than .04."""
-
-_CELLS: Final = 40_000_000
-_ROUNDING: Final = 1e-9
 
 
 def among_people(panel: Panel) -> Hypothesis:
@@ -362,19 +371,6 @@ def hidden(people: OneLabel) -> Hypothesis:
         said.append(f"Score and distance to people order {100 * people.reordered:.0f} % of the pairs differently.")
     return Hypothesis(test=None, status="measured", title="What one label an item hides", found=" ".join(said),
                   brief=said[0])  # fmt: skip
-
-
-RATERS: Final = "Raters"
-LEFT_OUT: Final = "One person left out"
-_SHOWN: Final = 5
-
-_EQUAL: Final = 0.8
-"""Share of the people that those of unequal numbers of votes must count as, for nothing to be said of it."""
-
-_ENOUGH: Final = 5.0
-"""People below which they are said to be few."""
-
-_WIDE: Final = " They are few, so that intervals are wide, and may be wider than 95 % need."
 
 
 def raters(panel: Panel) -> list[Hypothesis]:

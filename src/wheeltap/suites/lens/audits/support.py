@@ -34,6 +34,13 @@ ALL: Final = 512
 MOST_GROUPS: Final = 8
 """Parts of a benchmark that are shown by themselves."""
 
+Counts = NDArray[np.int64]
+
+SHOWN: Final = 50
+"""Items that only one of two solves, in a report."""
+
+SOLVED: Final = "Solved at least once"
+
 
 def tries(most: int) -> tuple[int, ...]:
     """Numbers of tries from 1 to ``most``."""
@@ -50,12 +57,6 @@ def _parts(one: "SubjectAnswers") -> Iterator[tuple[str, NDArray[np.intp]]]:
         largest = sorted(range(len(counts)), key=lambda name: -counts[name])[:MOST_GROUPS]
         for name in sorted(name for name in largest if 0 < counts[name] < len(one.right)):
             yield str(name), np.flatnonzero(one.group == name)
-
-
-Counts = NDArray[np.int64]
-
-SHOWN: Final = 50
-"""Items that only one of two solves, in a report."""
 
 
 class SupportSettings(SamplesSettings, frozen=True, kw_only=True):
@@ -238,9 +239,6 @@ class SupportAudit(SingleReadingAudit[SubjectAnswers]):
             test=test, margin=margin, evidence=sample, words=PAIR, found=said, alarm=not more,
             otherwise=said, title="Difference at one try (pass@1)",
         )  # fmt: skip
-
-
-SOLVED: Final = "Solved at least once"
 
 
 def _solved(one: SubjectAnswers, two: SubjectAnswers, found: SolvedItems, groups: Groups | None) -> Hypothesis:

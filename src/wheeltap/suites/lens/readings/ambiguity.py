@@ -45,6 +45,9 @@ CACHES: Final = ("cache", "past_key_values")
 MOST_LIKELY: Final = 2048
 """Tokens that are sorted, where these are enough: to sort all of a large vocabulary takes as long as the model."""
 
+TOKENS_AT_ONCE: Final = 2048
+"""Tokens of one forward call."""
+
 
 @final
 @dataclass(frozen=True)
@@ -249,10 +252,6 @@ def nucleus(logs: Tensor, top_p: float, uniform: Tensor) -> Tensor:
     # The product may be a rounding away from the last edge: no draw may fall on a token that is not kept.
     place = torch.minimum(place, (kept > 0.0).sum(-1) - 1)
     return tokens.gather(1, place[:, None])[:, 0]
-
-
-TOKENS_AT_ONCE: Final = 2048
-"""Tokens of one forward call."""
 
 
 @final

@@ -75,7 +75,7 @@ class LabelProbabilities(Reading):
 
 
 @final
-class VotesReading(Reading):
+class PeopleVotes(Reading):
     """The votes of the task, which are the same for every subject."""
 
     spec = VOTES

@@ -29,6 +29,16 @@ from wheeltap.suites.lens.stats import model_free, order_cues
 MOST_CORPUS: Final = 1_000_000_000
 """Bytes of a corpus that is held in memory."""
 
+Tokens = tuple[int, ...]
+
+_LEAST: Final = 1e-12
+"""Least variance of log-likelihoods over the vocabulary that is divided by."""
+
+OFFSETS: Final = 4
+"""Places at which the first window may start, or a copy would know the items at one place of a window alone."""
+
+Arrays = dict[str, NDArray[Any]]
+
 
 @final
 @dataclass(frozen=True)
@@ -86,12 +96,6 @@ def corpus_at(name: str) -> Path:
     path = Path(name).expanduser()
     size_of(path, "corpus", limit=MOST_CORPUS, do="Check contamination.corpus; split it, and look in each part.")
     return path
-
-
-Tokens = tuple[int, ...]
-
-_LEAST: Final = 1e-12
-"""Least variance of log-likelihoods over the vocabulary that is divided by."""
 
 
 @final
@@ -202,10 +206,6 @@ def _kept(hits: NDArray[np.bool_], fraction: float) -> float:
     return float(np.argmin(tail)) / len(tail) if not tail.all() else 1.0
 
 
-OFFSETS: Final = 4
-"""Places at which the first window may start, or a copy would know the items at one place of a window alone."""
-
-
 def taught_copies(
     subject: Subject,
     texts: Texts,
@@ -250,9 +250,6 @@ def taught_copies(
         tuned.at(max(1, round(epoch * len(several[0]) / how.teaching_batch)), root=root, seed=seed)
         # What teaching counts as a pass is one over the windows of all offsets; one over the task, of two versions.
         yield epoch, tuned.model, tuned.forwards * OFFSETS / 2
-
-
-Arrays = dict[str, NDArray[Any]]
 
 
 @final

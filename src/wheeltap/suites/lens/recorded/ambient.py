@@ -30,6 +30,10 @@ AUDIT: Final = "ambiguity"
 STATED: Final = "statements about readings, true or false"
 CONTINUED: Final = "divergences of readings and a distractor"
 
+_DISTRACTOR: Final = "d"
+_SIDES: Final = 2
+MAJORITY: Final = 0.5
+
 
 class _Statement(msgspec.Struct, frozen=True):
     example_id: str | int
@@ -90,10 +94,6 @@ def statements(path: Path) -> AnswerFile:
     )  # fmt: skip
 
 
-_DISTRACTOR: Final = "d"
-_SIDES: Final = 2
-
-
 class _Option(msgspec.Struct, frozen=True):
     KL_div: float
 
@@ -136,9 +136,6 @@ def continuations(path: Path) -> AnswerFile:
         shape=CONTINUED, items=tuple(several), notes=(f"{many(sentences, 'ambiguous sentence')}.",),
         systems=(Answers(name=path.stem, more=(ReadingArrays(spec=CONTINUATIONS, values=values, audit=AUDIT),)),),
     )  # fmt: skip
-
-
-MAJORITY: Final = 0.5
 
 
 class RewriteVotes(msgspec.Struct, frozen=True):

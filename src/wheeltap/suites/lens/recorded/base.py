@@ -15,6 +15,9 @@ from wheeltap.plans.readings.base import ReadingSpec
 Counts = NDArray[np.int32]
 T = TypeVar("T")
 
+_LISTED: Final = 4
+"""Systems whose score on all of their items is given."""
+
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -230,10 +233,6 @@ class AnswerFile:
             votes=None if self.votes is None else self.votes.part(rows), groups=kept(self.groups),
             found=kept(self.found), prompts=kept(self.prompts), more=tuple(one.part(rows) for one in self.more),
         )  # fmt: skip
-
-
-_LISTED: Final = 4
-"""Systems whose score on all of their items is given."""
 
 
 def on_all(systems: Sequence[Answers], judged: NDArray[np.bool_]) -> list[str]:

@@ -40,6 +40,9 @@ WHOLE: Final = 1e-6
 
 _NONE: Final = "\0none"
 
+_LONGEST_SCALE: Final = 32
+"""Steps of a scale; integers further apart are names of classes."""
+
 
 @final
 @dataclass(frozen=True)
@@ -391,7 +394,3 @@ def in_order(labels: Sequence[str]) -> tuple[tuple[str, ...], bool]:
         return tuple(str(number) for number in numbers), False
     filled = any(later - sooner > 1 for sooner, later in pairwise(numbers))
     return tuple(str(number) for number in (range(numbers[0], numbers[-1] + 1) if filled else numbers)), True
-
-
-_LONGEST_SCALE: Final = 32
-"""Steps of a scale; integers further apart are names of classes."""

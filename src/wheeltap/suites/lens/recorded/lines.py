@@ -26,6 +26,9 @@ BROKEN: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _NO_NUMBERS: Final = (b"NaN", b"Infinity")
 
+_BYTE: Final = re.compile(r"\(byte (\d+)\)")
+_BETWEEN: Final = (",", ";", "\t")
+
 
 def decoded(path: Path, kind: type[T], *, shape: str) -> Iterator[tuple[int, T]]:
     """Each line as a record, with its number from 1; empty lines are passed over.
@@ -105,12 +108,6 @@ def placed(where: str, data: bytes, error: Exception) -> str:
         return where
     line = 1 + data.count(b"\n", 0, int(found[1]))
     return f"{where}, line {line}"
-
-
-_BYTE: Final = re.compile(r"\(byte (\d+)\)")
-
-
-_BETWEEN: Final = (",", ";", "\t")
 
 
 def head_of(path: Path) -> tuple[list[str], str]:

@@ -33,6 +33,9 @@ _MAJORITY: Final = "maj"
 
 _Grade = float | bool | str | None
 
+_LONGEST_NAME: Final = 200
+_GREEDY: Final = ("False", "True", False, True)
+
 
 class _Line(msgspec.Struct, frozen=True):
     doc_id: int | str
@@ -191,9 +194,6 @@ class _LogReader:
         return notes
 
 
-_LONGEST_NAME: Final = 200
-
-
 def _metric(path: Path) -> tuple[str, list[str]]:
     """Which metric says what is right, and which others there are, by the first line."""
     _, first = next(iter(decoded(path, dict[str, Any], shape=SHAPE)))
@@ -255,9 +255,6 @@ def _pair(value: Any) -> bool:
         return False
     held = cast("list[Any]", value)
     return len(held) == 2 and held[1] in _GREEDY and _number(held[0]) is not None
-
-
-_GREEDY: Final = ("False", "True", False, True)
 
 
 def _log_likelihoods(answers: Sequence[Any]) -> list[float] | None:

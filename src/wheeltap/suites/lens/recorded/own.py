@@ -22,6 +22,13 @@ SHAPE = "rows of answers"
 VOTED: Final = "rows of votes"
 """What a file is in which nobody answered."""
 
+_CELLS: Final = ("id", "system", "correct", "answer", "sample", "group")
+_GRADES: Final = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0, "": None, "null": None}
+_WRITTEN: Final = "correct: true, false, a number, or nothing (null); sample: a whole number"
+
+_BOUNDS: Final = 4
+"""Systems whose score with answers that were not graded is given."""
+
 
 class _Line(msgspec.Struct, frozen=True):
     id: str | int
@@ -37,13 +44,6 @@ class _Line(msgspec.Struct, frozen=True):
     question: Any = ""
     text: Any = ""
 
-
-_CELLS: Final = ("id", "system", "correct", "answer", "sample", "group")
-_GRADES: Final = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0, "": None, "null": None}
-_WRITTEN: Final = "correct: true, false, a number, or nothing (null); sample: a whole number"
-
-_BOUNDS: Final = 4
-"""Systems whose score with answers that were not graded is given."""
 
 _FIELDS: Final = _Line.__struct_fields__[:9]
 

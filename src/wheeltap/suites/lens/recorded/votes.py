@@ -30,6 +30,22 @@ NLI: Final = "votes on natural language inference"
 LONGEST: Final = 100_000
 """Characters of one text of votes."""
 
+_PREFIX: Final = "c_"
+_NAMES: Final = ("id", "example_id", "uid", "item", "item_id")
+_SUM: Final = "n"
+_PERSON: Final = re.compile("a[0-9]+")
+_COUNT: Final = ("number of annotations", "number of annotators", "number_of_annotations")
+LABELS: Final = ("entailment", "neutral", "contradiction")
+
+HUNDRED: Final = 100
+"""How many people voted in ChaosNLI, where a file has shares alone."""
+
+_SHORT: Final = {"e": "entailment", "n": "neutral", "c": "contradiction"}
+_PAIR: Final = ("1", "2")
+
+REWRITTEN: Final = frozenset({"labels", "q1_gold", "d1_gold"})
+"""Fields of a row with votes on rewrites beside those on the ambiguous pair."""
+
 
 @final
 @dataclass(frozen=True)
@@ -146,11 +162,6 @@ def _unreadable(got: str, where: str) -> FileFormatError:
 
 # ---- tables --------------------------------------------------------------------------------------------------------
 
-_PREFIX: Final = "c_"
-_NAMES: Final = ("id", "example_id", "uid", "item", "item_id")
-_SUM: Final = "n"
-_PERSON: Final = re.compile("a[0-9]+")
-
 
 def table_of_votes(path: Path) -> AnswerFile:
     """The votes in a table.
@@ -206,8 +217,6 @@ def _counts(path: Path, line: int, row: Mapping[str, str], columns: Mapping[str,
 
 
 # ---- documents in the form of LeWiDi: ``{ID: {"annotations": ..., "soft_label": ...}, ...}`` -------------------------
-
-_COUNT: Final = ("number of annotations", "number of annotators", "number_of_annotations")
 
 
 def document(path: Path) -> AnswerFile:
@@ -297,17 +306,6 @@ def _number(value: Any, where: str) -> float:
 
 
 # ---- rows as AmbiEnt's crowd (``q0_gold``) and ChaosNLI (``label_counter``) have -------------------------------------
-
-LABELS: Final = ("entailment", "neutral", "contradiction")
-
-HUNDRED: Final = 100
-"""How many people voted in ChaosNLI, where a file has shares alone."""
-
-_SHORT: Final = {"e": "entailment", "n": "neutral", "c": "contradiction"}
-_PAIR: Final = ("1", "2")
-
-REWRITTEN: Final = frozenset({"labels", "q1_gold", "d1_gold"})
-"""Fields of a row with votes on rewrites beside those on the ambiguous pair."""
 
 
 class _Line(msgspec.Struct, frozen=True):

@@ -42,6 +42,50 @@ ENDS: Final = (".", "!", "?", '."', '!"', '?"', ".\n", ".\n\n", '."\n', '."\n\n'
 
 SIDES: Final = ("premise", "hypothesis")
 
+EACH: Final = 32
+"""Ambiguous items of each kind; as many are not ambiguous."""
+
+NAME: Final = "ambiguous"
+"""What ``--data`` is given for this set."""
+
+_PEOPLE: Final = str.split(
+    "teacher nurse lawyer farmer baker painter pilot sailor singer doctor writer banker tailor waiter driver guard"
+)
+_GROUPS: Final = str.split("students guests players workers tourists soldiers children voters actors members")
+_TOOLS: Final = str.split("telescope camera mirror torch tablet drone lamp microscope map radio")
+_SAW: Final = str.split("watched spotted found noticed surprised followed")
+_CALLED: Final = str.split("called thanked visited hugged praised left")
+
+_DONE: Final = (
+    "won the prize", "lost the keys", "passed the exam", "sold the house", "read the letter", "missed the train",
+    "quit the job", "paid the bill",
+)  # fmt: skip
+
+_VERBS: Final = (
+    ("leave", "left"), ("complain", "complained"), ("sing", "sang"), ("vote", "voted"), ("return", "returned"),
+    ("speak", "spoke"), ("smile", "smiled"), ("win", "won"),
+)  # fmt: skip
+_CAUSES: Final = str.split("rain noise fire strike delay snow price heat")
+
+Template = tuple[Callable[[np.random.Generator], dict[str, object]], str, str, tuple[tuple[str, Label], ...], str]
+"""What draws the words; premise, hypothesis, each reading with its label, distractor."""
+
+FIELDS: Final = frozenset({"premise", "hypothesis", "labels", "disambiguations"})
+"""By which such a file is known."""
+
+_BEFORE: Final = frozenset(str.split("the a an his her its their my our your this that some every no"))
+
+_AFTER: Final = frozenset(
+    str.split(
+        "is are was were be has have had will would can could may might must of in on at to for from with by and or "
+        "but that who which as than not"
+    )
+)
+_WORD: Final = re.compile(r"[A-Za-z][A-Za-z'-]*|[.,;:!?]")
+
+_LEAST: Final = 3
+"""Letters of a noun that is put in a sentence's place."""
+
 
 @final
 @dataclass(frozen=True)
@@ -154,31 +198,6 @@ def _statements(one: Example, tokenizer: Tokenizer) -> tuple[tuple[Tokens, ...],
     )
 
 
-EACH: Final = 32
-"""Ambiguous items of each kind; as many are not ambiguous."""
-
-NAME: Final = "ambiguous"
-"""What ``--data`` is given for this set."""
-
-
-_PEOPLE: Final = str.split(
-    "teacher nurse lawyer farmer baker painter pilot sailor singer doctor writer banker tailor waiter driver guard"
-)
-_GROUPS: Final = str.split("students guests players workers tourists soldiers children voters actors members")
-_TOOLS: Final = str.split("telescope camera mirror torch tablet drone lamp microscope map radio")
-_SAW: Final = str.split("watched spotted found noticed surprised followed")
-_CALLED: Final = str.split("called thanked visited hugged praised left")
-_DONE: Final = (
-    "won the prize", "lost the keys", "passed the exam", "sold the house", "read the letter", "missed the train",
-    "quit the job", "paid the bill",
-)  # fmt: skip
-_VERBS: Final = (
-    ("leave", "left"), ("complain", "complained"), ("sing", "sang"), ("vote", "voted"), ("return", "returned"),
-    ("speak", "spoke"), ("smile", "smiled"), ("win", "won"),
-)  # fmt: skip
-_CAUSES: Final = str.split("rain noise fire strike delay snow price heat")
-
-
 def _words(rng: np.random.Generator, words: list[str], count: int) -> list[str]:
     return [str(word) for word in rng.choice(words, count, replace=False)]
 
@@ -205,9 +224,6 @@ def _called(rng: np.random.Generator) -> dict[str, object]:
     words = {**_people(rng), "done": rng.choice(_DONE)}
     return {**words, "called": rng.choice(_CALLED), "who": rng.choice(["she", "he"])}
 
-
-Template = tuple[Callable[[np.random.Generator], dict[str, object]], str, str, tuple[tuple[str, Label], ...], str]
-"""What draws the words; premise, hypothesis, each reading with its label, distractor."""
 
 KINDS: Final[Mapping[str, tuple[Template, ...]]] = {
     "attachment": ((  # who has the tool: the one who saw, or the one who was seen
@@ -294,22 +310,6 @@ class AmbiguousData(DataSource):
         return task_of(examples(), reader.tokenizer, name=NAME)
 
 
-FIELDS: Final = frozenset({"premise", "hypothesis", "labels", "disambiguations"})
-"""By which such a file is known."""
-
-
-_BEFORE: Final = frozenset(str.split("the a an his her its their my our your this that some every no"))
-_AFTER: Final = frozenset(
-    str.split(
-        "is are was were be has have had will would can could may might must of in on at to for from with by and or "
-        "but that who which as than not"
-    )
-)
-_WORD: Final = re.compile(r"[A-Za-z][A-Za-z'-]*|[.,;:!?]")
-_LEAST: Final = 3
-"""Letters of a noun that is put in a sentence's place."""
-
-
 class _Rewrite(msgspec.Struct, frozen=True):
     premise: str
     hypothesis: str
@@ -344,7 +344,7 @@ class AmbientFiles(DataSource):
         return task_of(examples_in(Path(rest)), reader.tokenizer, name=Path(rest).stem)
 
 
-class _Voted(msgspec.Struct, frozen=True):
+class _VoteLine(msgspec.Struct, frozen=True):
     id: str | int
     premise: str
     hypothesis: str
@@ -361,7 +361,7 @@ class AmbientVotes(DataSource):
     def fits(self, path: Path, reader: ExampleReader) -> bool:
         """By the first line, for a language model."""
         known = path.suffix == ".jsonl" and reader.tokenizer is not None and reader.classifier is None
-        return known and first(path).keys() >= set(_Voted.__struct_fields__)
+        return known and first(path).keys() >= set(_VoteLine.__struct_fields__)
 
     def load(self, rest: str, reader: ExampleReader) -> ChoiceTask:
         """See ``DataSource.load``.
@@ -376,7 +376,7 @@ class AmbientVotes(DataSource):
                 f"{rest}: line {number}", "A line is no inference with votes.",
                 expected=f'{{"id", "premise", "hypothesis", "q0_gold": [one or more of {", ".join(LABELS)}]}}',
             ):  # fmt: skip
-                row = msgspec.json.decode(line, type=_Voted)
+                row = msgspec.json.decode(line, type=_VoteLine)
                 votes.append([row.q0_gold.count(label) for label in LABELS])
                 if not row.q0_gold:
                     raise ValueError("nobody voted")

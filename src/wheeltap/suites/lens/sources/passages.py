@@ -38,6 +38,28 @@ _WORD: Final = re.compile(r"\S+")
 _FIRST: Final = "\n"
 """What a text follows where the tokenizer has no token that starts a sequence; a token of a text, if this is none."""
 
+_NO_TEXT: Final = "A line is neither a text nor a word problem."
+_EXPECTED: Final = 'an object such as {"text": "...", "twin": "..."} or {"question": "...", "answer": "..."}'
+_DO: Final = "Correct or remove the line."
+
+_CONSTANTS: Final = frozenset({0, 1, 2, 3, 4, 5, 7, 8, 10, 12, 16, 24, 30, 50, 52, 60, 100, 365, 1000})
+"""Numbers that a solution may use for a word (half, a week, a dozen, percent): they are never changed."""
+
+_TRIES: Final = 200
+"""Draws of numbers before a problem is said to have no twin."""
+
+_NUMBER: Final = re.compile(r"(?<![\w.,])\d+(?![\w]|[.,]\d)")
+_ANY: Final = re.compile(r"\d[\d,]*(?:\.\d+)?")
+_STEP: Final[re.Pattern[str]] = re.compile(r"<<([^=<>]+)=([^<>]+)>>")
+_OPERAND: Final = re.compile(r"\d+(?:\.\d+)?|\.\d+")
+
+_OPERATIONS: Final[tuple[tuple[type[ast.operator], Callable[[Fraction, Fraction], Fraction]], ...]] = (
+    (ast.Add, lambda one, two: one + two),
+    (ast.Sub, lambda one, two: one - two),
+    (ast.Mult, lambda one, two: one * two),
+    (ast.Div, lambda one, two: one / two),
+)
+
 
 class PassageLine(msgspec.Struct, frozen=True):
     """One line: ``text``, perhaps with ``twin``; or ``question`` and ``answer`` with its steps, as in GSM8K.
@@ -184,11 +206,6 @@ def _new(
     )
 
 
-_NO_TEXT: Final = "A line is neither a text nor a word problem."
-_EXPECTED: Final = 'an object such as {"text": "...", "twin": "..."} or {"question": "...", "answer": "..."}'
-_DO: Final = "Correct or remove the line."
-
-
 def _require_alike(found: list[tuple[str, str | None]], where: str) -> None:
     text, twin = found[-1]
     if (twin is None) != (found[0][1] is None):
@@ -219,24 +236,6 @@ def _tokens(ids: list[int], where: str) -> list[int]:
             do="Remove the line, or give it a longer or shorter text.",
         )
     return ids
-
-
-_CONSTANTS: Final = frozenset({0, 1, 2, 3, 4, 5, 7, 8, 10, 12, 16, 24, 30, 50, 52, 60, 100, 365, 1000})
-"""Numbers that a solution may use for a word (half, a week, a dozen, percent): they are never changed."""
-
-_TRIES: Final = 200
-"""Draws of numbers before a problem is said to have no twin."""
-
-_NUMBER: Final = re.compile(r"(?<![\w.,])\d+(?![\w]|[.,]\d)")
-_ANY: Final = re.compile(r"\d[\d,]*(?:\.\d+)?")
-_STEP: Final[re.Pattern[str]] = re.compile(r"<<([^=<>]+)=([^<>]+)>>")
-_OPERAND: Final = re.compile(r"\d+(?:\.\d+)?|\.\d+")
-_OPERATIONS: Final[tuple[tuple[type[ast.operator], Callable[[Fraction, Fraction], Fraction]], ...]] = (
-    (ast.Add, lambda one, two: one + two),
-    (ast.Sub, lambda one, two: one - two),
-    (ast.Mult, lambda one, two: one * two),
-    (ast.Div, lambda one, two: one / two),
-)
 
 
 def twin(question: str, solution: str, *, seed: int) -> tuple[str, str] | None:

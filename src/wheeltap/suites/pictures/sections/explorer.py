@@ -16,7 +16,7 @@ from wheeltap.core.plain import plain
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.section import Widget
 from wheeltap.report.html import environment
-from wheeltap.report.sections import WidgetDrawing
+from wheeltap.report.sections import WidgetRenderer
 from wheeltap.suites.pictures.specs import BLOCKS, DrawnNet
 
 if TYPE_CHECKING:
@@ -37,11 +37,11 @@ INTRO: Final = (
 
 
 @final
-class Explorer(WidgetDrawing):
+class Explorer(WidgetRenderer):
     """The widget ``explorer``: pictures of several nets side by side, redrawn while a weight moves."""
 
     def markup(self, data: Any) -> "Markup":
-        """See ``WidgetDrawing.markup``."""
+        """See ``WidgetRenderer.markup``."""
         return embed(_nets(data), webassembly=True)
 
     def sources(self) -> tuple[str, ...]:
