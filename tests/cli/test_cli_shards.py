@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from test_cli_study import TOML as STUDY
 
 from wheeltap.cli import main
 from wheeltap.core.errors import WheeltapError
@@ -120,29 +121,11 @@ def test_flags_that_do_not_go_together(
     assert not (here / "s").exists() and not (here / "r.json").exists()
 
 
-TOML = """
-question = "Do nets that were trained score more?"
-examples = "digits"
-[cohorts.trained]
-recipe = "digits"
-settings = { hidden = "4", epochs = 2 }
-seeds = 3
-[cohorts.untrained]
-recipe = "digits"
-settings = { hidden = "4", epochs = 0 }
-seeds = 3
-role = "compared"
-[metrics.score]
-audit = "score"
-[[rules]]
-metric = "score"
-cohorts = ["trained", "untrained"]
-statistic = "difference"
-direction = "more"
-margin = 0.1
-supports = "Training helps."
-refutes = "Training does not help."
-"""
+TOML = (
+    STUDY.replace('"12", epochs = 5', '"4", epochs = 2')
+    .replace('"12", epochs = 0', '"4", epochs = 0')
+    .replace("seeds = 4", "seeds = 3")
+)
 
 
 @pytest.mark.parametrize("shared", [True, False])

@@ -203,11 +203,7 @@ def _not_shown(row: Finding, limit: float) -> str:
 
 
 def _known(record: ReportRecord, name: str) -> str:
-    """The scheme of the report with this name, or the one that it is another name of.
-
-    Raises:
-        UnknownName: If there is none.
-    """
+    """The scheme of the report with this name, or the one that it is another name of."""
     models = {subject.name for subject in record.subjects}  # a limit is one of a loss: a pair has none
     schemes = {row.scheme for row in record.findings if row.scheme and row.subject in models}
     if name in schemes:

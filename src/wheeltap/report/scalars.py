@@ -8,7 +8,6 @@ from typing import Final
 
 from wheeltap.core.records import Estimate, Finding, FindingStatus
 from wheeltap.core.report import ReportRecord
-from wheeltap.core.study import StudyRecord
 from wheeltap.report import deployment, gate, view
 
 VERDICTS: Final[dict[FindingStatus, float]] = {"excluded": -1.0, "inconclusive": 0.0, "found": 1.0}
@@ -39,23 +38,17 @@ def scalars(record: ReportRecord) -> dict[str, float]:
     if record.study is None:
         shares = [share for s in record.subjects if (share := deployment.coverage(record, s)) is not None]
         found["coverage"] = min(shares, default=None)
-    if record.study is not None and not record.void:
-        found |= _means(record.study)
+    if record.study is not None and not record.void:  # the mean of every metric over every cohort
+        cohorts = _apart(cohort.name for cohort in record.study.cohorts)
+        for row in record.study.rows:
+            for one in row.cohorts:
+                found |= _ends(f"{cohorts[one.cohort]}/{safe(row.metric.key)}", [one.mean])
     names, pairs = _apart(finding.subject for finding in record.findings), set(view.pairs(record))
     for finding, row in zip(record.findings, _rows(record), strict=True):
         if finding.status in gate.MEASURED and not record.void:
             stated = _numbers(record, finding, row, pair=finding.subject in pairs)
             found |= {f"{names[finding.subject]}/{name}": value for name, value in stated}
     return {name: value for name, value in found.items() if value is not None and math.isfinite(value)}
-
-
-def _means(study: StudyRecord) -> dict[str, float | None]:
-    """The mean of every metric over every cohort."""
-    names, found = _apart(cohort.name for cohort in study.cohorts), dict[str, float | None]()
-    for row in study.rows:
-        for one in row.cohorts:
-            found |= _ends(f"{names[one.cohort]}/{safe(row.metric.key)}", [one.mean])
-    return found
 
 
 def _numbers(record: ReportRecord, finding: Finding, row: str, *, pair: bool) -> Iterator[tuple[str, float | None]]:

@@ -183,11 +183,7 @@ def shards(index: Path, *, do: str = "") -> list[str]:
 
 
 def _files(folder: Path) -> list[tuple[str, Path]]:
-    """All files below a folder that are in no hidden folder, by their paths in it, in order.
-
-    Raises:
-        FileFormatError: If there are too many of them, or of folders.
-    """
+    """All files below a folder that are in no hidden folder, by their paths in it, in order."""
     found = list[tuple[str, Path]]()
 
     def unread(error: OSError) -> NoReturn:

@@ -34,7 +34,12 @@ class GeneratedAnswers(DataSource):
         name, *pairs = rest.split(",")
         settings = {key: value.replace("\\n", "\n") for key, _, value in (pair.partition("=") for pair in pairs)}
         path = Path(name)
-        return _of_arrays(path, settings) if path.suffix == ".npz" else _of_lines(path, reader, settings)
+        if path.suffix != ".npz":
+            return _of_lines(path, reader, settings)
+        # Arrays [example, position] of token ids, filled up with -1.
+        both: list[Any] = [load_sequences(path, name).tolist() for name in ("prompts", "answers")]  # pyright: ignore
+        prompts, answers = ([[token for token in row if token >= 0] for row in rows] for rows in both)
+        return annotated(GenerationTask(prompts, answers, name=path.stem, decoding=settings), path)
 
 
 class PromptLine(LineNotes, frozen=True, kw_only=True):
@@ -62,10 +67,3 @@ def _of_lines(path: Path, reader: ExampleReader, decoding: Mapping[str, str]) ->
         notes.add(read, where=where)
     raw: Any = reader.tokenizer.raw if isinstance(reader.tokenizer, HfTokenizer | OwnTokenizer) else None
     return notes.added_to(GenerationTask(prompts, answers, tokenizer=raw, decoding=decoding, name=path.stem))
-
-
-def _of_arrays(path: Path, decoding: Mapping[str, str]) -> GenerationTask:
-    """Of arrays ``prompts`` and ``answers`` ``[example, position]`` of token ids, filled up with -1."""
-    both: list[Any] = [load_sequences(path, name).tolist() for name in ("prompts", "answers")]  # pyright: ignore
-    prompts, answers = ([[token for token in row if token >= 0] for row in rows] for rows in both)
-    return annotated(GenerationTask(prompts, answers, name=path.stem, decoding=decoding), path)

@@ -110,7 +110,18 @@ def load_items(path: Path, tokenizer: Tokenizer) -> ChoiceTask:
             expected='an object such as {"context": "2 + 2 =", "choices": [" 4", " 5"], "answer": 0}',
             do="Correct or remove the line.",
         )  # fmt: skip
-        _require_item(item, len(choices[0]) if choices else len(item.choices), where)
+        options = len(choices[0]) if choices else len(item.choices)
+        if len(item.choices) < 2 or len(item.choices) != options:
+            raise DataError(
+                "An item has the wrong number of choices.",
+                where=where,
+                expected=f"{options} choices, as in the items before" if options > 1 else "at least 2 choices",
+                got=f"{len(item.choices)} choices",
+                do="Give every item the same number of choices.",
+            )
+        if len(set(item.choices)) != len(item.choices):
+            what, expected = "An item offers the same choice twice.", "choices that differ"
+            raise DataError(what, where=where, expected=expected, got=str(item.choices))
         targets.append(_index(item, where))
         contexts.append(bounded(tokenizer.start(item.context), "context", where))
         notes.add(item, where=where)
@@ -187,24 +198,6 @@ def first(path: Path) -> dict[str, object]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
     return cast("dict[str, object]", held) if isinstance(held, dict) else {}
-
-
-def _require_item(item: Item, options: int, where: str) -> None:
-    if len(item.choices) < 2 or len(item.choices) != options:
-        raise DataError(
-            "An item has the wrong number of choices.",
-            where=where,
-            expected=f"{options} choices, as in the items before" if options > 1 else "at least 2 choices",
-            got=f"{len(item.choices)} choices",
-            do="Give every item the same number of choices.",
-        )
-    if len(set(item.choices)) != len(item.choices):
-        raise DataError(
-            "An item offers the same choice twice.",
-            where=where,
-            expected="choices that differ",
-            got=str(item.choices),
-        )
 
 
 def _voted(item: Item, *, voted: int, before: int, where: str) -> list[list[int]]:

@@ -226,12 +226,7 @@ def _translated(name: str) -> Generator[None]:
 
 
 def _loaded(asked: LmEvalSpec) -> Any:
-    """lm-eval's task of this name.
-
-    Raises:
-        UnknownName: If there is none.
-        UsageError: If it is a group of several.
-    """
+    """lm-eval's task of this name."""
     manager = library("lm_eval.tasks").TaskManager
     with _translated(asked.name), _offline(), _seeded():
         # Its own tasks are many: only where a folder does not have it are they looked through.
@@ -286,12 +281,7 @@ def _require_supported(task: Any, name: str) -> None:
 
 
 def _metric(task: Any, asked: str, name: str) -> str:
-    """The metric asked for, or the first that says of each document how right it is.
-
-    Raises:
-        UnknownName: If the task has no such metric.
-        UsageError: If it is no mean of grades, or lower is better.
-    """
+    """The metric asked for, or the first that says of each document how right it is."""
     means = [str(key) for key, one in task.aggregation().items() if getattr(one, "__name__", "") == "mean"]
     better: dict[str, Any] = task.higher_is_better()
     usable = [key for key in means if better.get(key, True)]

@@ -109,12 +109,7 @@ def _samples(path: Path) -> list[Path]:
 
 
 def _tasks_of(path: Path) -> dict[str, AnswerFile]:
-    """What a file holds, or a folder's samples by their task; a single task has no name.
-
-    Raises:
-        MissingFile: If a folder has no samples.
-        DataError: If it has two logs of one task, or a log holds several systems.
-    """
+    """What a file holds, or a folder's samples by their task; a single task has no name."""
     files = _samples(path)
     if not files:
         raise MissingFile(

@@ -171,11 +171,7 @@ def surrogate(logs: Tensor, rewards: Tensor) -> Tensor:
 
 
 def _started(given: Given, width: int, name: str) -> nn.Module:
-    """A net with the weights of the one that it is made of, or its own start where there is none.
-
-    Raises:
-        UsageError: If that one is another kind of net.
-    """
+    """A net with the weights of the one that it is made of, or its own start where there is none."""
     with reproducible(seeds.derive(given.spec.seed, name, "init")):
         model = ArithmeticTransformer(width)
     if given.of:

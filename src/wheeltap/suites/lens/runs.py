@@ -105,11 +105,7 @@ def of_files(files: Sequence[Path], *, votes: Path | None = None) -> RecordedRun
 
 
 def _apart(recordings: Sequence[AnswerFile], votes: Path) -> list[AnswerFile]:
-    """The same with the votes of the last file alone, and nobody's answers of it: it is no competitor.
-
-    Raises:
-        DataError: If it has none.
-    """
+    """The same with the votes of the last file alone, and nobody's answers of it: it is no competitor."""
     *answers, people = recordings
     if people.votes is None:
         raise DataError(
@@ -192,11 +188,7 @@ def _noted(parts: Sequence[AnswerFile]) -> Iterator[str]:
 
 
 def _groups(parts: Sequence[AnswerFile]) -> tuple[tuple[str, ...], bool]:
-    """What items share, and whether these are a sample of groups; nothing where no file says it.
-
-    Raises:
-        DataError: If files put the same items into different groups.
-    """
+    """What items share, and whether these are a sample of groups; nothing where no file says it."""
     known = [part for part in parts if part.groups]
     for part in known[1:]:
         if not alike(np.array(known[0].groups), np.array(part.groups)):
@@ -225,11 +217,7 @@ def _whose(part: AnswerFile) -> str:
 
 
 def _labelled(part: AnswerFile, parts: Sequence[AnswerFile], votes: Votes | None) -> list[Answers]:
-    """Its systems, their probabilities of the labels that people voted on, in that order.
-
-    Raises:
-        DataError: If they are of other labels.
-    """
+    """Its systems, their probabilities of the labels that people voted on, in that order."""
     believing = next((one for one in parts if any(s.probability is not None for s in one.systems)), part)
     labels = believing.labels if votes is None else votes.labels
     if not any(one.probability is not None for one in part.systems) or part.labels == labels:
@@ -295,11 +283,7 @@ def _task(
 def _fitting(
     systems: Sequence[Answers], votes: Votes | None, more: Sequence[ReadingArrays]
 ) -> tuple[list[str], list[str]]:
-    """Audits that these answers can answer, and why not others that a reader may look for.
-
-    Raises:
-        DataError: If there are none.
-    """
+    """Audits that these answers can answer, and why not others that a reader may look for."""
     graded = bool(systems) and all(one.mean is not None for one in systems)
     named, why = ["score"] * graded, list[str]()
     if graded and any(one.repeated for one in systems):

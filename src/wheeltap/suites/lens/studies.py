@@ -357,11 +357,7 @@ def _shares(answers: dict[str, NDArray[np.generic]]) -> Shares:
 
 
 def _base(case: Case, member: SubjectRecord) -> SubjectRecord:
-    """The base that a net was made from; itself where it is one.
-
-    Raises:
-        NoAnswer: If that was not made.
-    """
+    """The base that a net was made from; itself where it is one."""
     at = member.name.rpartition(" ")[2]
     found = next((one for one in case.whole.subjects if one.name == f"{BASE} {at}"), None)
     if found is None:

@@ -378,11 +378,7 @@ class AmbiguityAudit(Audit):
         yield from (trial for trial in [*self.readings(case.plan, subject), *more] if case.known([trial]))
 
     def _read(self, case: Case, subject: SubjectRecord) -> dict[str, TestScores]:
-        """What each test gave, by its name; tests that were not made of recorded answers are left out.
-
-        Raises:
-            NoAnswer: If a reading of a live model failed, or nothing is known.
-        """
+        """What each test gave, by its name; tests that were not made of recorded answers are left out."""
         recorded, plan = subject.role == "recorded", case.plan
 
         def arrays(trials: list[Trial]) -> list[Arrays] | None:

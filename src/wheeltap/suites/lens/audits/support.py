@@ -177,7 +177,7 @@ class SupportAudit(SingleReadingAudit[SubjectAnswers]):
 
         The band of the whole is over groups, where there are.
         """
-        at, name, names = np.array(ks) - 1, one.name if two is None else pair_name(one, two), case.plan.names
+        at, name, names = np.array(ks) - 1, one.name if two is None else f"{one.name} vs {two.name}", case.plan.names
         known = {} if names is None else {str(at): part or "(none)" for at, part in enumerate(names.groups)}
         gap = None if two is None else np.subtract(*(pass_at(*held.counts, most=ks[-1])[:, at] for held in (two, one)))
         for group, rows in _parts(one):
@@ -210,7 +210,7 @@ class SupportAudit(SingleReadingAudit[SubjectAnswers]):
 
     def _pair(self, case: Case, one: SubjectAnswers, two: SubjectAnswers) -> tuple[list[Hypothesis], list[Block]]:
         """What is claimed of a pair, and tables of what each solves at least once."""
-        name, trials = pair_name(one, two), [self.trial(case.plan, subject) for subject in case.plan.subjects]
+        name, trials = f"{one.name} vs {two.name}", [self.trial(case.plan, subject) for subject in case.plan.subjects]
         drafts = [self.draft(case, name, self._once(case, one, two), trials)]
         if not np.array_equal(one.samples, two.samples):
             why = (
@@ -273,7 +273,7 @@ def _tables(one: SubjectAnswers, two: SubjectAnswers, found: SolvedItems, ids: t
     table = Table(
         title=f"Items solved at least once in {tried}",
         heads=("", "both", f"only {one.name}", f"only {two.name}", "neither", "balance", "single items that are sure"),
-        rows=((pair_name(one, two), *counts, f"exact p {found.p:.2g}",
+        rows=((f"{one.name} vs {two.name}", *counts, f"exact p {found.p:.2g}",
                f"{sum(found.sure) or 'none'} of {len(places):,}"),), place="first",
     )  # fmt: skip
     shown = sorted(range(len(places)), key=lambda at: found.each[at])[:SHOWN]
@@ -286,8 +286,3 @@ def _tables(one: SubjectAnswers, two: SubjectAnswers, found: SolvedItems, ids: t
                     f"{found.each[at]:.2g}") for at in shown for item in places[at : at + 1]),
     )  # fmt: skip
     return [table, *([items] if shown else [])]
-
-
-def pair_name(one: SubjectAnswers, two: SubjectAnswers) -> str:
-    """What two subjects are called together."""
-    return f"{one.name} vs {two.name}"

@@ -246,11 +246,7 @@ class AnswerTable:
         return tuple(found.tolist())
 
     def _answers(self, name: str, held: _Columns, names: list[str], stated: list[str]) -> Answers:
-        """Of one system.
-
-        Raises:
-            DataError: If an item has two answers of one number.
-        """
+        """Of one system."""
         items, scores = _ints(held.items), np.asarray(held.scores)
         order = np.lexsort((np.asarray(held.samples), items))
         ordered, numbers = items[order], np.asarray(held.samples)[order]

@@ -269,11 +269,7 @@ def _log_likelihoods(answers: Sequence[Any]) -> list[float] | None:
 
 
 def _softmax(values: Sequence[float], where: str) -> list[float]:
-    """Probabilities of choices from their log-likelihoods.
-
-    Raises:
-        DataError: If one of them is not finite.
-    """
+    """Probabilities of choices from their log-likelihoods."""
     top = max(values)
     if not all(map(math.isfinite, values)):
         raise DataError("A log-likelihood is not finite.", where=where, expected="finite numbers", got=str(values[:4]))

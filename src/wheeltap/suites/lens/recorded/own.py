@@ -59,11 +59,7 @@ def read(path: Path) -> AnswerFile:
 
 
 def _grade(path: Path, number: int, text: str) -> float | None:
-    """What a text says of an answer.
-
-    Raises:
-        FileFormatError: If it says nothing that is known.
-    """
+    """What a text says of an answer."""
     word = text.strip().casefold()
     try:
         grade = _GRADES[word] if word in _GRADES else float(word)
@@ -98,13 +94,7 @@ def _cells(path: Path) -> Iterator[tuple[int, _Line]]:
 
 
 def _recording(path: Path, rows: Iterable[tuple[int, _Line]]) -> AnswerFile:
-    """The answers and votes in rows.
-
-    Raises:
-        FileFormatError: If a line has other fields than the first one.
-        DataError: If an item is there twice, probabilities do not sum to 1, a label is not in the set, or no answer
-            has a grade though all have the field, or votes are on different sets of labels.
-    """
+    """The answers and votes in rows."""
     gathered = AnswerTable(SHAPE, str(path))
     fields: list[str] | None = None
     labels: dict[str, int] | None = None
@@ -172,11 +162,7 @@ def _joined(sets: list[set[str]], labels: AbstractSet[str]) -> list[set[str]]:
 def _order(
     labels: Mapping[str, int] | None, voted: Mapping[str, None], together: Sequence[AbstractSet[str]], *, where: str
 ) -> tuple[tuple[str, ...], bool]:
-    """Labels of probabilities, or else of votes, in their order, and whether it is one with equal steps.
-
-    Raises:
-        DataError: If votes are on several questions.
-    """
+    """Labels of probabilities, or else of votes, in their order, and whether it is one with equal steps."""
     order, ordinal = in_order(list(labels or voted))
     if len(together) > 1 and not all(label.lstrip("-").isdecimal() for label in order):
         raise DataError(
@@ -212,11 +198,7 @@ def _left_out(ungraded: int, graded: int, totals: Mapping[str, Sequence[float]],
 
 
 def _probabilities(p: dict[str, float], labels: dict[str, int], *, where: str) -> list[float]:
-    """In the order of the labels.
-
-    Raises:
-        DataError: If the labels are others, or the numbers are no probabilities.
-    """
+    """In the order of the labels."""
     if p.keys() != labels.keys():
         raise DataError(
             "Probabilities are of other labels than those of the first line.",

@@ -98,11 +98,7 @@ def _fits(row: Any, fields: str) -> bool:
 
 
 def _document(path: Path) -> Any:
-    """A file that is one JSON document over many lines; ``None`` where it is not.
-
-    Raises:
-        FileFormatError: If it is nested too deeply.
-    """
+    """A file that is one JSON document over many lines; ``None`` where it is not."""
     data = whole(path)
     try:
         return json.loads(few_parts(data, where=path))
