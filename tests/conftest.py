@@ -43,7 +43,7 @@ LONGEST = (
 """Files that take longest, as measured. Each is one process's, so they come first: else one would idle in the end."""
 
 UNTRACED = frozenset({
-    "audits", "detection", "doors", "plugin_package", "testing", "together", "test_engine_pool", "test_engine_kill",
+    "audits", "detection", "doors", "plugin_package", "testing", "together", "test_engine_pool",
     "test_cli_verbs", "test_shipping", "test_perturb_contract", "test_ground_contracts", "test_three_sided",
     "test_engine_memory", "test_cli_planted", "test_engine_store_mishaps",
 })  # fmt: skip

@@ -11,11 +11,12 @@ from msgspec.structs import replace
 from torch import nn
 
 import wheeltap as wt
-from wheeltap.audits.base import BUILTIN, Hypothesis
+from wheeltap.audits.base import BUILTIN, Case, Hypothesis, audits, create
 from wheeltap.audits.noise_controls import within_range
+from wheeltap.audits.reading_audit import SingleReadingAudit
 from wheeltap.audits.settle import OPEN, settle
-from wheeltap.core.records import Curve, Estimate, Finding
-from wheeltap.plans.plan import FILES
+from wheeltap.core.records import Curve, Estimate, Finding, Outcome, OutcomeStatus
+from wheeltap.plans.plan import FILES, Plan
 from wheeltap.report import jsonfile
 from wheeltap.report.report import Report
 from wheeltap.report.survival import sized, steps
@@ -101,3 +102,34 @@ def test_what_rejects_is_found_and_what_does_not_is_open_where_the_interval_is()
     assert rest.power is None
     closed = claim(replace(effect, p=0.9), Sample(np.linspace(0.1, 0.3, 20)[None], 1.0))
     assert settle([closed], alpha=0.05)[0].status == "excluded", "the same with an end is far below the margin"
+
+
+NAMES = [name for name in BUILTIN if issubclass(audits.get(name), SingleReadingAudit)]
+ENDS: list[tuple[OutcomeStatus | None, str]] = [
+    ("skipped", "not_applicable"), ("failed", "error"), ("diverged", "error"), (None, "error"),
+]  # fmt: skip
+"""How a reading ended, ``None`` where it did not run, and what its audit says then."""
+
+
+def plan_of(name: str) -> Plan:
+    nets = [nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).eval() for _ in range(2)]
+    inputs = torch.randn(60, 6, generator=torch.Generator().manual_seed(0))
+    task = wt.Task(inputs, torch.arange(60) % 3)
+    return wt.plan([wt.Subject(net, name=one) for net, one in zip(nets, "ab", strict=True)], task, audits=[name])
+
+
+def test_readings_that_gave_nothing() -> None:
+    assert len(NAMES) >= 5
+    clean = {"accuracy": np.ones(60, dtype=np.float32), "scores": np.eye(3, dtype=np.float32)[np.arange(60) % 3],
+             "chance": np.float32(1 / 3)}  # fmt: skip
+    for name in NAMES:
+        plan, audit = plan_of(name), create(name)
+        assert audit.ask(Case(plan, lambda _: None)) == []
+        done = {trial.key: Outcome(key=trial.key, status="done", values=clean) for trial in plan.baselines()}
+        for ended, status in ENDS:
+            gap = None if ended is None else Outcome(key="", status=ended, because="Nothing was read.")
+            case = Case(plan, lambda key, done=done, gap=gap: done.get(key, gap))
+            assert 0 < len(audit.ask(case)) <= audit.most(plan)
+            found = settle(audit.judge(case).drafts, alpha=0.05)
+            assert {one.subject for one in found} >= {"a", "b"} and {one.status for one in found} == {status}, name
+            assert ended is None or all(one.because.startswith("Nothing was read.") for one in found)

@@ -3,6 +3,8 @@
 import io
 import re
 from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from defusedxml import ElementTree
 from rich.console import Console
 
+from tests.pages import opened
 from tests.report.study_cases import (
     COHORTS,
     LOST,
@@ -25,13 +28,14 @@ from tests.report.study_cases import (
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.section import Cell
 from wheeltap.core.study import Direction, Statistic, StudyRecord
-from wheeltap.report import Report, cohorts, gate, html, text, words
+from wheeltap.report import Report, cohorts, figures, gate, html, shown, text, words
+from wheeltap.report.blocks import Drawing
 from wheeltap.report.junit import junit
 
 INTERVAL = re.compile(r"-?[\d.,]+ \[[^\]]*\]")
 
 
-def shown(record: ReportRecord, *, width: int = 100, full: bool = False) -> list[str]:
+def printed(record: ReportRecord, *, width: int = 100, full: bool = False) -> list[str]:
     """What the terminal shows, line by line."""
     buffer = io.StringIO()
     console = Console(file=buffer, width=width, color_system=None, highlight=False, markup=False, emoji=False)
@@ -50,7 +54,7 @@ def the_study(record: ReportRecord) -> StudyRecord:
 
 def test_the_first_screen_has_the_answer_first_and_every_verdict_in_its_last_lines() -> None:
     for record in (study(), study_plain(), study_many(), study_unfinished()):
-        lines = shown(record)
+        lines = printed(record)
         assert len(lines) <= 40
         said = " ".join(" ".join(lines).split())
         assert said.startswith(" ".join(record.headline.split())) and "sgd 5 (Its training diverged)" in said
@@ -61,7 +65,7 @@ def test_the_first_screen_has_the_answer_first_and_every_verdict_in_its_last_lin
 def test_many_cohorts_are_rows_of_the_first_screen_and_no_net_is_a_model() -> None:
     record = study_many()
     for width in (80, 100):
-        lines, held = shown(record, width=width), the_study(record)
+        lines, held = printed(record, width=width), the_study(record)
         assert len(lines) <= 40
         metric = next(row for row in held.rows if row.metric.key == RULES[0].metric)
         for cohort in COHORTS:  # those that rules are about
@@ -72,7 +76,7 @@ def test_many_cohorts_are_rows_of_the_first_screen_and_no_net_is_a_model() -> No
         names = (*(f"{one.name}  " for one in COHORTS), "trained with ")
         left = len(held.cohorts) - sum(line.startswith(names) for line in lines)
         assert f"and {left} more: --full" in said and "3 more metrics with --full" in said
-        whole = " ".join(" ".join(shown(record, width=width, full=True)).split())
+        whole = " ".join(" ".join(printed(record, width=width, full=True)).split())
         assert all(cohort.name in whole for cohort in held.cohorts)
         for word in ("weights covered", "passing does not make a network", "Left alone", "parameters", "also asked"):
             assert word not in said
@@ -80,14 +84,14 @@ def test_many_cohorts_are_rows_of_the_first_screen_and_no_net_is_a_model() -> No
 
 
 def test_nobody_is_left_out_of_a_study_that_is_not_over() -> None:
-    said = " ".join(shown(study_unfinished()))
+    said = " ".join(printed(study_unfinished()))
     assert "Left out" not in said and "(1 without their numbers so far)" in said
     assert "Without their numbers so far: sgd 5 (Its training diverged)." in said
 
 
 def test_the_table_has_the_means_of_the_nets() -> None:
     """Against plain means of the members' numbers."""
-    lines, held = shown(study_plain()), numbers()
+    lines, held = printed(study_plain()), numbers()
     for metric in METRICS:
         if len(metric.title) > 30:
             continue
@@ -100,7 +104,7 @@ def test_the_table_has_the_means_of_the_nets() -> None:
 
 def test_the_rules_have_the_effects_of_the_findings() -> None:
     record = study_plain()
-    said = " ".join(" ".join(shown(record, width=200)).split())
+    said = " ".join(" ".join(printed(record, width=200)).split())
     for rule, finding in zip(RULES, record.findings, strict=True):
         first = finding.estimates[0]
         [decided] = [one for one in cohorts.decided(record, the_study(record)) if one.name == rule.title]
@@ -112,7 +116,7 @@ def test_the_rules_have_the_effects_of_the_findings() -> None:
 
 def test_every_width_says_what_could_have_been_found() -> None:
     for width in (60, 80, 100):
-        said = " ".join(shown(study_plain(), width=width))
+        said = " ".join(printed(study_plain(), width=width))
         for finding in study_plain().findings:
             assert finding.smallest_detectable is not None
             assert f" {words.number(finding.smallest_detectable)}" in said
@@ -147,7 +151,7 @@ def test_a_margin_is_a_distance_from_no_effect() -> None:
 
 
 def test_asked_for_it_shows_everything() -> None:
-    record, said = study(), " ".join(" ".join(shown(study(), width=400, full=True)).split())
+    record, said = study(), " ".join(" ".join(printed(study(), width=400, full=True)).split())
     held = the_study(record)
     assert all(re.search(rf"{member.name}( \(.*?\))? +{member.cohort}", said) for member in held.members)
     assert all(line in said for line in (*held.notes, *held.caveats, held.question, held.about))
@@ -159,7 +163,7 @@ def test_asked_for_it_shows_everything() -> None:
 
 
 def test_a_void_study_says_nothing_but_that() -> None:
-    lines = shown(study_void())
+    lines = printed(study_void())
     assert lines[0].startswith("VOID")
     assert not re.search(r"\b(found|excluded|maybe|cannot tell)\b", "\n".join(lines[6:]))
     assert gate.exit_code(study_void(), "costs") == gate.VOID
@@ -213,3 +217,71 @@ def test_junit_has_a_test_for_each_rule_and_is_red_where_the_gate_is() -> None:
     bad = msgspec.structs.replace(record, findings=alarmed)
     assert ElementTree.fromstring(junit(bad, "costs")).get("failures") == "1"
     assert gate.exit_code(bad, "costs") == gate.FAILED
+
+
+@pytest.mark.browser
+def test_the_answer_and_every_verdict_are_seen_without_scrolling_and_pictures_load(
+    browser: Any, pages: dict[str, Path]
+) -> None:
+    page, events = opened(browser, pages["study"], viewport={"width": 1280, "height": 900})
+    rows = page.locator(".first table").first.locator("tbody tr")
+    assert rows.count() == len(RULES)
+    for at, finding in enumerate(study().findings):
+        row = rows.nth(at)
+        assert finding.verdict in row.inner_text()
+        assert row.bounding_box()["y"] + row.bounding_box()["height"] <= 900
+    assert page.locator("h1").inner_text().startswith("Weights of the composed net")
+    assert page.locator("thead tr th:first-child").all_inner_texts()[:2] == ["Rule", "Metric"]
+    assert page.evaluate("[...document.images].filter(i => !i.complete || !i.naturalWidth).length") == 0
+    assert page.locator("#s-every-net").is_visible() and page.get_by_text("left out sgd 5 (sgd)").is_visible()
+    assert page.locator(".pictures img").count() == 1 and page.locator(".rows img").count() == 2
+    assert events == []
+    page.close()
+
+
+def _charts(record: ReportRecord) -> list[Drawing]:
+    [part] = shown.first(record, page=True)
+    return [block for block in part.blocks if isinstance(block, Drawing)]
+
+
+def test_a_chart_has_a_ring_for_each_net_and_a_row_for_each_cohort() -> None:
+    charts, held = _charts(study_plain()), numbers()
+    assert {chart.title for chart in charts} == {metric.title for metric in METRICS}
+    for chart in charts:
+        [key] = [metric.key for metric in METRICS if metric.title == chart.title]
+        rings = sum(key in held.get(name, {}) for cohort in COHORTS[1:] for name in cohort.members)
+        marks = re.findall(r'class="mark-symbol role-mark[^"]*"[^>]*>(.*?)</g>', figures.svg(chart.draw()[0]))
+        assert sum(group.count("<path") for group in marks) == rings + len(COHORTS)
+        assert all(f"{cohort.name}: " in chart.alt for cohort in COHORTS)
+
+
+def test_at_most_six_charts_of_at_most_six_cohorts_and_the_table_has_all() -> None:
+    record = study_many()
+    assert record.study is not None
+    more = tuple(
+        msgspec.structs.replace(row, metric=msgspec.structs.replace(row.metric, key=f"{i}", title=f"metric {i}"))
+        for i, row in enumerate(record.study.rows * 2)
+    )
+    full = msgspec.structs.replace(record.study, rows=(*record.study.rows, *more))
+    charts = _charts(msgspec.structs.replace(record, study=full))
+    assert len(charts) == 6 and all(chart.alt.count("]") <= 6 for chart in charts)
+    page = html.page(msgspec.structs.replace(record, study=full))
+    assert "Not drawn, but in the tables: 9 metrics and 3 cohorts" in page
+    assert all(f"metric {i}<" in page or f"metric {i} <" in page for i in range(10))
+
+
+def test_the_page_of_a_study_is_about_kinds_of_nets_and_needs_no_script(pages: dict[str, Path]) -> None:
+    plain, drawn = (pages[name].read_text().replace("\u00a0", " ") for name in ("study_plain", "study"))
+    assert "<script" not in plain + drawn and "script-src" not in plain + drawn
+    for word in ("Pictures", "Weights moved"):
+        assert (f">{word}</h2>" in plain, f">{word}</h2>" in drawn) == (False, True)
+    for line in ('class="heads"', "weights covered", "Surviving these disturbances", "Score against dose"):
+        assert line not in plain
+    for line in ("One net is compared", "By symmetry alone", "It cannot be told from these nets.", "It counts if"):
+        assert line in plain
+    for rule in RULES:
+        assert not rule.supports or f"If found: {rule.supports}".replace("'", "&#39;") in drawn
+        assert not rule.refutes or f"If excluded: {rule.refutes}" in drawn
+    void = pages["study_void"].read_text()
+    assert 'class="void"' in void and "Failed: a copy has the same numbers." in void
+    assert not re.search(r'class="tone [a-z]+">(found|excluded|maybe|cannot tell)<', void)

@@ -1,5 +1,6 @@
 """Changes of a model: each does what its name says to a copy, and the model itself stays as it is."""
 
+import hashlib
 from functools import cache
 
 import numpy as np
@@ -11,13 +12,23 @@ from torch import nn
 from wheeltap import Subject, sources
 from wheeltap.core.errors import ModelError, UnknownName
 from wheeltap.core.fingerprint import weights_digest
+from wheeltap.core.inputs import count
 from wheeltap.models.rows import RowReader
 from wheeltap.suites.seal.making import SealOptions, make
-from wheeltap.suites.seal.readings import SMALLEST_MARGIN, answers, fingerprints, margins
+from wheeltap.suites.seal.readings import (
+    SMALLEST_MARGIN,
+    Checks,
+    answers,
+    fingerprints,
+    margins,
+    statistics,
+    storage_hash,
+)
 from wheeltap.suites.seal.record import Seal
-from wheeltap.suites.seal.specs import BENIGN, CHANGES, FIXED, TamperingSettings
+from wheeltap.suites.seal.specs import BENIGN, CHANGES, DETECTORS, FIXED, TamperingSettings
 from wheeltap.suites.seal.tampers import LOST, RATE, SCALES, TAMPERS, ChangedCopy, Ground
 from wheeltap.suites.seal.verifying import verify
+from wheeltap.testing.planted import clusters
 
 
 def reader() -> nn.Module:
@@ -166,3 +177,46 @@ def test_fingerprints_are_near_a_boundary_and_survive_casts() -> None:
     assert near.max() < 0.01 * usual.median()
     for kind in ("bfloat16", "float16"):
         assert torch.equal(answers(changed(kind, of).model.float(), found), answers(model, found))
+
+
+@cache
+def made() -> Checks:
+    """Of the planted net."""
+    return Checks(clusters().subject, clusters().task, seed=1)
+
+
+def alarms(checks: Checks, kind: str) -> dict[str, bool]:
+    """Of one copy."""
+    case = clusters()
+    return checks.asked(TAMPERS[kind](Ground(case.subject, case.task), np.random.default_rng(4))).alarms
+
+
+def test_each_check_sees_what_it_can() -> None:
+    """Zeros are seen by all that must, the same bits by none, casts by SHA-256 alone, a copy by its weights."""
+    checks = made()
+    assert count(checks.inputs) == 16
+    zeros = alarms(checks, "zeroed")
+    assert set(zeros) == set(DETECTORS)
+    assert all(zeros[name] for name in ("seal", "outputs", "five", "random16", "random5", "hash", "statistics"))
+    assert not any(alarms(checks, "resharded").values())
+    assert [name for name, alarm in alarms(checks, "bfloat16").items() if alarm] == ["hash"]
+    twin = alarms(checks, "twin")
+    assert twin["seal"] and twin["hash"] and not twin["accuracy"] and not twin["fingerprints5"]
+
+
+def test_random_inputs_are_others() -> None:
+    checks = made()
+    own, other = (checks.seals[name].body for name in ("", "random"))
+    assert own.structure == other.structure
+    assert own.inputs.arrays != other.inputs.arrays
+
+
+def test_the_hash_and_the_statistics_are_those_of_the_bytes() -> None:
+    net = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2)).eval()
+    total = hashlib.sha256()
+    for part in (*net.parameters(), *net.buffers()):
+        total.update(str(part.dtype).encode() + part.detach().numpy().tobytes())
+    assert storage_hash(net) == total.hexdigest()
+    first = net[0].weight.detach().numpy().astype(np.float64)
+    expected = [first.mean(), np.sqrt((first**2).mean())]
+    assert np.allclose(statistics(net)[0].numpy(), expected)
