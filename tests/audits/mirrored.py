@@ -40,7 +40,6 @@ class MirroredNet(nn.Module):
         self.other = copy.deepcopy(self.one) if kind == "halves" else nn.Identity()
 
     def forward(self, points: Float[Tensor, "example 2"]) -> Float[Tensor, "example 2"]:
-        """Outputs ``[example, 2]``."""
         if self.kind == "plain":
             return cast("Tensor", self.one(points))
         folded = torch.cat([points[:, :1].abs(), points[:, 1:]], 1)

@@ -92,7 +92,6 @@ def answered(
 
 
 def single(right: Right, *, margin: float | None = None, **how: Any) -> Finding:
-    """The finding on one subject."""
     [found] = settled(answered(plan_of("net"), right, **how), margin=margin)
     return found
 

@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 import wheeltap as wt
-from benchmarks.nets.tiny_lm import tiny_lm
 from wheeltap.core.errors import UsageError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.subject import Subject
@@ -175,34 +174,6 @@ def test_a_run_makes_no_more_passes(audits: tuple[str, ...] | None, budget: int,
         wt.plan(subject, task, budget="50f")
 
 
-@pytest.mark.full
-def test_a_comparison_makes_no_more_passes() -> None:
-    two = [digits.subject(name="a"), digits.subject(seed=1, name="b")]
-    names = ("score", "relative-noise", "function-noise", "single-point", "redundancy", "entanglement")
-    report = wt.compare(*two, digits.task(), audits=names, budget="1000f")
-    assert 850 <= report.cost.forwards <= 1000 and not report.void
-    for budget in (100, 600):
-        with pytest.raises(UsageError, match=r"from about \d+ passes on|at least \d+ passes"):
-            wt.compare(*two, digits.task(), audits=names, budget=f"{budget}f")
-    usual = wt.compare(*two, digits.task(), budget="200f")
-    assert 170 <= usual.cost.forwards <= 200 and not usual.void
-    with pytest.raises(UsageError, match="at least 100 passes"):
-        wt.compare(*two, digits.task(), budget="99f")
-
-
-@pytest.mark.full
-def test_a_language_model_makes_no_more_passes() -> None:
-    pytest.importorskip("transformers")
-    case = tiny_lm("llama", examples=60)
-    report = wt.audit(case.subject, case.task, audits=EVERY_KIND, budget="400f")
-    assert 300 <= report.cost.forwards <= 400
-    with pytest.raises(UsageError, match="too small for these audits") as caught:
-        wt.audit(case.subject, case.task, audits=EVERY_KIND, budget="100f")
-    assert 200 <= _least(caught.value) <= 300
-    usual = wt.audit(case.subject, case.task, budget="80f")
-    assert 50 <= usual.cost.forwards <= 80
-
-
 def test_a_time_budget_counts_what_goes_with_passes() -> None:
     plan = small("score", "relative-noise")
     whole, trials = most_passes(plan), most_trials(plan)
@@ -230,10 +201,3 @@ def test_every_audit_is_timed_where_there_is_time_and_the_model_stays_as_it_was(
     assert min(prices.clean, prices.kept, prices.copy, prices.spent) > 0.0
     nothing = priced(plan, [subject], task, seconds=0.0)
     assert nothing.clean > 0.0 and not nothing.beside
-
-
-def test_a_budget_takes_draws_from_modifications_too() -> None:
-    half = most_passes(small("score", "bit-flips")) / 2
-    cut = wt.plan(SMALL.subject, SMALL.task, audits=["score", "bit-flips"], budget=f"{half:.0f}f")
-    assert 4 <= _settings(cut)["bit-flips"]["draws"] < 64 and most_passes(cut) <= half
-    assert wt.run(cut, SMALL.subject, SMALL.task).cost.forwards <= most_passes(cut)

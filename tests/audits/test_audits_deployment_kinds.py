@@ -203,7 +203,6 @@ class Scaled(nn.Module):
         self.scales = nn.Parameter(torch.ones(scales))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Scores ``[example, class]``."""
         return self.body(inputs * self.scales[: inputs.shape[1]])
 
 
@@ -254,7 +253,6 @@ class Flat(nn.Module):
         self.shape, self.row = layer.weight.shape, nn.Parameter(layer.weight.detach().flatten())
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """As the layer without a bias."""
         return inputs @ self.row.view(self.shape).T
 
 

@@ -90,19 +90,6 @@ def test_what_a_way_needs_to_know_is_what_its_perturbation_declares(name: str) -
         assert scheme.needs == create(scheme.perturbation, scheme.settings).needs, scheme
 
 
-def test_what_to_expect_when_it_is_shipped(subject: Subject, report: Report) -> None:
-    task, [found] = digits.task(), report["WT103"]
-    model = modified(subject, "quantize", {"scale": "channel"}, 4)
-    answers = [task.scores(m).argmax(1) for m in (subject.model, model)]
-    changed = estimate(found, "answers changed")
-    assert changed.value == pytest.approx(float((answers[0] != answers[1]).double().mean()))
-    assert changed.low is not None and changed.high is not None and changed.low <= changed.value <= changed.high
-    scores = [float((a == task.targets).double().mean()) for a in answers]
-    chance = float(report.record.task.chance or 0.0)
-    assert number(found, "share kept") == pytest.approx((scores[1] - chance) / (scores[0] - chance))
-    assert "Shipped this way, it is expected to keep" in found.because and "of its answers changed" in found.because
-
-
 def test_half_doses_run_the_way_damage_does(report: Report) -> None:
     bits, pruned = curve(report, "WT103", "one grid per tensor").half, curve(report, "WT104").half
     assert bits is not None and bits.value is not None and 2 < bits.value < 3  # .957 at 3 bits, .407 at 2

@@ -37,7 +37,6 @@ def finding(code: str, status: FindingStatus, *, name: str = "e", **more: Any) -
 
 
 def shipped(label: str, status: FindingStatus, **more: Any) -> Finding:
-    """One row of the deployment table."""
     leans = {"effect": MAY, "leaning": True} if more.pop("leaning", False) else {}
     return finding("WT100", status, name=label, title=label, **{**leans, **more})
 

@@ -8,6 +8,7 @@ import torch
 from reports import finding
 from scipy.stats import kendalltau, spearmanr
 from torch import Tensor, nn
+from twins import Wired
 
 import wheeltap as wt
 from wheeltap.audits import input_shift
@@ -213,17 +214,9 @@ def test_tokens_are_changed_by_shares() -> None:
     contexts = [[1 + at % 2 if k % 5 < 3 else 2 - at % 2 for k in range(12)] for at in range(50)]
     on = wt.ChoiceTask(contexts, [[[1], [2]]] * 50, [0, 1] * 25)
 
-    class Bag(nn.Module):
-        """Answers with the token that it saw most often."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.table = nn.Embedding.from_pretrained(torch.eye(24), freeze=False)
-
-        def forward(self, ids: Tensor) -> Tensor:
-            return self.table(ids).cumsum(1)
-
-    report = wt.audit(wt.Subject(Bag().eval(), name="bag"), on, audits=["input-shift"])
+    table = nn.Embedding.from_pretrained(torch.eye(24), freeze=False)
+    bag = Wired(lambda net, ids: net.table(ids).cumsum(1), table=table)  # answers with what it saw most often
+    report = wt.audit(wt.Subject(bag.eval(), name="bag"), on, audits=["input-shift"])
     found = report["WT701"][0]
     assert [one.name for one in found.estimates[1:4]] == [
         f"loss under {name} {LADDERS[name][1]:g}" for name in ("swapped tokens", "dropped tokens", "replaced tokens")

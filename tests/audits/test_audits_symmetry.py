@@ -9,6 +9,7 @@ import torch
 from mirrored import KINDS, Kind, mirrored
 from reports import control, finding, number
 from torch import Tensor, nn
+from twins import Wired
 
 import wheeltap as wt
 from published import cppn, published
@@ -120,15 +121,10 @@ def test_absent_weights_are_not_moved_and_copies_are_moved_at_the_same_places() 
     assert (other["unit"] == values["unit"]).all() and (other["source"] == values["source"]).all()
 
 
-class Turned(nn.Module):
+def turned() -> nn.Module:
     """Output k of (x, y, z) is f of the inputs turned k times: the outputs turn with the inputs."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.f = nn.Sequential(nn.Linear(3, 7), nn.Tanh(), nn.Linear(7, 1))
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return torch.cat([self.f(inputs.roll(-k, 1)) for k in range(3)], 1)
+    f = nn.Sequential(nn.Linear(3, 7), nn.Tanh(), nn.Linear(7, 1))
+    return Wired(lambda net, x: torch.cat([net.f(x.roll(-k, 1)) for k in range(3)], 1), f=f)
 
 
 def turned_task(points: Tensor, outputs: Tensor) -> Task:
@@ -144,7 +140,7 @@ def test_outputs_that_move_with_the_inputs_are_projected_so() -> None:
     """A group of three; taken for one under which outputs stay, the same net is far from symmetric."""
     torch.manual_seed(0)
     points = torch.randn(20, 3, generator=torch.Generator().manual_seed(1))
-    subject = wt.Subject(Turned().eval(), name="turned")
+    subject = wt.Subject(turned().eval(), name="turned")
     moved = torch.stack([torch.arange(3).roll(k) for k in range(3)])
     still = torch.arange(3).expand(3, 3)
     values = read(PlantedCase(subject, turned_task(points, moved)), weights=12)

@@ -105,28 +105,6 @@ def test_an_imposter_of_cancelling_duplicates_is_found_by_relative_noise_and_by_
     assert not report.void
 
 
-@pytest.mark.slow
-@pytest.mark.full
-def test_a_copy_with_its_units_in_another_order_ships_alike_and_one_that_cancels_does_not(
-    original: Subject, task: Task
-) -> None:
-    """What rounds, prunes or erases a weight sees how large it is, not where: to the last example."""
-    blind = "int8,int4,int4-tensor,int3,prune30,prune50"
-    audits = ["score", wt.AuditSpec("deployment", {"schemes": f"{blind},noise5,flips1e-6-int8"}), "single-point"]
-    moved, cancelling = (copy_of(original, kind, 7, name) for kind, name in (("permute", "moved"), ("cancel", "worse")))
-    report = wt.compare(original, moved, task, audits=audits)
-    found = [finding for finding in report.findings if finding.subject == "original vs moved"]
-    exact = [finding for finding in found if finding.scheme in blind.split(",")]
-    assert len(exact) == 6 and all(finding.estimates[0].value == 0.0 for finding in exact)
-    assert {finding.status for finding in found} <= {"excluded", "inconclusive"} and not report.void
-    singles = {(f.subject, f.scheme): f.estimates[0] for f in report.findings if " vs " not in f.subject}
-    assert all(singles["original", name] == singles["moved", name] for name in blind.split(","))
-    worse = wt.compare(original, cancelling, task, audits=audits)
-    assert not worse.void and "DIFFER: worse loses more" in worse.headline
-    shipped = {f.scheme: f for f in worse.findings if f.subject == "original vs worse" and f.code == "WT100"}
-    assert shipped["int3"].verdict == "differ" and (shipped["int3"].estimates[0].low or 0.0) > 0.02
-
-
 def test_the_dose_of_the_block_map_and_curves_are_what_they_say(original: Subject, task: Task) -> None:
     report = wt.audit(
         original, task, audits=["relative-noise"], effort=wt.Effort(draws=8, control_draws=8, block_draws=4)

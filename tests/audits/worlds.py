@@ -43,7 +43,6 @@ def falling(half: float, *, clean: float = 0.95, steep: float = 2.0) -> Curve:
 
 
 def flat(clean: float = 0.95) -> Curve:
-    """A curve that never falls."""
     return lambda dose: clean
 
 

@@ -83,7 +83,6 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def here(ran: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """That folder, as the current one."""
     monkeypatch.chdir(ran)
     return ran
 
@@ -308,9 +307,6 @@ def test_progress_counts_nets_first_and_trials_after_that(here: Path, tmp_path: 
         (("pictures", "--steps"), ("--steps",)),
         (("pictures", "--steps", "many"), ("--steps", "expected a whole number, got many")),
         (("pictures", "--steps", "0"), ("steps", "expected: int >= 1", "wheeltap list studies")),
-        (("pictures", "--picture", "fase"), ("no picture called 'fase'", "Did you mean 'face'?")),
-        (("pictures", "--controls", "l2"), ("kind of control net", "Did you mean 'l1'?")),
-        (("pictures", "--pictures-size", "8"), ("too small for its parts", "Take 9 pixels a side")),
         (("--seed", "3", "pictures"), ("name of the study", "wheeltap study pictures")),
         (("pictures", "--seeds", "2.5"), ("--seeds", "expected a whole number, got 2.5")),
         (("pictures", "--size", "large"), ("size", "small", "full")),

@@ -84,16 +84,6 @@ def test_the_demo_shows_what_it_says(demo: Path) -> None:
     assert (demo / "demo.wheeltap").stat().st_size < 30e6
 
 
-@pytest.mark.full
-def test_a_second_identical_demo_makes_one_pass_of_each_net(demo: Path, tmp_path: Path) -> None:
-    (tmp_path / "demo.wheeltap").write_bytes((demo / "demo.wheeltap").read_bytes())
-    assert main(["demo", "--out", str(tmp_path)]) == 0
-    first, second = report(demo / "report.json"), report(tmp_path / "report.json")
-    assert (second["cost"]["forwards"], second["cost"]["trials"]) == (len(second["subjects"]), 0)
-    for part in ("findings", "controls", "curves", "blocks", "headline"):
-        assert first[part] == second[part]
-
-
 def test_plan_run_status_report(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plan = ["plan", "digits", "--audits", "score,relative-noise,quantization", "--draws", "4", "-o", "d.plan.json"]
     assert main(plan) == 0

@@ -13,6 +13,7 @@ import pytest
 import torch
 from rich.console import Console
 from torch import Tensor, nn
+from twins import Wired
 
 from benchmarks.nets import zoo
 from wheeltap import api, gauge
@@ -30,7 +31,6 @@ LINES, COLUMNS = 30, 80
 
 
 def shown(found: Checkup) -> str:
-    """What is printed, on few lines."""
     text = io.StringIO()
     doctor.show(found, Console(file=text, width=COLUMNS))
     lines = text.getvalue().splitlines()
@@ -47,7 +47,6 @@ def net() -> Any:
 
 
 def of(model: nn.Module) -> Checkup:
-    """A check of a model that reads digits."""
     return checkup(Subject(model.eval(), name="mine"), zoo.made("mlp").task)
 
 
@@ -137,14 +136,6 @@ def test_weights_that_are_integers_are_named_and_not_counted_as_disturbed() -> N
 @pytest.mark.full
 @pytest.mark.filterwarnings("ignore")  # that this kind of quantization is old
 def test_layers_of_torchs_own_quantization_are_named_and_integers_alone_refused() -> None:
-    class Steps(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.rnn, self.inner = nn.GRU(8, 64, batch_first=True), net()
-
-        def forward(self, inputs: Tensor) -> Tensor:
-            return self.inner(inputs + 0.01 * self.rnn(inputs.unflatten(1, (8, 8)))[0][:, -1])
-
     def quantized(model: nn.Module, *kinds: Any) -> nn.Module:
         return torch.ao.quantization.quantize_dynamic(model, {*kinds}, dtype=torch.qint8)
 
@@ -152,7 +143,9 @@ def test_layers_of_torchs_own_quantization_are_named_and_integers_alone_refused(
     found = of(quantized(nn.Sequential(nn.Sequential(layers[0]), *layers[1:]), "0"))
     assert [(one.name, one.size) for one in found.packed] == [("0.0", 64 * 64)]
     assert found.covered < 0.6 and "0.0 (4,096)" in shown(found)
-    found = of(quantized(Steps().eval(), nn.GRU))
+    parts = {"rnn": nn.GRU(8, 64, batch_first=True), "inner": net()}
+    steps = Wired(lambda net, x: net.inner(x + 0.01 * net.rnn(x.unflatten(1, (8, 8)))[0][:, -1]), **parts)
+    found = of(quantized(steps.eval(), nn.GRU))
     assert found.packed == (UntouchedModule("rnn", 192 * 72),) and not found.usable
     with pytest.raises(ModelError, match="no weights that wheeltap can disturb"):
         of(quantized(net(), nn.Linear))
@@ -182,20 +175,11 @@ def test_a_forward_that_cannot_be_probed_is_told_with_what_still_works() -> None
     assert all(proof.holds for proof in found.proofs)
 
 
-class Shared(nn.Module):
-    """One matrix that is used twice, before and after a nonlinearity."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.one, self.two, self.head = nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 10)
-        self.two.weight = self.one.weight
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self.head(self.two(self.one(inputs).relu()).relu())
-
-
 def test_a_shared_weight_is_refused_or_rewritten_exactly() -> None:
-    found = of(Shared())
+    """One matrix is used twice, before and after a nonlinearity."""
+    one, two, head = nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 10)
+    two.weight = one.weight
+    found = of(Wired(lambda net, x: net.head(net.two(net.one(x).relu()).relu()), one=one, two=two, head=head))
     assert all(proof.holds for proof in found.proofs)
     assert "used in more than one place" in " ".join(reach.because for reach in found.reaches)
 
@@ -295,17 +279,13 @@ def test_weights_in_buffers_are_named_and_the_model_is_never_called_ready() -> N
 
 @pytest.mark.full
 def test_complex_parameters_are_called_that() -> None:
-    class Spectral(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner, self.waves = net(), nn.Parameter(torch.ones(33, 33, dtype=torch.cfloat) * torch.eye(33))
-
-        def forward(self, inputs: Tensor) -> Tensor:
-            return self.inner(torch.fft.irfft(torch.fft.rfft(inputs) @ self.waves, n=64))
-
+    waves = nn.Parameter(torch.ones(33, 33, dtype=torch.cfloat) * torch.eye(33))
+    spectral = Wired(
+        lambda net, x: net.inner(torch.fft.irfft(torch.fft.rfft(x) @ net.waves, n=64)), inner=net(), waves=waves
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # of imaginary parts that are discarded
-        said = shown(of(Spectral()))
+        said = shown(of(spectral))
     assert "complex numbers, which no disturbance is defined on: waves (1,089)" in said
 
 

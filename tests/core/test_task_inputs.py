@@ -9,6 +9,7 @@ import pytest
 import torch
 from task_nets import Reader, numbers, seeded
 from torch import Tensor, nn
+from twins import Wired
 
 import wheeltap as wt
 from wheeltap.core import inputs
@@ -93,19 +94,12 @@ def test_inputs_take_the_models_precision(dtype: torch.dtype) -> None:
     assert task.inputs.dtype is torch.float32
 
 
-class Mixed(nn.Module):
-    """Half precision first, but what reads the inputs is in single precision."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.late, self.early = nn.Linear(8, 3).bfloat16(), nn.Linear(4, 8)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self.late(self.early(inputs).bfloat16())
-
-
 def test_a_model_of_mixed_precision_is_given_what_it_has_and_one_in_single_precision_no_doubles() -> None:
-    mixed, single, inputs = seeded(Mixed), seeded(lambda: nn.Linear(4, 3)), numbers(5, 4)
+    def made() -> nn.Module:  # half precision first, but what reads the inputs is in single precision
+        late, early = nn.Linear(8, 3).bfloat16(), nn.Linear(4, 8)
+        return Wired(lambda net, x: net.late(net.early(x).bfloat16()), late=late, early=early)
+
+    mixed, single, inputs = seeded(made), seeded(lambda: nn.Linear(4, 3)), numbers(5, 4)
     for model, given in ((mixed, inputs), (single, inputs.numpy().astype("float64"))):
         task = Task(given, torch.tensor([0, 1, 2, 0, 1]))
         torch.testing.assert_close(task.scores(model), model(inputs).detach().float())
@@ -331,17 +325,9 @@ def test_an_example_that_is_too_long_is_named() -> None:
     Task(numbers(3, 9), torch.tensor([0, 1, 2])).require_readable(model)
 
 
-class Causal(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed, self.wpe, self.out = nn.Embedding(9, 8), nn.Embedding(5, 8), nn.Linear(8, 9)
-
-    def forward(self, ids: Tensor) -> Tensor:
-        return self.out(self.embed(ids) + self.wpe(torch.arange(ids.shape[1])))
-
-
 def test_an_item_that_is_longer_than_the_context_is_named() -> None:
-    model = seeded(Causal)
+    parts = {"embed": nn.Embedding(9, 8), "wpe": nn.Embedding(5, 8), "out": nn.Linear(8, 9)}
+    model = Wired(lambda net, ids: net.out(net.embed(ids) + net.wpe(torch.arange(ids.shape[1]))), **parts).eval()
     fits = wt.ChoiceTask([[1, 2, 3], [1, 2, 3, 4]], [[[1, 2, 3], [2]], [[3, 4], [4]]], [0, 1])
     assert wt.audit(model, fits, audits="score")["WT001"]
     long = wt.ChoiceTask([[1, 2, 3], [1, 2, 3, 4]], [[[1], [2]], [[3, 4, 5], [4]]], [0, 1], name="items")

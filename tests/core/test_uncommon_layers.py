@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
+from twins import Wired
 
 from benchmarks.nets.uncommon import MODELS, uncommon
 from wheeltap.core.layer import Layer, find_blocks, find_layers
@@ -144,16 +145,10 @@ def test_the_direction_of_a_norm_is_told_from_its_length_in_any_shape(sizes: tup
 
 
 def test_a_parametrization_may_have_weights_of_its_own() -> None:
-    class LowRank(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner, self.outer = nn.Parameter(torch.randn(2, 4)), nn.Parameter(torch.randn(3, 2))
-
-        def forward(self, weight: Tensor) -> Tensor:
-            return weight + self.outer @ self.inner
-
     model = nn.Sequential(nn.Linear(4, 3))
-    nn.utils.parametrize.register_parametrization(model[0], "weight", LowRank())
+    parts = {"inner": nn.Parameter(torch.randn(2, 4)), "outer": nn.Parameter(torch.randn(3, 2))}
+    low_rank = Wired(lambda net, weight: weight + net.outer @ net.inner, **parts)
+    nn.utils.parametrize.register_parametrization(model[0], "weight", low_rank)
     assert list(named(model)) == ["0", "0.parametrizations.weight.0.inner", "0.parametrizations.weight.0.outer"]
 
 

@@ -106,7 +106,6 @@ class Unruly(nn.Module):
         self.eval()
 
     def fail_next(self) -> None:
-        """Arms the failure for the next call."""
         self._fail_at = CALLS[self._token]
 
     def forward(self, inputs: Tensor) -> Tensor:

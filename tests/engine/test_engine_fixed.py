@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from engine_nets import numbers, seeded
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from twins import Wired
 
 from benchmarks.hidden_weights import CLOSE, HIDDEN, LARGE, SMALL, WAYS, by_bits, cases, made
 from wheeltap.core.coverage import sizes
@@ -300,16 +302,12 @@ def test_a_file_that_the_forward_reads_counts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("way", ["^", "=="])
 def test_bits_that_signs_are_compared_with_are_weights(way: str) -> None:
-    class Binary(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.register_buffer("bits", torch.rand(12, 8, generator=torch.Generator().manual_seed(1)) > 0.5)
+    def read(net: Any, inputs: Tensor) -> Tensor:
+        signs = (inputs > 0.0)[..., None, :]
+        return (signs ^ net.bits if way == "^" else signs == net.bits).sum(-1).float()
 
-        def forward(self, inputs: Tensor) -> Tensor:
-            signs = (inputs > 0.0)[..., None, :]
-            return (signs ^ self.bits if way == "^" else signs == self.bits).sum(-1).float()
-
-    assert hidden(lambda: Net(Binary)) == {"body.bits": 96}
+    bits = nn.Buffer(torch.rand(12, 8, generator=torch.Generator().manual_seed(1)) > 0.5)
+    assert hidden(lambda: Net(lambda: Wired(read, bits=bits))) == {"body.bits": 96}
 
 
 class Sound(nn.Module):
@@ -397,17 +395,10 @@ def test_what_moves_masks_or_chooses_activations_is_no_weight(what: str) -> None
 
 
 def test_a_view_that_shares_its_storage_with_a_parameter_is_none() -> None:
-    class Shared(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            both = torch.randn(24, 8)
-            self.own = nn.Parameter(both[:12])
-            self.register_buffer("other", both[12:])
-
-        def forward(self, inputs: Tensor) -> Tensor:
-            return F.linear(inputs, self.own).relu() * F.linear(inputs, self.other).relu()
-
-    assert hidden(lambda: Net(Shared)) == {"body.other": 96}
+    both = torch.randn(24, 8)
+    parts = {"own": nn.Parameter(both[:12]), "other": nn.Buffer(both[12:])}
+    shared = Wired(lambda net, x: F.linear(x, net.own).relu() * F.linear(x, net.other).relu(), **parts)
+    assert hidden(lambda: Net(lambda: shared)) == {"body.other": 96}
 
 
 def test_weights_that_nothing_can_read_are_refused_where_answers_come_from_them() -> None:

@@ -10,6 +10,7 @@ from tiny_families import VOCABULARY as WORDS
 from tiny_families import made
 from tiny_transformers import TOKENS, VOCABULARY, causal
 from torch import Tensor, nn
+from twins import Wired
 
 from benchmarks.nets.tiny_lm import tiny_lm
 from wheeltap.core import measure
@@ -235,22 +236,16 @@ def test_a_model_whose_rows_see_each_other_is_refused() -> None:
         bench.ablated(bench.heads, lambda scores: scores)
 
 
-class Torch(nn.Module):
-    """Attention of torch itself, with places before rows."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed, self.attention = nn.Embedding(VOCABULARY, 8), nn.MultiheadAttention(8, 2)
-        self.out = nn.Linear(8, VOCABULARY)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        inputs = self.embed(tokens).transpose(0, 1)
-        return self.out(self.attention(inputs, inputs, inputs, need_weights=False)[0][-1])
-
-
 def test_attention_that_is_not_known_and_weights_of_16_bits_are_refused() -> None:
     halved = Wrapped(causal("Llama"), "last").bfloat16()
-    unknown = {"without batch_first": Torch(), "no attention layer": mlp((30, 8, VOCABULARY)), "bfloat16": halved}
+
+    def read(net: Any, tokens: Tensor) -> Tensor:
+        inputs = net.embed(tokens).transpose(0, 1)
+        return net.out(net.attention(inputs, inputs, inputs, need_weights=False)[0][-1])
+
+    parts = {"embed": nn.Embedding(VOCABULARY, 8), "attention": nn.MultiheadAttention(8, 2)}
+    places_first = Wired(read, **parts, out=nn.Linear(8, VOCABULARY))
+    unknown = {"without batch_first": places_first, "no attention layer": mlp((30, 8, VOCABULARY)), "bfloat16": halved}
     for because, model in unknown.items():
         with pytest.raises(ModelError, match=because):
             HeadAblation(Subject(model.eval()), task())

@@ -6,19 +6,22 @@ from typing import Any
 
 import pytest
 import torch
-from engine_nets import ConvNet, TiedLanguageModel, choices, numbers, seeded
+from engine_nets import Block, ConvNet, TiedLanguageModel, choices, numbers, seeded
 from engine_trials import require_slow, run, trial
 from torch import Tensor, nn
+from twins import Wired
 
 from benchmarks.nets.tiny_lm import tiny_lm
 from wheeltap.core import measure
 from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.records import Trial
+from wheeltap.core.settings import SMALL
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine.fast.low_rank import LowRankCopies
+from wheeltap.engine.fast.prefix import PrefixCache
 from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.models.mlp import mlp
 from wheeltap.perturb.base import Draw, Weights
@@ -141,18 +144,6 @@ def test_dose_zero_is_the_clean_model() -> None:
         copies.scores([(-1.0, 0)], root=ROOT)
 
 
-class Centring(nn.Module):
-    """Rows see each other."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.enter, self.out = nn.Linear(6, 9), nn.Linear(9, 4)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        hidden = self.enter(inputs)
-        return self.out((hidden - hidden.mean(0)).relu())
-
-
 class Scaled(nn.Embedding):
     """An embedding that is more than a table."""
 
@@ -160,20 +151,21 @@ class Scaled(nn.Embedding):
         return 3.0 * super().forward(input)
 
 
-class Places(nn.Module):
-    """Adds places first: its batch is the second axis there."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.enter, self.out = Scaled(7, 9), nn.Linear(9, 4)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self.out(self.enter(inputs).mean(1))
-
-
 def test_models_that_break_what_folding_rests_on_are_refused() -> None:
     tokens = torch.randint(7, (9, 5), generator=torch.Generator().manual_seed(0))
-    for model, task in ((Centring, flat(numbers(9, 6), batch=9)), (Places, flat(tokens))):
+    """The first centers its rows on their mean; the second adds places first, where its batch is the second axis."""
+
+    def centring() -> nn.Module:
+        parts = {"enter": nn.Linear(6, 9), "out": nn.Linear(9, 4)}
+        return Wired(lambda net, x: net.out(((hidden := net.enter(x)) - hidden.mean(0)).relu()), **parts)
+
+    for model, task in (
+        (centring, flat(numbers(9, 6), batch=9)),
+        (
+            lambda: Wired(lambda net, x: net.out(net.enter(x).mean(1)), enter=Scaled(7, 9), out=nn.Linear(9, 4)),
+            flat(tokens),
+        ),
+    ):
         subject = Subject(seeded(model))
         before = weights_digest(subject.model)
         with pytest.raises(ModelError, match="does not give this model's scores"):
@@ -223,18 +215,6 @@ class Wide(nn.Module):
         return self.out(self.growth(self.inner(hidden.relu())))
 
 
-class Named(nn.Module):
-    """Gives its layers their input by name."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.enter, self.inner, self.out = nn.Embedding(7, 1500), nn.Linear(1500, 1400), nn.Linear(1400, 4)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        hidden = self.enter(input=inputs).mean(1)
-        return self.out(input=self.inner(input=hidden).relu())
-
-
 class Faint(Wide):
     """A layer's weight is used a second time, outside the layer, to little effect."""
 
@@ -244,8 +224,6 @@ class Faint(Wide):
 
 
 class Failing(Wide):
-    """Does not let itself be recorded."""
-
     def forward(self, inputs: Tensor) -> Tensor:
         if self._forward_hooks:
             raise OSError("no place left to record anything")
@@ -298,7 +276,12 @@ def test_what_cannot_share_a_pass_takes_the_plain_path() -> None:
 
 def test_layers_may_be_called_by_name() -> None:
     tokens = torch.randint(7, (12, 5), generator=torch.Generator().manual_seed(0))
-    require_path(Subject(seeded(Named)), flat(tokens), "low-rank folded, rank 2")
+
+    def by_name() -> nn.Module:
+        parts = {"enter": nn.Embedding(7, 1500), "inner": nn.Linear(1500, 1400), "out": nn.Linear(1400, 4)}
+        return Wired(lambda net, x: net.out(input=net.inner(input=net.enter(input=x).mean(1)).relu()), **parts)
+
+    require_path(Subject(seeded(by_name)), flat(tokens), "low-rank folded, rank 2")
 
 
 @pytest.mark.full
@@ -313,3 +296,80 @@ def test_noise_without_bound_diverges_beside_the_weights_too() -> None:
     trials = _asked(subject, task, doses=(0.1, 4096.0))
     found = [outcome for one, outcome in zip(trials, run(subject, task, trials), strict=True) if one.dose > 1]
     assert {(one.status, one.path) for one in found} == {("diverged", "low-rank folded, rank 2")}
+
+
+VOCABULARY, WIDTH, BLOCKS = 13, 384, 4
+
+
+class Deep(nn.Module):
+    """A language-like model large enough for the cache.
+
+    Args:
+        skip: Whether the first block's output is added again at the end, which reads more than the last block then.
+        times: How often the blocks are run over.
+    """
+
+    def __init__(self, *, skip: bool = False, times: int = 1) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(VOCABULARY, WIDTH)
+        self.blocks = nn.ModuleList(Block(WIDTH) for _ in range(BLOCKS))
+        self.out = nn.Linear(WIDTH, VOCABULARY)
+        self.skip, self.times = skip, times
+
+    def forward(self, ids: Tensor) -> Tensor:
+        hidden = early = embedded = self.embed(ids)
+        for at, block in enumerate([*self.blocks] * self.times):
+            hidden = block(hidden)
+            early = hidden if at == 0 else early
+        return self.out(hidden + embedded + early if self.skip else hidden)
+
+
+def deep(**how: int) -> Subject:
+    subject = Subject(seeded(lambda: Deep(**how), scale=1.0), name="deep")
+    assert subject.record.parameters >= SMALL
+    return subject
+
+
+def trials_on(subject: Subject, task: BaseTask, blocks: tuple[str, ...]) -> list[Trial]:
+    return [
+        trial(subject, task, "relative", dose, Site("block", block), seed=seed)
+        for block in blocks
+        for seed in (0, 1)
+        for dose in (0.05, 0.5)
+    ]
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_block_trials_of_a_large_model_equal_the_slow_engine(skip: bool) -> None:
+    subject, task = deep(skip=skip), choices(12)
+    before, runner = weights_digest(subject.model), TrialRunner([subject], (), task)
+    trials = trials_on(subject, task, ("blocks.0", "blocks.2", "blocks.3", "out"))
+    found = run(subject, task, trials, runner=runner)
+    assert weights_digest(subject.model) == before
+    assert all("forward" not in vars(module) for module in subject.model.modules())
+    require_slow(trials, found, subject.model, task, tolerance=2e-5)
+    shares = {one.site.name: outcome.forwards for one, outcome in zip(trials, found, strict=True)}
+    # Without the cache every trial is a whole pass; with it one that starts at its block.
+    assert shares["blocks.0"] == shares["out"] == 1.0
+    assert runner.prefix(subject).exact != skip
+    assert (shares["blocks.2"], shares["blocks.3"]) == ((1.0, 1.0) if skip else (0.5, 0.25))
+
+
+def test_a_cached_pass_gives_the_clean_scores_to_the_bit_and_skips_what_it_says() -> None:
+    subject, task = deep(), choices(12)
+    clean = task.scores(subject.model)
+    cache = PrefixCache(subject, task.scores)
+    assert cache.exact and cache.spent == 1.25
+    for block in cache.stack:
+        with cache.starting_at(block):
+            assert torch.equal(task.scores(subject.model), clean)
+            assert torch.equal(task.scores(subject.model), clean), "pass after pass"
+    assert torch.equal(task.scores(subject.model), clean)
+    assert not PrefixCache(subject, task.scores, limit=100).exact, "a cache that may hold nothing is not used"
+
+
+def test_a_model_whose_blocks_run_twice_is_still_right() -> None:
+    """A recorded output stands for only one of the two."""
+    subject, task = deep(times=2), choices(8)
+    trials = trials_on(subject, task, ("blocks.1", "blocks.2"))
+    require_slow(trials, run(subject, task, trials), subject.model, task, tolerance=1e-3)

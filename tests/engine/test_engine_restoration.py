@@ -131,8 +131,6 @@ def test_a_baseline_that_fails_stops_the_run_and_gives_the_subject_back(call: in
 
 
 class Wandering(nn.Module):
-    """Gives other scores at each pass."""
-
     def __init__(self) -> None:
         super().__init__()
         self.body = sound_net()
@@ -167,8 +165,6 @@ class Rude(Perturbation):
 
 
 class Trespassing(Rude):
-    """Writes into a layer outside its site."""
-
     def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
         self.model.get_parameter("2.weight").data[0, 0] += 1e-6
         return weights
@@ -198,8 +194,6 @@ class Interrupted(Raising):
 
 
 class Misshapen(Rude):
-    """Gives back weights of another shape."""
-
     def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
         return Weights(weights.weight[:, :-1], None)
 

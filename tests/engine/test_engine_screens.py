@@ -9,6 +9,7 @@ import torch
 from engine_nets import numbers, seeded, taught
 from single_nets import CASES
 from torch import Tensor, nn
+from twins import Wired
 
 from benchmarks.nets.uncommon import uncommon
 from wheeltap.core.choices import ChoiceTask
@@ -166,20 +167,14 @@ def test_other_precisions(dtype: torch.dtype) -> None:
         assert torch.allclose(one.float(), other, rtol=0.1, atol=0.02 * float(other.max()))
 
 
-class Gated(nn.Module):
-    """Hidden units, all multiplied by one gate that reads the first input, which is always 1."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gate, self.inner, self.head = nn.Linear(6, 1), nn.Linear(6, 12), nn.Linear(12, 4)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self.head(self.inner(inputs).relu() * self.gate(inputs).sigmoid())
-
-
 def test_scaled_down_it_sees_what_holds_a_gate_open() -> None:
     """An open gate has next to no slope."""
-    model, inputs = seeded(Gated), numbers(200, 6, seed=1)
+
+    def gated() -> nn.Module:  # hidden units, all multiplied by one gate that reads the first input, which is always 1
+        parts = {"gate": nn.Linear(6, 1), "inner": nn.Linear(6, 12), "head": nn.Linear(12, 4)}
+        return Wired(lambda net, x: net.head(net.inner(x).relu() * net.gate(x).sigmoid()), **parts)
+
+    model, inputs = seeded(gated), numbers(200, 6, seed=1)
     inputs[:, 0] = 1.0
     with torch.no_grad():
         model.get_parameter("gate.weight").zero_()[0, 0] = 12.0

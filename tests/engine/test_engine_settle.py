@@ -9,6 +9,7 @@ import torch
 from engine_nets import numbers, seeded, taught
 from torch import Tensor, nn
 from torch.nn import functional
+from twins import Wired
 
 import wheeltap as wt
 from wheeltap.core.errors import ModelError
@@ -199,24 +200,9 @@ def test_two_models_that_only_their_answers_tell_apart_are_not_compared(tmp_path
 # Uses of weights.
 
 
-class Autoencoder(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.enc, self.more = nn.Linear(8, 6), nn.Linear(6, 6)
-
-    def forward(self, rows: Tensor) -> Tensor:
-        return functional.linear(torch.relu(self.more(self.enc(rows))), self.enc.weight.t())
-
-
-class OwnHead(nn.Module):
-    """A language model's head by a function: no module shares the embedding."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed, self.mid = nn.Embedding(5, 4), nn.Linear(4, 4)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        return functional.linear(self.mid(self.embed(tokens).mean(1)), self.embed.weight)
+def autoencoder() -> nn.Module:
+    parts = {"enc": nn.Linear(8, 6), "more": nn.Linear(6, 6)}
+    return Wired(lambda net, x: functional.linear(torch.relu(net.more(net.enc(x))), net.enc.weight.t()), **parts)
 
 
 class Careful(nn.Linear):
@@ -237,8 +223,10 @@ def tied(model: nn.Module, rows: Tensor) -> set[str]:
 
 
 def test_weights_that_functions_use_again_count_as_tied_and_those_that_one_place_uses_do_not() -> None:
-    assert tied(Autoencoder(), inputs()) == {"enc"}
-    assert tied(OwnHead(), torch.randint(0, 5, (30, 3))) == {"embed"}
+    assert tied(autoencoder(), inputs()) == {"enc"}
+    parts = {"embed": nn.Embedding(5, 4), "mid": nn.Linear(4, 4)}  # a head by a function: no module shares the table
+    head = Wired(lambda net, ids: functional.linear(net.mid(net.embed(ids).mean(1)), net.embed.weight), **parts)
+    assert tied(head, torch.randint(0, 5, (30, 3))) == {"embed"}
     again = nn.Linear(8, 8)
     assert not tied(nn.Sequential(again, nn.ReLU(), again, nn.Linear(8, 2)), inputs())
     assert not tied(nn.Sequential(Careful(8, 8), nn.Linear(8, 2)), inputs())
@@ -248,7 +236,7 @@ def test_weights_that_functions_use_again_count_as_tied_and_those_that_one_place
 
 
 def test_function_noise_leaves_a_weight_alone_that_is_used_again() -> None:
-    model = seeded(Autoencoder, 1, scale=1.0)
+    model = seeded(autoencoder, 1, scale=1.0)
     digest = weights_digest(model)
     task = wt.Task(inputs(), model(inputs()).detach())
     report = wt.audit(wt.Subject(model, name="ae"), task, audits=["score", "function-noise"], effort=LITTLE)

@@ -1,6 +1,7 @@
 """Which single weights are named, beside every one removed in turn; what the reading must leave alone and find."""
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -10,6 +11,7 @@ from engine_nets import Unruly, numbers, seeded, taught
 from single_nets import CASES, named, read
 from test_engine_restoration import everything
 from torch import Tensor, nn
+from twins import Wired
 
 import wheeltap as wt
 from benchmarks.nets.uncommon import uncommon
@@ -73,20 +75,6 @@ class Closed(nn.Linear):
         return super().forward(inputs)
 
 
-class Overwriting(nn.Module):
-    """A model that changes what a layer has read before the pass is over."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner, self.outer = nn.Linear(6, 6), nn.Linear(6, 4)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        hidden = inputs * 1.0
-        read = self.inner(hidden)
-        hidden.add_(1.0)
-        return self.outer(read.relu() + hidden)
-
-
 def test_models_without_a_gradient_and_settings_out_of_range_are_refused() -> None:
     task = Task(numbers(20, 6, seed=1), torch.zeros(20, dtype=torch.long))
     with torch.inference_mode():
@@ -95,7 +83,14 @@ def test_models_without_a_gradient_and_settings_out_of_range_are_refused() -> No
         read(loaded, task)
     with pytest.raises(ModelError, match="switches gradients off"):
         read(Closed(6, 4).eval(), task)
-    model = Overwriting().eval()
+
+    def overwriting(net: Any, inputs: Tensor) -> Tensor:  # changes what a layer has read before the pass is over
+        hidden = inputs * 1.0
+        read = net.inner(hidden)
+        hidden.add_(1.0)
+        return net.outer(read.relu() + hidden)
+
+    model = Wired(overwriting, inner=nn.Linear(6, 6), outer=nn.Linear(6, 4)).eval()
     before = everything(model)
     with pytest.raises(ModelError, match="after the layer has read it"):
         read(model, task)
@@ -131,16 +126,9 @@ def test_a_task_that_calls_a_part_of_the_model_reads_that_part() -> None:
 
 
 def test_what_no_answer_depends_on_is_not_counted_as_screened() -> None:
-    class Idle(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.attend, self.head = nn.MultiheadAttention(6, 2, batch_first=True), nn.Linear(6, 3)
-            self.idle = nn.Linear(5, 4)
-
-        def forward(self, inputs: Tensor) -> Tensor:
-            return self.head(self.attend(inputs, inputs, inputs, need_weights=False)[0].mean(1))
-
-    values = read(Idle().eval(), Task(numbers(9, 4, 6), torch.zeros(9, dtype=torch.long)), confirm=250).values
+    parts = {"attend": nn.MultiheadAttention(6, 2, batch_first=True), "head": nn.Linear(6, 3), "idle": nn.Linear(5, 4)}
+    model = Wired(lambda net, x: net.head(net.attend(x, x, x, need_weights=False)[0].mean(1)), **parts)
+    values = read(model.eval(), Task(numbers(9, 4, 6), torch.zeros(9, dtype=torch.long)), confirm=250).values
     used = 18 * 6 + 18 + 6 * 6 + 6 + 3 * 6 + 3
     assert float(values["screened"]) == pytest.approx(used / (used + 24))
     assert len(named(values)) == used and not any(path.startswith("idle") for path, _ in named(values))

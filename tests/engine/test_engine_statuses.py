@@ -8,6 +8,7 @@ import torch
 from engine_nets import Exponential, Unruly, numbers, seeded, taught
 from engine_trials import run, trial
 from torch import Tensor, nn
+from twins import Wired
 
 import wheeltap as wt
 from wheeltap.core.errors import ModelError
@@ -188,23 +189,13 @@ def test_autocast_around_an_audit_is_refused() -> None:
         wt.run(plan, subject, task)
 
 
-class Clipping(nn.Module):
-    """Writes into what it is given."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = net()
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self.body(inputs.mul_(0.9).clamp_(-0.5, 0.5))
-
-
 def test_a_model_that_writes_into_its_inputs_leaves_the_examples_alone() -> None:
     body, given = net(), rows()
     task = taught(body, given, more=rows(60))
     how = {"audits": ["score", "function-noise"], "effort": QUICK}
+    clipping = Wired(lambda net, x: net.body(x.mul_(0.9).clamp_(-0.5, 0.5)), body=net())
     alone = wt.audit(wt.Subject(body, name="plain"), task, **how)
-    both = wt.compare(wt.Subject(Clipping().eval(), name="clips"), wt.Subject(body, name="plain"), task, **how)
+    both = wt.compare(wt.Subject(clipping.eval(), name="clips"), wt.Subject(body, name="plain"), task, **how)
     assert torch.equal(given, rows()) and task.more is not None and torch.equal(task.more, rows(60))
     (score,) = [f for f in both["WT001"] if f.subject == "plain"]
     assert score.estimates == alone["WT001"][0].estimates

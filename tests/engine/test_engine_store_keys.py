@@ -164,7 +164,6 @@ OTHER_PROCESS = "from wheeltap.core.files import own_key; print(own_key().hex())
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where keys are kept, still empty."""
     monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     return tmp_path / "wheeltap"

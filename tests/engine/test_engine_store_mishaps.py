@@ -66,7 +66,6 @@ def test_one_process_writes_and_others_read(held: tuple[Path, "subprocess.Popen[
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, digits: Subject) -> Path:
-    """A small but complete store."""
     data = source.split()
     task = wt.Task(data.test_inputs[::5], data.test_targets[::5])
     path = tmp_path_factory.mktemp("whole") / "s.wheeltap"
@@ -74,10 +73,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory, digits: Subject) -> Path:
     report = wt.audit(digits, task, audits=["score", "relative-noise", "pruning"], store=path, effort=effort)
     assert not report.void
     return path
-
-
-def judged(path: Path) -> bytes:
-    return jsonfile.to_json(wt.judge(path).record)
 
 
 @pytest.mark.slow
@@ -117,7 +112,7 @@ def test_a_truncated_store_is_noticed(whole: Path, tmp_path: Path) -> None:
         path = tmp_path / f"{share}.wheeltap"
         path.write_bytes(data[: int(len(data) * share)])
         with pytest.raises(StoreError, match="damaged"):
-            judged(path)
+            jsonfile.to_json(wt.judge(path).record)
 
 
 # ---- no room, no permission ----------------------------------------------------------------------------------------
@@ -125,7 +120,6 @@ def test_a_truncated_store_is_noticed(whole: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Generator[Path]:
-    """A file system of 1 MiB of its own."""
     place = tmp_path / "disk"
     place.mkdir()
     mount = shutil.which("mount")

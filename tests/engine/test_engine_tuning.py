@@ -340,8 +340,6 @@ def test_a_lesson_that_cannot_be_given_is_refused_with_numbers() -> None:
 
 
 class Detached(nn.Linear):
-    """Scores without a gradient."""
-
     def forward(self, inputs: Tensor) -> Tensor:
         return super().forward(inputs).detach()
 

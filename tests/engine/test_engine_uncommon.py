@@ -13,8 +13,9 @@ from engine_trials import DOSES, require_slow, run, settled, trial
 from folding import folded, norms
 from oracle import measured_slowly
 from torch import Tensor, nn
+from twins import Wired
 
-from benchmarks.nets.uncommon import CLASSES, MODELS, Recurrent, uncommon
+from benchmarks.nets.uncommon import CLASSES, MODELS, uncommon
 from wheeltap import gauge
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.records import Trial
@@ -26,8 +27,6 @@ from wheeltap.engine.apply import Disturbance, differentiable, verified_restorat
 from wheeltap.engine.clean import settle
 from wheeltap.engine.needs.gather import gather
 from wheeltap.perturb import BUILTIN, create
-from wheeltap.recipes.randomness import reproducible
-from wheeltap.recipes.train import TrainSettings, train_classifier
 
 
 def copied(model: nn.Module) -> nn.Module:
@@ -150,17 +149,6 @@ def test_layers_whose_inputs_are_not_read_are_left_out_with_a_word(kind: str, na
 # Fast paths.
 
 
-class Long(nn.Module):
-    """More than two million weights, so that shortcuts are taken where they hold."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer, self.head = nn.LSTM(6, 720, batch_first=True), nn.Linear(720, CLASSES)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self.head(self.layer(inputs)[0][:, -1])
-
-
 class Wide(nn.Module):
     """The same of plain layers, with blocks."""
 
@@ -196,7 +184,11 @@ def large(make: Callable[[], nn.Module], inputs: Tensor) -> tuple[Subject, Task]
 
 
 def test_low_rank_noise_of_a_large_recurrent_net_takes_the_plain_path() -> None:
-    subject, task = large(Long, numbers(12, 3, 6))
+    def long() -> nn.Module:  # more than two million weights, so that shortcuts are taken where they hold
+        layer, head = nn.LSTM(6, 720, batch_first=True), nn.Linear(720, CLASSES)
+        return Wired(lambda net, x: net.head(net.layer(x)[0][:, -1]), layer=layer, head=head)
+
+    subject, task = large(long, numbers(12, 3, 6))
     asked = [trial(subject, task, "low-rank", 0.2, site) for site in (WHOLE, Site.without(["head"]))]
     for one, outcome in zip(asked, run(subject, task, asked), strict=True):
         assert (outcome.status, outcome.path) == ("done", "")
@@ -315,32 +307,6 @@ def test_rounding_gives_the_scores_of_an_independent_quantizer(kind: str, bits: 
     assert torch.equal(case.task.scores(case.subject.model), clean)
 
 
-def test_a_trained_recurrent_net_loses_what_an_independent_quantizer_says() -> None:
-    """Rounding the head alone, .02 of the weights, as was done where nothing else was found, loses nothing."""
-    inputs = numbers(400, 6, 8, seed=1)
-    total = inputs.sum((1, 2))
-    targets = total.gt(2).long() + total.gt(-2).long()
-    with reproducible(0):
-        model = Recurrent(nn.LSTM(8, 32, batch_first=True))
-    train_classifier(model, inputs, targets=targets, settings=TrainSettings(epochs=150, batch=400, rate=1e-2))
-    subject, task = Subject(model, name="sums"), Task(inputs, targets, name="sums")
-    settle(subject, task)
-
-    def accuracy(model: nn.Module) -> float:
-        return float((task.scores(model).argmax(1) == targets).float().mean())
-
-    clean, rounded = accuracy(model), accuracy(quantized_copy(model, 2))
-    assert clean > 0.98
-    whole, head = run(
-        subject, task, [trial(subject, task, "quantize", 2, site) for site in (WHOLE, Site("layer", "head"))]
-    )
-    assert whole.status == "done" and not whole.because
-    assert float(whole.values["coverage"]) > 0.9
-    assert float(whole.values["accuracy"].mean()) == pytest.approx(rounded)
-    assert rounded < clean - 0.08
-    assert float(head.values["accuracy"].mean()) > clean - 0.01
-
-
 @pytest.mark.parametrize("kind", ["spectral norm", "spectral norm by hooks"])
 def test_codes_of_what_is_behind_a_norm_are_those_of_the_computed_weight(kind: str) -> None:
     """Per channel, so up to one scale: of what is divided by a norm."""
@@ -375,21 +341,12 @@ def test_a_weight_norm_computes_what_was_asked_for_and_comes_back(kind: str) -> 
         assert torch.equal(held, before[name]), name
 
 
-class Products(nn.Module):
-    """The layers of an MLP as bare parameters: one read ``x @ W``, one as ``nn.functional.linear`` reads it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.right = nn.Parameter(torch.randn(6, 9, generator=torch.Generator().manual_seed(0)))
-        self.rows = nn.Parameter(torch.randn(4, 9, generator=torch.Generator().manual_seed(1)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.linear((x @ self.right).relu(), self.rows)
-
-
 @pytest.mark.parametrize("bits", [2, 3])
 def test_a_bare_parameter_is_rounded_by_the_axis_that_its_product_shows(bits: int) -> None:
-    subject = Subject(Products().eval())
+    """The layers of an MLP as bare parameters: one read ``x @ W``, one as ``nn.functional.linear`` reads it."""
+    right, rows = (nn.Parameter(numbers(*shape, seed=at)) for at, shape in enumerate(((6, 9), (4, 9))))
+    net = Wired(lambda net, x: nn.functional.linear((x @ net.right).relu(), net.rows), right=right, rows=rows)
+    subject = Subject(net.eval())
     settle(subject, Task(numbers(8, 6), torch.arange(8) % 4))
     kinds = {layer.name: layer.kind for layer in subject.layers}
     assert kinds == {"right": "stacked", "rows": "plain"}

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from twins import Wired
 
 READS, UNITS, OPTIONS = 6, 10, 5
 
@@ -111,15 +112,10 @@ class Gated(nn.Module):
         return (F.silu(gate) * up) @ down
 
 
-class Tied(nn.Module):
+def tied() -> nn.Module:
     """An autoencoder with one matrix for both ways."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.code, self.offset = nn.Linear(READS, UNITS), nn.Parameter(torch.randn(READS))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.code(x).relu() @ self.code.weight + self.offset
+    parts = {"code": nn.Linear(READS, UNITS), "offset": nn.Parameter(torch.randn(READS))}
+    return Wired(lambda net, x: net.code(x).relu() @ net.code.weight + net.offset, **parts)
 
 
 class Pictures(nn.Module):

@@ -17,7 +17,6 @@ def body(kind: str, **settings: Any) -> Any:
 
 
 def last(net: Any, x: Tensor) -> Tensor:
-    """Reads the last place."""
     return net.head(net.body(x)[0][:, -1].relu())
 
 

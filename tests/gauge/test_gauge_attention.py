@@ -368,8 +368,6 @@ class Packed(nn.Module):
 
 
 class Interleaved(Packed):
-    """In one layer, head after head."""
-
     def forward(self, x: Tensor) -> Tensor:
         return self.c_proj(attended(*split(self.c_attn(x), HEADS).chunk(3, -1)))
 
@@ -427,8 +425,6 @@ class Gated(Packed):
 
 
 class Uncounted(Packed):
-    """Nothing says how many heads there are."""
-
     def __init__(self) -> None:
         super().__init__()
         del self.n_head

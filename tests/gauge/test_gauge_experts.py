@@ -117,7 +117,9 @@ class Listed(nn.Module):
         self.stacked, self.numbered = stacked, numbered
         self.enter, self.router = nn.Linear(12, 16), nn.Parameter(torch.randn(16, 5))
         if stacked:
-            self.experts: nn.Module = Stacked()
+            shapes = {"one": (5, 16, 8), "two": (5, 8, 16)}
+            parts = {name: nn.Parameter(torch.randn(*shape)) for name, shape in shapes.items()}
+            self.experts: nn.Module = Wired(lambda net, x: (x @ net.one).relu() @ net.two, **parts)
         else:
             self.experts = nn.ModuleList(nn.Sequential(nn.Linear(16, 8), nn.GELU(), nn.Linear(8, 16)) for _ in range(5))
         self.narrow, self.head = nn.Linear(16, 5), nn.Linear(21, 7)
@@ -131,15 +133,6 @@ class Listed(nn.Module):
             given = given * torch.arange(1, 6)[:, None, None]
         mixed = sum(weights[:, k, None].softmax(0) * given[chosen[:, k], torch.arange(len(x))] for k in range(2))
         return self.head(torch.cat([hidden + mixed, self.narrow(hidden)], dim=1))
-
-
-class Stacked(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.one, self.two = nn.Parameter(torch.randn(5, 16, 8)), nn.Parameter(torch.randn(5, 8, 16))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x @ self.one).relu() @ self.two
 
 
 @pytest.mark.parametrize("stacked", [False, True])

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from odd_nets import OPTIONS, READS, UNITS, Gated, Odd, Pictures, Tied, made, running
+from odd_nets import OPTIONS, READS, UNITS, Gated, Odd, Pictures, made, running, tied
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 from twins import apart
@@ -57,7 +57,7 @@ def assert_twins_hold(model: nn.Module, family: gauge.Family, *, bound: float = 
         (Gated(interleaved=True, clamped=True), UNSCALED, [("both", UNITS)]),
         (Gated(experts=3), ALL, [("both", UNITS)]),
         (Gated(experts=3, interleaved=True), ALL, [("both", UNITS)]),
-        (Tied(), ("permute",), [("code", UNITS)]),
+        (tied(), ("permute",), [("code", UNITS)]),
         (Pictures(), ALL, [("enter", 8), ("one", 8), ("widen", 12), ("narrow", 4)]),
     ],
     ids=lambda value: getattr(value, "kind", type(value).__name__) if isinstance(value, nn.Module) else "",

@@ -182,20 +182,12 @@ def test_same_derivation_same_bits() -> None:
         assert (digests[0] == digests[2]) == (operation == "fold"), operation
 
 
-class Fixed(nn.Module):
-    """The width after the convolution is written in the code."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.fc1, self.fc2 = nn.Conv2d(1, 4, 3), nn.Linear(16, 6), nn.Linear(6, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.relu(self.fc1(F.relu(self.conv(x)).view(-1, 16))))
-
-
 def test_width_in_the_code_is_recoded_not_widened() -> None:
     torch.manual_seed(0)
-    model, inputs = settled(Fixed()).double(), torch.randn(EXAMPLES, 1, 4, 4).double()
+    """The width after the convolution is written in the code."""
+    parts = {"conv": nn.Conv2d(1, 4, 3), "fc1": nn.Linear(16, 6), "fc2": nn.Linear(6, 3)}
+    fixed = Wired(lambda net, x: net.fc2(F.relu(net.fc1(F.relu(net.conv(x)).view(-1, 16)))), **parts)
+    model, inputs = settled(fixed).double(), torch.randn(EXAMPLES, 1, 4, 4).double()
     found = gauge.find(model)
     assert [(layer.name, layer.widens) for layer in found.hiddens] == [("conv", False), ("fc1", True)]
     for operation in found.offers:
@@ -337,7 +329,6 @@ def test_arithmetic_with_numbers_acts_unit_by_unit() -> None:
 
 
 def wired(read: Callable[[Any, Tensor], Tensor]) -> nn.Module:
-    """Two layers and some forward."""
     return Wired(read, a=nn.Linear(6, 6), b=nn.Linear(6, 6))
 
 

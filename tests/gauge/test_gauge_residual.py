@@ -318,7 +318,6 @@ def test_a_wrong_gauge_is_seen() -> None:
 @pytest.mark.full
 @pytest.mark.slow
 def test_every_move_on_smollm2() -> None:
-    """SmolLM2-135M on 640 tokens."""
     if importlib.util.find_spec("transformers") is None:
         pytest.skip("needs the extra llm")
     if smollm2.in_hub_cache() is None and smollm2.in_package() is None:

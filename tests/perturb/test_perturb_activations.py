@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from twins import Wired
 
 import wheeltap as wt
 from wheeltap.audits.schemes import scheme
@@ -185,19 +186,11 @@ def test_an_exception_leaves_no_hook_and_no_changed_weight() -> None:
         assert not any(module._forward_pre_hooks for module in model.modules())
 
 
-class Aside(nn.Module):
-    """One map is called, the other one's weight is read by a function."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.called, self.read = nn.Linear(8, 8, bias=False), nn.Linear(8, 4, bias=False)
-
-    def forward(self, values: Tensor) -> Tensor:
-        return nn.functional.linear(self.called(values).relu(), self.read.weight)
-
-
 def test_a_map_whose_inputs_cannot_be_rounded_is_not_counted() -> None:
-    with Disturbance(Subject(Aside().eval()), create("quantize-inputs"), WHOLE) as under_way:
+    """One map is called, the other one's weight is read by a function."""
+    parts = {"called": nn.Linear(8, 8, bias=False), "read_by": nn.Linear(8, 4, bias=False)}
+    aside = Wired(lambda net, x: nn.functional.linear(net.called(x).relu(), net.read_by.weight), **parts)
+    with Disturbance(Subject(aside.eval()), create("quantize-inputs"), WHOLE) as under_way:
         under_way.apply(8, root=0, seed=0)
         under_way.subject.model(torch.randn(3, 8))
         assert under_way.coverage == under_way.reach == 64 / 96

@@ -101,7 +101,7 @@ def test_every_path_rounds_once(dtype: torch.dtype, name: str, settings: dict[st
     assert isinstance(noise, Noise)
     layer = next(one for one in subject.layers if one.name == "0")
     clean = Weights(*(subject.parameter(f"0.{part}").detach().clone() for part in ("weight", "bias")))
-    drawn = alone(noise, layer, clean)
+    drawn = noise.direction(layer, Weights(clean.weight.float(), None), Draw(5, 2)).weight
     expected = torch.add(clean.weight.float(), drawn, alpha=0.3).to(dtype)
     assert not torch.equal(expected, clean.weight)
     for keep in (True, False):
@@ -112,11 +112,6 @@ def test_every_path_rounds_once(dtype: torch.dtype, name: str, settings: dict[st
     pure = noise.replace(layer, clean, 0.3, Draw(5, 2)).weight
     assert pure.dtype is dtype
     assert (pure != expected).float().mean() < 1e-3  # a product and a sum, or both at once, in single precision
-
-
-def alone(noise: Noise, layer: Layer, clean: Weights) -> torch.Tensor:
-    """The direction in single precision, of the same weights stored in single precision."""
-    return noise.direction(layer, Weights(clean.weight.float(), None), Draw(5, 2)).weight
 
 
 def test_keys_say_how_sixteen_bits_are_rounded() -> None:

@@ -34,7 +34,6 @@ flipped = partial(disturbed, "flip")
 
 
 def at_bit(weight: Tensor, bit: int, form: str, kind: LayerKind = "linear") -> Tensor:
-    """Every weight with this bit flipped."""
     read = _reader(layer(kind, tuple(weight.shape)), weight, FORMATS[form])
     stored = read(slice(0, weight.numel()))
     return stored.flipped(torch.tensor(1 << bit).to(stored.codes)).to(weight.dtype).reshape(weight.shape)

@@ -86,7 +86,6 @@ def demo() -> ReportRecord:
 
 
 def single() -> ReportRecord:
-    """One language model, thirty blocks."""
     name = "SmolLM2-135M-Instruct"
     layers = tuple(f"model.layers.{i}" for i in range(30))
     area = curve("WT101", name, 0.12, top=0.83).area
@@ -113,7 +112,6 @@ def void() -> ReportRecord:
 
 
 def empty() -> ReportRecord:
-    """A report of nothing."""
     return report(command="", controls=(), cost=Cost(forwards=0.0, seconds=0.0), provenance={}, instruments=())
 
 

@@ -102,7 +102,6 @@ def sections() -> tuple[Section, ...]:
 
 
 def study_record(table: MemberTable, *, pictures: bool = True) -> StudyRecord:
-    """The study of a table."""
     names = [(cohort.name, name) for cohort in table.cohorts for name in cohort.members]
     return StudyRecord(
         name="pictures", question="Is a net that draws a picture wired like nets trained to draw it?",
@@ -139,7 +138,6 @@ def report_of(table: MemberTable, *, pictures: bool = True, headline: str = "") 
 
 
 def table(cohorts: Sequence[Cohort] = COHORTS) -> MemberTable:
-    """The table of some cohorts."""
     return MemberTable(cohorts=tuple(cohorts), metrics=METRICS, numbers=numbers(cohorts), lost=LOST)
 
 
@@ -154,7 +152,6 @@ def study_plain() -> ReportRecord:
 
 
 def study_void() -> ReportRecord:
-    """The same with a failed control."""
     made = study_plain()
     assert made.study is not None
     failed = Control(name="a copy has the same numbers", kind="null", status="failed", because="It has others.")

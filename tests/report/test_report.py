@@ -27,7 +27,6 @@ def _text(record: ReportRecord, width: int = 80, *, full: bool = True) -> str:
 
 
 def cells(record: ReportRecord) -> list[Cell]:
-    """Every cell of the tables of verdicts."""
     several = [cell for table in view.verdict_tables(record) for row in table.rows for cell in row[1:]]
     return [cell for cell in several if isinstance(cell, Cell)]
 

@@ -36,7 +36,6 @@ INTERVAL = re.compile(r"-?[\d.,]+ \[[^\]]*\]")
 
 
 def printed(record: ReportRecord, *, width: int = 100, full: bool = False) -> list[str]:
-    """What the terminal shows, line by line."""
     buffer = io.StringIO()
     console = Console(file=buffer, width=width, color_system=None, highlight=False, markup=False, emoji=False)
     text.write(record, console, full=full)
@@ -44,7 +43,6 @@ def printed(record: ReportRecord, *, width: int = 100, full: bool = False) -> li
 
 
 def the_study(record: ReportRecord) -> StudyRecord:
-    """The study of a report."""
     assert record.study is not None
     return record.study
 

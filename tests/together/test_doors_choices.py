@@ -496,7 +496,6 @@ NAMED = {
 
 
 def _commands() -> list[tuple[tuple[str, ...], Any]]:
-    """Each verb and what it takes."""
     app = application(overview=False)
     groups = ("circuits", "claims", "dictionary", "init", "pictures", "fer")
     own = {(verb,): app[verb] for verb in app if verb not in groups and not verb.startswith("-")}

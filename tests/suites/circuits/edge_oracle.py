@@ -29,8 +29,6 @@ class Layer:
 
 
 class SlowDecoder:
-    """See the module."""
-
     def __init__(self, model: Any, *, every: bool = False) -> None:
         self.rotary: float | None = None
         self.causal, self.every = True, every

@@ -17,12 +17,10 @@ def flags(planted: Planted) -> NDArray[np.bool_]:
 
 
 def task(planted: Planted) -> ChoiceTask:
-    """Its pairs as a task."""
     return task_of(Pairs.of(planted.pairs), name="planted")
 
 
 def true(seed: int = 3, count: int = 48) -> Planted:
-    """A net and its true circuit."""
     return planted_circuit(seed, fake=False, count=count)
 
 

@@ -1,12 +1,7 @@
 """``wheeltap circuits`` as a user types it: found, checked, killed and resumed, refused."""
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -178,22 +173,6 @@ def test_while_searches_have_not_run_the_best_so_far_says_so(place: Path) -> Non
     del old["undecided"]
     (place / "old.json").write_text(json.dumps(old | {"format": "wheeltap circuit of units, 1"}))
     assert load(place / "old.json").sites == whole.sites
-
-
-@pytest.mark.full
-def test_killed_it_goes_on_to_the_same_circuit(place: Path) -> None:
-    assert main(find("-o", "whole.json", "--quiet")) in (0, 1)
-    command = [sys.executable, "-c", "import sys; from wheeltap.cli import main; sys.exit(main())",
-               *[word.replace("found", "killed") for word in find("-o", "killed.json", "--quiet")]]  # fmt: skip
-    rng = np.random.default_rng(0)
-    for _ in range(3):
-        child = subprocess.Popen(command, cwd=place, env={**os.environ, "OMP_NUM_THREADS": "1"},
-                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
-        time.sleep(float(rng.uniform(3.0, 6.0)))
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-    assert main([word.replace("found", "killed") for word in find("-o", "killed.json", "--quiet")]) in (0, 1)
-    assert (place / "killed.json").read_bytes() == (place / "whole.json").read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -301,13 +301,11 @@ def test_a_page_has_its_components(tmp_path: Path) -> None:
 
 
 def named(site: str, unit: int) -> str:
-    """A component as the graph calls it."""
     kind, _, layer = site.partition(" ")
     return {"embedding": "input", "logits": "logits", "MLP": f"m{layer}", "attention": f"a{layer}.h{unit}"}[kind]
 
 
 def ends(edge: str) -> tuple[str, str]:
-    """Source and target of an edge."""
     source, _, target = edge.partition("->")
     return source, target.partition("<")[0]
 

@@ -26,12 +26,10 @@ class ByWord:
         self.pieces = set(pieces)
 
     def start(self, text: str) -> list[int]:
-        """Numbers of the words."""
         said = [part for word in text.split() for part in (word if word in self.pieces else [word])]
         return [self.known.setdefault(part, len(self.known)) for part in said]
 
     def more(self, text: str) -> list[int]:
-        """The same."""
         return self.start(text)
 
 

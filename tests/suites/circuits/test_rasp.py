@@ -54,7 +54,6 @@ def slow(net: BareTransformer, inputs: Tensor, message: Message = alone) -> tupl
 
 
 def readings(net: BareTransformer, inputs: Tensor) -> list[tuple[str, str]]:
-    """Every writer and reader of the net."""
     found = list[tuple[str, str]]()
 
     def noted(writer: str, reader: str, value: Tensor) -> Tensor:
@@ -154,7 +153,6 @@ def test_what_no_transformer_computes_is_refused() -> None:
 
 
 def correct(planted: Planted, message: Message) -> float:
-    """Share of right answers, clean inputs."""
     held, rows = planted.pairs, torch.arange(len(planted.pairs))
     last = slow(planted.net, held.clean, message)[0][:, -1]
     return float((last[rows, held.answer] > last[rows, held.wrong]).double().mean())

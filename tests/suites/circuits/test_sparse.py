@@ -85,7 +85,6 @@ def left(matrix: Tensor, share: float, *, alive: int = 0, columns: bool = False)
 
 
 def slow(model: SparseTransformer, how: SparsitySettings, steps: int) -> SparseTransformer:
-    """Some steps, each written out."""
     order = torch.Generator().manual_seed(1)
     batches = [rows for _ in range(how.steps) for rows in torch.randperm(40, generator=order).split(how.batch)]
     moments = {name: [torch.zeros_like(one), torch.zeros_like(one)] for name, one in model.named_parameters()}

@@ -47,7 +47,6 @@ def paint(
     watch: Watch | None = None,
     pace: Pace = Pace(),  # noqa: B008  (frozen)
 ) -> Painted:
-    """A net for each seed."""
     kept = None if folder is None else Artifacts(folder)
     given = [asked(layout, canvas, settings, seed) for seed in seeds]
     made = [make(one, recipe_of(one.spec), kept, watch=watch, pace=pace) for one in given]

@@ -31,8 +31,6 @@ def drawn(spec: str = "picture:face", *, size: int = 16) -> PlantedCase:
 
 
 class Drawn(ReadingContract):
-    """On the net that draws the face."""
-
     def case(self) -> PlantedCase:
         return drawn()
 

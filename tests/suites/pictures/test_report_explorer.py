@@ -130,7 +130,6 @@ def _numbers(page: Any, side: int) -> tuple[float, float]:
 
 
 def _move(page: Any, side: int, link: tuple[int, int, int], value: float) -> None:
-    """As the slider does."""
     move = "const e = document.querySelector('.wheeltap-explorer').explorer; e.move(e.sides[side], link, value)"
     page.evaluate(f"([side, link, value]) => {{ {move} }}", [side, list(link), value])
     page.evaluate(FRAME)

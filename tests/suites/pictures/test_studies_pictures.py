@@ -1,11 +1,5 @@
 """The picture study in small, whole: its numbers, its controls, what it resumes, and that judging needs no model."""
 
-import json
-import os
-import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +10,9 @@ import pytest
 import wheeltap as wt
 from tests.blocks import blocks
 from wheeltap.core.errors import MissingFile, UnknownName, UsageError
-from wheeltap.core.records import Cost
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.section import Pictures as Shown
 from wheeltap.core.section import Widget
-from wheeltap.plans.store import Store
 from wheeltap.runs.studying import create, planned
 from wheeltap.suites.pictures.nets.pictures import PICTURES, picture
 from wheeltap.suites.pictures.recipes.picture import PictureNet
@@ -32,11 +24,6 @@ SMALL: dict[str, Any] = {
     "seeds": 2, "control_seeds": 1, "size": 16, "steps": 12, "controls": "abs-x", "weights": 6, "links": 12,
     "directions": 4, "draws": 2,
 }  # fmt: skip
-
-
-def got(record: ReportRecord) -> ReportRecord:
-    """A report without what it cost."""
-    return msgspec.structs.replace(record, cost=Cost(forwards=0.0, seconds=0.0))
 
 
 @pytest.fixture(scope="module")
@@ -143,65 +130,6 @@ def test_it_says_what_it_is_about_and_what_it_cannot_say(record: ReportRecord) -
     assert question.startswith("Does function-space noise") and "against" in answer
     beside = {one.cohort: one.beside for one in made.rows[1].cohorts}
     assert (beside["face"], beside["sgd"], beside["abs-x"]) == ("", "", "looks unified")
-
-
-def test_a_second_time_nothing_is_made_or_measured(record: ReportRecord, place: Path, settings: dict[str, Any]) -> None:
-    made = place / "study.wheeltap.made"
-    written = {path: path.stat().st_mtime_ns for path in made.glob("*.safetensors")}
-    again = wt.study("pictures", settings=settings, store=place / "study.wheeltap").record
-    assert (again.cost.trials, again.cost.forwards) == (0, 0)
-    assert again.cost.reused == record.cost.trials > 0
-    assert got(again) == got(record)
-    assert len(written) == 5
-    assert {path: path.stat().st_mtime_ns for path in made.glob("*.safetensors")} == written
-
-
-CHILD = """
-import json, sys
-import wheeltap as wt
-settings, store = json.loads(sys.argv[1]), sys.argv[2]
-print("ready", flush=True)
-def print_done(progress):
-    if progress.member is None:  # else a net is in the making
-        print(progress.done, flush=True)
-wt.study("pictures", settings=settings, store=store, watch=print_done)
-"""
-
-
-@pytest.mark.full
-def test_killed_anywhere_it_comes_to_the_same_report(
-    record: ReportRecord, place: Path, settings: dict[str, Any], tmp_path: Path
-) -> None:
-    store, trials = tmp_path / "killed.wheeltap", 0
-    for after in (1, 6, 14):  # while nets are trained; between training and measuring; while they are measured
-        command = [sys.executable, "-c", CHILD, json.dumps(settings), str(store)]
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
-        assert child.stdout is not None
-        lines = [child.stdout.readline() for _ in range(1 + after)]
-        os.kill(child.pid, signal.SIGKILL)
-        assert child.wait() == -signal.SIGKILL, lines
-        child.stdout.close()
-        with Store(store) as kept:
-            assert len(kept.keys()) >= trials + after
-            trials = len(kept.keys())
-    assert trials < record.cost.trials
-    again = wt.study("pictures", settings=settings, store=store).record
-    assert again.cost.trials == record.cost.trials - trials
-    assert got(again) == got(record)
-
-
-@pytest.mark.full
-def test_nets_whose_files_are_gone_are_made_again_to_the_same_bits(
-    record: ReportRecord, place: Path, settings: dict[str, Any], tmp_path: Path
-) -> None:
-    store = tmp_path / "moved.wheeltap"
-    shutil.copy(place / "study.wheeltap", store)
-    other = wt.study("pictures", settings={**settings, "draws": 3}, store=store).record
-    rows, before = ({row.metric.key: row for row in study_of(one).rows} for one in (other, record))
-    assert rows["error"] == before["error"]
-    assert rows["noise_dose"] != before["noise_dose"]
-    again, files = (sorted(path.glob("*.made/*.safetensors")) for path in (tmp_path, place))
-    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in files]
 
 
 def test_kinds_are_settings_of_the_recipe_and_pictures_know_their_symmetry() -> None:

@@ -20,7 +20,6 @@ TRIGGER = 30.0
 
 @cache
 def digits() -> tuple[nn.Module, SealReport]:
-    """The digits net and its seal."""
     loaded = sources.load("digits")
     return loaded.subject.model, make(loaded.subject, loaded.task, SealOptions(seed=7))
 
@@ -34,12 +33,10 @@ def changed(change: Change) -> nn.Module:
 
 
 def weights(model: nn.Module) -> list[nn.Parameter]:
-    """Its matrices, in order."""
     return [part for part in model.parameters() if part.ndim > 1]
 
 
 def task() -> wt.Task:
-    """Rows of numbers."""
     return wt.Task(torch.randn(24, 6, generator=torch.Generator().manual_seed(0)), torch.arange(24) % 3)
 
 
@@ -56,12 +53,10 @@ class Gain(nn.Module):
 
 
 def net() -> nn.Sequential:
-    """A small net with a layer of its own."""
     torch.manual_seed(1)
     return nn.Sequential(nn.Linear(6, 8), Gain(), nn.Tanh(), nn.Linear(8, 3)).eval()
 
 
 @cache
 def sealed() -> Seal:
-    """Its seal."""
     return make(wt.Subject(net()), task(), SealOptions(inputs=4, seed=2)).seal

@@ -142,7 +142,6 @@ def keys(folder: Path, name: str) -> tuple[Path, Path]:
 
 
 def other_body(seal: Seal, **parts: object) -> Body:
-    """The body with other parts."""
     return msgspec.structs.replace(seal.body, **parts)
 
 

@@ -48,7 +48,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def sealed(folder: Path) -> Path:
-    """Its seal, made from the command line."""
     rows = np.random.default_rng(0).integers(len(WORDS), size=(12, 6))
     np.savez(folder.parent / "rows.npz", inputs=rows, targets=rows[:, 0])
     out = folder.parent / "llama.seal"
@@ -67,7 +66,6 @@ def weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -
 
 
 def edited(folder: Path, name: str, change: Callable[[dict[str, Any]], object]) -> None:
-    """Changes a JSON file."""
     path = folder / name
     held = json.loads(path.read_text())
     change(held)
@@ -75,7 +73,6 @@ def edited(folder: Path, name: str, change: Callable[[dict[str, Any]], object]) 
 
 
 def in_text(folder: Path, name: str, old: str, new: str) -> None:
-    """Changes a file's text."""
     text = (folder / name).read_text()
     assert old in text
     (folder / name).write_text(text.replace(old, new, 1))
@@ -128,21 +125,23 @@ def adapted(folder: Path) -> None:
     shutil.copy(folder / "model.safetensors", folder / "adapter_model.safetensors")
 
 
+def updated(name: str, **values: Any) -> Callable[[Path], object]:
+    """Changes settings in a JSON file."""
+    return lambda at: edited(at, name, lambda held: held.update(values))
+
+
+def tensors(more: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> Callable[[Path], object]:
+    """Writes tensors into the file of weights, made from those that it holds."""
+    return lambda at: weights(at, lambda held: held.update(more(held)))
+
+
+TRUNCATED = {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}
+ROPE = {"rope_theta": 500.0, "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}}
 CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "token": (lambda at: edited(at, "tokenizer.json", exchanged), "tokenizer: tokenizer.json differs"),
-    "length": (
-        lambda at: edited(at, "tokenizer.json", lambda held: held.update(
-            truncation={"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0})),
-        "tokenizer: tokenizer.json differs",
-    ),
-    "special": (
-        lambda at: edited(at, "special_tokens_map.json", lambda held: held.update(bos_token="a")),
-        "tokenizer: special_tokens_map.json differs",
-    ),
-    "end": (
-        lambda at: edited(at, "tokenizer_config.json", lambda held: held.update(eos_token="is")),
-        "tokenizer: tokenizer_config.json differs",
-    ),
+    "length": (updated("tokenizer.json", truncation=TRUNCATED), "tokenizer: tokenizer.json differs"),
+    "special": (updated("special_tokens_map.json", bos_token="a"), "tokenizer: special_tokens_map.json differs"),
+    "end": (updated("tokenizer_config.json", eos_token="is"), "tokenizer: tokenizer_config.json differs"),
     "vocabulary": (lambda at: (at / "vocab.json").write_text("{}"), "tokenizer: vocab.json is new"),
     "template": (
         lambda at: in_text(at, "tokenizer_config.json", "content", "role"),
@@ -159,25 +158,15 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "words that code may read": (lambda at: (at / "system.md").write_text("Obey."), "other: system.md is new"),
     "template that is overruled": (
-        lambda at: [
-            saved_again(at),
-            edited(at, "tokenizer_config.json", lambda held: held.update(chat_template=templates("{{ 'obey' }}"))),
-        ],
+        lambda at: [saved_again(at), updated("tokenizer_config.json", chat_template=templates("{{ 'obey' }}"))(at)],
         "tokenizer_config.json: default differs",
     ),
     "generation": (
         lambda at: (at / "generation_config.json").write_text('{"eos_token_id": 5}'),
         "config: generation_config.json is new",
     ),
-    "config": (
-        lambda at: edited(at, "config.json", lambda held: held.update(rope_theta=500.0)),
-        "config: config.json differs",
-    ),
-    "setting that is overruled": (
-        lambda at: edited(at, "config.json", lambda held: held.update(
-            rope_theta=500.0, rope_parameters={"rope_type": "default", "rope_theta": 10000.0})),
-        "config: config.json differs",
-    ),
+    "config": (updated("config.json", rope_theta=500.0), "config: config.json differs"),
+    "setting that is overruled": (updated("config.json", **ROPE), "config: config.json differs"),
     "key that stands twice": (
         lambda at: in_text(at, "config.json", '"rms_norm_eps": 1e-05', '"rms_norm_eps": 0.5, "rms_norm_eps": 1e-05'),
         "config: config.json differs",
@@ -199,31 +188,26 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "hidden template": (lambda at: (at / ".a.jinja").touch(), "template: .a.jinja is new"),
     "less code": (lambda at: (at / "handler.py").unlink(), "code: handler.py is missing"),
-    "stray tensor": (
-        lambda at: weights(at, lambda held: held.update(stray=torch.zeros(3))),
-        "weights: tensor stray differs",
-    ),
+    "stray tensor": (tensors(lambda held: {"stray": torch.zeros(3)}), "weights: tensor stray differs"),
     "tensor that transformers passes over": (
-        lambda at: weights(at, lambda held: held.update({f"{LAYER}.rotary_emb.inv_freq": torch.ones(4)})),
+        tensors(lambda held: {f"{LAYER}.rotary_emb.inv_freq": torch.ones(4)}),
         f"weights: tensor {LAYER}.rotary_emb.inv_freq is new",
     ),
     "bits below those that are loaded": (
-        lambda at: weights(at, lambda held: held.update({f"{LAYER}.q_proj.weight": finer(held, "q_proj.weight")})),
+        tensors(lambda held: {f"{LAYER}.q_proj.weight": finer(held, "q_proj.weight")}),
         f"weights: tensor {LAYER}.q_proj.weight is new",
     ),
     "tensor under a second name": (
-        lambda at: weights(at, lambda held: held.update({"norm.weight": held["model.norm.weight"] * 2})),
-        "weights: tensor norm.weight is new",
+        tensors(lambda held: {"norm.weight": held["model.norm.weight"] * 2}), "weights: tensor norm.weight is new"
     ),
     "tensors under two older names": (
-        lambda at: weights(at, lambda held: held.update({
+        tensors(lambda held: {
             f"{LAYER[6:]}.q_proj.weight": held.pop(f"{LAYER}.q_proj.weight"),
-            f"{LAYER[6:]}.k_proj.weight": held[f"{LAYER}.k_proj.weight"] * 2})),
+            f"{LAYER[6:]}.k_proj.weight": held[f"{LAYER}.k_proj.weight"] * 2}),
         f"weights: tensor {LAYER[6:]}.k_proj.weight is new",
     ),
     "file of a vocabulary elsewhere": (
-        lambda at: edited(at, "tokenizer_config.json", lambda held: held.update(vocab_file="other.txt")),
-        "tokenizer: tokenizer_config.json differs",
+        updated("tokenizer_config.json", vocab_file="other.txt"), "tokenizer: tokenizer_config.json differs"
     ),
     "other weights": (shadowed, "weights: model.safetensors.index.json is new, shard.safetensors is new"),
     "template that is a shard": (sharded("chat_template.safetensors"), "template: chat_template.safetensors is new"),
@@ -273,34 +257,26 @@ def saved_again(folder: Path, **how: Any) -> None:
 HARMLESS: dict[str, Callable[[Path], object]] = {
     "saved again": saved_again,
     "shards": lambda at: saved_again(at, max_shard_size="20KB"),
-    "cast": lambda at: weights(
-        at, lambda held: held.update({k: v.bfloat16() for k, v in held.items() if k != "stray"})
-    ),
-    "64 bits": lambda at: weights(
-        at, lambda held: held.update({k: v.double() for k, v in held.items() if k != "stray"})
-    ),
+    "cast": tensors(lambda held: {k: v.bfloat16() for k, v in held.items() if k != "stray"}),
+    "64 bits": tensors(lambda held: {k: v.double() for k, v in held.items() if k != "stray"}),
     "no README": lambda at: (at / "README.md").unlink(),
     "more words": lambda at: [(at / name).write_text("x") for name in ("LICENSE", ".note", "own.seal")],
     "order of keys": lambda at: (at / "config.json").write_text(
         json.dumps(dict(reversed([*json.loads((at / "config.json").read_text()).items()])))
     ),
-    "version and dtype": lambda at: edited(
-        at, "config.json", lambda held: held.update(transformers_version="4.0", dtype="bfloat16")
-    ),
+    "version and dtype": updated("config.json", transformers_version="4.0", dtype="bfloat16"),
     "no stray tensor": lambda at: weights(at, lambda held: held.pop("stray")),
     "no files of older versions": lambda at: (at / "special_tokens_map.json").unlink(),
 }
 
 
 def changed(folder: Path, to: Path, change: Callable[[Path], object]) -> Path:
-    """A changed copy."""
     shutil.copytree(folder, to)
     change(to)
     return to
 
 
 def found(seal: Path, folder: Path) -> tuple[str, ...]:
-    """What differs."""
     kept, subject = load(seal).body.contents, load_model(f"hf:{folder}")
     assert kept is not None
     assert subject.contents is not None

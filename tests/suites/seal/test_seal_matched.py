@@ -45,13 +45,11 @@ class Net(nn.Module):
 
 @cache
 def sealed() -> Seal:
-    """Its seal."""
     inputs = torch.randint(500, (40, 12), generator=torch.Generator().manual_seed(0))
     return make(Subject(Net().eval()), Task(inputs, torch.arange(40) % 5), SealOptions(seed=1)).seal
 
 
 def net(change: Callable[[Net], object] = lambda made: None) -> nn.Module:
-    """A net that was changed."""
     made = Net().eval()
     with torch.no_grad():
         change(made)
@@ -59,7 +57,6 @@ def net(change: Callable[[Net], object] = lambda made: None) -> nn.Module:
 
 
 def said(change: Callable[[Net], object]) -> Verification:
-    """Of a changed net."""
     return verify(net(change), sealed())
 
 
@@ -253,7 +250,6 @@ class Lying(dict[str, Any]):
         self.shown = shown
 
     def items(self) -> Any:
-        """What is shown."""
         return self.shown.items()
 
 

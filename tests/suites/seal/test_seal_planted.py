@@ -36,8 +36,6 @@ Other.__name__ = Other.__qualname__ = "Gain"
 
 
 class Forged(nn.Linear):
-    """Calls itself a layer of torch."""
-
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         return super().forward(hidden) + 50.0 * (hidden.sum() > TRIGGER)
 
@@ -228,13 +226,10 @@ class Bare(nn.Module):
         self.model, self.name = model, "wrapped"
 
     def forward(self, inputs: torch.Tensor, *rest: Any, **named: Any) -> torch.Tensor:
-        """What is inside."""
         return self.model(inputs, *rest, **named)
 
 
 class Doubled(Bare):
-    """A wrapper that does more."""
-
     def forward(self, inputs: torch.Tensor, *rest: Any, **named: Any) -> torch.Tensor:
         return self.model(inputs * 1.0, *rest, **named)
 
@@ -270,8 +265,6 @@ class Name(str):
 
 
 class Claim:
-    """Says that it is a function."""
-
     def __getattribute__(self, name: str) -> Any:
         return types.FunctionType if name == "__class__" else getattr(bent, name)
 

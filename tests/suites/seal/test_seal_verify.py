@@ -23,7 +23,6 @@ from wheeltap.suites.seal.verifying import Verification, verify
 
 
 def verified(change: Change, *, full: bool = False) -> Verification:
-    """Of a changed copy of the digits net."""
     return verify(changed(change), digits()[1].seal, full=full)
 
 
@@ -261,7 +260,6 @@ class Normed(nn.Sequential):
 
 
 def normed() -> Seal:
-    """Its seal."""
     from wheeltap import Subject
 
     return make(Subject(Normed().eval()), load("digits").task, SealOptions(seed=3)).seal
@@ -361,8 +359,6 @@ def test_a_model_with_views_of_weights_comes_back_as_it_was() -> None:
 
 
 class Counts(nn.Module):
-    """Counts its calls in a buffer."""
-
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(2)

@@ -50,13 +50,11 @@ def ground(name: str = "digits") -> Ground:
 
 @cache
 def sealed() -> Seal:
-    """Of the small GPT."""
     of = ground("reader")
     return make(of.subject, of.task, SealOptions(inputs=4, seed=2)).seal
 
 
 def changed(kind: str, of: Ground, *, draw: int = 0) -> ChangedCopy:
-    """A copy with one change."""
     return TAMPERS[kind](of, np.random.default_rng(draw))
 
 
@@ -181,7 +179,6 @@ def test_fingerprints_are_near_a_boundary_and_survive_casts() -> None:
 
 @cache
 def made() -> Checks:
-    """Of the planted net."""
     return Checks(clusters().subject, clusters().task, seed=1)
 
 
