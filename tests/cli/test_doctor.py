@@ -20,11 +20,13 @@ from wheeltap import api, gauge
 from wheeltap.cli import doctor, main
 from wheeltap.core.errors import ModelError
 from wheeltap.core.records import UntouchedModule
+from wheeltap.core.section import Cell
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.engine.units import probe_run
 from wheeltap.gauge.base import GaugeSettings
 from wheeltap.plans.plan import Effort
+from wheeltap.report import deployment
 from wheeltap.runs.checkup import Checkup, Price, Proof, Reach, checkup, proofs
 
 LINES, COLUMNS = 30, 80
@@ -63,6 +65,9 @@ def test_a_sound_model_is_ready_and_comes_back_as_it_was(name: str) -> None:
     assert found.covered == case.subject.record.covered / case.subject.record.parameters
     text = shown(found)
     assert text.startswith("Ready: ") and "permute" in text and "passes" in text
+    report = api.audit(case.subject, case.task, schemes="int8", audits="score")
+    ((_, _, audited),) = deployment.heads(report.record).rows
+    assert isinstance(audited, Cell) and f"weights covered {text.split()[1]} %" == audited.word
 
 
 def test_copies_that_are_not_exact_or_cannot_be_made_are_said() -> None:

@@ -98,14 +98,17 @@ def check(
 
 def answer(found: "Checkup") -> str:
     """What was found, in one sentence."""
-    share = "every weight is" if found.covered == 1.0 else f"{found.covered:.1%} of the weights are"
+    from wheeltap.audits.headline import percent
+
     if found.at_chance:
         return f"At chance, so an audit concludes nothing: {found.at_chance}"
     if not found.usable:
-        return f"Not usable as it is: {found.covered:.1%} of the weights can be disturbed, so nothing is concluded."
+        return (
+            f"Not usable as it is: {percent(found.covered)} of the weights can be disturbed, so nothing is concluded."
+        )
     if found.gaps:
         return f"Usable with gaps: {'; '.join(gap.title for gap in found.gaps)}."
-    return f"Ready: {share} disturbed by noise, and every control can run."
+    return f"Ready: {percent(found.reported)} of the weights are covered, and every control can run."
 
 
 def show(found: "Checkup", console: "Console") -> None:
@@ -124,7 +127,7 @@ def _rows(found: "Checkup") -> Iterator[tuple[str, str]]:
 
     subject = found.subject
     yield "model", f"{subject.name}: {subject.parameters:,} weights, {many(found.examples, 'example')}"
-    yield "disturbed", "; ".join(_disturbed(found))
+    yield "covered", "; ".join(_covered(found))
     yield "structure", _structure(found)
     if found.family:
         yield from _copies(found)
@@ -135,15 +138,18 @@ def _rows(found: "Checkup") -> Iterator[tuple[str, str]]:
     yield from _gaps(found.gaps)
 
 
-def _disturbed(found: "Checkup") -> Iterator[str]:
-    left = found.subject.parameters - found.subject.covered
-    alone = found.subject.untouched
-    yield f"{found.covered:.1%}" + (
-        f" (left alone: {alone[0].name}{f' and {len(alone) - 1} more' if len(alone) > 1 else ''}; {left:,} weights)"
-        if alone
-        else ""
-    )
-    yield from (f"{one.audit} {'not defined' if one.share is None else f'{one.share:.1%}'}" for one in found.reaches)
+def _covered(found: "Checkup") -> Iterator[str]:
+    from wheeltap.audits.headline import percent
+
+    alone, left = found.subject.untouched, found.subject.parameters - found.subject.covered
+    more = f" and {len(alone) - 1} more" if len(alone) > 1 else ""
+    parts = [
+        "rounding leaves biases" if found.reported < found.covered else "",
+        f"left alone: {alone[0].name}{more}, {left:,} weights" if alone else "",
+    ]
+    said = "; ".join(filter(None, parts))
+    yield f"{percent(found.reported)}{f' ({said})' if said else ''}"
+    yield from (f"{one.audit} {'not defined' if one.share is None else percent(one.share)}" for one in found.reaches)
 
 
 def _structure(found: "Checkup") -> str:

@@ -12,7 +12,10 @@ from wheeltap.audits.case import Case
 from wheeltap.audits.census import ALWAYS
 from wheeltap.audits.claims import NoAnswer
 from wheeltap.audits.controls import TWIN_TOLERANCE
+from wheeltap.audits.deployment import DeploymentAudit
+from wheeltap.audits.headline import percent
 from wheeltap.audits.noise import NoiseAudit
+from wheeltap.audits.schemes import scheme
 from wheeltap.audits.settle import audits_of, usable
 from wheeltap.core import seeds, typed
 from wheeltap.core.coverage import packed
@@ -205,6 +208,7 @@ class Checkup(msgspec.Struct, frozen=True, kw_only=True):
         vouched: Audits whose controls are these copies.
         no_controls: Why a copy is missing.
         reaches: What each noise touches.
+        rounded: Share of the weights that rounding touches, which leaves biases; ``None`` where it is not defined.
         costs: Of the default audits, and of those that have all of these controls.
     """
 
@@ -226,12 +230,18 @@ class Checkup(msgspec.Struct, frozen=True, kw_only=True):
     vouched: tuple[str, ...] = ()
     no_controls: str = ""
     reaches: tuple[Reach, ...] = ()
+    rounded: float | None = None
     costs: tuple[Price, ...] = ()
 
     @property
     def covered(self) -> float:
         """Share of the weights that some disturbance changes; packed ones count as weights."""
         return self.subject.covered / self.subject.parameters
+
+    @property
+    def reported(self) -> float:
+        """Share of the weights that a report on deployment calls covered: what its mildest disturbance touches."""
+        return self.covered if self.rounded is None else min(self.covered, self.rounded)
 
     @property
     def twin(self) -> bool:
@@ -294,6 +304,7 @@ def checkup(subject: Subject, task: BaseTask) -> Checkup:
         vouched=tuple(spec.name for spec in made.audits if audits.get(spec.name).copies),
         no_controls=made.no_controls,
         reaches=tuple(_reaches(made, subject, task)),
+        rounded=_rounded(made, subject, task),
         costs=tuple(
             Price(
                 audits=tuple(spec.name for spec in one.audits),
@@ -351,6 +362,13 @@ def _reaches(made: Plan, subject: Subject, task: BaseTask) -> Iterator[Reach]:
         outcome = outcomes[trial.key]
         share = float(outcome.values["coverage"]) if "coverage" in outcome.values else None
         yield Reach(audit=audit.name, share=share, because=outcome.because)
+
+
+def _rounded(made: Plan, subject: Subject, task: BaseTask) -> float | None:
+    """What rounding to 8 bits touches."""
+    trial = DeploymentAudit().trials(made, made.reference, scheme("int8"))[0]
+    outcome = _outcomes([made.clean(made.reference), trial], TrialRunner([subject], (), task))[trial.key]
+    return float(outcome.values["coverage"]) if "coverage" in outcome.values else None
 
 
 def _uncovered(found: Checkup) -> Iterator[MissingPart]:
@@ -417,7 +435,7 @@ def _unreached(found: Checkup) -> Iterator[MissingPart]:
     most = min(ENOUGH, found.covered - SLACK)
     for reach in found.reaches:
         if reach.share is None or reach.share < most:
-            share = "none" if reach.share is None else f"only {reach.share:.1%}"
+            share = "none" if reach.share is None else f"only {percent(reach.share)}"
             yield MissingPart(
                 title=f"{reach.audit} reaches {share} of the weights",
                 what=reach.because,
