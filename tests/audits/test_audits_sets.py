@@ -1,6 +1,7 @@
 """Several test sets in one run: each set's numbers are those of a run on it alone; the set that loses is named."""
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,18 @@ def test_the_set_that_a_scheme_ruins_is_named_and_the_others_are_safe(ruined: Re
     ruined.check({"int2 on easy": 0.05})
     with pytest.raises(Exception, match="hard"):
         ruined.check({"int2 on hard": 0.05})
+
+
+@pytest.mark.parametrize("measure", ["accuracy", "macro_f1"])
+def test_what_is_open_on_a_set_where_another_scheme_costs_is_named(measure: str) -> None:
+    sets = {"easy": examples(0, count=900), "hard": examples(2, count=140, lost=0.8)}
+    report = wt.audit(net(), sets, name="net", schemes="int8,int2", measure=measure)
+    verdicts = {one.scheme: one.verdict for one in report["WT113"]}
+    assert verdicts["int2 on hard"] == "costs" and verdicts["int8 on hard"] == "cannot tell"
+    (said,) = re.findall(r"COSTS ON hard.*Together, [^:]*:", report.headline)
+    assert re.search(r" Cannot tell at 8 bits, per channel on hard \(at least [\d,]+ examples would tell\)\. ", said)
+    pooled = "each example counting the same" if measure == "accuracy" else "the mean of the sets' macro_f1 weighted by"
+    assert pooled in said
 
 
 def test_a_limit_of_a_scheme_holds_on_every_set(ruined: Report) -> None:

@@ -181,6 +181,13 @@ class _Sentences:
         sets = {one.name for one in self.plan.task.sets} if asks == "slices" else set[str]()
         return "sets" if part_of(finding)[1] in sets else asks
 
+    @property
+    def _together(self) -> str:
+        """What pooled rows of several sets are: a statistic such as F1 is taken within each set."""
+        if self.plan.task.range is None:
+            return "Together, each example counting the same: "
+        return f"Together, the mean of the sets' {self.plan.task.measure} weighted by examples: "
+
     def outliers(self) -> list[str]:
         """What the census found, a line for each of the first models; then what is wrong with files."""
         rows = _with([f for f in self.findings if self._asks(f) == "census"], "found")
@@ -201,7 +208,7 @@ class _Sentences:
         files = [f for f in self._mine(subject.name, "file") if f.status != "found"]
         read = " ".join(f.said for f in files[:_NAMED]) if not rows else ""
         hidden, known = self._hidden(rows, subject.name), self._slices(rows, subject.name)
-        first = "Together, each example counting the same: " if sets else "On average: " if hidden else ""
+        first = self._together if sets else "On average: " if hidden else ""
         average = f"{first}{self._shipping(rows)}"
         said = [self._partly(subject), sets, hidden, average, known, self._others(subject.name), read]
         if not any(said[1:]) and not self._mine(subject.name, "file"):
@@ -259,7 +266,10 @@ class _Sentences:
         return " ".join(part for part in (start, *beside) if part)
 
     def _sets(self, name: str) -> str:
-        """Which test sets schemes are safe on and which they cost on, those that lose most first; empty of one set."""
+        """Which test sets schemes are safe on and which they cost on, those that lose most first; empty of one set.
+
+        Behind them what is open on a set where another scheme costs: of that set they say only that.
+        """
         rows, own = self._mine(name, "sets"), [one.name for one in self.plan.task.sets]
         words = {"found": "COSTS", "leaning": "MAY COST", "inconclusive": "CANNOT TELL", "excluded": "SAFE"}
         costs = sorted(_with(rows, "found") or [row for row in rows if row.leaning], key=lambda row: -_value(row))
@@ -268,8 +278,18 @@ class _Sentences:
             mine = {"leaning" if row.leaning else row.status for row in rows if part_of(row)[1] == part}
             word = next((word for status, word in words.items() if status in mine), "NO ANSWER")
             said.setdefault(word, []).append(part)
-        listed = [f"{word} ON {', '.join(dict.fromkeys(parts))}" for word, parts in sorted(said.items(), reverse=True)]
-        return f"{', '.join(listed)}{f': {self._listed(costs, verb=True)}' if costs else ''}." if said else ""
+        undecided = [row for row in rows if row.status == "inconclusive" and not row.leaning]
+        beside = [row for row in undecided if part_of(row)[1] not in said.get("CANNOT TELL", ())]
+        needed = enough_for([row for row in undecided if row not in beside], "examples of each")
+        listed = [
+            f"{word} ON {', '.join(dict.fromkeys(parts))}"
+            f"{f' ({needed} {TELL})' if needed and word == 'CANNOT TELL' else ''}"
+            for word, parts in sorted(said.items(), reverse=True)
+        ]
+        leaning = [row for row in rows if row.leaning and row not in costs]
+        more = f" May cost {_at(leaning)}." if leaning else ""
+        more += f" Cannot tell {_at(beside)}{_would_do(beside)}." if beside else ""
+        return f"{', '.join(listed)}{f': {self._listed(costs, verb=True)}' if costs else ''}.{more}" if said else ""
 
     def _hidden(self, rows: Sequence[Finding], name: str) -> str:
         """Where a scheme costs on a slice and is not found to on average, the largest loss first."""
@@ -368,7 +388,7 @@ class _Sentences:
             rank, verdict = 1, "" if merged or self.lined else "nothing else was compared."
         scores, cells, worst = self._scores(score, rival), *self._cells(rival)
         if cells:
-            average = "Together, each example counting the same: " if self.plan.task.sets else "On average: "
+            average = self._together if self.plan.task.sets else "On average: "
             cells, rank = f"{cells} {average}", max(rank, worst)
             verdict = verdict.replace("EQUIVALENT", "equivalent") if worst else verdict
         phrases = f"{name}: {cells}{scores}{verdict}"
