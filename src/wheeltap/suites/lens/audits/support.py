@@ -232,8 +232,8 @@ class SupportAudit(SingleReadingAudit[SubjectAnswers]):
         first, second = (float((held.right / held.samples).mean()) for held in (one, two))
         said = (
             f"At one try {two.name} solves {fixed(100 * abs(test.value or 0.0), 1)} points "
-            f"{'more' if more else 'fewer'} than {one.name} (pass@1 {first:.3f} to {second:.3f}; difference "
-            f"{amount(test)})."
+            f"{'more' if more else 'fewer'} than {one.name} (pass@1 {fixed(first, 3)} to {fixed(second, 3)}; "
+            f"difference {amount(test)})."
         )
         return Hypothesis(
             test=test, margin=margin, evidence=sample, words=PAIR, found=said, alarm=not more,
