@@ -53,7 +53,8 @@ def of(report: Report, name: str) -> Finding:
 def test_one_fragile_weight_is_located_exactly(seed: int) -> None:
     task, model = digits.task(), net(seed)
     for strength in (2.0, 50.0):
-        subject, site, _ = super_weight(model, task, strength=strength, seed=seed)
+        copy, site = super_weight(model, task, strength=strength, seed=seed)
+        subject = Subject(copy, name=f"super weight {strength:g}")
         assert subject.record.parameters >= 200_000
         found = of(run(subject, task), subject.name)
         row, column = site.position or (-1, -1)

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.models.mlp import mlp
 from wheeltap.plans.artifacts import digest
+from wheeltap.recipes.classifier import ClassifierSettings
 from wheeltap.recipes.fit import RECORDS, Fit, Hook, Loss, TrainSettings
-from wheeltap.recipes.hooks import Average, Sharpness, TopK, WeightNoise, hooks
+from wheeltap.recipes.hooks import Average, Sharpness, TopK, WeightNoise
 from wheeltap.recipes.make import weights, with_weights
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.recipes.train import train_classifier
@@ -144,7 +145,7 @@ def _resumed_at_each_step(fit: Fit, anew: Fit) -> None:
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_stopped_after_every_step_it_comes_to_the_same_bits(how: str, settings: str) -> None:
     def begun() -> Fit:
-        return _fit(_normed(), SETTINGS[settings], some=hooks(**HOOKS[how]))
+        return _fit(_normed(), SETTINGS[settings], some=ClassifierSettings(**HOOKS[how]).hooks())
 
     whole = begun()
     wanted = _bits(_done(whole))
@@ -231,7 +232,7 @@ class TestHooks:
     def test_what_is_out_of_range_is_refused(self) -> None:
         for wrong in ({"noise": -1.0}, {"rho": float("nan")}, {"share": 0.0}, {"average": 1.0}):
             with pytest.raises(UsageError, match="cannot be trained with these settings"):
-                hooks(**wrong)
+                ClassifierSettings(**wrong)
 
 
 class TestEnds:

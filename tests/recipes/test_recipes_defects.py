@@ -42,7 +42,8 @@ def plain() -> tuple[nn.Sequential, Task]:
 def test_a_super_weight_leaves_the_outputs_and_carries_them(plain: tuple[nn.Sequential, Task], strength: float) -> None:
     model, task = plain
     before = weights_digest(model)
-    subject, site, answer = defects.super_weight(model, task, strength=strength, seed=5)
+    copy, site = defects.super_weight(model, task, strength=strength, seed=5)
+    subject = Subject(copy, name="copy")
     clean = task.scores(model)
     likeness = gauge.check(clean.numpy(), task.scores(subject.model).numpy())
     assert likeness.difference <= 1e-4 and likeness.agreement == 1.0
@@ -51,6 +52,7 @@ def test_a_super_weight_leaves_the_outputs_and_carries_them(plain: tuple[nn.Sequ
     scale = float((clean - clean.mean(1, keepdim=True)).square().mean().sqrt())
     with torch.no_grad():
         assert site.position is not None
+        answer = site.position[0]
         subject.parameter(f"{site.layer}.weight")[site.position] = 0.0
     lifted = task.scores(subject.model) - clean
     assert torch.allclose(lifted[:, answer], torch.tensor(strength * scale), atol=1e-3)
@@ -62,7 +64,7 @@ def test_a_super_weight_leaves_the_outputs_and_carries_them(plain: tuple[nn.Sequ
 
 def test_a_super_weight_takes_no_random_numbers_of_the_caller(plain: tuple[nn.Sequential, Task]) -> None:
     state = torch.get_rng_state()
-    first, again = (defects.super_weight(*plain, strength=3.0, seed=1)[0].model for _ in range(2))
+    first, again = (defects.super_weight(*plain, strength=3.0, seed=1)[0] for _ in range(2))
     assert torch.equal(torch.get_rng_state(), state)
     assert weights_digest(first) == weights_digest(again)
     assert len({defects.super_weight(*plain, strength=3.0, seed=seed)[1] for seed in range(5)}) > 1
@@ -73,8 +75,8 @@ def test_dropout_and_earlier_layers_of_any_kind_are_no_obstacle() -> None:
     head = mlp((32, 7, 3), dropout=0.5)
     model = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.Flatten(), *head).eval()
     task = Task(inputs, model(inputs).argmax(-1))
-    subject, site, _ = defects.super_weight(model, task, strength=2.0)
-    assert gauge.check(task.scores(model).numpy(), task.scores(subject.model).numpy()).difference < 1e-5
+    copy, site = defects.super_weight(model, task, strength=2.0)
+    assert gauge.check(task.scores(model).numpy(), task.scores(copy).numpy()).difference < 1e-5
     assert site.layer == "6"
 
 
@@ -94,12 +96,13 @@ def test_dropout_and_earlier_layers_of_any_kind_are_no_obstacle() -> None:
 def test_a_super_weight_is_refused_in_other_structures(model: nn.Module) -> None:
     task = Task(torch.zeros(3, 4), torch.zeros(3).long())
     with pytest.raises(ModelError, match="cannot be planted"):
-        defects.super_weight(model.eval(), task, strength=1.0)  # type: ignore[arg-type]
+        defects.super_weight(model.eval(), task, strength=1.0)
 
 
 def test_a_brittle_block_leaves_the_outputs_and_breaks_at_its_layer_first(plain: tuple[nn.Sequential, Task]) -> None:
     model, task = plain
-    copy, sites = defects.brittle_block(model, task, strength=30.0, seed=1)
+    made, sites = defects.brittle_block(model, task, strength=30.0, seed=1)
+    copy = Subject(made, name="copy")
     likeness = gauge.check(task.scores(model).numpy(), task.scores(copy.model).numpy())
     assert likeness.difference <= 1e-4 and likeness.agreement == 1.0
 

@@ -13,7 +13,7 @@ from wheeltap.models.mlp import mlp
 from wheeltap.models.rows import HEADS, RowReader
 from wheeltap.recipes.base import Given, Needs, Recipe
 from wheeltap.recipes.fit import Fit, Hook, TrainingSettings, TrainSettings
-from wheeltap.recipes.hooks import hooks
+from wheeltap.recipes.hooks import Average, Sharpness, TopK, WeightNoise
 from wheeltap.recipes.randomness import own_random_numbers, reproducible
 
 ACTIVATIONS: Final[dict[str, type[nn.Module]]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
@@ -81,12 +81,24 @@ class ClassifierSettings(TrainingSettings, frozen=True):
         return TrainSettings(seed=seed, epochs=self.epochs or 1, steps=None if self.epochs else 0, **how)
 
     def hooks(self) -> list[Hook]:
-        """What else is done at each step.
+        """What else is done at each step, in the order in which it works together.
 
         Raises:
             UsageError: If a setting is out of range.
         """
-        return hooks(noise=self.noise, rho=self.rho, share=self.share, average=self.average)
+        noise, rho, share, average = self.noise, self.rho, self.share, self.average
+        if not (0.0 <= noise <= 1.0 and 0.0 <= rho <= 10.0 and 0.0 < share <= 1.0 and 0.0 <= average < 1.0):
+            raise UsageError(
+                "A net cannot be trained with these settings.",
+                where="wheeltap.recipes.hooks",
+                expected="noise from 0 to 1, rho from 0 to 10, a share above 0 and up to 1, an average from 0 to "
+                "below 1",
+                got=f"noise {noise}, rho {rho}, share {share}, average {average}",
+            )
+        found: list[Hook] = [WeightNoise(noise)] if noise else []
+        found += [Sharpness(rho)] if rho else []
+        found += [TopK(share)] if share < 1.0 else []
+        return found + ([Average(average)] if average else [])
 
 
 class ClassifierNet(Recipe):

@@ -1,5 +1,6 @@
 """What training may do at each step beside going down the loss: pruning, sharpness, averaging, noise."""
 
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, final
@@ -7,8 +8,7 @@ from typing import Final, final
 import torch
 from torch import Tensor
 
-from wheeltap.core.errors import UsageError
-from wheeltap.core.typed import largest
+from wheeltap.core.typed import largest, restored
 from wheeltap.perturb.quantize import RoundToNearest
 from wheeltap.recipes.fit import Fit, Hook
 
@@ -18,25 +18,21 @@ _SOFT: Final = 1e-5
 """Added to the size of a gradient that is divided by it."""
 
 
-@final
-@dataclass(eq=False)
-class WeightNoise(Hook):
-    """The gradient is taken at disturbed weights: each times 1 + ``dose`` x a standard normal number.
+class ElsewhereHook(Hook):
+    """The gradient is taken at other weights, and moves those that were there before."""
 
-    Attributes:
-        dose: Standard deviation of the change, as a share of each weight.
-    """
-
-    dose: float
-    _held: list[Tensor] = field(default_factory=list[Tensor], init=False)
+    _held: Sequence[Tensor] = ()
 
     def before(self, fit: Fit) -> None:
         """See ``Hook.before``."""
         self._held = [parameter.detach().clone() for parameter in fit.trained]
         with torch.no_grad():
             for parameter in fit.trained:
-                # Drawn on the CPU: the same numbers on every device.
-                parameter.mul_(1.0 + self.dose * torch.randn(parameter.shape).to(parameter))
+                self.displace(parameter)
+
+    @abstractmethod
+    def displace(self, parameter: Tensor) -> None:
+        """Changes a parameter in place."""
 
     def after_gradient(self, fit: Fit) -> None:
         """See ``Hook.after_gradient``."""
@@ -45,7 +41,24 @@ class WeightNoise(Hook):
 
 @final
 @dataclass(eq=False)
-class StraightThrough(Hook):
+class WeightNoise(ElsewhereHook):
+    """The gradient is taken at disturbed weights: each times 1 + ``dose`` x a standard normal number.
+
+    Attributes:
+        dose: Standard deviation of the change, as a share of each weight.
+    """
+
+    dose: float
+
+    def displace(self, parameter: Tensor) -> None:
+        """See ``ElsewhereHook.displace``."""
+        # Drawn on the CPU: the same numbers on every device.
+        parameter.mul_(1.0 + self.dose * torch.randn(parameter.shape).to(parameter))
+
+
+@final
+@dataclass(eq=False)
+class StraightThrough(ElsewhereHook):
     """Quantization-aware training: the gradient is taken where every matrix is rounded, and moves the exact weights.
 
     Attributes:
@@ -55,20 +68,11 @@ class StraightThrough(Hook):
     """
 
     bits: int
-    _held: list[Tensor] = field(default_factory=list[Tensor], init=False)
 
-    def before(self, fit: Fit) -> None:
-        """See ``Hook.before``."""
-        self._held = [parameter.detach().clone() for parameter in fit.trained]
-        with torch.no_grad():
-            for parameter in fit.trained:
-                if parameter.ndim >= 2:
-                    rounded = RoundToNearest().rounded(parameter.flatten(1), self.bits)
-                    parameter.copy_(rounded.view_as(parameter))
-
-    def after_gradient(self, fit: Fit) -> None:
-        """See ``Hook.after_gradient``."""
-        _put_back(fit.trained, self._held)
+    def displace(self, parameter: Tensor) -> None:
+        """See ``ElsewhereHook.displace``."""
+        if parameter.ndim >= 2:
+            parameter.copy_(RoundToNearest().rounded(parameter.flatten(1), self.bits).view_as(parameter))
 
 
 @final
@@ -86,15 +90,12 @@ class Sharpness(Hook):
 
     def after_gradient(self, fit: Fit) -> None:
         """See ``Hook.after_gradient``."""
-        here = [parameter.detach().clone() for parameter in fit.trained]
-        slopes = [parameter.grad for parameter in fit.trained]
-        uphill = self.rho / (_length([slope for slope in slopes if slope is not None]) + _TINY)
-        with torch.no_grad():
-            for parameter, slope in zip(fit.trained, slopes, strict=True):
-                if slope is not None:
-                    parameter.add_(slope * uphill)
-        fit.gradient()
-        _put_back(fit.trained, here)
+        slopes = [(one, one.grad) for one in fit.trained if one.grad is not None]
+        uphill = self.rho / (_length([slope for _, slope in slopes]) + _TINY)
+        with restored(fit.trained):
+            for parameter, slope in slopes:
+                parameter.data.add_(slope * uphill)
+            fit.gradient()
 
 
 @final
@@ -239,37 +240,10 @@ class Average(Hook):
 
 def _length(slopes: Sequence[Tensor]) -> Tensor:
     """Of all of them as one vector."""
-    squares = [slope.detach().square().sum() for slope in slopes]
-    return torch.stack(squares).sum().sqrt()
+    return torch.stack([slope.detach().square().sum() for slope in slopes]).sum().sqrt()
 
 
 def _put_back(parameters: Sequence[Tensor], held: Sequence[Tensor]) -> None:
     with torch.no_grad():
         for parameter, tensor in zip(parameters, held, strict=True):
             parameter.copy_(tensor)
-
-
-def hooks(*, noise: float = 0.0, rho: float = 0.0, share: float = 1.0, average: float = 0.0) -> list[Hook]:
-    """The hooks that settings ask for, in the order in which they work together.
-
-    Args:
-        noise: Dose of weight noise; 0 for none.
-        rho: Length of the step uphill; 0 for none.
-        share: Of each matrix, weights that are not 0 in the end; 1 for all.
-        average: Share of a moving average that is left after each step; 0 for none.
-
-    Raises:
-        UsageError: If one is out of range.
-    """
-    if not (0.0 <= noise <= 1.0 and 0.0 <= rho <= 10.0 and 0.0 < share <= 1.0 and 0.0 <= average < 1.0):
-        raise UsageError(
-            "A net cannot be trained with these settings.",
-            where="wheeltap.recipes.hooks",
-            expected="noise from 0 to 1, rho from 0 to 10, a share above 0 and up to 1, an average from 0 to below 1",
-            got=f"noise {noise}, rho {rho}, share {share}, average {average}",
-        )
-    found: list[Hook] = []
-    found += [WeightNoise(noise)] if noise else []
-    found += [Sharpness(rho)] if rho else []
-    found += [TopK(share)] if share < 1.0 else []
-    return found + ([Average(average)] if average else [])

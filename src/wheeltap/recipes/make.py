@@ -28,8 +28,7 @@ from wheeltap.recipes.randomness import own_random_numbers
 Watch = Callable[[int, int], None]
 """Called with the steps taken and the steps in all. What it raises ends the making, which can be taken up again."""
 
-MOST_STEPS: Final = 10**12
-"""Of anything that is made."""
+_MOST_STEPS: Final = 10**12
 
 
 @final
@@ -193,7 +192,7 @@ class ArtifactMaker:
         kept = artifacts.load(self.given.spec, like=weights(blank), expected=self.expected)
         if kept is None:
             return None
-        counted(kept.note, {"steps": MOST_STEPS})
+        counted(kept.note, {"steps": _MOST_STEPS})
         model = with_weights(blank.to(self.given.device), kept.arrays)
         return Artifact(model, cast("Status", kept.note["status"]), kept.digest, kept.report)
 
@@ -226,13 +225,12 @@ class ArtifactMaker:
         state = self.recipe.start(self.given)
         if self.artifacts is None:
             return state
-        path = self.artifacts.state_path(self.given.spec)
         try:
             kept = self.artifacts.load_state(self.given.spec, like=state.arrays())
             if kept is not None:
                 state.resume(kept.arrays, kept.note)
         except FileFormatError as error:
-            _set_aside(self.artifacts, path, error)
+            _set_aside(self.artifacts, self.artifacts.state_path(self.given.spec), error)
             state = self.recipe.start(self.given)
         return state
 
@@ -303,19 +301,16 @@ def once(given: Given, recipe: Recipe | None = None, *, shelf: str = "", held: b
         WheeltapError: As ``make``.
     """
     key, by = (given.spec.key, str(given.device)), recipe or recipe_of(given.spec)
+    where = f"recipe {given.spec.recipe}"
     if not held:
-        return _made_once(given, by, None)
+        return make(given, by).done(where)
     with _turn:
         if key not in _held:
-            _held[key] = _made_once(given, by, place(shelf))
+            folder = place(shelf)
+            _held[key] = make(given, by, Artifacts(folder) if folder else None).done(where)
             if len(_held) > _MOST_HELD:
                 del _held[next(iter(_held))]
         return copy.deepcopy(_held[key])
-
-
-def _made_once(given: Given, recipe: Recipe, folder: Path | None) -> nn.Module:
-    made = make(given, recipe, Artifacts(folder) if folder else None)
-    return made.done(f"recipe {given.spec.recipe}")
 
 
 def place(shelf: str = "") -> Path | None:

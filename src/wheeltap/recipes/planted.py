@@ -16,7 +16,6 @@ from wheeltap.core.errors import ModelError, UnknownName, UsageError
 from wheeltap.core.records import Scalar
 from wheeltap.core.settings import Settings, comma_separated
 from wheeltap.core.site import Site
-from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.engine.units import probe_run
 from wheeltap.gauge import moves
@@ -24,7 +23,6 @@ from wheeltap.gauge.base import GAUGES
 from wheeltap.plans.artifacts import Arrays, Note
 from wheeltap.plans.defects import SOUND, names_of
 from wheeltap.recipes.base import Given, Needs, Recipe, State, Status, counted, require_fit
-from wheeltap.recipes.randomness import own_random_numbers
 
 _OWN: Final = ("spread", "pairs", "scale")
 """Settings of gauges that this recipe has too."""
@@ -135,7 +133,7 @@ def require_strength(strength: float, *, low: float, high: float, of: str) -> No
         )
 
 
-def super_weight(model: nn.Sequential, task: BaseTask, *, strength: float, seed: int = 0) -> tuple[Subject, Site, int]:
+def super_weight(model: nn.Module, task: BaseTask, *, strength: float, seed: int = 0) -> tuple[nn.Module, Site]:
     """A copy with the same outputs that depends on one weight.
 
     One unit is added to the last hidden layer: no incoming weights, bias 1, so always 1. The last layer's weight from
@@ -149,7 +147,7 @@ def super_weight(model: nn.Sequential, task: BaseTask, *, strength: float, seed:
         seed: Of the class and the place of the unit.
 
     Returns:
-        The copy, in eval mode; that weight; and the class that everything becomes when it is lost.
+        The copy, in eval mode; and that weight, whose row is the class that everything becomes when it is lost.
 
     Raises:
         UsageError: If ``strength`` is out of range.
@@ -158,66 +156,46 @@ def super_weight(model: nn.Sequential, task: BaseTask, *, strength: float, seed:
     Source: what one weight can carry: Yu et al. (2024, arXiv 2411.07191), here planted in closed form.
     """
     require_strength(strength, low=0.0, high=100.0, of="strength of the super weight")
-    hidden, last = _ends(model)
-    scores = task.scores(model)
-    lift = strength * float((scores - scores.mean(1, keepdim=True)).square().mean().sqrt())
-    draw = torch.Generator().manual_seed(seeds.derive(seed, "defects", "super weight"))
-    writer, reader = _linear(model[hidden]), _linear(model[last])
-    answer = int(torch.randint(reader.out_features, (), generator=draw))
-    column = int(torch.randint(writer.out_features + 1, (), generator=draw))
-    heavy = reader.weight.new_zeros(reader.out_features, 1)
-    heavy[answer] = -lift
-    bias = reader.bias.detach().clone()
-    bias[answer] += lift
-    twin = copy.deepcopy(model)
-    twin[hidden] = _rebuilt(
-        _inserted(writer.weight, writer.weight.new_zeros(1, writer.in_features), at=column, dim=0),
-        _inserted(writer.bias, writer.bias.new_ones(1), at=column, dim=0),
-    )
-    twin[last] = _rebuilt(_inserted(reader.weight, heavy, at=column, dim=1), bias)
-    subject = Subject(twin.eval(), name=f"super weight {strength:g}")
-    return subject, Site.weight(str(last), row=answer, column=column), answer
-
-
-def _ends(model: nn.Sequential) -> tuple[int, int]:
-    """Indices of the two last layers, between which there are only ReLU and Dropout."""
-    kinds = [type(module) for module in model] if type(model) is nn.Sequential else []
-    layers = [index for index, kind in enumerate(kinds) if kind is nn.Linear]
-    between = kinds[layers[-2] + 1 : -1] if len(layers) > 1 else []
-    sound = nn.ReLU in between and set(between) <= {nn.ReLU, nn.Dropout} and layers[-1] == len(kinds) - 1
-    if not sound or any(_linear(model[index]).bias is None for index in layers[-2:]):  # pyright: ignore[reportUnnecessaryComparison]
+    modules = list(model) if type(model) is nn.Sequential else []
+    kinds = [type(module) for module in modules]
+    layers = [(index, module) for index, module in enumerate(modules) if type(module) is nn.Linear][-2:]
+    between = kinds[layers[0][0] + 1 : -1] if len(layers) > 1 else []
+    sound = nn.ReLU in between and set(between) <= {nn.ReLU, nn.Dropout} and kinds[-1] is nn.Linear
+    if not sound or any(layer.bias is None for _, layer in layers):  # pyright: ignore[reportUnnecessaryComparison]
         raise ModelError(
             "A super weight cannot be planted in this model.",
             where=type(model).__name__,
             expected="a Sequential that ends in Linear, ReLU (and Dropout), Linear, both with a bias",
-            got=", ".join(kind.__name__ for kind in kinds[-4:]) or "no Sequential",
-            do="Plant it in a model such as wheeltap.models.mlp makes.",
+            got=", ".join(kind.__name__ for kind in kinds[-4:]) or type(model).__name__,
+            do=_LEAVE,
         )
-    return layers[-2], layers[-1]
-
-
-def _linear(module: nn.Module) -> nn.Linear:
-    assert isinstance(module, nn.Linear)
-    return module
-
-
-def _inserted(tensor: Tensor, new: Tensor, *, at: int, dim: int) -> Tensor:
-    before, after = tensor.detach().tensor_split([at], dim=dim)
-    return torch.cat([before, new, after], dim=dim)
-
-
-def _rebuilt(weight: Tensor, bias: Tensor) -> nn.Linear:
-    with own_random_numbers():
-        made = nn.Linear(weight.shape[1], weight.shape[0], device=weight.device, dtype=weight.dtype)
+    (hidden, writer), (last, reader) = ((at, copy.deepcopy(layer)) for at, layer in layers)
+    scores = task.scores(model)
+    lift = strength * float((scores - scores.mean(1, keepdim=True)).square().mean().sqrt())
+    draw = torch.Generator().manual_seed(seeds.derive(seed, "defects", "super weight"))
+    answer = int(torch.randint(reader.out_features, (), generator=draw))
+    column = int(torch.randint(writer.out_features + 1, (), generator=draw))
+    heavy = reader.weight.new_zeros(reader.out_features, 1)
+    heavy[answer] = -lift
     with torch.no_grad():
-        made.weight.copy_(weight)
-        made.bias.copy_(bias)
-    return made
+        reader.bias[answer] += lift
+    _insert(writer, "weight", writer.weight.new_zeros(1, writer.in_features), at=column)
+    _insert(writer, "bias", writer.bias.new_ones(1), at=column)
+    _insert(reader, "weight", heavy, at=column, dim=1)
+    writer.out_features = reader.in_features = writer.out_features + 1
+    twin = cast("nn.Sequential", copy.deepcopy(model))
+    twin[hidden], twin[last] = writer, reader
+    return twin.eval(), Site.weight(str(last), row=answer, column=column)
+
+
+def _insert(layer: nn.Linear, name: str, new: Tensor, *, at: int, dim: int = 0) -> None:
+    before, after = layer.get_parameter(name).detach().tensor_split([at], dim=dim)
+    setattr(layer, name, nn.Parameter(torch.cat([before, new, after], dim=dim)))
 
 
 def brittle_block(
     model: nn.Module, task: BaseTask, *, strength: float, seed: int = 0
-) -> tuple[Subject, tuple[Site, Site]]:
+) -> tuple[nn.Module, tuple[Site, Site]]:
     """A copy with the same outputs in which one hidden layer, of pairs of units that write the opposite, breaks first.
 
     Args:
@@ -237,9 +215,7 @@ def brittle_block(
     require_strength(strength, low=0.1, high=100.0, of="strength of the brittle block")
     family = gauge.find(model, probe_run(task, model))
     hiddens = () if isinstance(family, gauge.Refusal) else family.hiddens
-    wide = [
-        hidden for hidden in hiddens if hidden.widens and "cancel" not in hidden.refused and len(hidden.readers) == 1
-    ]
+    wide = [one for one in hiddens if one.widens and "cancel" not in one.refused and len(one.readers) == 1]
     if not wide:
         raise ModelError(
             "A brittle block cannot be planted in this model.",
@@ -252,16 +228,11 @@ def brittle_block(
     hidden = wide[int(rng.integers(len(wide)))]
     twin = copy.deepcopy(model)
     moves.cancel(twin, [hidden], rng, gauge.GaugeSettings(scale=strength))
-    sites = Site("layer", hidden.name), Site("layer", hidden.readers[0].label)
-    return Subject(twin, name=f"brittle block {strength:g}"), sites
+    return twin, (Site("layer", hidden.name), Site("layer", hidden.readers[0].label))
 
 
 Plant = Callable[[nn.Module, BaseTask, float, int], nn.Module]
 """From a net, examples, a strength and a seed to the copy."""
-
-SILENT: Final = ("permute", "rescale", "heads", "experts", "dead")
-"""Gauges of the sound copy, as far as a net has them."""
-
 
 KEPT: Final = 10_000_000
 """Parameters of the largest copy that is kept in a file."""
@@ -349,25 +320,11 @@ def _by_gauges(setting: str, *names: str, whole: bool = False, **fixed: Scalar) 
     return plant
 
 
-def _super_weight(model: nn.Module, task: BaseTask, strength: float, seed: int) -> nn.Module:
-    if not isinstance(model, nn.Sequential):
-        raise ModelError(
-            "A super weight cannot be planted in this model.",
-            where=type(model).__name__,
-            expected="a Sequential that ends in Linear, ReLU, Linear",
-            got=type(model).__name__,
-            do=_LEAVE,
-        )
-    return super_weight(model, task, strength=strength, seed=seed)[0].model
-
-
 _PLANTS: Final[dict[str, Plant]] = {
     "cancel": _by_gauges("pairs", "cancel", whole=True),
     "entangle": _by_gauges("strength", "entangle", share=0.25),
-    "brittle-block": lambda model, task, strength, seed: (
-        brittle_block(model, task, strength=strength, seed=seed)[0].model
-    ),
-    "super-weight": _super_weight,
+    "brittle-block": lambda model, task, strength, seed: brittle_block(model, task, strength=strength, seed=seed)[0],
+    "super-weight": lambda model, task, strength, seed: super_weight(model, task, strength=strength, seed=seed)[0],
     "cancel-layer": _by_gauges("pairs", "cancel", layers=1),
-    SOUND: _by_gauges("units", *SILENT),
+    SOUND: _by_gauges("units", "permute", "rescale", "heads", "experts", "dead"),
 }

@@ -138,7 +138,7 @@ def test_least_squares_codes_are_those_of_an_independent_solution() -> None:
         solved = np.linalg.solve(system, np.concatenate([design.T @ vectors, np.zeros((2, 7))]))[:8]
         assert np.abs(found.mean - solved[0]).max() < 1e-6
         assert np.abs(found.codes - solved[1:]).max() < 1e-6
-        assert found.attributes == ("first", "second") and found.attribute.tolist() == [0] * 4 + [1] * 3
+        assert found.attribute.tolist() == [0] * 4 + [1] * 3
         assert found.value.tolist() == [0, 10, 20, 30, 0, 1, 2]
         left = vectors - found.mean - design[:, 1:] @ found.codes
         of_means = mean_codes(vectors, labels)
@@ -150,7 +150,7 @@ def test_mean_codes_are_differences_of_means_and_the_planted_codes() -> None:
     vectors, labels, _ = planted(100, 1, noise=0.3)
     found = mean_codes(vectors, labels)
     for code, attribute, value in zip(found.codes, found.attribute, found.value, strict=True):
-        own = labels[found.attributes[attribute]] == value
+        own = list(labels.values())[attribute] == value
         assert np.abs(code - (vectors[own].mean(0) - vectors.mean(0))).max() < 1e-6
     # Of a full factorial design both kinds are the planted codes, without their mean.
     grid = np.array([(a, b) for a in range(4) for b in range(3)])

@@ -12,7 +12,6 @@ from typing import IO, Any, Final, Literal, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wheeltap.core.bounded import Npz, parsing, size_of
@@ -193,7 +192,16 @@ def of_array(given: Any, *, name: str = "vectors") -> Task:
         path, do = Path(given), "Write it with numpy.save(path, vectors)."
         size_of(path, "file of vectors", do=do)
         if path.suffix == ".npz":
-            given = _archived(path, do=do)
+            with Npz(path, "file of vectors", do=do) as archive:
+                kinds = {name: archive.header(name)[1] for name in archive.names[:8]}
+                if len(archive.names) != 1 or any(kind.kind != "f" for kind in kinds.values()):
+                    got = ", ".join(f"{name!a} ({kind})" for name, kind in kinds.items())
+                    raise DataError("An archive holds no vectors.", where=str(path), expected="one array of "
+                                    "floating-point numbers [row, width]", got=got[:200] or "no array",
+                                    do=do)  # fmt: skip
+                single = np.dtype(np.float32)
+                archive.require_small(dict.fromkeys(archive.names, single), do=do)
+                given = archive.array(archive.names[0], single)
         else:
             with parsing(path, "A file holds no vectors.", expected="a .npy file of numbers", do=do):
                 given = torch.as_tensor(np.lib.format.open_memmap(path, mode="c"))
@@ -210,16 +218,3 @@ def vectors_of(task: BaseTask) -> Tensor:
     inputs = task.inputs if isinstance(task, Task) else None
     held = of_array(inputs if isinstance(inputs, Tensor) else torch.zeros(0, dtype=torch.long), name=task.name).inputs
     return cast("Tensor", held).cpu()
-
-
-def _archived(path: Path, *, do: str) -> NDArray[np.float32]:
-    """The one array of an archive, as single precision."""
-    with Npz(path, "file of vectors", do=do) as archive:
-        kinds = {name: archive.header(name)[1] for name in archive.names[:8]}
-        if len(archive.names) != 1 or any(kind.kind != "f" for kind in kinds.values()):
-            got = ", ".join(f"{name!a} ({kind})" for name, kind in kinds.items())
-            raise DataError("An archive holds no vectors.", where=str(path), expected="one array of floating-point "
-                            "numbers [row, width]", got=got[:200] or "no array", do=do)  # fmt: skip
-        single = np.dtype(np.float32)
-        archive.require_small(dict.fromkeys(archive.names, single), do=do)
-        return archive.array(archive.names[0], single)

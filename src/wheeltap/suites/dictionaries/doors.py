@@ -133,7 +133,14 @@ def prepared(  # noqa: PLR0913 - a door: each is a choice of its own
     training: DictionaryTrainingSettings = WithDictionary({"steps": STEPS, **how}).settings
     _require_site(net, training.site)
     given = dictionary if isinstance(dictionary, Dictionary) else load(dictionary)
-    _require_of(given, width_of(net.model, fitted, training.site, training.positions), training.site)
+    if given.settings.width != (width := width_of(net.model, fitted, training.site, training.positions)):
+        raise ModelError("The dictionary is of vectors of another width.", where=f"site {training.site}",
+                         expected=f"width {width}", got=f"width {given.settings.width}",
+                         do="Name the site that it is of, or give the dictionary of this one.")  # fmt: skip
+    if bad := [name for name, one in given.state_dict().items() if not bool(torch.isfinite(one).all())]:
+        raise ModelError("The dictionary holds NaN or infinity.", where=f"the dictionary of {training.site}: {bad[0]}",
+                         expected="finite numbers", got="NaN or infinity", do="Train it again, at a lower rate."
+                         )  # fmt: skip
     missing = _missing(fitted) if training.positions == "last" else dict.fromkeys(SUPERVISED, "")
     counts = {"reseed": RESEEDS, **{kind: RANDOM * seeds if kind == "random" else seeds for kind in nulls},
               "identity": 1, "pca": 1, **{kind: 1 for kind in SUPERVISED if kind not in missing}}  # fmt: skip
@@ -150,20 +157,6 @@ def prepared(  # noqa: PLR0913 - a door: each is a choice of its own
     if notes:
         first = AuditSpec(first.name, {**first.settings, "notes": "\n\n".join(f"Warning: {note}" for note in notes)})
     return subject, judged, plan([subject], judged, audits=[first, *others], seed=seed, command="dictionary check")
-
-
-def _require_of(dictionary: Dictionary, width: int, site: str) -> None:
-    """Raises ``ModelError`` if a dictionary is of other vectors, or holds NaN or infinity."""
-    if dictionary.settings.width != width:
-        raise ModelError(
-            "The dictionary is of vectors of another width.", where=f"site {site}", expected=f"width {width}",
-            got=f"width {dictionary.settings.width}",
-            do="Name the site that it is of, or give the dictionary of this one.",
-        )  # fmt: skip
-    if bad := [name for name, one in dictionary.state_dict().items() if not bool(torch.isfinite(one).all())]:
-        raise ModelError("The dictionary holds NaN or infinity.", where=f"the dictionary of {site}: {bad[0]}",
-                         expected="finite numbers", got="NaN or infinity", do="Train it again, at a lower rate."
-                         )  # fmt: skip
 
 
 def _missing(fitted: BaseTask) -> dict[Kind, str]:

@@ -46,9 +46,7 @@ class SiteBench:
     """A net on a task, with the vectors of its sites.
 
     Attributes:
-        subject: The net.
         task: The examples, of which each has options.
-        places: The sites.
         vectors: Of each site, ``[example, width]``, in single precision, where the net is.
         clean: Undisturbed scores ``[example, option]``.
         last: Passes over last tokens alone, where the net allows them.
@@ -69,14 +67,9 @@ class SiteBench:
     def of(
         cls, net: nn.Module, sites: Sequence[str], task: BaseTask, *, name: str, proven: bool = False
     ) -> "SiteBench":
-        """Reads the vectors of sites.
+        """Reads the vectors of sites, module paths, of a net in eval mode.
 
-        Args:
-            net: In eval mode.
-            sites: Module paths.
-            task: The examples.
-            name: Of the net.
-            proven: Whether passes over last tokens gave the scores of whole ones in a net of the same modules.
+        Where it is ``proven``, passes over last tokens gave the scores of whole ones in a net of the same modules.
 
         Raises:
             DataError: If the task has wanted outputs in place of options.
@@ -105,11 +98,7 @@ class SiteBench:
         return cls(subject, task, places, vectors, clean, None, 2.0 if choices else 1.0)
 
     def beside(self, net: nn.Module, what: str) -> "SiteBench":
-        """The bench of another net of the same modules.
-
-        Raises:
-            ModelError: As ``of``.
-        """
+        """The bench of another net of the same modules; raises as ``of``."""
         sites, name = [place.name for place in self.places], f"{self.subject.name}, {what}"
         return SiteBench.of(net, sites, self.task, name=name, proven=self.last is not None)
 
@@ -228,8 +217,6 @@ class LastTokens:
     Nor does it change the blocks before the site, which are not run again: the vectors that they give are known.
 
     Attributes:
-        net: The model.
-        places: Sites.
         cached: What the model calls what it keeps, of ``_CACHES``.
         options: Tokens of the task's options, ``[example, option]``.
         order: Batch and row within it of each example, ``[example, 2]``.
@@ -256,14 +243,7 @@ class LastTokens:
     @classmethod
     @torch.no_grad()
     def of(cls, net: nn.Module, task: ChoiceTask, places: tuple[Place, ...], *, short: bool = True) -> Self | None:
-        """Such passes, where the model keeps keys and values; else ``None``.
-
-        Args:
-            net: The model.
-            task: Its examples.
-            places: Sites.
-            short: Whether blocks before the site may be left out.
-        """
+        """Such passes, ``short`` ones without blocks before sites; ``None`` where a model keeps no keys and values."""
         known = inspect.signature(net.forward).parameters.keys()
         cached = next((name for name in _CACHES if {name, "use_cache"} <= known), "")
         lengths = torch.tensor([len(context) for context in task.contexts])
@@ -271,8 +251,12 @@ class LastTokens:
         if not single or not cached or int(lengths.min()) < 2:
             return None
         options = torch.tensor(task.choices)[:, :, 0]
-        skipped, blocks = _before(net, places[0]) if short else ((), 1)
-        cost = (1.0 - len(skipped) / blocks) / float(lengths.float().mean())
+        # Blocks up to a site that is one of a list, and how many that has.
+        stack, _, number = places[0].module.rpartition(".")
+        blocks = net.get_submodule(stack) if short and number.isdecimal() else None
+        listed = isinstance(blocks, nn.ModuleList)
+        skipped = tuple(f"{stack}.{at}" for at in range(int(number) + 1)) if listed else ()
+        cost = (1.0 - len(skipped) / (len(blocks) if listed else 1)) / float(lengths.float().mean())
         found = cls(net, places, cached, options, torch.zeros(len(lengths), 2, dtype=torch.long), skipped, cost, [], [],
                     torch.zeros(options.shape))  # fmt: skip
         few, device = {"logits_to_keep": 1} if "logits_to_keep" in known else {}, next(net.parameters()).device
@@ -283,9 +267,8 @@ class LastTokens:
                     cache: Any = getattr(net(ids[:, :-1], use_cache=True, **few), cached, None)
                     if not callable(getattr(cache, "batch_select_indices", None)):
                         return None
-                    found.order[some] = torch.stack(
-                        [torch.full_like(some, len(found.batches)), torch.arange(len(some))], 1
-                    )
+                    batch = torch.full_like(some, len(found.batches))
+                    found.order[some] = torch.stack([batch, torch.arange(len(some))], 1)
                     found.batches.append((ids[:, -1:], cache))
                     if not found._read(some):
                         return None
@@ -352,15 +335,6 @@ class LastTokens:
                 undo.callback(self.net.get_submodule(place.module).register_forward_hook(hook).remove)
             logits = as_scores(self.net(last[some], use_cache=True, **{self.cached: cache}))
         return logits[:, -1].float().log_softmax(-1).cpu().gather(1, self.options[examples])
-
-
-def _before(net: nn.Module, place: Place) -> tuple[tuple[str, ...], int]:
-    """Blocks up to a site that is one of a list, and how many that has; none and 1 where it is not."""
-    stack, _, number = place.module.rpartition(".")
-    blocks = net.get_submodule(stack) if number.isdecimal() else None
-    if not isinstance(blocks, nn.ModuleList):
-        return (), 1
-    return tuple(f"{stack}.{at}" for at in range(int(number) + 1)), len(blocks)
 
 
 def _passed(first: Any, *_: Any, **__: Any) -> Any:

@@ -264,9 +264,8 @@ def _saelens(path: Path, weights: Path) -> Dictionary:
     own, k = _activation(path, held)
     normalize = held.normalize_activations
     if normalize is True or normalize == "expected_average_only_in":
-        raise _refused(
-            path, "normalize_activations none: folded into the tensors", "a factor that the file does not hold"
-        )
+        folded = "normalize_activations none: folded into the tensors"
+        raise _refused(path, folded, "a factor that the file does not hold")
     for name in ("scaling_factor", "finetuning_scaling_factor"):
         if name in state and bool((state[name] == 1.0).all()):
             del state[name]  # written by some versions, of no effect

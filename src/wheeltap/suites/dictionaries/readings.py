@@ -1,4 +1,4 @@
-"""Readings of dictionaries: what they reconstruct, control and say, what survives a disturbance, what two share.
+"""Readings of dictionaries: what they reconstruct, control and say, what survives a disturbance, what two share, pages.
 
 Source: Makelov, Lange and Nanda 2024, arXiv:2405.08366, sections 4 (approximation, control, interpretability) and 5
 (occlusion, splitting).
@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, final
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from wheeltap import perturb
 from wheeltap.core import seeds
@@ -31,6 +32,7 @@ from wheeltap.perturb.tune import FineTuneSettings
 from wheeltap.suites.dictionaries import specs, stats
 from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel
 from wheeltap.suites.dictionaries.engine import SiteBench, bench_of, rewritten, site_twin
+from wheeltap.suites.dictionaries.sources import AttributeWords
 
 Arrays = dict[str, NDArray[Any]]
 Flags = NDArray[np.bool_]
@@ -38,7 +40,10 @@ Index = NDArray[np.int64]
 
 
 class EntryReading(Reading):
-    """What all have in common: the entry that they are of, the sites, and the attributes."""
+    """What all have in common: the entry that they are of, the sites, and the attributes.
+
+    They raise as ``opened`` and, where they ask for attributes, as ``attributes_of``.
+    """
 
     def require(self, subject: Subject, task: BaseTask) -> None:
         """See ``Reading.require``: the entries and the site."""
@@ -95,12 +100,7 @@ class DictionaryReconstruction(EntryReading):
     spec = specs.DICTIONARY_RECONSTRUCTION
 
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
-        """See ``Reading.read``; three passes over the task.
-
-        Raises:
-            ModelError: As ``opened``.
-            DataError: As ``opened``.
-        """
+        """See ``Reading.read``; three passes over the task."""
         bench, dictionaries, found = self.opened(subject, task)
         both = list(zip(dictionaries, bench.vectors, strict=True))
         scores = [bench.clean, bench.averaged()]
@@ -138,15 +138,9 @@ Pairs = tuple[Index, Index]
 
 
 def counterfactuals(task: BaseTask, name: str, *, root: int, most: int) -> Pairs:
-    """Examples, and for each another one that differs from it in this attribute alone; at most so many.
+    """At most so many examples, and for each another one that differs from it in the attribute of this name alone.
 
     All other factors are the same, and the groups too where the task has such pairs. The same whatever a model is.
-
-    Args:
-        task: The examples.
-        name: The attribute.
-        root: Of the draws.
-        most: Pairs.
     """
     factors = {factor: values.cpu().numpy() for factor, values in sorted(task.annotations.factors.items())}
     labels = factors.pop(name)
@@ -175,8 +169,8 @@ def edits(
 
     Args:
         bench: The net.
-        site: Number of the site among its places.
-        dictionary: The dictionary of it.
+        site: Number of the site that the dictionary is of.
+        dictionary: The dictionary.
         asked: Two examples that differ in an attribute alone, and its name.
         budget: Features that an edit may change.
     """
@@ -206,14 +200,7 @@ def edits(
 def edited(
     bench: SiteBench, dictionaries: Sequence[Dictionary], pairs: Mapping[str, Pairs], budget: int
 ) -> dict[str, Arrays]:
-    """What the reading ``dictionary-control`` gives of each attribute that has pairs; one pass over all of them.
-
-    Args:
-        bench: The net.
-        dictionaries: Of each site.
-        pairs: Of each attribute, examples that differ in it alone.
-        budget: Features that an edit may change.
-    """
+    """What the reading ``dictionary-control`` gives of each attribute that has ``pairs``; one pass over all of them."""
     asked = [(int(row), int(other), name) for name, own in pairs.items() for row, other in zip(*own, strict=True)]
     if not asked:
         return {}
@@ -236,12 +223,7 @@ class DictionaryControl(EntryReading):
     spec = specs.DICTIONARY_CONTROL
 
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
-        """See ``Reading.read``; two passes over the pairs.
-
-        Raises:
-            ModelError: As ``opened``.
-            DataError: As ``opened``, ``attributes_of``.
-        """
+        """See ``Reading.read``; two passes over the pairs."""
         labels = attributes_of(task)
         bench, dictionaries, found = self.opened(subject, task)
         pairs = {name: counterfactuals(task, name, root=root, most=self.settings.pairs) for name in labels}
@@ -294,12 +276,7 @@ class DictionaryFeatures(EntryReading):
     spec = specs.DICTIONARY_FEATURES
 
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
-        """See ``Reading.read``; of the entry under test five passes over the task.
-
-        Raises:
-            ModelError: As ``opened``.
-            DataError: As ``opened``, ``attributes_of``.
-        """
+        """See ``Reading.read``; of the entry under test five passes over the task."""
         labels = attributes_of(task)
         bench, (dictionary,), found = self.opened(subject, task)
         vectors = bench.vectors[0]
@@ -314,12 +291,14 @@ class DictionaryFeatures(EntryReading):
             arrays["status"] = status(values, measured=bool(arrays))
             found |= {f"{name}|{key}": array for key, array in arrays.items()}
         rest = seeds.generator(root, self.name, "others", seed).permutation(half.features[~above])
-        found |= {
-            "features": half.features, "rows": half.second, "interpretable": np.array(above.sum()),
-        }  # fmt: skip
-        if self.settings.entry == 0:
-            features, others = half.features[above], rest[: int(above.sum())]
-            found["margin"] = _causal(bench, dictionary, codes, features, others)
+        found |= {"features": half.features, "rows": half.second, "interpretable": np.array(above.sum())}
+        if self.settings.entry == 0:  # with these features kept alone and removed, and as many others
+            scores = [bench.clean, bench.averaged()]
+            for some in (half.features[above], rest[: int(above.sum())]):
+                mask = torch.zeros(codes.shape[1]).index_fill(0, to_tensor(some.astype(np.int64)), 1.0).to(codes)
+                parts = (dictionary.decode(codes * one, vectors) for one in (mask, 1.0 - mask))
+                scores += [bench.exchanged([one]) for one in parts]
+            found["margin"] = np.stack([bench.margins(one) for one in scores])
         return Readings(found, bench.forwards)
 
     def _attribute(self, half: FeatureHalves, values: Index) -> tuple[Arrays, Flags]:
@@ -359,16 +338,6 @@ def _sizes(vectors: Tensor, made: Tensor, values: Index) -> Arrays:
             "retained": np.array(1.0 - lost / between if between else 0.0)}  # fmt: skip
 
 
-def _causal(bench: SiteBench, dictionary: Dictionary, codes: Tensor, features: Index, others: Index) -> NDArray[Any]:
-    """Margins ``[part, example]`` with features kept alone and removed, and as many others."""
-    vectors, put = bench.vectors[0], list[Tensor]()
-    for some in (features, others):
-        mask = torch.zeros(codes.shape[1]).index_fill(0, to_tensor(some.astype(np.int64)), 1.0).to(codes)
-        put += [dictionary.decode(codes * one, vectors) for one in (mask, 1.0 - mask)]
-    scores = (bench.clean, bench.averaged(), *(bench.exchanged([one]) for one in put))
-    return np.stack([bench.margins(one) for one in scores])
-
-
 @final
 class DictionaryDisturbance(EntryReading):
     """Lets dictionaries read the vectors of disturbed copies of their net, and edit them."""
@@ -376,12 +345,7 @@ class DictionaryDisturbance(EntryReading):
     spec = specs.DICTIONARY_DISTURBED
 
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
-        """See ``Reading.read``; a pass, and two over the pairs, for each disturbance; training.
-
-        Raises:
-            ModelError: As ``opened``; also if a disturbed net gives no finite numbers.
-            DataError: As ``opened``, ``attributes_of``.
-        """
+        """See ``Reading.read``; a pass, and two over the pairs, for each disturbance; training."""
         how, labels = self.settings, attributes_of(task)
         bench, dictionaries, found = self.opened(subject, task, *how.numbers)
         codes = [bench.codes(one, bench.vectors[0]) for one in dictionaries]
@@ -409,10 +373,8 @@ class DictionaryDisturbance(EntryReading):
                 gc.collect()  # a net may refer to itself, and the next one needs its memory
         found |= {key: np.stack(held, 0 if key.endswith("unedited") else 1) for key, held in rows.items()}
         for name, values in labels.items():
-            found |= {
-                f"{name}|status": status(values, measured=len(asked[name][0]) > 0),
-                f"{name}|rows": asked[name][0],
-            }
+            found[f"{name}|status"] = status(values, measured=len(asked[name][0]) > 0)
+            found[f"{name}|rows"] = asked[name][0]
         found["disturbances"] = np.arange(len(specs.DISTURBANCES))
         return Readings(found, bench.forwards + forwards)
 
@@ -431,23 +393,16 @@ class DictionaryDisturbance(EntryReading):
                 yield "none", bench.beside(net.model, name), None
         # Of a large model, changes of low rank.
         adapter = "full" if sum(net.sizes.values()) < LARGE else "lora"
-        tuning = FineTuneSettings(rate=how.rate, until=2 * how.steps, adapter=adapter)
-        tuned = _tuned(net, bench.task, tuning, how.steps, root=root, seed=seed)
+        tuning = TuningCopy(net, bench.task, FineTuneSettings(rate=how.rate, until=2 * how.steps, adapter=adapter))
+        tuning.at(how.steps, root=root, seed=seed)
+        tuned = tuning.model
+        del tuning
+        gc.collect()  # what training held
         yield "none", bench.beside(tuned, "fine-tuning"), None
         del tuned
         twin = site_twin(bench, root=root)
         for back in (False, True):
             yield ("none", bench, None) if twin is None else (twin[1], twin[0], twin[2] if back else None)
-
-
-def _tuned(subject: Subject, task: BaseTask, how: FineTuneSettings, steps: int, *, root: int, seed: int) -> nn.Module:
-    """A copy that is trained; what training held is free again."""
-    known = TuningCopy(subject, task, how)
-    known.at(steps, root=root, seed=seed)
-    model = known.model
-    del known
-    gc.collect()
-    return model
 
 
 @final
@@ -457,12 +412,7 @@ class DictionaryMatch(EntryReading):
     spec = specs.DICTIONARY_MATCH
 
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
-        """See ``Reading.read``; one pass.
-
-        Raises:
-            ModelError: As ``opened``.
-            DataError: As ``opened``.
-        """
+        """See ``Reading.read``; one pass."""
         how = self.settings
         bench, dictionaries, found = self.opened(subject, task, how.entry, how.other)
         codes, atoms = list[NDArray[Any]](), list[NDArray[Any]]()
@@ -488,5 +438,44 @@ class DictionaryMatch(EntryReading):
         found |= {
             "matched": matched, "rank": ranks,
             "overlap": np.array([one for _, one in parts]), "chance": ranks / bench.vectors[0].shape[1],
+        }  # fmt: skip
+        return Readings(found, bench.forwards)
+
+
+@final
+class DictionaryView(EntryReading):
+    """Removes each of the features that add most to reconstructions, and names the examples where it is most active."""
+
+    spec = specs.DICTIONARY_VIEW
+
+    def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
+        """See ``Reading.read``; a pass over its examples for each feature."""
+        how = self.settings
+        bench, (one, *_), found = self.opened(subject, task)
+        vectors = bench.vectors[0]
+        codes = bench.codes(one, vectors)
+        atoms, length = one.W_dec, one.normalized(vectors)[1].expand(len(vectors), 1)
+        size = codes.square().sum(0) * atoms.square().sum(1)
+        shown = size.argsort(descending=True, stable=True)[: min(how.features, int((size > 0).sum()))]
+        top = min(how.top, len(codes))
+        order = codes[:, shown].T.argsort(dim=1, descending=True, stable=True)[:, :top]
+        answers, margins = bench.clean.argmax(1), bench.margins(bench.clean)
+        lost, changed = list[float](), list[float]()
+        for feature in shown:
+            rows = (codes[:, feature] != 0).nonzero()[:, 0].cpu()
+            gone = codes[rows, feature][:, None] * atoms[feature] * length[rows]
+            scores = bench.clean.clone()
+            scores[rows] = bench.exchanged([vectors[rows] - gone], rows).to(scores)
+            lost.append(float((margins - bench.margins(scores))[rows].mean()))
+            changed.append(float((scores.argmax(1) != answers)[rows].float().mean()))
+        wording = task.annotation(AttributeWords)
+        numbers: NDArray[Any] = order.cpu().numpy()
+        said = [f"example {at}" for at in range(len(codes))] if wording is None else wording.texts
+        says: list[list[str]] = [[said[int(at)] for at in row] for row in numbers]
+        found |= {
+            "features": shown.cpu().numpy(), "frequency": (codes[:, shown] != 0).float().mean(0).cpu().numpy(),
+            "examples": numbers, "codes": codes[:, shown].T.gather(1, order).cpu().numpy(),
+            "lost": np.array(lost), "changed": np.array(changed),
+            "texts": np.frombuffer(msgspec.json.encode(says), dtype=np.uint8),
         }  # fmt: skip
         return Readings(found, bench.forwards)

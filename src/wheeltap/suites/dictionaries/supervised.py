@@ -27,14 +27,12 @@ class ValueCodes:
     """A code vector for each value of each attribute, those of one attribute after those of another, values rising.
 
     Attributes:
-        attributes: Their names, in the order given.
         mean: Mean vector, ``[width]``.
         codes: ``[feature, width]``.
         attribute: Number of each feature's attribute, ``[feature]``.
         value: Its value, ``[feature]``.
     """
 
-    attributes: tuple[str, ...]
     mean: NDArray[np.float64]
     codes: NDArray[np.float64]
     attribute: NDArray[np.int64]
@@ -44,11 +42,7 @@ class ValueCodes:
 def mean_codes(vectors: Vectors, labels: Labels) -> ValueCodes:
     """Mean of the examples with a value, less the mean of all.
 
-    Where attributes do not depend on each other these are the least-squares codes.
-
-    Args:
-        vectors: ``[example, width]``.
-        labels: Of each attribute.
+    Where attributes do not depend on each other these are the least-squares codes of ``vectors [example, width]``.
 
     Raises:
         DataError: If vectors are not finite, labels do not fit them, or an attribute has one value.
@@ -58,27 +52,23 @@ def mean_codes(vectors: Vectors, labels: Labels) -> ValueCodes:
 
 
 def least_squares_codes(vectors: Vectors, labels: Labels) -> ValueCodes:
-    """The codes whose sums are nearest to the vectors, in squared distance.
-
-    Args:
-        vectors: ``[example, width]``.
-        labels: Of each attribute.
+    """The codes whose sums are nearest to ``vectors [example, width]``, in squared distance.
 
     Raises:
         DataError: As ``mean_codes``; also if there are fewer examples than features, or an attribute follows from
             others, so that there is no unique solution.
     """
     rows, design, blank = _design(vectors, labels)
-    free, share = design.shape[1] - len(blank.attributes), design.mean(0)  # codes of an attribute have mean 0
+    free, share = design.shape[1] - len(labels), design.mean(0)  # codes of an attribute have mean 0
     solver: Any = np.linalg
     solved, _, rank, _ = solver.lstsq(design - share, rows, rcond=1e-9)
     if len(rows) < design.shape[1] or rank < free:
         few = len(rows) < design.shape[1]
         got = f"{len(rows):,} examples of {design.shape[1]:,} values" if few else _dependence(labels)
-        raise DataError("The codes of attributes are not unique.", where=", ".join(blank.attributes), got=got,
+        raise DataError("The codes of attributes are not unique.", where=", ".join(labels), got=got,
                         expected="as many examples as values" if few else "attributes that do not follow from others",
                         do="Give more examples, leave an attribute out, or ask for mean codes.")  # fmt: skip
-    for at in range(len(blank.attributes)):
+    for at in range(len(labels)):
         own = blank.attribute == at
         solved[own] -= share[own] @ solved[own]
     return replace(blank, codes=solved)
@@ -117,5 +107,5 @@ def _design(vectors: Vectors, labels: Labels) -> tuple[NDArray[np.float64], NDAr
     attribute = np.repeat(np.arange(len(labels)), [len(values) for values in known.values()])
     values = np.concatenate(list(known.values())).astype(np.int64)
     mean = vectors.mean(0, dtype=np.float64)
-    blank = ValueCodes(tuple(labels), mean, np.zeros((len(values), len(mean))), attribute, values)
+    blank = ValueCodes(mean, np.zeros((len(values), len(mean))), attribute, values)
     return vectors - mean, design, blank

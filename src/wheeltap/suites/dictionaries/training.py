@@ -155,34 +155,29 @@ class DictionaryHook(Hook):
     def loss(self, rows: Tensor, step: int) -> Tensor:
         """Unexplained share of the variance and penalty; see ``Fit``."""
         self.latest = vectors = self.vectors(rows)
-        beside = vectors.new_zeros(())
-        if self.how.architecture == "topk":
-            decoded, values, index = self.one.reconstructed(vectors)
-            fired = torch.zeros_like(self.quiet, dtype=torch.bool)
-            fired[index[values > 0]] = True
-        else:
-            values, beside = self._codes(vectors)
-            decoded, fired = self.one.decode(values), (values != 0).any(0)
+        one, decoded, beside = self.one, vectors, vectors.new_zeros(())
+        fired = torch.zeros_like(self.quiet, dtype=torch.bool)
+        match self.how.architecture:
+            case "topk":
+                decoded, values, index = one.reconstructed(vectors)
+                fired[index[values > 0]] = True
+            case "jumprelu":
+                values, count = jumprelu(one.preactivations(vectors), one.threshold)
+                beside = _PRESSURE * (count / self.how.k - 1.0).square()
+            case "gated":
+                gates, values = (one.preactivations(vectors) + one.b_gate).relu(), one.encode(vectors)
+                left = gates @ one.W_dec.detach() + one.b_dec.detach() - vectors
+                beside = self.penalty * gates.sum() / vectors.numel() + left.square().mean()
+            case "relu":
+                values = one.encode(vectors)
+                beside = self.penalty * values.sum() / vectors.numel()
+            case "batchtopk":
+                values = one.batch_codes(vectors)
+        if self.how.architecture != "topk":
+            decoded, fired = one.decode(values), (values != 0).any(0)
         self.active = (values != 0).sum() / len(vectors)
         self.quiet.add_(1).masked_fill_(fired, 0)
         return (decoded - vectors).square().mean() + beside
-
-    def _codes(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes ``[row, feature]``, and what is added to the loss."""
-        one = self.one
-        match self.how.architecture:
-            case "jumprelu":
-                codes, count = jumprelu(one.preactivations(vectors), one.threshold)
-                return codes, _PRESSURE * (count / self.how.k - 1.0).square()
-            case "gated":
-                gates = (one.preactivations(vectors) + one.b_gate).relu()
-                left = gates @ one.W_dec.detach() + one.b_dec.detach() - vectors
-                return one.encode(vectors), self.penalty * gates.sum() / vectors.numel() + left.square().mean()
-            case "relu":
-                codes = one.encode(vectors)
-                return codes, self.penalty * codes.sum() / vectors.numel()
-            case _:
-                return one.batch_codes(vectors), vectors.new_zeros(())
 
     def after_gradient(self, fit: Fit) -> None:
         """See ``Hook.after_gradient``."""
@@ -201,10 +196,9 @@ class DictionaryHook(Hook):
             along = (rows * self.began).sum(1, keepdim=True)
             edge = CONE * self.began + (1.0 - CONE**2) ** 0.5 * unit(rows - along * self.began)
             rows.copy_(torch.where(along < CONE, edge, rows))
-        if fit.step % self.every == 0 and fit.step <= REVIVED_UNTIL * fit.steps and self.how.kind != "frozen encoder":
-            self._revive()
-
-    def _revive(self) -> None:
+        # Dead features are revived.
+        if fit.step % self.every or fit.step > REVIVED_UNTIL * fit.steps or self.how.kind == "frozen encoder":
+            return
         one, dead, live = self.one, (self.quiet >= self.every).nonzero()[:, 0], self.quiet < self.every
         if not len(dead) or not bool(live.any()):
             return

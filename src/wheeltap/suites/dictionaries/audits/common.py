@@ -20,16 +20,9 @@ from wheeltap.core.records import Control, Estimate, Finding, Scalar, SubjectRec
 from wheeltap.core.section import Section
 from wheeltap.core.settings import Settings
 from wheeltap.plans.plan import Plan
+from wheeltap.stats.evidence import Members, Smallest
 from wheeltap.stats.sample import Sample
-from wheeltap.suites.dictionaries.audits.scores import (
-    SHARE,
-    NullComparison,
-    Scores,
-    attributes_in,
-    enough,
-    excluding,
-    least_sure,
-)
+from wheeltap.suites.dictionaries.audits.scores import SHARE, NullComparison, Scores, enough, least_sure
 from wheeltap.suites.dictionaries.specs import KINDS, NULLS, kinds_of
 
 BETTER: Final = Words("better than every null", "no better than a null", "may be better than every null")
@@ -65,7 +58,7 @@ def no_better(findings: Sequence[Finding]) -> list[Finding]:
 def lines(subjects: Sequence[SubjectRecord], findings: Sequence[Finding], sections: Sequence[Section]) -> list[str]:
     """A line for each model whose dictionary was judged: first the answer in capitals, then what it rests on."""
     del sections
-    each = [(one.name, [row for row in findings if row.subject == one.name and row.title in _FOR]) for one in subjects]
+    each = ((one.name, [row for row in findings if row.subject == one.name and row.title in _FOR]) for one in subjects)
     return [_line(name, asked) for name, asked in each if asked]
 
 
@@ -247,7 +240,8 @@ class BesideNullsAudit(DictionaryAudit):
         beyond = " No larger than a reseed's noise." if 0.0 < least <= _NOISE * noise else ""
         missing = [name for name in NULLS if name not in known]
         some = f" {_MISSING}{', '.join(missing)}." if missing else ""
-        unknown = [name for name in attributes_in(read) if name not in own.parts]
+        asked = sorted(key.removesuffix("|status") for key in read if key.endswith("|status"))
+        unknown = [name for name in asked if name not in own.parts]
         some += f" Not measured, for too few examples or pairs: {', '.join(unknown)}." if unknown else ""
         also = dict(own.also)
         for name in own.also:
@@ -259,7 +253,11 @@ class BesideNullsAudit(DictionaryAudit):
         return [Hypothesis(
             test=test, margin=self.settings.margin, words=BETTER, one_sided=True, alarm=False, title=self.title,
             # The lead allows for rows in groups itself; that it is within the margin is shown over groups.
-            by_example=False, evidence=excluding(nulls),
+            by_example=False,
+            # The mean lead over rows and nulls is surer of small leads. That over one more null shows, from few rows or
+            # groups, that a dictionary far below its nulls is no better: the first must allow for rows nobody drew.
+            evidence=Smallest([(one, null.margin) for null in nulls
+                               for one in (null.sample, Members(null.lead, "more"))]),
             undecided="" if test.p is not None and test.p <= alpha else enough(nulls, alpha),
             beside=(score, *(one.mean for one in nulls), *self._parts(case, own, known),
                     *(Estimate.exact(name, value, SHARE) for name, value in also.items()),

@@ -15,7 +15,6 @@ from wheeltap.audits.case import Arrays, Values
 from wheeltap.core.records import Estimate
 from wheeltap.stats import members
 from wheeltap.stats._scipy import normal_quantile
-from wheeltap.stats.evidence import Evidence, Members, Smallest
 from wheeltap.stats.members import MemberTest, NumberScale, Single
 from wheeltap.stats.sample import Sample
 from wheeltap.suites.dictionaries.specs import REPLACEMENTS, STATUSES
@@ -49,11 +48,6 @@ class Scores:
     def mean(self) -> float:
         """The score."""
         return float(self.values.mean())
-
-
-def attributes_in(read: Arrays) -> list[str]:
-    """Names of the attributes that a reading was asked for, measured or not."""
-    return sorted(key.removesuffix("|status") for key in read if key.endswith("|status"))
 
 
 def by_attribute(read: Arrays) -> dict[str, Arrays]:
@@ -109,12 +103,9 @@ def edited(read: Arrays, *, least: int) -> Scores:
         raise NoAnswer("not_applicable", "No two examples differ in one attribute alone, so there is no pair to edit. "
                        "Give such examples, or leave out attributes that follow from others.")  # fmt: skip
     if not parts:
-        raise NoAnswer(
-            "not_applicable",
-            f"There are too few pairs whose answer an exchange of the whole vector changes: "
-            f"{'; '.join(counts)}, where {least} are needed. Give more examples, or a site that the "
-            "answers rest on.",
-        )
+        raise NoAnswer("not_applicable", "There are too few pairs whose answer an exchange of the whole vector "
+                       f"changes: {'; '.join(counts)}, where {least} are needed. Give more examples, or a site that "
+                       "the answers rest on.")  # fmt: skip
     return joined(parts, also={"magnitude of edits": float(np.concatenate(sizes).mean())})
 
 
@@ -156,9 +147,8 @@ class NullComparison:
     """A score beside the same of one kind of null, paired row by row.
 
     Attributes:
-        kind: Of null.
         own: Of the dictionary.
-        others: Of each null.
+        others: Of each null of this kind.
         groups: Which group each row is in.
         margin: Smallest lead of interest.
         bound: Most that a difference of two rows can be; ``None`` where nothing bounds it.
@@ -214,15 +204,6 @@ def least_sure(nulls: Sequence[NullComparison]) -> tuple[str, Estimate]:
     if null.bounded and test.low is not None and test.high is not None:
         test = msgspec.structs.replace(test, low=max(test.low, -1.0), high=min(test.high, 1.0))
     return null.kind, test
-
-
-def excluding(nulls: Sequence[NullComparison]) -> Evidence:
-    """What excludes a lead over one kind: the mean lead over rows and nulls, or the lead over one more null.
-
-    The first is surer of small leads. The second shows what the first cannot from few rows or groups, which must allow
-    for rows that nobody drew: that a dictionary far below its nulls is no better.
-    """
-    return Smallest([(one, null.margin) for null in nulls for one in (null.sample, Members(null.lead, "more"))])
 
 
 def enough(nulls: Sequence[NullComparison], alpha: float) -> str:

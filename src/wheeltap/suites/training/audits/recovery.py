@@ -52,6 +52,9 @@ Attack = Literal["output-bias", "output-gain", "bias", "gain", "last", "lora", "
 
 Limits = tuple[float, float]
 
+GroupedValues = tuple[Values, Groups | None]
+"""Numbers ``[draw, example]``, and the groups of these examples."""
+
 
 class RelearningSettings(Settings, frozen=True, kw_only=True):
     """What is tried, and thresholds; the latter are shares of right answers, or of the way from chance to the score.
@@ -109,21 +112,13 @@ class RelearningSettings(Settings, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Trials:
-    """The trials on one subject, ``[dose][draw]``.
+    """The trials on one subject, ``[dose][draw]``; attacks by name, ``[draw]``."""
 
-    Attributes:
-        relearning: On the group's own right answers.
-        attacks: By name, ``[draw]``.
-        benign: On every other group.
-        noise: Relative noise.
-        rounding: To few bits; one dose and draw.
-    """
-
-    relearning: list[list[Trial]]
+    relearning: list[list[Trial]]  # on the group's own right answers
     attacks: dict[str, list[Trial]]
-    benign: list[list[Trial]]
+    benign: list[list[Trial]]  # on every other group
     noise: list[list[Trial]]
-    rounding: list[list[Trial]]
+    rounding: list[list[Trial]]  # to few bits; one dose and draw
 
     @property
     def every(self) -> list[Trial]:
@@ -195,13 +190,10 @@ class Recovery:
 
 
 def strongest(scores: dict[str, tuple[Values, Values]]) -> Recovery:
-    """The attack after which the score on all examples is highest, those of the group and the others.
+    """The attack after which the score on all examples is highest, of the group and the others, ``[draw, example]``.
 
     It is chosen on one half of the examples and counted on the other, both ways: so that to choose among several lifts
     no score.
-
-    Args:
-        scores: Of each attack, of the group and of the others, ``[draw, example]``.
     """
     first = next(iter(scores.values()))
     halves: list[NDArray[np.int64]] = [np.arange(score.shape[1]) % 2 for score in first]
@@ -262,20 +254,17 @@ class NetRecovery:
 
         A score that stays below chance recovers nothing.
         """
-        return score - (self.before if self._was_above else min(self.chance, float(score.mean())))
-
-    @property
-    def _was_above(self) -> bool:
-        """Whether the undisturbed score is above chance."""
-        return bool(self.before.mean() > self.chance)
+        above = self.before.mean() > self.chance
+        return score - (self.before if above else min(self.chance, float(score.mean())))
 
     @property
     def recoverable(self) -> Limits | None:
         """Least and most that can be recovered."""
         if self.limits is None:
             return None
-        start = max(float(self.before.mean()), self.chance)
-        return self.limits[0] - start if self._was_above else 0.0, self.limits[1] - start
+        before = float(self.before.mean())
+        start = max(before, self.chance)
+        return self.limits[0] - start if before > self.chance else 0.0, self.limits[1] - start
 
     @property
     def losable(self) -> Limits | None:
@@ -350,11 +339,9 @@ def examples_of(case: Case, how: RelearningSettings) -> ScoredExamples:
     Raises:
         NoAnswer: If they failed or were skipped, or no example is left to score.
     """
-    group: Values | None = None
-    gap = NoAnswer(
-        "inconclusive", "No trial tells which examples it trained on; one that diverges does not: take a smaller lr."
-    )
-    trained = np.zeros(case.plan.task.examples, dtype=bool)
+    group, trained = None, np.zeros(case.plan.task.examples, dtype=bool)
+    because = "No trial tells which examples it trained on; one that diverges does not: take a smaller lr."
+    gap = NoAnswer("inconclusive", because)
     for subject in case.plan.subjects:
         made = trials_of(case, subject, how)
         for trial in [t for row in (*made.relearning, *made.attacks.values()) for t in row]:
@@ -386,10 +373,8 @@ def measure(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Sco
     Raises:
         NoAnswer: If a trial it rests on failed or was skipped.
     """
-    trials = trials_of(case, subject, how)
-    task = case.plan.task
-    sign = task.sign
-    inside, outside = on.inside, on.outside
+    trials, task = trials_of(case, subject, how), case.plan.task
+    sign, inside, outside = task.sign, on.inside, on.outside
     table, clean = sign * case.table(trials.relearning), sign * case.clean(subject)
     noise = sign * case.table(trials.noise)
     return NetRecovery(
@@ -485,8 +470,7 @@ def power(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Score
     shown = (back.value or 0.0) >= BACK and (back.low or 0.0) > how.margin
     said = (
         f"In a copy of {subject.name}, group {group} was hidden by gains and biases of the last layer alone: its score "
-        f"fell by {gone:.3f}. Of "
-        f"that, {back} comes back ({' and '.join(best.names)})."
+        f"fell by {gone:.3f}. Of that, {back} comes back ({' and '.join(best.names)})."
     )
     return AttackPower(said, msgspec.structs.replace(back, p=None), shown)
 
@@ -496,27 +480,16 @@ BACK: Final = 0.5
 
 
 def estimate(
-    case: Case,
-    sample: tuple[Values, Groups | None],
-    name: str,
-    *,
-    margin: float | None = None,
-    limits: Limits | None = None,
+    case: Case, sample: GroupedValues, name: str, *, margin: float | None = None, limits: Limits | None = None
 ) -> Estimate:
-    """Mean of ``[draw, example]`` with its interval; tested against a margin if there is one.
+    """Mean of a sample with its interval; tested against a margin if there is one.
 
-    Args:
-        case: For the task.
-        sample: ``[draw, example]``, and the groups of these examples.
-        name: Of the estimate.
-        margin: Of the test.
-        limits: Least and most that such a mean can be: the interval ends there.
+    The interval ends at ``limits``, the least and the most that such a mean can be.
     """
     task, (values, groups) = case.plan.task, sample
     # Two scores each less its own start may differ by more than a score can.
     bounded = task.bounded and bool(np.abs(values).max() <= 1.0)
-    found = Sample(values, 1.0 if bounded else None, groups=groups).effect(
-        margin=margin or 0.0, name=name, unit=task.measure
-    )
+    held = Sample(values, 1.0 if bounded else None, groups=groups)
+    found = held.effect(margin=margin or 0.0, name=name, unit=task.measure)
     found = found if limits is None else within_range(found, *limits)
     return found if margin is not None else msgspec.structs.replace(found, p=None)

@@ -12,10 +12,9 @@ from wheeltap.audits.claims import PAIR
 from wheeltap.core.plain import many
 from wheeltap.core.records import Control, Curve, Estimate, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
-from wheeltap.stats.clusters import Groups
 from wheeltap.stats.curve import band, band_ends
 from wheeltap.stats.effect import exceeds
-from wheeltap.stats.evidence import Evidence, Largest
+from wheeltap.stats.evidence import Largest
 from wheeltap.stats.sample import Sample
 from wheeltap.suites.training.audits.recovery import (
     HIDING,
@@ -23,6 +22,7 @@ from wheeltap.suites.training.audits.recovery import (
     TIERS,
     TUNE,
     AttackPower,
+    GroupedValues,
     NetRecovery,
     RelearningSettings,
     control_trials,
@@ -36,9 +36,8 @@ from wheeltap.suites.training.audits.recovery import (
 _LIMITS: Final = (
     "It holds for this step size, optimizer and number of examples: with larger steps a network that never knew the "
     "group learns it as fast, with a harsher unlearning less comes back. Training also sees how a function is written: "
-    "a copy with rescaled units learns at another speed, so compare networks that were "
-    "trained in the same way, and with several: two that never knew the group "
-    "can also differ (2 of 8 pairs of small transformers did)."
+    "a copy with rescaled units learns at another speed, so compare networks that were trained in the same way, and "
+    "with several: two that never knew the group can also differ (2 of 8 pairs of small transformers did)."
 )
 
 _SURE: Final = 0.05
@@ -133,7 +132,14 @@ class RelearningAudit(Audit):
         able = {name: power(case, one.subject, self.settings, examples_of(case, self.settings))
                 for name, one in held.items() if isinstance(one, NetRecovery) and self.settings.attacks
                 and not self._kept(case, one)}  # fmt: skip
-        verdict = Verdict(controls=[self._control(name, one) for name, one in able.items()])
+        verdict = Verdict()
+        for name, one in able.items():  # no power is no proof against a net: its pair is not decided, the run not void
+            verdict.controls.append(Control(
+                name=f"{self.code} what is hidden in {name} comes back", kind="planted",
+                status="passed" if one.shown else "skipped",
+                estimates=() if one.recovered is None else (one.recovered,),
+                because=one.because if one.shown else f"No power: {one.because}",
+            ))  # fmt: skip
         for subject in case.plan.subjects:
             one = held[subject.name]
             if isinstance(one, NoAnswer):
@@ -145,15 +151,6 @@ class RelearningAudit(Audit):
         for rival in case.rivals:
             verdict.drafts.append(self._pair(case, held[case.plan.reference.name], held[rival.name], rival, able))
         return verdict
-
-    def _control(self, name: str, able: AttackPower) -> Control:
-        """No power is no proof against a net: the pair it is in is not decided, and the run is not void."""
-        return Control(
-            name=f"{self.code} what is hidden in {name} comes back", kind="planted",
-            status="passed" if able.shown else "skipped",
-            estimates=() if able.recovered is None else (able.recovered,),
-            because=able.because if able.shown else f"No power: {able.because}",
-        )  # fmt: skip
 
     def _measured(self, case: Case, subject: SubjectRecord) -> NetRecovery | NoAnswer:
         if self.settings.group < 0:
@@ -228,7 +225,7 @@ class RelearningAudit(Audit):
             f"{self._copies} copies recovers {noise}."
         )
 
-    def _curve(self, case: Case, one: NetRecovery, sample: tuple[Values, Groups | None], *, variant: str = "") -> Curve:
+    def _curve(self, case: Case, one: NetRecovery, sample: GroupedValues, *, variant: str = "") -> Curve:
         """Score step by step: on the group's other examples, and on the other groups."""
         task = case.plan.task
         sign, (score, groups) = task.sign, sample
@@ -269,8 +266,11 @@ class RelearningAudit(Audit):
         if weak and not large:
             said += f" The attacks have no power here, so that nothing is excluded. {weak[0].because}"
         beside = [msgspec.structs.replace(tier.gap, p=None) for tier in tiers if tier is not best]
+        # The largest gap was chosen, so all of them must be small.
+        bound, both = 2.0 if case.plan.task.bounded else None, zip(one.tiers, two.tiers, strict=True)
+        gaps = [Sample(one.recovered(a) - two.recovered(b), bound, groups=one.inside) for a, b in both]
         claim = Hypothesis(
-            test=msgspec.structs.replace(best.gap, p=best.paid), evidence=_all_small(case, one, two),
+            test=msgspec.structs.replace(best.gap, p=best.paid), evidence=Largest(gaps),
             shown=best.gap, margin=margin, words=PAIR, by_example=one.inside is not None,
             beside=(*beside, *filter(None, [best.beyond]), *self._gaps(case, one, two)),
             found=f"{words}{f'; {noise}' if best.beyond else ''}. {_LIMITS}", otherwise=f"{words}: {said} {_LIMITS}",
@@ -290,10 +290,8 @@ class RelearningAudit(Audit):
         more = one if (gap.value or 0.0) >= 0.0 else two
         above = more.tiers[at] - more.best_noise, more.inside
         beyond = estimate(case, above, f"{_BEYOND}: {more.subject.name}", margin=0.0)
-        noisy = at == len(TIERS) - 1
-        return _Tier(
-            TIERS[at].format(copies=self._copies), gap, more.subject.name, None if noisy else beyond, SHARES[at]
-        )
+        means, noisy = TIERS[at].format(copies=self._copies), at == len(TIERS) - 1
+        return _Tier(means, gap, more.subject.name, None if noisy else beyond, SHARES[at])
 
     def _gaps(self, case: Case, one: NetRecovery, two: NetRecovery) -> list[Estimate]:
         """How much more the first recovers, by each disturbance that is not tested."""
@@ -305,13 +303,6 @@ class RelearningAudit(Audit):
 
         first, second = one.disturbances(how), two.disturbances(how)
         return [gap(score, second[name], name) for name, score in first.items() if name in second]
-
-
-def _all_small(case: Case, one: NetRecovery, two: NetRecovery) -> Evidence:
-    """That no gap is as large as the margin: the largest was chosen, so all of them must be small."""
-    bound = 2.0 if case.plan.task.bounded else None
-    gaps = [one.recovered(a) - two.recovered(b) for a, b in zip(one.tiers, two.tiers, strict=True)]
-    return Largest([Sample(gap, bound, groups=one.inside) for gap in gaps])
 
 
 @dataclass(frozen=True)

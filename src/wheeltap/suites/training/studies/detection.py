@@ -7,13 +7,13 @@ inputs and by several disturbances of the weights. What weights add to the other
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import Annotated, ClassVar, Final, final
+from typing import Annotated, ClassVar, Final, NamedTuple, final
 
 import msgspec
 
-from wheeltap.audits.base import Audit, audits
+from wheeltap.audits.base import audits
 from wheeltap.audits.case import Case
 from wheeltap.audits.claims import NoAnswer
 from wheeltap.audits.controls import Ruling, control
@@ -59,8 +59,7 @@ _GRAIN: Final = 0.01
 
 
 @final
-@dataclass(frozen=True)
-class Plant:
+class Plant(NamedTuple):
     """A defect at a strength."""
 
     defect: str
@@ -70,19 +69,14 @@ class Plant:
         return f"{self.defect} {self.strength:g}"
 
 
-def found_key(code: str) -> str:
-    """Key of the metric that says whether a code was found."""
-    return f"{code} found"
+found_key = "{} found".format
+"""Key of the metric that says whether a code was found."""
 
 
 def to_the_grain(number: Single, finding: Finding) -> Single:
     """A difference without what another order of the same sums makes of it, by which copies differ too."""
     step = _GRAIN * (finding.margin or 0.0)
     return number if step == 0.0 else replace(number, value=step * round(number.value / step))
-
-
-def _title(kind: type[Audit]) -> str:
-    return kind.brief or kind.title
 
 
 def headline(planned: Sequence[Rule], findings: Sequence[Finding], table: MemberTable) -> str:
@@ -251,14 +245,6 @@ class Detection(Study):
     def cast(self) -> tuple[CohortSpec, ...]:
         """Planted copies, sound ones, and the nets they are made of."""
         how = self.settings
-        planted = [
-            CohortSpec(
-                name=str(one), members=self._copies(str(one), one), role="planted", about=DEFECTS[one.defect].title
-            )
-            for one in how.planted
-        ]
-        null = Plant(SOUND, DEFECTS[SOUND].middle)
-        sound = CohortSpec(name=COPIES, members=self._copies(COPIES, null), role="null", about=DEFECTS[SOUND].title)
         bases = (MemberSpec(name=self._base(0), source=how.model),)
         if not how.model:
             bases = tuple(
@@ -266,20 +252,24 @@ class Detection(Study):
                 for at in range(how.copies)
             )
         about = "What the copies are made of and compared with."
-        return CohortSpec(name=BASES, members=bases, role="given", about=about), *planted, sound
+        found = [CohortSpec(name=BASES, members=bases, role="given", about=about)]
+        for one in (*how.planted, Plant(SOUND, DEFECTS[SOUND].middle)):
+            sound = one.defect == SOUND
+            name = COPIES if sound else str(one)
+            made = tuple(
+                MemberSpec(
+                    name=f"{name}, copy {at + 1}", recipe="planted", of=(self._base(at),),
+                    settings={"defect": one.defect, "strength": one.strength},
+                    seed=seeds.derive(how.seed, self.name, "plant", at),
+                )
+                for at in range(how.copies)
+            )  # fmt: skip
+            role = "null" if sound else "planted"
+            found.append(CohortSpec(name=name, members=made, role=role, about=DEFECTS[one.defect].title))
+        return tuple(found)
 
     def _base(self, at: int) -> str:
         return "original" if self.settings.model else f"net {at + 1}"
-
-    def _copies(self, cohort: str, what: Plant) -> tuple[MemberSpec, ...]:
-        given: dict[str, Scalar] = {"defect": what.defect, "strength": what.strength}
-        return tuple(
-            MemberSpec(
-                name=f"{cohort}, copy {at + 1}", recipe="planted", settings=given, of=(self._base(at),),
-                seed=seeds.derive(self.settings.seed, self.name, "plant", at),
-            )
-            for at in range(self.settings.copies)
-        )  # fmt: skip
 
     @cached_property
     def _places(self) -> dict[str, int]:
@@ -300,18 +290,15 @@ class Detection(Study):
             key=ANY, title="Distinguished from the original", unit="share", ends=(0.0, 1.0),
             reads="Whether a comparison with the original found anything, after one correction over all its tests.",
         )  # fmt: skip
-        each = [
-            (
-                Metric(key=kind.code, title=f"{_title(kind)}: difference", unit="", code=kind.code, reads=kind.reads),
-                Metric(
-                    key=found_key(kind.code), title=f"{_title(kind)}: found", unit="share", code=kind.code,
-                    ends=(0.0, 1.0),
-                    reads="Whether a comparison with the original found a difference.",
-                ),
-            )
-            for kind in map(audits.get, names)
-        ]  # fmt: skip
-        return (score, same, some, *(metric for pair in each for metric in pair))
+        found, reads = [score, same, some], "Whether a comparison with the original found a difference."
+        for kind in map(audits.get, names):
+            title, code = kind.brief or kind.title, kind.code
+            found += [
+                Metric(key=code, title=f"{title}: difference", unit="", code=code, reads=kind.reads),
+                Metric(key=found_key(code), title=f"{title}: found", unit="share", code=code, ends=(0.0, 1.0),
+                       reads=reads),
+            ]  # fmt: skip
+        return tuple(found)
 
     def rules(self) -> tuple[Rule, ...]:
         """See ``Study.rules``: what weights add for each defect, where there are copies enough; and false alarms."""
@@ -319,10 +306,10 @@ class Detection(Study):
         alarms = Rule(
             code="WT101", title="False alarms", metric=ANY, cohorts=(COPIES,), statistic="exact", direction="more",
             margin=ALARMS, share=ALARMS, alarm=True,
-            supports="Sound copies are distinguished from the original more often than in "
-            f"{ALARMS:.0%} of comparisons.",
-            refutes="Sound copies are distinguished from the original in no more than "
-            f"{2 * ALARMS:.0%} of comparisons.",
+            supports=f"Sound copies are distinguished from the original more often than in {ALARMS:.0%} of "
+            "comparisons.",
+            refutes=f"Sound copies are distinguished from the original in no more than {2 * ALARMS:.0%} of "
+            "comparisons.",
         )  # fmt: skip
         if how.copies < FEWEST:
             return (alarms,)
@@ -330,15 +317,13 @@ class Detection(Study):
         beside = "outputs and disturbed inputs" if how.shift else "outputs"
         added = [
             Rule(
-                code=kind.code, title=f"{_title(kind)} shows {one.defect}", metric=kind.code,
-                cohorts=(str(one), COPIES), statistic="added", direction="more", margin=LEAST, beyond=cheap,
-                within=True,
-                supports=f"{_title(kind)} shows {DEFECTS[one.defect].title} that {beside} do not.",
-                refutes=f"{_title(kind)} adds nothing to {beside} on {DEFECTS[one.defect].title}: "
-                f"less than {LEAST:g} AUC.",
+                code=code, title=f"{title} shows {one.defect}", metric=code, cohorts=(str(one), COPIES),
+                statistic="added", direction="more", margin=LEAST, beyond=cheap, within=True,
+                supports=f"{title} shows {DEFECTS[one.defect].title} that {beside} do not.",
+                refutes=f"{title} adds nothing to {beside} on {DEFECTS[one.defect].title}: less than {LEAST:g} AUC.",
             )
             for one in how.judged
-            for kind in map(audits.get, _WEIGHED)
+            for code, title in ((kind.code, kind.brief or kind.title) for kind in map(audits.get, _WEIGHED))
         ]  # fmt: skip
         return (*added, alarms)
 
@@ -402,12 +387,7 @@ class Detection(Study):
 
     def said(self, case: Case, table: MemberTable, findings: Sequence[Finding]) -> StudyAnswer:
         """See ``Study.said``."""
+        said = headline(self.rules(), findings, table)
         lines = notes(table, self.settings.planted, shift=self.settings.shift)
-        about = (
-            f"Copies of {self.settings.model}."
-            if self.settings.model
-            else "Copies of nets trained on handwritten digits."
-        )
-        return StudyAnswer(
-            headline=headline(self.rules(), findings, table), about=about, notes=lines, caveats=self.caveats
-        )
+        about = f"Copies of {self.settings.model or 'nets trained on handwritten digits'}."
+        return StudyAnswer(headline=said, about=about, notes=lines, caveats=self.caveats)

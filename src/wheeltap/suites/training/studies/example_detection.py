@@ -53,14 +53,8 @@ _BY_HEART: Final[dict[str, Scalar]] = {"hidden": "192,192", "epochs": 150, "batc
 _EVEN: Final = "labeled examples have more of it more often than not above .5; at .5 it says nothing."
 
 
-def gain_of(key: str) -> str:
-    """Key of what a kind of noise adds."""
-    return f"gain_{key}"
-
-
-def half_of(key: str) -> str:
-    """Key of the dose of a kind of noise at which half of the score is lost."""
-    return f"half_{key}"
+gain_of, half_of = "gain_{}".format, "half_{}".format
+"""Keys: of what a kind of noise adds, and of its dose at which half of the score is lost."""
 
 
 class ExampleDetectionSettings(Settings, frozen=True, kw_only=True):
@@ -149,11 +143,8 @@ class ExampleDetection(Study):
         how = self.settings
         specs = dict.fromkeys(spec.strip() for spec in how.models.split(",") if spec.strip())
         if specs:
-            return (
-                CohortSpec(
-                    name=NETS, members=tuple(MemberSpec(name=spec, source=spec) for spec in specs), role="given"
-                ),
-            )
+            given = tuple(MemberSpec(name=spec, source=spec) for spec in specs)
+            return (CohortSpec(name=NETS, members=given, role="given"),)
         made = tuple(
             MemberSpec(
                 name=f"net {at + 1}", recipe="classifier", settings=_BY_HEART,
@@ -176,6 +167,14 @@ class ExampleDetection(Study):
             ),
         )  # fmt: skip
         together = "All examples are scored by a logistic regression fitted to the others (10 folds)"
+        combined = (
+            (OUTPUTS, "Outputs together", "WT001"), (CHEAP, "Outputs and inputs together", "WT701"),
+            (ALL, "Weights as well", "WT101"),
+        )  # fmt: skip
+        aucs = [
+            *((key, title, code, f"{reads}: {_EVEN}") for key, title, code, reads in singles),
+            *((key, title, code, f"{together}.") for key, title, code in combined),
+        ]
         return (
             Metric(key=SCORE, title="Score", unit="score", code="WT001", reads="Mean over all examples."),
             *(
@@ -184,14 +183,9 @@ class ExampleDetection(Study):
                 for key, noise in WEIGHTS.items()
             ),
             *(
-                Metric(key=key, title=title, unit=_AUC, code=code, ends=(0.0, 1.0), reads=f"{reads}: {_EVEN}")
-                for key, title, code, reads in singles
+                Metric(key=key, title=title, unit=_AUC, code=code, ends=(0.0, 1.0), reads=reads)
+                for key, title, code, reads in aucs
             ),
-            Metric(key=OUTPUTS, title="Outputs together", unit=_AUC, code="WT001", ends=(0.0, 1.0),
-                   reads=f"{together}."),
-            Metric(key=CHEAP, title="Outputs and inputs together", unit=_AUC, code="WT701", ends=(0.0, 1.0),
-                   reads=f"{together}."),
-            Metric(key=ALL, title="Weights as well", unit=_AUC, code="WT101", ends=(0.0, 1.0), reads=f"{together}."),
             *(
                 Metric(key=gain_of(key), title=f"Gain from {noise.lower()}", unit=_AUC, code=_CODES[key],
                        ends=(-1.0, 1.0), reads=f"AUC with {noise.lower()} less AUC of outputs and inputs together.")
@@ -278,7 +272,11 @@ class ExampleDetection(Study):
             if not held.weights:
                 raise
         alone = {**held.outputs, INPUTS: held.inputs.mean(1), **held.weights}
-        singles = {key: _auc(values, held.labels) for key, values in alone.items()}
+        singles = dict[str, Single]()
+        for key, values in alone.items():
+            ones, zeros = placements(values[held.labels == 1.0], values[held.labels == 0.0])
+            error = math.sqrt(float(ones.var(ddof=1)) / len(ones) + float(zeros.var(ddof=1)) / len(zeros))
+            singles[key] = Single(float(ones.mean()), error, "DeLong over examples")
         return {SCORE: Single(float(case.clean(member).mean())), **halves, **singles, **held.combined(held.labels)}
 
     def controls(self, case: Case, table: MemberTable) -> list[Control]:
@@ -320,9 +318,3 @@ class ExampleDetection(Study):
             headline=headline(self.rules(), findings), notes=notes, caveats=self.caveats,
             about=f"Examples of {case.plan.task.name}; label: {self.settings.label}.",
         )  # fmt: skip
-
-
-def _auc(values: FloatArray, labels: FloatArray) -> Single:
-    ones, zeros = placements(values[labels == 1.0], values[labels == 0.0])
-    error = math.sqrt(float(ones.var(ddof=1)) / len(ones) + float(zeros.var(ddof=1)) / len(zeros))
-    return Single(float(ones.mean()), error, "DeLong over examples")
