@@ -136,20 +136,17 @@ class Recipe(Component, ABC):
     Attributes:
         title: What it makes, in words.
         version: Raised whenever the same settings would make something else.
+        needs: Which examples it is given.
     """
 
     noun = "recipe"
     title: ClassVar[str]
     version: ClassVar[int] = 1
+    needs: Needs = ""
 
     def keeps(self, parameters: int) -> bool:
         """Whether a net of so many parameters is kept in a file; else it is made again whenever it is needed."""
         return True
-
-    @property
-    def needs(self) -> Needs:
-        """Which examples it is given."""
-        return ""
 
     @property
     def tokenizer(self) -> Tokenizer | None:

@@ -11,7 +11,7 @@ from wheeltap.core.inputs import answered
 from wheeltap.core.task import Task, as_scores, mean_loss
 from wheeltap.models.mlp import mlp
 from wheeltap.models.rows import HEADS, RowReader
-from wheeltap.recipes.base import Given, Needs, Recipe
+from wheeltap.recipes.base import Given, Recipe
 from wheeltap.recipes.fit import Fit, Hook, TrainingSettings, TrainSettings
 from wheeltap.recipes.hooks import Average, Sharpness, TopK, WeightNoise
 from wheeltap.recipes.randomness import own_random_numbers, reproducible
@@ -106,16 +106,12 @@ class ClassifierNet(Recipe):
 
     name = "classifier"
     title = "small net trained on a task"
+    needs = "training"
     settings_type = ClassifierSettings
     settings: ClassifierSettings
 
     stream: ClassVar[str] = "classifier"
     """What the random numbers of the start and of the order are derived by."""
-
-    @property
-    def needs(self) -> Needs:
-        """See ``Recipe.needs``."""
-        return "training"
 
     def lesson(self, given: Given) -> Task:
         """What it is trained on.

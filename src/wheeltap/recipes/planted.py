@@ -22,7 +22,7 @@ from wheeltap.gauge import moves
 from wheeltap.gauge.base import GAUGES
 from wheeltap.plans.artifacts import Arrays, Note
 from wheeltap.plans.defects import SOUND, names_of
-from wheeltap.recipes.base import Given, Needs, Recipe, State, Status, counted, require_fit
+from wheeltap.recipes.base import Given, Recipe, State, Status, counted, require_fit
 
 _OWN: Final = ("spread", "pairs", "scale")
 """Settings of gauges that this recipe has too."""
@@ -261,13 +261,9 @@ class PlantedNet(Recipe):
 
     name = "planted"
     title = "copy of a net with a planted defect: the same function, written so that it breaks"
+    needs = "measured"  # what flows through the net says where a defect can be planted
     settings_type = PlantedSettings
     settings: PlantedSettings
-
-    @property
-    def needs(self) -> Needs:
-        """See ``Recipe.needs``: what flows through the net, to find where a defect can be planted."""
-        return "measured"
 
     def keeps(self, parameters: int) -> bool:
         """Copies are many, and planted as fast as a large one is read."""

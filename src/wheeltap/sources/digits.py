@@ -20,7 +20,7 @@ from wheeltap.core.settings import Settings
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.core.typed import copied
-from wheeltap.recipes.base import Given, Needs, Recipe, require_fit, spec
+from wheeltap.recipes.base import Given, Recipe, require_fit, spec
 from wheeltap.recipes.classifier import ClassifierNet
 from wheeltap.recipes.fit import Fit, Hook, TrainSettings
 from wheeltap.recipes.make import once
@@ -135,12 +135,8 @@ class DigitNet(ClassifierNet):
 
     name = "digits"
     title = "small net trained on handwritten digits"
+    needs = ""  # it brings its own
     stream = "digits"
-
-    @property
-    def needs(self) -> Needs:
-        """See ``Recipe.needs``: it brings its own."""
-        return ""
 
     def lesson(self, given: Given) -> Task:
         """See ``ClassifierNet.lesson``."""

@@ -10,7 +10,7 @@ from wheeltap.core.errors import WheeltapError
 from wheeltap.runs.request import StudyRequest
 from wheeltap.runs.studying import Examples, require_fractions
 from wheeltap.sources.base import is_code, is_code_of_examples
-from wheeltap.studies.base import Size, Study
+from wheeltap.studies.base import Size
 from wheeltap.suites.claims.ledger import Claim, Grade, Ledger, Retest, Source
 from wheeltap.suites.claims.repro import derived
 
@@ -131,17 +131,14 @@ def _tested(ledger: Ledger, claim: Claim, retest: Retest) -> Iterator[str]:
     said: dict[str, list[Size]] = {}
     for size in sizes:
         try:
-            _require_margins(claim.study(retest, StudyRequest(alpha=ledger.alpha), size=size, allow_code=True))
+            study = claim.study(retest, StudyRequest(alpha=ledger.alpha), size=size, allow_code=True)
+            spec = study.spec()
+            scores = {metric.key for metric in spec.metrics if metric.of_score}
+            sources = [member.source for cohort in study.cast() for member in cohort.members if member.source]
+            # What the run would refuse once it has its examples: read where a margin is odd, code never.
+            odd = any(rule.margin >= 1.0 for rule in spec.rules if rule.metric in scores)
+            if odd and not (is_code_of_examples(study.examples) or any(map(is_code, sources))):
+                require_fractions(spec, Examples.of(study, sources).task.record)
         except WheeltapError as error:
             said.setdefault(error.in_line(), []).append(size)
     yield from (what if len(at) == len(sizes) else f"{at[0]}: {what}" for what, at in said.items())
-
-
-def _require_margins(study: Study) -> None:
-    """Refuses what the run would refuse once it has its examples; these are read where a margin is odd, code never."""
-    spec = study.spec()
-    scores = {metric.key for metric in spec.metrics if metric.of_score}
-    if any(rule.margin >= 1.0 for rule in spec.rules if rule.metric in scores):
-        sources = [member.source for cohort in study.cast() for member in cohort.members if member.source]
-        if not (is_code_of_examples(study.examples) or any(map(is_code, sources))):
-            require_fractions(spec, Examples.of(study, sources).task.record)

@@ -13,7 +13,7 @@ from wheeltap.core.errors import UsageError
 from wheeltap.core.task import Task
 from wheeltap.models.rows import HEADS, Block
 from wheeltap.perturb.quantize import RoundToNearest
-from wheeltap.recipes.base import Given, Needs
+from wheeltap.recipes.base import Given
 from wheeltap.recipes.classifier import ClassifierNet, ClassifierSettings
 from wheeltap.recipes.fit import Fit, Hook
 from wheeltap.recipes.hooks import StraightThrough
@@ -110,14 +110,10 @@ class PropertyNet(ClassifierNet):
 
     name = "property-net"
     title = "small net with a property of training: on digits, drawn digits or characters"
+    needs = ""  # it brings its own
     settings_type = PropertyNetSettings
     settings: PropertyNetSettings  # pyright: ignore[reportIncompatibleVariableOverride]  (never set again)
     stream = "property-net"
-
-    @property
-    def needs(self) -> Needs:
-        """See ``Recipe.needs``: it brings its own."""
-        return ""
 
     def lesson(self, given: Given) -> Task:
         """See ``ClassifierNet.lesson``."""

@@ -219,9 +219,20 @@ def checked(path: Path) -> list[ManifestCheck]:
         MissingFile: If there is no such file.
         FileFormatError: If it is no manifest, or names a file outside of its folder.
     """
+    try:
+        import yaml
+    except ImportError as error:
+        raise MissingExtra("pyyaml", "claims", needed_for="repro.yaml") from error
+    # All scalars stay text: .70 keeps its digits, and no tag or number of theirs runs any code.
+    loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
     with parsing(path, "The file is not a manifest.", expected="YAML with artifacts and claims (repro.yaml)",
                  do="See the example in docs/claims.md."):  # fmt: skip
-        manifest = msgspec.convert(_yaml(contents(path, "manifest", limit=LARGEST_MANIFEST)) or {}, _Manifest)
+        text = contents(path, "manifest", limit=LARGEST_MANIFEST).decode()
+        for event in cast("Iterator[Any]", yaml.parse(text, Loader=loader)):  # pyright: ignore[reportUnknownMemberType]
+            if isinstance(event, yaml.AliasEvent):
+                raise ValueError("an alias (*name): a few of them can stand for more than memory holds")
+        # It makes text, lists and dicts alone.
+        manifest = msgspec.convert(yaml.load(text, Loader=loader) or {}, _Manifest)  # noqa: S506
     files, found = {one.id: one.path for one in manifest.artifacts}, list[ManifestCheck]()
     for one in manifest.artifacts:
         place, pinned = inside(path.parent, one.path, f"artifact {one.id}"), one.digest.get("value", "").lower()
@@ -239,20 +250,6 @@ def checked(path: Path) -> list[ManifestCheck]:
                 status, because = "gone", error.in_line()
             found.append(ManifestCheck(name, cast("Any", status), because))
     return found
-
-
-def _yaml(data: bytes) -> Any:
-    try:
-        import yaml
-    except ImportError as error:
-        raise MissingExtra("pyyaml", "claims", needed_for="repro.yaml") from error
-    # All scalars stay text: .70 keeps its digits, and no tag or number of theirs runs any code.
-    loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
-    text = data.decode()
-    for event in cast("Iterator[Any]", yaml.parse(text, Loader=loader)):  # pyright: ignore[reportUnknownMemberType]
-        if isinstance(event, yaml.AliasEvent):
-            raise ValueError("an alias (*name): a few of them can stand for more than memory holds")
-    return yaml.load(text, Loader=loader)  # noqa: S506 - it makes text, lists and dicts alone
 
 
 def _evidence(asked: dict[str, Any], files: Mapping[str, str], folder: Path) -> tuple[str, str]:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
 from urllib.parse import quote
 
 import msgspec
@@ -14,9 +13,8 @@ from wheeltap.cli import COMMAND
 from wheeltap.core import canon
 from wheeltap.core.bounded import inside
 from wheeltap.core.errors import StoreError
-from wheeltap.core.records import Finding
 from wheeltap.core.report import ReportRecord
-from wheeltap.core.study import Rule, StudySpec
+from wheeltap.core.study import StudySpec
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.store import Store
 from wheeltap.report import files
@@ -28,7 +26,7 @@ from wheeltap.runs.stored import plans_of
 from wheeltap.studies.base import Size, Study
 from wheeltap.studies.rules import listed
 from wheeltap.suites.claims import repro, sections
-from wheeltap.suites.claims.ledger import Claim, Ledger, Retest, RuleUse
+from wheeltap.suites.claims.ledger import Claim, Ledger, Retest
 from wheeltap.suites.claims.record import (
     ClaimResult,
     ClaimsRecord,
@@ -39,9 +37,6 @@ from wheeltap.suites.claims.record import (
     as_json,
     together,
 )
-
-FOLDER: Final = Path("claims.wheeltap.d")
-"""Where stores and the page lie, where nothing else is asked for."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +56,7 @@ class RetestRun:
 
     size: Size = "small"
     request: StudyRequest = field(default_factory=StudyRequest)
-    folder: Path = FOLDER
+    folder: Path = Path("claims.wheeltap.d")
     workers: int | RayCluster = 1
     watch: Callable[[str], AbstractContextManager[Watch]] | None = None
     allow_code: bool = False
@@ -104,9 +99,8 @@ class RetestRun:
                 asked, (answer, because) = "rows", repro.derived(retest.derived, claim.file.parent)
             elif (needed := retest.data) is not None:
                 because = f"Not run: it needs {needed.file} ({needed.get}). Give its folder: --data FOLDER."
-            return RetestResult(
-                name=retest.name, question=retest.question, answer=answer, because=because, study=asked
-            )  # fmt: skip
+            name, question = retest.name, retest.question
+            return RetestResult(name=name, question=question, answer=answer, because=because, study=asked)
         store = self.store(retest)
         if store not in self.known:
             with nullcontext() if self.watch is None else self.watch(f"{claim.id} {retest.name}") as watch:
@@ -138,9 +132,8 @@ def retested(ledger: Ledger, ids: Sequence[str] = (), run: RetestRun | None = No
     # All studies are looked at before the first one is run.
     asked = [(claim, [(one, run.sound(claim, one)) for one in claim.retests]) for claim in ledger.chosen(ids)]
     claims = tuple(claim_result(claim, [run.result(claim, *one) for one in several]) for claim, several in asked)
-    record = ClaimsRecord(
-        size=run.size, seed=run.request.seed, alpha=ledger.alpha, claims=claims, wheeltap=__version__
-    )  # fmt: skip
+    seed, alpha = run.request.seed, ledger.alpha
+    record = ClaimsRecord(size=run.size, seed=seed, alpha=alpha, claims=claims, wheeltap=__version__)
     files.write(run.folder / "claims.json", as_json(record))
     files.write(run.folder / "claims.html", sections.page(ledger, record).encode())
     return record
@@ -173,9 +166,21 @@ def judged(retest: Retest, plan: Plan, report: ReportRecord) -> RetestResult:
     """What the report of its study says of the claim; nothing, where a control failed."""
     assert plan.study is not None, "a retest is a study"
     planned, found = {one.title: one for one in plan.study.rules}, {one.title: one for one in report.findings}
-    rules = [_rule(use, planned[use.title], found[use.title]) for use in retest.rules if use.title in found]
-    ways = [use.decides for use in retest.rules if use.title in found]
-    answer = together([one.answer for one in rules], retest.needs, ways)
+    rules, uses = list[RuleResult](), [use for use in retest.rules if use.title in found]
+    for use in uses:
+        rule, finding = planned[use.title], found[use.title]
+        effect = finding.estimates[0] if finding.estimates else None
+        null = {"auc": 0.5, "exact": rule.share}.get(rule.statistic, 0.0)
+        share = " of the second mean" if rule.relative else ""
+        way = f", decides only that it {use.decides}" if use.decides != "both" else ""
+        rules.append(RuleResult(
+            title=rule.title, about=finding.subject, answer=answer_of(finding.status, use), status=finding.status,
+            fixed=f"{rule.statistic}, {rule.direction}, margin {rule.margin:g}{share}; {use.supports} supports{way}",
+            null=1.0 if effect is not None and effect.unit == "ratio" else null, direction=rule.direction,
+            margin=rule.margin if finding.margin is None else finding.margin,
+            effect=effect, detectable=finding.smallest_detectable,
+        ))  # fmt: skip
+    answer = together([one.answer for one in rules], retest.needs, [use.decides for use in uses])
     said: list[str] = []
     for one in rules:
         rule, finding = planned[one.title], found[one.title]
@@ -193,29 +198,15 @@ def judged(retest: Retest, plan: Plan, report: ReportRecord) -> RetestResult:
     )  # fmt: skip
 
 
-def _rule(use: RuleUse, rule: Rule, finding: Finding) -> RuleResult:
-    effect = finding.estimates[0] if finding.estimates else None
-    ratio = effect is not None and effect.unit == "ratio"
-    share = " of the second mean" if rule.relative else ""
-    way = f", decides only that it {use.decides}" if use.decides != "both" else ""
-    return RuleResult(
-        title=rule.title, about=finding.subject, answer=answer_of(finding.status, use), status=finding.status,
-        fixed=f"{rule.statistic}, {rule.direction}, margin {rule.margin:g}{share}; {use.supports} supports{way}",
-        null=1.0 if ratio else {"auc": 0.5, "exact": rule.share}.get(rule.statistic, 0.0), direction=rule.direction,
-        margin=rule.margin if finding.margin is None else finding.margin,
-        effect=effect, detectable=finding.smallest_detectable,
-    )  # fmt: skip
-
-
 def claim_result(claim: Claim, results: Sequence[RetestResult]) -> ClaimResult:
     """All retests of a claim that were run: it takes every one to support it, and one to refute it."""
-    several = [
-        f"{listed([one.name for one in results if one.answer == word])}: {word}"
-        for word in dict.fromkeys(one.answer for one in results)
-    ]
+    named = dict[Verdict, list[str]]()
+    for one in results:
+        named.setdefault(one.answer, []).append(one.name)
     run: list[Verdict] = [one.answer for one in results if one.answer != "not run"]
     answer = together(run, "all") if run or not results else "not run"
-    because = results[0].because if len(results) == 1 else f"{'; '.join(several)}." if results else "It has no retest."
+    several = "; ".join(f"{listed(names)}: {word}" for word, names in named.items())
+    because = results[0].because if len(results) == 1 else f"{several}." if results else "It has no retest."
     return ClaimResult(
         id=claim.id, statement=claim.statement, literature=claim.verdict.word, date=str(claim.verdict.date or ""),
         answer=answer, because=because, retests=tuple(results),

@@ -17,7 +17,7 @@ from wheeltap.core.settings import comma_separated
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_tensor
 from wheeltap.plans.artifacts import Artifacts
-from wheeltap.recipes.base import Given, Needs, Recipe, State, require_fit, specified
+from wheeltap.recipes.base import Given, Recipe, State, require_fit, specified
 from wheeltap.recipes.fit import Fit, TrainSettings
 from wheeltap.recipes.make import Watch, make, place
 from wheeltap.recipes.planted import RecodingState
@@ -47,14 +47,10 @@ class DictionaryRecipe(Recipe):
 
     name = "dictionary"
     title = "dictionary of the vectors at a site of a net"
+    needs = "training"
     version = 2
     settings_type = DictionaryRecipeSettings
     settings: DictionaryRecipeSettings
-
-    @property
-    def needs(self) -> Needs:
-        """See ``Recipe.needs``."""
-        return "training"
 
     def blank(self, given: Given) -> Dictionary:
         """See ``Recipe.blank``."""
@@ -211,15 +207,11 @@ class WithDictionary(Recipe):
     def __init__(self, settings: dict[str, Any] | None = None, *, watch: Watch | None = None) -> None:
         super().__init__(settings)
         self.watch = watch
+        self.needs = "training" if self.settings.kinds else ""
 
     def keeps(self, parameters: int) -> bool:
         """See ``Recipe.keeps``."""
         return False
-
-    @property
-    def needs(self) -> Needs:
-        """See ``Recipe.needs``."""
-        return "training" if self.settings.kinds else ""
 
     def blank(self, given: Given) -> DictionaryModel:
         """See ``Recipe.blank``."""

@@ -18,7 +18,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.engine.readings.base import Reading, Readings
-from wheeltap.recipes.base import Given, Needs, Recipe, require_fit, specified
+from wheeltap.recipes.base import Given, Recipe, require_fit, specified
 from wheeltap.recipes.fit import Fit, Hook, TrainSettings
 from wheeltap.recipes.make import make
 from wheeltap.recipes.randomness import reproducible
@@ -119,13 +119,9 @@ class CircuitMasks(Recipe):
 
     name = "circuit"
     title = "circuit: masks over units, learned on the pairs of a task"
+    needs = "measured"  # half of the pairs are searched, the others are held out
     settings_type = CircuitSettings
     settings: CircuitSettings
-
-    @property
-    def needs(self) -> Needs:
-        """See ``Recipe.needs``: half of the pairs are searched, the others are held out."""
-        return "measured"
 
     def blank(self, given: Given) -> Masks:
         """See ``Recipe.blank``."""

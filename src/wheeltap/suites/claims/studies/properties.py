@@ -351,10 +351,17 @@ class Properties(Study):
     def said(self, case: Case, table: MemberTable, findings: Sequence[Finding]) -> StudyAnswer:
         """See ``Study.said``."""
         about = {"digits": "handwritten digits", "strokes": "digits drawn here", "text": "characters of sentences"}
+        said: list[str] = []
+        for key, words in PREDICTORS.items():
+            values = table.values(PLAIN, by(key))
+            if len(values) >= 2:
+                halved = over_nets(values, name="R2", scale=NumberScale("halvings"), level=LEVEL)
+                low, high = ("open" if at is None else f"{held_out.r2_of(at):.2f}" for at in (halved.low, halved.high))
+                said.append(f"{words} {held_out.r2_of(halved.value or 0.0):.2f} [{low}, {high}]")
+        r2 = f"What is kept but under noise, held-out R2 from one number (95 %): {'; '.join(said)}."
         return StudyAnswer(
-            headline=answer(self.rules(), findings), caveats=self.caveats,
+            headline=answer(self.rules(), findings), notes=(r2,) if said else (), caveats=self.caveats,
             about=f"Nets trained on {about[self.settings.on]}, alike but for one property; paired by seed.",
-            notes=tuple(r2_lines(table)),
         )  # fmt: skip
 
 
@@ -417,10 +424,8 @@ def answer(planned: Sequence[Rule], findings: Sequence[Finding]) -> str:
     for rule in planned:
         word = {"found": "shown", "excluded": "excluded"}.get(status.get(rule.title, ""), "not decided")
         if rule.metric in QUESTIONS:
-            what, name = (
-                f"Against plain AdamW, {QUESTIONS[rule.metric][0]}, by more than {rule.margin:g}",
-                rule.cohorts[0],
-            )
+            what = f"Against plain AdamW, {QUESTIONS[rule.metric][0]}, by more than {rule.margin:g}"
+            name = rule.cohorts[0]
         elif rule.metric == HALF:
             what = f"Trained alike, who bears more noise keeps more (rank correlation above {RANK:g})"
             name = rule.title.rpartition(" under ")[2]
@@ -467,15 +472,3 @@ def tables(table: MemberTable) -> tuple[Table, ...]:
             title="Mean difference from AdamW of the same seeds, 95 % each; what is kept is at equal score",
         ),
     )  # fmt: skip
-
-
-def r2_lines(table: MemberTable) -> list[str]:
-    """Held-out R2 of each cheap number, in a sentence."""
-    said: list[str] = []
-    for key, words in PREDICTORS.items():
-        values = table.values(PLAIN, by(key))
-        if len(values) >= 2:
-            halved = over_nets(values, name="R2", scale=NumberScale("halvings"), level=LEVEL)
-            low, high = ("open" if end is None else f"{held_out.r2_of(end):.2f}" for end in (halved.low, halved.high))
-            said.append(f"{words} {held_out.r2_of(halved.value or 0.0):.2f} [{low}, {high}]")
-    return [f"What is kept but under noise, held-out R2 from one number (95 %): {'; '.join(said)}."] if said else []

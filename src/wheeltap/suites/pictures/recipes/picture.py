@@ -23,7 +23,7 @@ from wheeltap.core.task import BaseTask, Task
 from wheeltap.core.typed import to_tensor
 from wheeltap.models.cppn import INPUTS, Cppn, Fold, Layout, folded, grid
 from wheeltap.plans.artifacts import Arrays, Note
-from wheeltap.recipes.base import Given, Needs, Recipe, State, Status, counted
+from wheeltap.recipes.base import Given, Recipe, State, Status, counted
 from wheeltap.recipes.make import numbers, put
 from wheeltap.recipes.randomness import denormals_as_zero, one_thread
 from wheeltap.suites.pictures.nets.pictures import picture
@@ -278,10 +278,9 @@ class PictureNet(Recipe):
     settings_type = PictureSettings
     settings: PictureSettings
 
-    @property
-    def needs(self) -> Needs:
-        """See ``Recipe.needs``: what it draws is what is measured."""
-        return "" if self.settings.picture else "measured"
+    def __init__(self, settings: dict[str, Any] | None = None) -> None:
+        super().__init__(settings)
+        self.needs = "" if self.settings.picture else "measured"  # what it draws is what is measured
 
     def lesson(self, given: Given) -> BaseTask | None:
         """See ``Recipe.lesson``."""
