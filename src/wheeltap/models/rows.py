@@ -35,14 +35,7 @@ class Block(nn.Module):
 
 @final
 class RowReader(nn.Module):
-    """Blocks as those of GPT-2, with a place for each row; the last place answers.
-
-    Args:
-        side: Rows of a square image, and numbers of a row.
-        width: Of what a place holds.
-        blocks: How many.
-        outputs: Classes.
-    """
+    """Blocks as those of GPT-2, with a place of this width for each row of a square image; the last place answers."""
 
     def __init__(self, side: int, width: int, *, blocks: int, outputs: int) -> None:
         super().__init__()

@@ -242,14 +242,7 @@ class ArtifactMaker:
 
 
 def advance(state: State, *, watch: Watch | None, pace: Pace, keep: Callable[[], None]) -> None:
-    """Advances to the end, in slices of about the time between two calls of the watch.
-
-    Args:
-        state: What is advanced.
-        watch: Called with the steps taken, and those in all.
-        pace: How often the watch is called, and a state kept.
-        keep: Keeps the state.
-    """
+    """Advances to the end, in slices of about the time between two calls of the watch; ``keep`` keeps the state."""
 
     def say() -> None:
         if watch is None:
@@ -316,10 +309,7 @@ def once(given: Given, recipe: Recipe | None = None, *, shelf: str = "", held: b
 def place(shelf: str = "") -> Path | None:
     """The folder where nets are kept, or ``None``: one for each set of libraries and arithmetic, as bits differ.
 
-    A cache of the user's that cannot be written, or signed, is none.
-
-    Args:
-        shelf: See ``once``.
+    A cache of the user's that cannot be written, or signed, is none. On ``shelf`` see ``once``.
     """
     given = os.environ.get(FOLDER)
     if not given and not shelf:

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping
-from typing import Final, TypeVar, cast, final
+from typing import TypeVar, cast, final
 
 import msgspec
 from torch import Tensor, nn
@@ -48,7 +48,6 @@ def train_classifier(model: Net, inputs: Tensor, *, targets: Tensor, settings: T
             expected="at least one example, and one target for each",
             got=f"{len(inputs)} inputs, {len(targets)} targets",
         )
-
     fit = Fit(model, _cross_entropy(model, inputs, targets), examples=len(inputs), settings=settings)
     fit.advance(fit.steps)
     fit.made()
@@ -63,9 +62,6 @@ def train_classifier(model: Net, inputs: Tensor, *, targets: Tensor, settings: T
     return model
 
 
-_AS_EPOCHS: Final = -1
-
-
 class TaughtSettings(TrainingSettings, frozen=True):
     """How the net is trained.
 
@@ -73,7 +69,7 @@ class TaughtSettings(TrainingSettings, frozen=True):
         steps: Steps in all, in place of ``epochs``; -1 for as many as those take.
     """
 
-    steps: int = _AS_EPOCHS
+    steps: int = -1
 
 
 @final
@@ -94,29 +90,18 @@ class TaughtNet(Recipe):
         model, task = self.blank(given).to(given.device), given.examples
         assert isinstance(task, Task) and isinstance(task.inputs, Tensor)
         how = msgspec.structs.asdict(self.settings)
-        how["steps"] = None if self.settings.steps == _AS_EPOCHS else self.settings.steps
+        how["steps"] = None if self.settings.steps < 0 else self.settings.steps
         loss = _cross_entropy(model, task.inputs, task.targets)
         return Fit(model, loss, examples=len(task.targets), settings=TrainSettings(seed=given.spec.seed, **how))
 
 
 def train_once(model: Net, inputs: Tensor, *, targets: Tensor, settings: TrainSettings, shelf: str = "") -> Net:
-    """As ``train_classifier``, and to the same bits; the same net is trained the same way once (see ``once``).
+    """As ``train_classifier``, and to the same bits; the same net is trained the same way once.
 
-    Args:
-        model: Gives logits ``[example, class]``; what is given back, with other weights.
-        inputs: ``[example, ...]``.
-        targets: Integer ``[example]``.
-        settings: How to train.
-        shelf: See ``once``.
-
-    Raises:
-        DataError: If there are no examples, a different number of targets, or numbers that are not finite.
-        ModelError: If training diverged.
+    On ``shelf`` see ``once``. Raises also ``DataError`` if there are numbers that are not finite.
     """
     task = Task(inputs, targets, name="examples to learn")
-    how = {
-        name: value for name, value in msgspec.structs.asdict(settings).items() if name != "seed" and value is not None
-    }
+    how = {name: one for name, one in msgspec.structs.asdict(settings).items() if name != "seed" and one is not None}
     return local_once(model, TaughtNet(how), seed=settings.seed, task=task, shelf=shelf)
 
 

@@ -141,7 +141,13 @@ def prepared(  # noqa: PLR0913 - a door: each is a choice of its own
         raise ModelError("The dictionary holds NaN or infinity.", where=f"the dictionary of {training.site}: {bad[0]}",
                          expected="finite numbers", got="NaN or infinity", do="Train it again, at a lower rate."
                          )  # fmt: skip
-    missing = _missing(fitted) if training.positions == "last" else dict.fromkeys(SUPERVISED, "")
+    missing: dict[Kind, str] = {} if training.positions == "last" else dict.fromkeys(SUPERVISED, "")
+    labels = {name: one.cpu().numpy() for name, one in fitted.annotations.factors.items()}
+    for kind, fit in zip(SUPERVISED, (mean_codes, least_squares_codes), strict=True):
+        try:  # whether there can be such codes is a matter of the labels alone
+            fit(np.zeros((len(fitted.targets), 1)), labels)
+        except DataError as error:
+            missing.setdefault(kind, error.in_line() if labels else "")
     counts = {"reseed": RESEEDS, **{kind: RANDOM * seeds if kind == "random" else seeds for kind in nulls},
               "identity": 1, "pca": 1, **{kind: 1 for kind in SUPERVISED if kind not in missing}}  # fmt: skip
     notes = [f"Left out: {kind}. {why}" for kind, why in missing.items() if why]
@@ -157,17 +163,6 @@ def prepared(  # noqa: PLR0913 - a door: each is a choice of its own
     if notes:
         first = AuditSpec(first.name, {**first.settings, "notes": "\n\n".join(f"Warning: {note}" for note in notes)})
     return subject, judged, plan([subject], judged, audits=[first, *others], seed=seed, command="dictionary check")
-
-
-def _missing(fitted: BaseTask) -> dict[Kind, str]:
-    """Supervised kinds that there are none of, and why: a matter of the labels alone; empty without attributes."""
-    found, labels = dict[Kind, str](), {name: one.cpu().numpy() for name, one in fitted.annotations.factors.items()}
-    for kind, fit in zip(SUPERVISED, (mean_codes, least_squares_codes), strict=True):
-        try:
-            fit(np.zeros((len(fitted.targets), 1)), labels)
-        except DataError as error:
-            found[kind] = error.in_line() if labels else ""
-    return found
 
 
 def _like(

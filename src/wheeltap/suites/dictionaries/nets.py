@@ -54,11 +54,7 @@ _SPREAD: Final = 0.02
 
 @final
 class WordTokenizer(Tokenizer):
-    """Words and punctuation marks; spaces are left out.
-
-    Args:
-        words: All that there are, in the order of their ids.
-    """
+    """Words and punctuation marks, in the order of their ids; spaces are left out."""
 
     def __init__(self, words: Sequence[str]) -> None:
         self.words = tuple(words)
@@ -94,13 +90,7 @@ def tokenizer() -> WordTokenizer:
 
 @final
 class WordTransformer(nn.Module):
-    """A causal language model of whole words.
-
-    Args:
-        words: How many there are.
-        width: Of the stream.
-        blocks: How many there are.
-    """
+    """A causal language model of so many whole words, with a stream of this width."""
 
     def __init__(self, words: int, *, width: int, blocks: int) -> None:
         super().__init__()

@@ -128,9 +128,6 @@ def agreement(tokenizer: Tokenizer) -> ChoiceTask:
     Factors: ``number`` of the subject and ``attractor``, that of the other noun, 0 singular and 1 plural;
     ``construction``, of ``CONSTRUCTIONS``. All combinations with all sets of words; groups are these sets.
 
-    Args:
-        tokenizer: Of the model.
-
     Raises:
         DataError: If too few words are one token.
     """
@@ -143,11 +140,8 @@ def agreement(tokenizer: Tokenizer) -> ChoiceTask:
         # Another noun, and another one for the same subject the next time.
         other = nouns[(at + 1 + at // len(nouns) % (len(nouns) - 1)) % len(nouns)].of(numbers[attractor])
         verb, near = verbs[at % len(verbs)], NEARNESS[at % len(NEARNESS)]
-        rest = (
-            f"{near} the {other}",
-            f"that the {other} {verb.of(numbers[attractor])}",
-            f"that {verb.of(numbers[number])} the {other}",
-        )
+        admires, admire = verb.of(numbers[number]), verb.of(numbers[attractor])
+        rest = (f"{near} the {other}", f"that the {other} {admire}", f"that {admires} the {other}")
         texts.append(f"The {subject} {rest[construction]}")
     options = [tokenizer.more(" is"), tokenizer.more(" are")]
     contexts, table = [tokenizer.start(text) for text in texts], np.array(design)
@@ -183,9 +177,6 @@ def strokes(inputs: Tensor) -> NDArray[np.float64]:
 
     The width is twice the ink by the length of its outline (total variation): that of a long stroke. The slant is the
     shear that leaves no covariance of the ink's columns with its rows.
-
-    Args:
-        inputs: ``[example, 64]`` in [0, 1].
     """
     image = torch.nn.functional.pad(inputs.double().reshape(-1, 8, 8), (1, 1, 1, 1))
     down, across = image.diff(dim=1)[:, :, :-1], image.diff(dim=2)[:, :-1]
@@ -220,13 +211,7 @@ class AttributeData(DataSource):
     title = "Examples with known attributes, for dictionaries: ioi, agreement, digits."
 
     def load(self, rest: str, reader: ExampleReader) -> BaseTask:
-        """The task of this name.
-
-        Raises:
-            UnknownName: If there is none.
-            UsageError: If it is text, and the model reads none.
-            DataError: If the model's tokenizer divides the words that it is made of.
-        """
+        """See ``DataSource.load``; ``DataError`` if the model's tokenizer divides the words that a task is made of."""
         if rest == "digits":
             return digits()
         if rest == "ioi":

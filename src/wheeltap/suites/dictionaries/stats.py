@@ -53,8 +53,7 @@ def edit(changes: Floats, wanted: Floats, budget: int) -> Index:
 def weights(contributions: Floats) -> NDArray[np.float64]:
     """Share of each feature in what a dictionary makes of a vector, without its bias, ``[feature]``; their sum is 1.
 
-    Args:
-        contributions: ``[feature, width]``: its code times its decoder row.
+    A feature's contribution is its code times its decoder row.
 
     Source: Makelov, Lange and Nanda 2024, arXiv:2405.08366, section 4 (edit magnitude).
     """
@@ -99,14 +98,9 @@ def best_values(active: Flags, labels: Index, *, values: int, most: int) -> Flag
 
 
 def fit(active: Flags, labels: Index, sets: Flags) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """F1, precision and recall of features for sets of values, ``[3, feature]``; 0 where a feature is never active.
+    """F1, precision and recall of features for ``sets [feature, value]``, ``[3, feature]``; see ``best_values``.
 
-    Also the F1 of a feature that is always active, ``[feature]``.
-
-    Args:
-        active: ``[example, feature]``.
-        labels: Number of each example's value, ``[example]``.
-        sets: ``[feature, value]``.
+    They are 0 where a feature is never active. Also the F1 of a feature that is always active, ``[feature]``.
     """
     one_hot = np.eye(sets.shape[1])[labels]
     hits = ((active.T.astype(np.float64) @ one_hot) * sets).sum(1)
@@ -116,11 +110,9 @@ def fit(active: Flags, labels: Index, sets: Flags) -> tuple[NDArray[np.float64],
 
 
 def cover(active: Flags, *, share: float) -> int:
-    """How many features, the most covering first, are active on this share of examples; 0 where all together are not.
+    """How many features, the most covering first, are active on a share of examples; 0 where all together are not.
 
-    Args:
-        active: ``[example, feature]``.
-        share: Of the examples.
+    ``active`` is ``[example, feature]``.
     """
     if not active.size or float(active.any(1).mean()) < share:
         return 0
@@ -153,17 +145,10 @@ def correlations(one: Floats, other: Floats) -> NDArray[np.float64]:
 
 
 def overlap(one: Floats, other: Floats, rank: int) -> tuple[int, float]:
-    """How much the subspaces overlap that rows ``[row, width]`` span most: mean squared cosine of principal angles.
+    """Dimensions, at most ``rank``, of the subspaces that rows ``[row, width]`` span most, and how much they overlap.
 
-    Of random subspaces it is their dimension over the width; 0 where one is empty.
-
-    Args:
-        one: Rows of the one.
-        other: Of the other.
-        rank: Dimensions at most.
-
-    Returns:
-        Dimensions, of both, and the overlap.
+    That is the mean squared cosine of principal angles; of random subspaces the dimensions over the width; 0 where one
+    is empty.
     """
     spans = list[NDArray[np.float64]]()
     for rows in (one, other):

@@ -177,24 +177,23 @@ class Dictionaries(Study):
         nets = [MemberSpec(name=f"{NET} {at + 1}", recipe=where.recipe, source=where.source,
                            seed=seeds.derive(how.seed, self.name, NET, at) if where.recipe else 0)
                 for at in places[: None if where.recipe else 1]]  # fmt: skip
-        cohorts = (
-            CohortSpec(name=_cohort(kind), role=roles.get(kind, "compared"), about=about,
-                       members=tuple(self._member(kind, at, nets[at % len(nets)]) for at in places))
-            for kind, about in ABOUT.items()
-        )  # fmt: skip
-        return CohortSpec(name=NET, members=tuple(nets), role="given", about="Without any dictionary."), *cohorts
-
-    def _member(self, kind: Kind, at: int, net: MemberSpec) -> MemberSpec:
-        how = self.settings
-        given: dict[str, Scalar] = {
-            "site": how.site or self.where.site, "architecture": how.architecture, "features": how.features,
-            "k": how.k, "steps": how.steps, "entries": "own" if kind == "own" else f"own,{kind}",
-        }  # fmt: skip
-        return MemberSpec(
-            # One seed for each place: a reseed and a random one stand beside the very dictionary of that seed.
-            name=f"{_cohort(kind)} {at + 1}", recipe="with-dictionary", settings=given, of=(net.name,),
-            seed=seeds.derive(how.seed, self.name, at),
-        )  # fmt: skip
+        found = [CohortSpec(name=NET, members=tuple(nets), role="given", about="Without any dictionary.")]
+        for kind, about in ABOUT.items():
+            name = TRAINED if kind == "own" else kind
+            given: dict[str, Scalar] = {
+                "site": how.site or where.site, "architecture": how.architecture, "features": how.features,
+                "k": how.k, "steps": how.steps, "entries": "own" if kind == "own" else f"own,{kind}",
+            }  # fmt: skip
+            made = tuple(
+                MemberSpec(
+                    # One seed for each place: a reseed and a random one stand beside the very dictionary of that seed.
+                    name=f"{name} {at + 1}", recipe="with-dictionary", settings=given, of=(nets[at % len(nets)].name,),
+                    seed=seeds.derive(how.seed, self.name, at),
+                )
+                for at in places
+            )  # fmt: skip
+            found.append(CohortSpec(name=name, members=made, role=roles.get(kind, "compared"), about=about))
+        return tuple(found)
 
     # ---- numbers and rules ----------------------------------------------------------------------------------------
 
@@ -299,10 +298,6 @@ class Dictionaries(Study):
                 with suppress(NoAnswer):
                     found[member.name] = case.reading(self.ask_of(case, member)[-1])
         return [section(self.settings.net, case.plan.task.name, found)] if found else []
-
-
-def _cohort(kind: Kind) -> str:
-    return TRAINED if kind == "own" else kind
 
 
 def _shares(read: Arrays) -> dict[str, float]:

@@ -225,13 +225,7 @@ _SHOWN: Final = 90
 
 
 def section(subject: str, task: str, known: Mapping[str, Arrays]) -> Section:
-    """Features of a trained dictionary and of nulls side by side: what each does when it is removed, top examples.
-
-    Args:
-        subject: The model.
-        task: Name of the task.
-        known: What was read of a dictionary (``dictionary-view``), by its kind.
-    """
+    """Features of a dictionary and of nulls side by side, from the readings ``dictionary-view`` by kind."""
     heads = ("Feature", "Active", "Margin lost without it (logits)", "Answers changed", "Top examples (code)")
     blocks: list[Block] = [Text(text=_SIDE_BY_SIDE, place="page")]
     for kind, read in known.items():

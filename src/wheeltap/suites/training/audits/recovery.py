@@ -176,17 +176,11 @@ HIDDEN: Final = "hidden"
 
 @dataclass(frozen=True)
 class Recovery:
-    """What attacks brought back and cost, each chosen on the half of the examples that it is not counted on.
+    """What attacks brought back and cost, each chosen on the half of the examples that it is not counted on."""
 
-    Attributes:
-        inside: ``[draw, example]``, score of the group after the strongest attack.
-        outside: Of the other groups.
-        names: The attacks that were chosen, one or two.
-    """
-
-    inside: Values
-    outside: Values
-    names: tuple[str, ...]
+    inside: Values  # [draw, example], score of the group after the strongest attack
+    outside: Values  # of the other groups
+    names: tuple[str, ...]  # of the attacks that were chosen, one or two
 
 
 def strongest(scores: dict[str, tuple[Values, Values]]) -> Recovery:
@@ -318,19 +312,12 @@ class NetRecovery:
 
 @dataclass(frozen=True)
 class ScoredExamples:
-    """Which examples are scored, the same for every subject.
+    """Which examples are scored, the same for every subject; all are ``[example]``."""
 
-    Attributes:
-        inside: ``[example]``: those of the group that no draw trained on.
-        outside: Those of other groups.
-        groups: Of each example.
-        trained: Whether a draw trained on it.
-    """
-
-    inside: NDArray[np.bool_]
-    outside: NDArray[np.bool_]
+    inside: NDArray[np.bool_]  # those of the group that no draw trained on
+    outside: NDArray[np.bool_]  # those of other groups
     groups: Values
-    trained: NDArray[np.bool_]
+    trained: NDArray[np.bool_]  # whether a draw trained on it
 
 
 def examples_of(case: Case, how: RelearningSettings) -> ScoredExamples:
@@ -413,17 +400,11 @@ def _table(case: Case, trials: list[list[Trial]]) -> Values | None:
 
 @dataclass(frozen=True)
 class AttackPower:
-    """Whether the attacks bring back another group that was hidden in a copy of the net.
-
-    Attributes:
-        because: What was done and seen.
-        recovered: The share of what was hidden that came back; ``None`` where nothing could be hidden.
-        shown: Whether at least half of it came back.
-    """
+    """Whether the attacks bring back another group that was hidden in a copy of the net, and what was done and seen."""
 
     because: str
-    recovered: Estimate | None = None
-    shown: bool = False
+    recovered: Estimate | None = None  # the share of what was hidden that came back
+    shown: bool = False  # whether at least half of it did
 
 
 def control_trials(

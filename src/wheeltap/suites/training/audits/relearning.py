@@ -307,21 +307,13 @@ class RelearningAudit(Audit):
 
 @dataclass(frozen=True)
 class _Tier:
-    """A gap of a pair.
+    """A gap of a pair."""
 
-    Attributes:
-        means: What both nets went through, in words.
-        gap: How much more the first recovers.
-        more: The net that recovers more.
-        beyond: How much more it recovers than by noise alone; ``None`` where the gap is that under noise.
-        share: Of alpha.
-    """
-
-    means: str
-    gap: Estimate
-    more: str
-    beyond: Estimate | None
-    share: float
+    means: str  # what both nets went through, in words
+    gap: Estimate  # how much more the first recovers
+    more: str  # the net that recovers more
+    beyond: Estimate | None  # how much more it recovers than by noise alone; none of the gap that is under noise
+    share: float  # of alpha
 
     @property
     def paid(self) -> float:
