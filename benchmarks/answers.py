@@ -29,7 +29,7 @@ from wheeltap.suites.claims import sections
 from wheeltap.suites.claims.ledger import Claim, Ledger, Retest, Source, read
 from wheeltap.suites.claims.record import ClaimResult, ClaimsRecord, RetestResult, RuleResult
 from wheeltap.suites.claims.record import read as read_record
-from wheeltap.suites.claims.retest import FOLDER, RetestRun, claim_result, judged, retested
+from wheeltap.suites.claims.retest import RetestRun, claim_result, judged, retested
 
 DOCS: Final = Path(__file__).parent.parent / "docs"
 RECORD: Final = DOCS / "answers.json"
@@ -441,7 +441,9 @@ def records_in(path: Path = RECORD) -> list[ClaimsRecord]:
 def main() -> None:
     """Reads the stores again, and writes."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--stores", type=Path, default=FOLDER, help="folder of the stores; what is missing is run")
+    parser.add_argument(
+        "--stores", type=Path, default=RetestRun.folder, help="folder of the stores; what is missing is run"
+    )
     parser.add_argument("--held", action="store_true", help="only what the stores hold: nothing is run")
     parser.add_argument("--full", default="", help="claims that are run at full size, with commas between")
     parser.add_argument("--record", type=Path, nargs="*", help="records to write from, by default those of the page")

@@ -14,8 +14,7 @@ from wheeltap.recipes.fit import Fit, Hook
 
 _TINY: Final = 1e-12
 
-_SOFT: Final = 1e-5
-"""Added to the size of a gradient that is divided by it."""
+_SOFT: Final = 1e-5  # added to the size of a gradient that is divided by it
 
 
 class ElsewhereHook(Hook):

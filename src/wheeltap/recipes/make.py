@@ -272,8 +272,7 @@ def advance(state: State, *, watch: Watch | None, pace: Pace, keep: Callable[[],
 FOLDER: Final = "WHEELTAP_NETS"
 """Environment variable: the folder where what is made is kept, for all processes that are given the same one."""
 
-_MOST_HELD: Final = 256
-"""Nets that a process keeps in memory; beyond, the oldest are given up."""
+_MOST_HELD: Final = 256  # nets that a process keeps in memory; beyond, the oldest are given up
 
 _held: dict[tuple[str, str], nn.Module] = {}
 _turn = threading.RLock()

@@ -24,8 +24,7 @@ from wheeltap.plans.artifacts import Arrays, Note
 from wheeltap.plans.defects import SOUND, names_of
 from wheeltap.recipes.base import Given, Recipe, State, Status, counted, require_fit
 
-_OWN: Final = ("spread", "pairs", "scale")
-"""Settings of gauges that this recipe has too."""
+_OWN: Final = ("spread", "pairs", "scale")  # settings of gauges that this recipe has too
 
 
 class RecodedSettings(Settings, frozen=True, kw_only=True):

@@ -9,8 +9,7 @@ from torch import Tensor
 
 CPU: Final = torch.device("cpu")
 
-_DENORMAL: Final = 1e-40
-"""In single precision."""
+_DENORMAL: Final = 1e-40  # in single precision
 
 States = dict[str, Tensor]
 """Of torch's global generators that a computation on a device may draw from, by name."""

@@ -152,11 +152,7 @@ class FitBatch(Hook):
             self._sums = torch.zeros_like(self._sums)
 
 
-_NUMBERS: Final = 16
-_ROWS: Final = 8
-"""What widths of layers, and the rows of a batch, are multiples of."""
-
-_MATRIX: Final = 2
+_NUMBERS, _ROWS = 16, 8  # what widths of layers, and the rows of a batch, are multiples of
 
 
 def _own(name: str) -> bool:
@@ -175,7 +171,7 @@ def _stackable(fit: Fit) -> bool:
         and len(fit.trained) == 2 * kinds.count(nn.Linear)
         # Of other widths and batches slices lie off the boundaries of vectors, and some sums take another order.
         and fit.settings.batch % _ROWS == 0
-        and all(one.shape[-1] % _NUMBERS == 0 for one in fit.trained if one.ndim == _MATRIX)
+        and all(one.shape[-1] % _NUMBERS == 0 for one in fit.trained if one.ndim == 2)
     )
 
 
@@ -194,8 +190,7 @@ def _alike(states: Sequence[State]) -> list[list[Fit]]:
     return [fits for fits in alike.values() if len(fits) > 1]
 
 
-_TRIED: Final = 64
-"""Steps, at least, that are compared with those of every net alone."""
+_TRIED: Final = 64  # steps, at least, that are compared with those of every net alone
 
 _proven: dict[object, bool] = {}
 

@@ -22,8 +22,7 @@ from wheeltap.suites.claims.specs import FORGOTTEN, PAIRS, SHARES, SIDE, On
 TAUGHT, TESTED, WINDOWS = 3000, 1000, 300
 """Examples of the two made sets to train on; drawn images to measure on; windows of text to measure on."""
 
-_ARC: Final = 8
-"""Straight pieces of an arc."""
+_ARC: Final = 8  # straight pieces of an arc
 
 
 @final
@@ -124,8 +123,7 @@ LENGTH: Final = 20
 """Characters that are read."""
 
 _LETTERS: Final = " .abcdefghijklmnopqrstuvwxyz"
-_WORDS: Final = 24
-"""Of each kind of word, how many are used: a small net can learn them all."""
+_WORDS: Final = 24  # of each kind of word, how many are used: a small net can learn them all
 
 
 def _sentence(draw: grammar.WordDraw) -> str:

@@ -147,8 +147,7 @@ class PropertyNet(ClassifierNet):
         return nn.Sequential(*(one for part in parts for one in part))
 
 
-_INSIDE: Final = 0.49
-"""Of a step of the grid, how far from the number that it is rounded to a weight may be."""
+_INSIDE: Final = 0.49  # of a step of the grid, how far from the number that it is rounded to a weight may be
 
 
 @final

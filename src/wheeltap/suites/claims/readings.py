@@ -17,8 +17,7 @@ from wheeltap.engine.places import Place, Places
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.suites.claims.specs import HIDDEN_VECTORS, ROUNDED_NOISE, WEIGHT_TAILS, RoundedNoiseSettings
 
-_READ, _BITS = 128, 4
-"""Examples whose vectors are read, evenly spaced; bits of the grid that weights are rounded to."""
+_READ, _BITS = 128, 4  # examples whose vectors are read, evenly spaced; bits of the grid that weights are rounded to
 
 
 @final

@@ -23,11 +23,8 @@ from wheeltap.suites.claims.ledger import Derivation
 LARGEST, LARGEST_MANIFEST = 2**26, 2**18
 """Bytes of a file of rows or of results, and of a ``repro.yaml``."""
 
-_SHOWN: Final = 3
-"""Rows of a table that are named, where more are stale."""
-
-_SLACK: Final = 1e-9
-"""What sums in another order may take off a number, as a share of it."""
+_SHOWN: Final = 3  # rows of a table that are named, where more are stale
+_SLACK: Final = 1e-9  # what sums in another order may take off a number, as a share of it
 
 Row = dict[str, Any]
 

@@ -30,11 +30,8 @@ axis, one a position."""
 ROWS: Final = 4096
 """Rows, or tokens, that are computed with at once."""
 
-_SPAN: Final = 4
-"""Largest difference of length within a batch."""
-
-_ROUNDING: Final = 1e-12
-"""Variance, as a share of the squared mean, that single precision may give equal vectors."""
+_SPAN: Final = 4  # largest difference of length within a batch
+_ROUNDING: Final = 1e-12  # variance, as a share of the squared mean, that single precision may give equal vectors
 
 
 def center(vectors: Tensor, *, where: str) -> tuple[Tensor, float]:

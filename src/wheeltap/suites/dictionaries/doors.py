@@ -48,8 +48,7 @@ of each kind that is trained."""
 STEPS, WIDER = 1000, 8
 """Of each training, and features for each number of a vector, where they are not given."""
 
-_HELD: Final = 0.5
-"""Share of a task that dictionaries are judged on; they are fitted on the others."""
+_HELD: Final = 0.5  # share of a task that dictionaries are judged on; they are fitted on the others
 
 
 def halves(task: BaseTask) -> tuple[BaseTask, BaseTask]:

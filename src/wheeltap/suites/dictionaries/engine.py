@@ -30,14 +30,11 @@ from wheeltap.gauge.attention import orthogonal
 from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel
 from wheeltap.suites.dictionaries.stats import matching
 
-_NEAR: Final = 1e-3
-"""Difference of scores, in nats, up to which passes over last tokens give what whole passes give."""
-
+_NEAR: Final = 1e-3  # difference of scores, in nats, up to which passes over last tokens give what whole passes give
 _CACHES: Final = ("cache", "past_key_values")
 """What transformers call what a model computed of earlier tokens, and gives back: in 5.24 and later, and before."""
 
-_BATCH: Final = 64
-"""Contexts of one length whose keys and values are kept together."""
+_BATCH: Final = 64  # contexts of one length whose keys and values are kept together
 
 
 @final

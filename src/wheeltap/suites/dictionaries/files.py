@@ -31,13 +31,10 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 _NOUN: Final = "file of a dictionary"
 
-_OWN: Final = "wheeltap.dictionary"
-"""Name of our settings in the metadata of a safetensors file."""
-
+_OWN: Final = "wheeltap.dictionary"  # name of our settings in the metadata of a safetensors file
 _TINY: Final = 1e-12
 
-_VERSION: Final = "6.54.12"
-"""Of SAELens, whose layout is written."""
+_VERSION: Final = "6.54.12"  # of SAELens, whose layout is written
 
 _BESIDE: Final = (
     "act_store_device adam_beta1 adam_beta2 anneal_end anneal_start autocast autocast_lm aux_loss_coefficient "
@@ -65,8 +62,7 @@ _BESIDE: Final = (
 )
 """What libraries write beside: where the vectors came from, and how the dictionary was trained."""
 
-_MOST_PICKLED: Final = 2**20
-"""Bytes of the settings of a file, or of a pickle that lists tensors."""
+_MOST_PICKLED: Final = 2**20  # bytes of the settings of a file, or of a pickle that lists tensors
 
 _LISTS: Final = frozenset(
     {"collections OrderedDict", "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter"}

@@ -29,8 +29,7 @@ from wheeltap.sources.grammar import NEARNESS, PEOPLE, TOWARDS_PEOPLE, Forms, Nu
 from wheeltap.suites.dictionaries.nets import NAMES, TEMPLATES
 from wheeltap.suites.dictionaries.nets import tokenizer as own_tokenizer
 
-_FEWEST: Final = 4
-"""Words of a kind that must be one token each: of fewer an attribute has too few values."""
+_FEWEST: Final = 4  # words of a kind that must be one token each: of fewer an attribute has too few values
 
 
 @final

@@ -91,14 +91,11 @@ EARNS: Final = 0.10
 SUPERVISED_EDITS: Final = 0.05
 """Lead over random directions that edits by supervised codes must have for the study to say anything of edits."""
 
-_FOUND, _SURELY = 0.01, 0.001
-"""P-values up to which that is found, or surely not so."""
-
+_FOUND, _SURELY = 0.01, 0.001  # P-values up to which that is found, or surely not so
 _NOISE: Final = 2.0
 """Standard deviations of the difference of two seeds up to which a lead is called no larger than a reseed's noise."""
 
-_VIEWED: Final = (f"{TRAINED} 1", "frozen decoder 1", "random 1")
-"""Members whose features the page shows, side by side."""
+_VIEWED: Final = (f"{TRAINED} 1", "frozen decoder 1", "random 1")  # members whose features the page shows, side by side
 
 LEAST: Final = 20
 """Pairs of an attribute whose answer an exact patch must change."""

@@ -30,9 +30,7 @@ WINDOW, REVIVED_UNTIL = 0.05, 0.75
 """Shares of the steps: a feature that was active in none of so many batches is dead, and so often dead ones are
 revived; and after so many no more."""
 
-_BANDWIDTH: Final = 0.5
-"""Of the slope of a step of JumpReLU, where vectors have a mean square of 1."""
-
+_BANDWIDTH: Final = 0.5  # of the slope of a step of JumpReLU, where vectors have a mean square of 1
 _PRESSURE: Final = 0.1
 """Of the squared relative distance of L0 from k, of JumpReLU, beside the unexplained share of the variance."""
 
@@ -40,9 +38,7 @@ _PENALTY, _STEER = 0.03, 0.02
 """The L1 penalty at the start, and the logarithm by which it grows in a step in which twice as many features are active
 as wanted."""
 
-_JUDGED: Final = 8192
-"""Vectors, at most, that thresholds are set on and random dictionaries are fitted to."""
-
+_JUDGED: Final = 8192  # vectors, at most, that thresholds are set on and random dictionaries are fitted to
 _TINY: Final = 1e-12
 
 _Count = Annotated[int, msgspec.Meta(ge=1, le=2**24)]

@@ -79,15 +79,11 @@ FAMILIES: Final = {
 }  # fmt: skip
 """Changes of the weights; what is kept of each is the mean over its doses."""
 
-_DOSES: Final = (0.1, 0.2, 0.4)
-"""Of relative noise, each weight's share: those that count in what is kept."""
-
+_DOSES: Final = (0.1, 0.2, 0.4)  # of relative noise, each weight's share: those that count in what is kept
 _LADDER: Final = (0.05, *_DOSES, 0.8, 1.6)
 """Over which half doses are read, of relative noise and of noise in function space."""
 
-_SLIGHT: Final = 0.03
-"""Relative noise that shows the curvature."""
-
+_SLIGHT: Final = 0.03  # relative noise that shows the curvature
 _SCHEMES: Final = {BITS: ("int4", "int4-tensor"), PRUNING: ("prune40", "prune60"), FLIPS: ("flips5e-3-int8",)}
 _STEPS: Final = (4, 16)
 _DRAWS, _FLIPPED, _FEWEST = 4, 8, 2

@@ -149,8 +149,7 @@ class DictionaryControlAudit(BesideNullsAudit):
                        because=because)  # fmt: skip
 
 
-_PLANTED: Final = 0.998
-"""Confidence with which the planted control passes."""
+_PLANTED: Final = 0.998  # confidence with which the planted control passes
 
 _NOT_PLANTED: Final = (
     " Not found: the values do not add up in this site's vectors, or there are too few pairs or random dictionaries to "
@@ -220,8 +219,7 @@ _PARTS: Final = {"kept": "kept alone", "others kept": "as many others kept alone
                  "others removed": "as many others removed"}  # fmt: skip
 
 
-_SHOWN: Final = 90
-"""Letters of an example that are shown."""
+_SHOWN: Final = 90  # letters of an example that are shown
 
 
 def section(subject: str, task: str, known: Mapping[str, Arrays]) -> Section:

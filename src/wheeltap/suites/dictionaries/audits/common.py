@@ -33,15 +33,9 @@ INTERPRETABLE = "Features stand for values"
 _FOR: Final = {SUFFICIENT: "keeping the task", CONTROLS: "edits", INTERPRETABLE: "features that stand for values"}
 """What each claim beside nulls is about."""
 
-_FEWEST: Final = 4
-"""Random dictionaries that a control takes."""
-
-_TESTS: Final = 9
-"""Of a report on one dictionary, which one correction is over."""
-
-_NOISE: Final = 2.0
-"""Standard deviations over reseeds up to which a lead is said to be no larger than their noise."""
-
+_FEWEST: Final = 4  # random dictionaries that a control takes
+_TESTS: Final = 9  # of a report on one dictionary, which one correction is over
+_NOISE: Final = 2.0  # standard deviations over reseeds up to which a lead is said to be no larger than their noise
 _MISSING: Final = "Not asked beside: "
 
 _NO_ENTRIES: Final = (

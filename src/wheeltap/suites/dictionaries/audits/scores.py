@@ -23,8 +23,7 @@ SHARE: Final = "share"
 
 _TINY: Final = 1e-12
 
-_SEEDS: Final = 100
-"""Nulls of each kind beyond which none are planned."""
+_SEEDS: Final = 100  # nulls of each kind beyond which none are planned
 
 
 @final

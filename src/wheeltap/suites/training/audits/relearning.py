@@ -40,9 +40,7 @@ _LIMITS: Final = (
     "with several: two that never knew the group can also differ (2 of 8 pairs of small transformers did)."
 )
 
-_SURE: Final = 0.05
-"""P-value up to which noise is said to bring back less."""
-
+_SURE: Final = 0.05  # P-value up to which noise is said to bring back less
 _BEYOND: Final = "more than under noise"
 
 _NOISE: Final = "noise alone is not shown to bring back less, so that this came back is no evidence of relearning."

@@ -54,8 +54,7 @@ FEWEST: Final = 12
 SHIFT_PASSES: Final = min(map(len, FITTING.values())) * len(LADDERS["noise"])
 """Passes of one net that a draw of disturbed inputs takes at least: where the inputs are a table."""
 
-_GRAIN: Final = 0.01
-"""Share of the smallest difference of interest to which a difference is rounded."""
+_GRAIN: Final = 0.01  # share of the smallest difference of interest to which a difference is rounded
 
 
 @final
