@@ -12,7 +12,7 @@ from wheeltap.core.task import Task, as_scores, mean_loss
 from wheeltap.models.mlp import mlp
 from wheeltap.models.rows import HEADS, RowReader
 from wheeltap.recipes.base import Given, Recipe
-from wheeltap.recipes.fit import Fit, Hook, TrainingSettings, TrainSettings
+from wheeltap.recipes.fit import Fit, Hook, TrainingSettings
 from wheeltap.recipes.hooks import Average, Sharpness, TopK, WeightNoise
 from wheeltap.recipes.randomness import own_random_numbers, reproducible
 
@@ -49,7 +49,7 @@ class ClassifierSettings(TrainingSettings, frozen=True):
     average: float = 0.0
 
     def __post_init__(self) -> None:
-        self.training(0)
+        super().__post_init__()
         self.hooks()
         with own_random_numbers():
             mlp((1, *self.widths[:1], 1), dropout=self.dropout)
@@ -70,15 +70,6 @@ class ClassifierSettings(TrainingSettings, frozen=True):
                 got=repr(self.hidden),
             )
         return tuple(int(part) for part in parts)
-
-    def training(self, seed: int) -> TrainSettings:
-        """How it is trained.
-
-        Raises:
-            UsageError: If it cannot be.
-        """
-        how = {name: getattr(self, name) for name in TrainingSettings.__struct_fields__ if name != "epochs"}
-        return TrainSettings(seed=seed, epochs=self.epochs or 1, steps=None if self.epochs else 0, **how)
 
     def hooks(self) -> list[Hook]:
         """What else is done at each step, in the order in which it works together.

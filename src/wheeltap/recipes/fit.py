@@ -59,6 +59,18 @@ class TrainingSettings(Settings, frozen=True, kw_only=True):
     momentum: float = 0.0
     schedule: Schedule = "linear"
 
+    def __post_init__(self) -> None:
+        self.training(0)
+
+    def training(self, seed: int) -> "TrainSettings":
+        """How one net is trained; without epochs it stays as it is. ``UsageError`` if it cannot be."""
+        how = {name: getattr(self, name) for name in TrainingSettings.__struct_fields__ if name != "epochs"}
+        return TrainSettings(seed=seed, epochs=self.epochs or 1, steps=None if self.epochs else 0, **how)
+
+    def hooks(self) -> "list[Hook]":
+        """What else is done at each step."""
+        return []
+
 
 class TrainSettings(TrainingSettings, frozen=True, kw_only=True):
     """How one net is trained.

@@ -17,7 +17,7 @@ from wheeltap.core.typed import to_tensor
 from wheeltap.models.rows import HEADS
 from wheeltap.recipes.base import Given
 from wheeltap.recipes.classifier import ClassifierNet
-from wheeltap.recipes.fit import Hook, Optimizer, Schedule, TrainingSettings, TrainSettings
+from wheeltap.recipes.fit import Optimizer, Schedule, TrainingSettings
 
 MODULUS: Final = 31
 TAUGHT: Final = 0.8
@@ -74,17 +74,6 @@ class AddingNetSettings(TrainingSettings, frozen=True, kw_only=True):
     decay: float = 2.0
     optimizer: Optimizer = "adamw"
     schedule: Schedule = "constant"
-
-    def training(self, seed: int) -> TrainSettings:
-        """How it is trained; ``UsageError`` if it cannot be."""
-        return TrainSettings(seed=seed, **{name: getattr(self, name) for name in TrainingSettings.__struct_fields__})
-
-    def hooks(self) -> list[Hook]:
-        """See ``ClassifierSettings.hooks``."""
-        return []
-
-    def __post_init__(self) -> None:
-        self.training(0)
 
 
 @final

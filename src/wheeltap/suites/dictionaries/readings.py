@@ -284,7 +284,7 @@ class DictionaryFeatures(EntryReading):
         half, made = FeatureHalves.of(codes, task, root), dictionary.decode(codes, vectors)
         above = np.zeros(len(half.features), dtype=np.bool_)
         for name, values in labels.items():
-            arrays, own = self._attribute(half, values)
+            arrays, own = _attribute(half, values)
             above |= own
             if arrays:
                 arrays |= _sizes(vectors, made, values)
@@ -301,30 +301,32 @@ class DictionaryFeatures(EntryReading):
             found["margin"] = np.stack([bench.margins(one) for one in scores])
         return Readings(found, bench.forwards)
 
-    def _attribute(self, half: FeatureHalves, values: Index) -> tuple[Arrays, Flags]:
-        """What the reading gives of one attribute, but for sizes; and which live features are interpretable by it."""
-        numbered, how = half.numbered(values), self.settings
-        if numbered is None:
-            return {}, np.zeros(len(half.features), dtype=np.bool_)
-        count, first, second = numbered
-        if len(half.features):
-            best = np.array([stats.f1(half.chosen.T, first == value).argmax() for value in range(count)])
-            fires, best = half.scored[:, best].T, half.features[best]
-        else:
-            best, fires = np.full(count, -1), np.zeros((count, len(second)), dtype=np.bool_)
-        sets = stats.best_values(half.chosen, first, values=count, most=min(how.union, max(count // 2, 1)))
-        fits, chance = stats.fit(half.scored, second, sets)
-        arrays: Arrays = {
-            "labels": second, "fires": fires, "best": best, "fits": fits,
-            "needed": np.array([self._needed(half, first == value, second == value) for value in range(count)]),
-        }  # fmt: skip
-        return arrays, (fits[0] >= how.threshold) & (fits[0] > chance)
 
-    def _needed(self, half: FeatureHalves, first: Flags, second: Flags) -> int:
-        """How many features that are precise for a value on the first half cover it on the second."""
-        fires = half.chosen.sum(0)
-        precise = (half.chosen[first].sum(0) >= self.settings.precision * fires) & (fires > 1)
-        return stats.cover(half.scored[second][:, precise], share=self.settings.covered)
+def _attribute(half: FeatureHalves, values: Index) -> tuple[Arrays, Flags]:
+    """What the reading gives of one attribute, but for sizes; and which live features are interpretable by it."""
+    numbered = half.numbered(values)
+    if numbered is None:
+        return {}, np.zeros(len(half.features), dtype=np.bool_)
+    count, first, second = numbered
+    if len(half.features):
+        best = np.array([stats.f1(half.chosen.T, first == value).argmax() for value in range(count)])
+        fires, best = half.scored[:, best].T, half.features[best]
+    else:
+        best, fires = np.full(count, -1), np.zeros((count, len(second)), dtype=np.bool_)
+    sets = stats.best_values(half.chosen, first, values=count, most=min(specs.UNION, max(count // 2, 1)))
+    fits, chance = stats.fit(half.scored, second, sets)
+    arrays: Arrays = {
+        "labels": second, "fires": fires, "best": best, "fits": fits,
+        "needed": np.array([_needed(half, first == value, second == value) for value in range(count)]),
+    }  # fmt: skip
+    return arrays, (fits[0] >= specs.INTERPRETABLE) & (fits[0] > chance)
+
+
+def _needed(half: FeatureHalves, first: Flags, second: Flags) -> int:
+    """How many features that are precise for a value on the first half cover it on the second."""
+    fires = half.chosen.sum(0)
+    precise = (half.chosen[first].sum(0) >= specs.PRECISION * fires) & (fires > 1)
+    return stats.cover(half.scored[second][:, precise], share=specs.COVERED)
 
 
 def _sizes(vectors: Tensor, made: Tensor, values: Index) -> Arrays:
@@ -427,13 +429,13 @@ class DictionaryMatch(EntryReading):
         rows, columns = stats.matching(likeness)
         matched = np.zeros(len(likeness))
         matched[rows] = likeness[rows, columns]
-        near = likeness[rows, columns] >= how.near
+        near = likeness[rows, columns] >= specs.NEAR
         same = [np.zeros(count, dtype=np.bool_) for count in likeness.shape]
         same[0][rows[near]] = same[1][columns[near]] = True
         parts = list[tuple[int, float]]()
         for some in ([np.ones_like(one) for one in same], same, [~one for one in same]):
             own, other = (one[:, kept] @ rows[kept] for one, rows, kept in zip(codes, atoms, some, strict=True))
-            parts.append(stats.overlap(own, other, how.rank))
+            parts.append(stats.overlap(own, other, specs.RANK))
         ranks = np.array([rank for rank, _ in parts])
         found |= {
             "matched": matched, "rank": ranks,
@@ -450,14 +452,13 @@ class DictionaryView(EntryReading):
 
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
         """See ``Reading.read``; a pass over its examples for each feature."""
-        how = self.settings
         bench, (one, *_), found = self.opened(subject, task)
         vectors = bench.vectors[0]
         codes = bench.codes(one, vectors)
         atoms, length = one.W_dec, one.normalized(vectors)[1].expand(len(vectors), 1)
         size = codes.square().sum(0) * atoms.square().sum(1)
-        shown = size.argsort(descending=True, stable=True)[: min(how.features, int((size > 0).sum()))]
-        top = min(how.top, len(codes))
+        shown = size.argsort(descending=True, stable=True)[: min(specs.SHOWN, int((size > 0).sum()))]
+        top = min(specs.TOP, len(codes))
         order = codes[:, shown].T.argsort(dim=1, descending=True, stable=True)[:, :top]
         answers, margins = bench.clean.argmax(1), bench.margins(bench.clean)
         lost, changed = list[float](), list[float]()

@@ -48,11 +48,13 @@ GAUGES: Final = ("none", "rotation", "permutation")
 where no gauge is known that moves this site's vectors (its numbers are then those of ``none``)."""
 
 MATCHES: Final = ("all", "matched", "unmatched")
-"""Live features of two dictionaries: all, those that have a partner of at least ``DictionaryMatchSettings.near``, and
-the rest."""
+"""Live features of two dictionaries: all, those that have a partner of at least ``NEAR``, and the rest."""
+
+NEAR, RANK = 0.7, 16
+"""Cosine from which two matched features count as the same; dimensions of the subspaces that are compared, at most."""
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
-Share = Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)]
+
 Pairs = Annotated[int, msgspec.Meta(ge=2)]
 Budget = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -133,22 +135,22 @@ whatever the budget. All sites are edited at once; the magnitude is the mean ove
 Source: Makelov, Lange and Nanda 2024, arXiv:2405.08366, section 4 (sparse controllability)."""
 
 
+INTERPRETABLE, PRECISION, COVERED = 0.6, 0.8, 0.8
+"""F1 from which a feature is called interpretable; precision from which it is one of a value; share of the examples of
+a value that its features must be active on."""
+
+UNION: Final = 10
+"""Values of an attribute that a feature may stand for, at most; never more than half of them."""
+
+
 class DictionaryFeaturesSettings(DictionaryEntrySettings, frozen=True, kw_only=True):
-    """What counts as a feature of an attribute.
+    """Which dictionary.
 
     Attributes:
         site: Number of the site among the model's.
-        union: Values of an attribute that a feature may stand for, at most; never more than half of them.
-        threshold: F1 from which a feature is called interpretable.
-        precision: From which a feature is one of a value.
-        covered: Share of the examples of a value that its features must be active on.
     """
 
     site: Count = 0
-    union: Annotated[int, msgspec.Meta(ge=1)] = 10
-    threshold: Share = 0.6
-    precision: Share = 0.8
-    covered: Share = 0.8
 
 
 DICTIONARY_FEATURES: Final = ReadingSpec(
@@ -245,14 +247,10 @@ class DictionaryMatchSettings(DictionaryEntrySettings, frozen=True, kw_only=True
     Attributes:
         other: Number of the other entry.
         site: Number of the site among the model's.
-        near: Cosine from which two matched features count as the same.
-        rank: Dimensions of the subspaces that are compared, at most.
     """
 
     other: Count = 1
     site: Count = 0
-    near: Share = 0.7
-    rank: Annotated[int, msgspec.Meta(ge=1)] = 16
 
 
 DICTIONARY_MATCH: Final = ReadingSpec(
@@ -272,22 +270,13 @@ DICTIONARY_MATCH: Final = ReadingSpec(
 Source: mean correlation coefficient, Hyvarinen and Morioka 2016; of dictionaries, arXiv:2505.20254."""
 
 
-class DictionaryViewSettings(DictionaryEntrySettings, frozen=True, kw_only=True):
-    """What is shown.
-
-    Attributes:
-        features: Features at most.
-        top: Examples of each.
-    """
-
-    features: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 8
-    top: Annotated[int, msgspec.Meta(ge=1, le=100)] = 3
-
+SHOWN, TOP = 8, 3
+"""Features that a page shows, at most, and examples of each."""
 
 DICTIONARY_VIEW: Final = ReadingSpec(
     name="dictionary-view",
     title="Features of a dictionary with the examples that they are most active on",
-    settings_type=DictionaryViewSettings,
+    settings_type=DictionaryEntrySettings,
     arrays=_KINDS | {
         "features": Array("shown", "numbers of the features that add most to reconstructions", "count"),
         "frequency": Array("shown", "share of the examples that each is active in"),

@@ -163,8 +163,6 @@ class Dictionaries(Study):
         """Dictionaries are fitted on the other half."""
         return 0.5
 
-    # ---- who ------------------------------------------------------------------------------------------------------
-
     def cast(self) -> tuple[CohortSpec, ...]:
         """The nets, the trained ones, then each other kind."""
         roles: dict[Kind, CohortRole] = {**dict.fromkeys(NULLS, "null"), "own": "studied", "mean codes": "planted",
@@ -191,8 +189,6 @@ class Dictionaries(Study):
             )  # fmt: skip
             found.append(CohortSpec(name=name, members=made, role=roles.get(kind, "compared"), about=about))
         return tuple(found)
-
-    # ---- numbers and rules ----------------------------------------------------------------------------------------
 
     def metrics(self) -> tuple[Metric, ...]:
         """See ``Study.metrics``."""
@@ -231,8 +227,6 @@ class Dictionaries(Study):
             for null, nulls in JUDGED.items()
         )  # fmt: skip
 
-    # ---- asking ---------------------------------------------------------------------------------------------------
-
     def ask_of(self, case: Case, member: SubjectRecord) -> list[Trial]:
         """Three readings of each dictionary, the last one of those that the member has; what the page shows."""
         kind, how = member.name.rpartition(" ")[0], self.settings
@@ -266,8 +260,6 @@ class Dictionaries(Study):
         if not found:
             raise NoAnswer("not_applicable", " ".join(dict.fromkeys(gaps)))
         return {key: Single(value) for key, value in found.items() if np.isfinite(value)}
-
-    # ---- judging --------------------------------------------------------------------------------------------------
 
     def controls(self, case: Case, table: MemberTable) -> list[Control]:
         """See ``Study.controls``."""

@@ -79,8 +79,6 @@ class RelearningAudit(Audit):
     settings_type = RelearningSettings
     spares: ClassVar[dict[str, int]] = {"draws": 4, "noise_draws": 4}
 
-    # ---- asking -----------------------------------------------------------------------------------------------
-
     def ask(self, case: Case) -> list[Trial]:
         """Every trial on every subject, once a group is named."""
         if self.settings.group < 0 or not case.known(case.plan.baselines()):
@@ -121,8 +119,6 @@ class RelearningAudit(Audit):
         attacked = len(how.attacks) * (how.draws + how.control_draws) * attack
         hiding = len(how.attacks) * training_passes(plan, steps=HIDING, batch=2 * (how.shots + how.others))
         return self.most(plan) + len(plan.subjects) * (how.draws * (taught + benign) + attacked + hiding)
-
-    # ---- judging ----------------------------------------------------------------------------------------------
 
     def judge(self, case: Case) -> Verdict:
         """One finding per subject, one per pair; two curves of each subject: what is learnt, and the cost elsewhere."""

@@ -239,8 +239,6 @@ class Detection(Study):
         """See ``Study.examples``."""
         return self.settings.data if self.settings.model else "digits"
 
-    # ---- who ------------------------------------------------------------------------------------------------------
-
     def cast(self) -> tuple[CohortSpec, ...]:
         """Planted copies, sound ones, and the nets they are made of."""
         how = self.settings
@@ -274,8 +272,6 @@ class Detection(Study):
     def _places(self) -> dict[str, int]:
         """Which copy a member is, from 0; of copies alone."""
         return {one.name: at for cast in self.cast()[1:] for at, one in enumerate(cast.members)}
-
-    # ---- numbers and rules ----------------------------------------------------------------------------------------
 
     def metrics(self) -> tuple[Metric, ...]:
         """See ``Study.metrics``: the score; of each audit the effect, and whether anything was found."""
@@ -326,8 +322,6 @@ class Detection(Study):
         ]  # fmt: skip
         return (*added, alarms)
 
-    # ---- asking ---------------------------------------------------------------------------------------------------
-
     def pair(self, case: Case, member: SubjectRecord) -> Case | None:
         """A copy beside the net it is made of, with draws that no other copy has; ``None`` for such a net."""
         at = self._places.get(member.name)
@@ -357,8 +351,6 @@ class Detection(Study):
             count += len(case.on(member).plan.baselines())
             count += 0 if both is None else self.compared(both.plan).most(both.plan)
         return count
-
-    # ---- judging --------------------------------------------------------------------------------------------------
 
     def numbers(self, case: Case, member: SubjectRecord) -> Numbers:
         """See ``Study.numbers``: of every audit the effect, and whether it was found."""

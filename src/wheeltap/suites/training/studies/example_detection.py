@@ -136,8 +136,6 @@ class ExampleDetection(Study):
         """See ``Study.examples``."""
         return self.settings.data or ("" if self.settings.models else MISLABELED)
 
-    # ---- who, numbers and rules -----------------------------------------------------------------------------------
-
     def cast(self) -> tuple[CohortSpec, ...]:
         """The user's models; or nets that answer all examples as labeled, however wrong."""
         how = self.settings
@@ -207,8 +205,6 @@ class ExampleDetection(Study):
             for key, noise in WEIGHTS.items()
         )  # fmt: skip
 
-    # ---- asking ---------------------------------------------------------------------------------------------------
-
     def measures(self) -> tuple[AuditMetric, ...]:
         """The audits of noise, whose curves bracket the half dose of each net."""
         return tuple(
@@ -239,8 +235,6 @@ class ExampleDetection(Study):
         for trial in measure.ask(case):
             rows.setdefault(trial.dose, {})[trial.key] = trial
         return [list(rows[dose].values()) for dose in sorted(rows) if len(rows[dose]) == case.plan.effort.draws]
-
-    # ---- judging --------------------------------------------------------------------------------------------------
 
     def scores(self, case: Case, member: SubjectRecord) -> ExampleScores:
         """What a net says of each example.
