@@ -1,4 +1,4 @@
-"""Readings of dictionaries: what they reconstruct, control and say, what survives a disturbance, what two share, pages.
+"""Readings of dictionaries: what they reconstruct, control and say, what survives a disturbance, what two share.
 
 Source: Makelov, Lange and Nanda 2024, arXiv:2405.08366, sections 4 (approximation, control, interpretability) and 5
 (occlusion, splitting).
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, final
 
-import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -32,7 +31,6 @@ from wheeltap.perturb.tune import FineTuneSettings
 from wheeltap.suites.dictionaries import specs, stats
 from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel
 from wheeltap.suites.dictionaries.engine import SiteBench, bench_of, rewritten, site_twin
-from wheeltap.suites.dictionaries.sources import AttributeWords
 
 Arrays = dict[str, NDArray[Any]]
 Flags = NDArray[np.bool_]
@@ -440,43 +438,5 @@ class DictionaryMatch(EntryReading):
         found |= {
             "matched": matched, "rank": ranks,
             "overlap": np.array([one for _, one in parts]), "chance": ranks / bench.vectors[0].shape[1],
-        }  # fmt: skip
-        return Readings(found, bench.forwards)
-
-
-@final
-class DictionaryView(EntryReading):
-    """Removes each of the features that add most to reconstructions, and names the examples where it is most active."""
-
-    spec = specs.DICTIONARY_VIEW
-
-    def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
-        """See ``Reading.read``; a pass over its examples for each feature."""
-        bench, (one, *_), found = self.opened(subject, task)
-        vectors = bench.vectors[0]
-        codes = bench.codes(one, vectors)
-        atoms, length = one.W_dec, one.normalized(vectors)[1].expand(len(vectors), 1)
-        size = codes.square().sum(0) * atoms.square().sum(1)
-        shown = size.argsort(descending=True, stable=True)[: min(specs.SHOWN, int((size > 0).sum()))]
-        top = min(specs.TOP, len(codes))
-        order = codes[:, shown].T.argsort(dim=1, descending=True, stable=True)[:, :top]
-        answers, margins = bench.clean.argmax(1), bench.margins(bench.clean)
-        lost, changed = list[float](), list[float]()
-        for feature in shown:
-            rows = (codes[:, feature] != 0).nonzero()[:, 0].cpu()
-            gone = codes[rows, feature][:, None] * atoms[feature] * length[rows]
-            scores = bench.clean.clone()
-            scores[rows] = bench.exchanged([vectors[rows] - gone], rows).to(scores)
-            lost.append(float((margins - bench.margins(scores))[rows].mean()))
-            changed.append(float((scores.argmax(1) != answers)[rows].float().mean()))
-        wording = task.annotation(AttributeWords)
-        numbers: NDArray[Any] = order.cpu().numpy()
-        said = [f"example {at}" for at in range(len(codes))] if wording is None else wording.texts
-        says: list[list[str]] = [[said[int(at)] for at in row] for row in numbers]
-        found |= {
-            "features": shown.cpu().numpy(), "frequency": (codes[:, shown] != 0).float().mean(0).cpu().numpy(),
-            "examples": numbers, "codes": codes[:, shown].T.gather(1, order).cpu().numpy(),
-            "lost": np.array(lost), "changed": np.array(changed),
-            "texts": np.frombuffer(msgspec.json.encode(says), dtype=np.uint8),
         }  # fmt: skip
         return Readings(found, bench.forwards)
