@@ -4,6 +4,7 @@ By the doors that people use; the same nets with weights that are reached are to
 """
 
 import copy
+import random
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 import wheeltap as wt
 from benchmarks.nets import zoo
 from wheeltap.audits.score import SAME_OUTPUTS
-from wheeltap.core.errors import ModelError
+from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.records import UNCOVERED
 from wheeltap.core.subject import Subject
 from wheeltap.report import deployment
@@ -166,6 +167,30 @@ def test_a_model_that_is_not_deterministic_is_refused_every_time(kind: type[Drop
                 audited(kind(body), task, store=tmp_path / "s.wheeltap")
     with pytest.raises(ModelError, match="not deterministic"):  # so is the second of two
         wt.compare(zoo.made("mlp").subject.model, kind(body).eval(), task, audits="score")
+
+
+class Hidden(Dropping):
+    """Draws from Python's own random numbers while it is noisy."""
+
+    noisy: bool
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.body(inputs) + (random.random() if self.noisy else 0.0)
+
+
+def test_a_model_that_gives_other_answers_each_time_is_no_other_subject() -> None:
+    body, task = learned()
+    model = Hidden(body).eval()
+    model.noisy = False
+    plan = wt.plan(model, task, audits="score", schemes="int8")
+    model.noisy = True
+    with pytest.raises(ModelError, match="not deterministic"):
+        wt.run(plan, model, task)
+    model.noisy = False
+    wt.run(plan, model, task)
+    next(model.parameters()).data.mul_(1.5)
+    with pytest.raises(UsageError, match=r"made for other subjects(.|\n)*another one each time it is loaded or called"):
+        wt.run(plan, model, task)
 
 
 def test_a_forward_that_restores_its_weights_is_refused_with_that_reason() -> None:

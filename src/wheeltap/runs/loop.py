@@ -22,7 +22,7 @@ from wheeltap.core.settings import SMALL
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_tensor
-from wheeltap.engine.clean import require_same_answers, settled_since_planned
+from wheeltap.engine.clean import require_repeatable, require_same_answers, settle, settled_since_planned
 from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.shard import Shard, ShardNote, put_shard_note, shard_of
@@ -155,11 +155,16 @@ def _require_same(plan: Plan, subjects: list[Subject], task: BaseTask, members: 
     expected = [(s.name, s.fingerprint) for s in given]
     if got != expected or task.digest != plan.task.digest:
         what = "task" if got == expected else "subjects"
+        others = {name for name, _ in {*expected} - {*got}}
+        for subject in subjects if task.digest == plan.task.digest else ():
+            if subject.name in others and subject.settled is not None:
+                require_repeatable(subject, subject.settled.scores, settle(subject, task).scores)
         raise UsageError(
             f"The plan was made for other {what}.",
             expected=", ".join(f"{n} ({f[:8]})" for n, f in expected) + f" on task {plan.task.digest[:8]}",
             got=", ".join(f"{n} ({f[:8]})" for n, f in got) + f" on task {task.digest[:8]}",
-            do="Weights, examples or code changed since: make a new plan.",
+            do="Weights, examples or code changed since: make a new plan. If you changed nothing, the model is another "
+            "one each time it is loaded or called (random numbers, a counter, the clock): seed that, or switch it off.",
         )
 
 
