@@ -171,6 +171,7 @@ def test_a_net_that_gives_one_answer_is_at_chance_however_few_the_examples(scale
     net = linear(scale * drawn(2, 4), torch.tensor([5.0, -5.0]))
     report = wt.audit(net, (drawn(100, 4, seed=1), targets), schemes="int8,int4")
     assert report.headline.startswith("AT CHANCE") and "always answering class 0 scores 0.960" in report.headline
+    assert report.headline.endswith("By --measure balanced_accuracy each class counts the same.")
     assert {row.status for row in report["WT100"]} == {"not_applicable"} and not report.passed
 
 

@@ -14,6 +14,7 @@ from wheeltap.core.errors import FileFormatError, MissingFile, ModelError, Unkno
 from wheeltap.core.fingerprint import described
 from wheeltap.core.task import Task
 from wheeltap.sources import digits, load, load_model
+from wheeltap.sources.specs import located
 
 NETS = """
 import torch
@@ -117,6 +118,21 @@ def test_a_pickle_is_refused_by_name_or_bytes(tmp_path: Path, spec: str, name: s
 
 
 @pytest.mark.full
+def test_a_plan_keeps_the_whole_path_of_a_file_of_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("x.npz", "x.jsonl"):
+        (tmp_path / name).touch()
+    kept = {
+        "x.npz": f"{tmp_path}/x.npz",
+        "generate:x.jsonl,tokens=4,end=a,b": f"generate:{tmp_path}/x.jsonl,tokens=4,end=a,b",
+        "pairs:x.jsonl": f"pairs:{tmp_path}/x.jsonl",
+        "pairs:quote": "pairs:quote",
+        "lm_eval:arc_easy,limit=4": "lm_eval:arc_easy,limit=4",
+        "x.npz + generate:x.jsonl": f"{tmp_path}/x.npz + generate:{tmp_path}/x.jsonl",
+    }
+    assert {name: located(name) for name in kept} == kept
+
+
 def test_smollm2_brings_the_agreement_task(smollm2: object) -> None:
     loaded = load("smollm2")
     assert loaded.subject.record.parameters == 134_515_008
