@@ -18,8 +18,8 @@ from wheeltap.core.records import Curve
 from wheeltap.core.subject import Subject
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Draw, Weights
+from wheeltap.report.curves import label, norm_at_half, sized, steps
 from wheeltap.report.report import Report
-from wheeltap.report.survival import label, norm_at_half, sized, steps
 from wheeltap.runs.budget import most_passes
 from wheeltap.sources import digits, load_model
 

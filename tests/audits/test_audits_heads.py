@@ -29,8 +29,8 @@ from wheeltap.engine import readings
 from wheeltap.gauge import attention_kinds
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.store import Store
+from wheeltap.report.curves import label, sized
 from wheeltap.report.report import Report
-from wheeltap.report.survival import label, sized
 from wheeltap.runs.budget import most_passes, most_trials
 from wheeltap.sources import digits, load_model
 from wheeltap.testing.planted import PlantedCase, planted

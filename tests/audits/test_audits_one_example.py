@@ -18,8 +18,8 @@ from wheeltap.audits.settle import OPEN, settle
 from wheeltap.core.records import Curve, Estimate, Finding, Outcome, OutcomeStatus
 from wheeltap.plans.plan import FILES, Plan
 from wheeltap.report import jsonfile
+from wheeltap.report.curves import sized, steps
 from wheeltap.report.report import Report
-from wheeltap.report.survival import sized, steps
 from wheeltap.stats.effect import mean_effect, smallest_detectable
 from wheeltap.stats.evidence import Evidence, NoEvidence
 from wheeltap.stats.sample import Sample

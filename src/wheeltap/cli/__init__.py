@@ -168,12 +168,7 @@ def _called(words: list[str]) -> int:
             _require_loaded(point)
         if len(words) < 2 or {"--help", "-h"} & {*words}:  # cyclopts prints it, in bold
             app.console = terminal()
-        code = app(
-            words,
-            exit_on_error=False,
-            print_error=False,
-            result_action="return_value",
-        )
+        code = app(words, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except CycloptsError as error:
         said = str(error).replace("\n", "\n    ")

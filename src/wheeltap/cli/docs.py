@@ -6,8 +6,7 @@ from cyclopts import Parameter
 
 
 def docs(
-    *,
-    build: Annotated[bool, Parameter(negative="", help="Build the manual first, with the extra docs.")] = False,
+    *, build: Annotated[bool, Parameter(negative="", help="Build the manual first, with the extra docs.")] = False
 ) -> int:
     """Opens the manual in a browser, from this machine: no network is used.
 

@@ -126,8 +126,7 @@ class RequestFlags(Request):
     ] = None
     effort: NoFlag = None
     budget: Annotated[
-        str | None,
-        Parameter(help="What it may cost: 200f (passes over the examples), 90s, 10m or 2h; draws are cut."),
+        str | None, Parameter(help="What it may cost: 200f (passes over the examples), 90s, 10m or 2h; draws are cut.")
     ] = None
     seed: Seed = 0
     alpha: Alpha = ALPHA

@@ -27,7 +27,7 @@ class ShardFlags(ExecutionFlags):
         str | None,
         Parameter(
             help="Run a share of the trials alone, the first of eight being 0/8. auto/8 asks SLURM_ARRAY_TASK_ID or "
-            "JOB_COMPLETION_INDEX which one; auto is for a whole SLURM array. Then: wheeltap merge.",
+            "JOB_COMPLETION_INDEX which one; auto is for a whole SLURM array. Then: wheeltap merge."
         ),
     ] = None
     base: Annotated[

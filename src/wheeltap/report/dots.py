@@ -214,10 +214,7 @@ def _dots(
     whisker = base.mark_rule(color=style.colour, strokeWidth=2.2 if filled else 1.4)
     shape, inside = cast("Any", style.shape), style.colour if filled else figures.CARD
     dot = base.mark_point(shape=shape, fill=inside, stroke=style.colour, size=85 if filled else 55, opacity=1)
-    return [
-        whisker.encode(x=alt.X("low:Q", **x), x2="high:Q", y=y),
-        dot.encode(x=alt.X("value:Q", **x), y=y),
-    ]
+    return [whisker.encode(x=alt.X("low:Q", **x), x2="high:Q", y=y), dot.encode(x=alt.X("value:Q", **x), y=y)]
 
 
 # ---- in a terminal ----------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from wheeltap.core.plain import many
 from wheeltap.core.records import Curve, Finding
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.section import Table
-from wheeltap.report import curves, figures, survival, view, words
+from wheeltap.report import curves, figures, view, words
 from wheeltap.report.blocks import Drawing, LegendEntry, ReportPart
 
 
@@ -84,15 +84,15 @@ def matched(record: ReportRecord) -> ReportPart | None:
     """For each subject, what survives which change of its weights."""
     blocks: list[Drawing | Table] = []
     for subject in dict.fromkeys(curve.subject for curve in record.curves if curve.role == "subject"):
-        name, sized = words.plain(subject), survival.sized(record, subject)
+        name, sized = words.plain(subject), curves.sized(record, subject)
         if not sized:
             continue
-        some = survival.worst(sized)
-        labels = [survival.label(record, curve) for curve in some]
+        some = curves.worst(sized)
+        labels = [curves.label(record, curve) for curve in some]
         keys = [f"{curve.code} {label}" for curve, label in zip(some, labels, strict=True)]
         styled = list(map(figures.styles(keys).__getitem__, keys))  # two may have one, in a report of others
         alt = f"Line chart of the score of {name} against the size of the change of its weights. " + " ".join(
-            f"{label}: half of the score above chance is lost at {survival.half(curve)} {words.plain(curve.unit)}."
+            f"{label}: half of the score above chance is lost at {curves.half(curve)} {words.plain(curve.unit)}."
             for curve, label in zip(some, labels, strict=True)
         )
         note = (
@@ -100,13 +100,13 @@ def matched(record: ReportRecord) -> ReportPart | None:
             "All are in the table."
         )
         legend = tuple(LegendEntry.of(label, look) for label, look in zip(labels, styled, strict=True))
-        draw = partial(_alone, survival.matched_chart, some, styled)
+        draw = partial(_alone, curves.matched_chart, some, styled)
         note = note if len(sized) > len(some) else ""
         blocks.append(Drawing(title=name, alt=alt, note=note, draw=draw, legend=legend))
         rows = tuple(
             (
-                f"{survival.label(record, curve)} ({words.plain(curve.unit)})", survival.half(curve),
-                "" if (norm := survival.norm_at_half(curve)) is None else words.number(norm), survival.steps(curve),
+                f"{curves.label(record, curve)} ({words.plain(curve.unit)})", curves.half(curve),
+                "" if (norm := curves.norm_at_half(curve)) is None else words.number(norm), curves.steps(curve),
             )
             for curve in sized
         )  # fmt: skip

@@ -328,19 +328,15 @@ class _Layout:
         if self.does == "permuted" and part is not None:
             config: Any = self.model.config
             heads = int(config.num_attention_heads if part[1] == "q" else config.num_key_value_heads)
-            there, back = partial(_paired, heads=heads), partial(_halved, heads=heads)
+            # GGUF has the two rows of a rotated pair side by side; back, the first ones of all pairs come first.
+            there, back = partial(_turned, shape=(heads, 2, -1)), partial(_turned, shape=(heads, -1, 2))
             return (there, back, lambda rows: there(there(rows)), same)
         return (same, same)
 
 
-def _paired(rows: Tensor, *, heads: int) -> Tensor:
-    """Rows of each head in the order in which GGUF has them: the two of a rotated pair side by side."""
-    return rows.reshape(heads, 2, -1, *rows.shape[1:]).transpose(1, 2).reshape(rows.shape)
-
-
-def _halved(rows: Tensor, *, heads: int) -> Tensor:
-    """The other way: the first ones of all pairs, then the second ones."""
-    return rows.reshape(heads, -1, 2, *rows.shape[1:]).transpose(1, 2).reshape(rows.shape)
+def _turned(rows: Tensor, *, shape: tuple[int, int, int]) -> Tensor:
+    """Rows of each head in the order of another axis."""
+    return rows.reshape(*shape, *rows.shape[1:]).transpose(1, 2).reshape(rows.shape)
 
 
 # ---- tokens ----------------------------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ PEOPLE = _nouns(
     officer captain general judge senator mayor minister priest monk bishop villager citizen visitor tourist guest
     traveler stranger thief:thieves pirate spy wizard witch giant hero:heroes customer client worker boss owner
     tenant landlord janitor cook chef librarian musician drummer pianist juggler clown acrobat athlete referee
-    inspector detective witness consultant designer director assistant secretary volunteer parent""",
+    inspector detective witness consultant designer director assistant secretary volunteer parent"""
 )
 
 THINGS = _nouns(
@@ -63,14 +63,14 @@ THINGS = _nouns(
     watch ring necklace coat hat shirt shoe glove blanket pillow carpet curtain mirror candle drum guitar violin
     piano radio camera computer phone machine engine car truck bus bicycle boat ship train wagon tool hammer rope
     ladder bucket brush pen pencil map poster painting statue coin ticket toy doll kite ball puzzle cake pie
-    cookie apple pear lemon sandwich""",
+    cookie apple pear lemon sandwich"""
 )
 
 PLACES = _nouns(
     """house cottage castle palace tower church temple school college library museum theater hospital hotel shop
     store bakery factory barn stable garage office station bridge road path street river lake pond hill mountain
     valley forest tree bush garden field meadow fence wall gate door window fountain bench well mill cave harbor
-    tent cabin village farm orchard vineyard monument lighthouse""",
+    tent cabin village farm orchard vineyard monument lighthouse"""
 )
 
 PEOPLE_ADJECTIVES = str.split(
@@ -291,10 +291,7 @@ _OPENERS_NOT_PAST: tuple[tuple[str, Tense], ...] = (
     *((opener, "any") for opener in OPENERS_ANY),
     *((opener, "now") for opener in OPENERS_NOW),
 )
-_OPENERS: tuple[tuple[str, Tense], ...] = (
-    *_OPENERS_NOT_PAST,
-    *((opener, "then") for opener in OPENERS_THEN),
-)
+_OPENERS: tuple[tuple[str, Tense], ...] = (*_OPENERS_NOT_PAST, *((opener, "then") for opener in OPENERS_THEN))
 
 
 def verb(draw: WordDraw, clause: Clause, tense: Tense) -> Forms:

@@ -389,12 +389,7 @@ def read_model(
         if unpack is not None:
             held, door = {"config": config, "state_dict": unpack(empty)}, cast("Any", type(empty))
         model, info = door.from_pretrained(
-            None if held else str(folder),
-            dtype=dtype,
-            use_safetensors=True,
-            output_loading_info=True,
-            **held,
-            **_LOCAL,
+            None if held else str(folder), dtype=dtype, use_safetensors=True, output_loading_info=True, **held, **_LOCAL
         )
         if getattr(config, "quantization_config", None) and found.kind == "language":
             model(torch.zeros(1, 1, dtype=torch.long, device=model.device))  # libraries unpack in the first pass

@@ -23,9 +23,7 @@ from wheeltap.sources.base import (
     refuse_pickle,
     source_of_file,
 )
-from wheeltap.sources.base import (
-    data as sources_of_data,
-)
+from wheeltap.sources.base import data as sources_of_data
 
 _ENDINGS: Final = ("onnx", "tflite")
 """Endings of files that say their kind by themselves."""

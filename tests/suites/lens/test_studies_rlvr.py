@@ -95,4 +95,4 @@ def test_the_sizes_are_sound() -> None:
     ],
 )  # fmt: skip
 def test_signatures(gap: float, balance: float, beyond: float, name: str) -> None:
-    assert own.signature(gap=gap, balance=balance, beyond=beyond) == name
+    assert own.signature({own.GAP: gap, own.BALANCE: balance, own.BEYOND: beyond}) == name

@@ -1,6 +1,6 @@
 """The study ``rlvr``: reinforcement learning with verifiable rewards where the truth was planted."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar, Final, final
 
 import msgspec
@@ -70,15 +70,15 @@ _SEEN: Final = 0
 """Group of the items that contaminated nets were taught."""
 
 
-def signature(*, gap: float, balance: float, beyond: float) -> str:
-    """What the answers of one net say of its training, by rules fixed beforehand and the metrics of these names."""
-    if gap > CLEAR:
+def signature(found: Mapping[str, float]) -> str:
+    """What the answers of one net say of its training, by rules fixed beforehand."""
+    if found[GAP] > CLEAR:
         return SIGNATURES[CONTAMINATED]
-    if balance > CLEAR:
+    if found[BALANCE] > CLEAR:
         return SIGNATURES[DISTILLED]
-    if beyond > MATTERS:
+    if found[BEYOND] > MATTERS:
         return SIGNATURES[REWARDED]
-    return SIGNATURES[RANDOM] if balance < -CLEAR else UNCHANGED
+    return SIGNATURES[RANDOM] if found[BALANCE] < -CLEAR else UNCHANGED
 
 
 def _of(kind: str, nets: str, listed: tuple[_Listed, ...]) -> list[Rule]:
@@ -261,7 +261,7 @@ class Rlvr(Study):
         }
         if _kind(member) in TRAINED:
             found |= self.compared(case, member)
-            found[NAMED] = float(_signature(found) == SIGNATURES[_kind(member)])
+            found[NAMED] = float(signature(found) == SIGNATURES[_kind(member)])
         return {key: Single(value) for key, value in found.items()}
 
     def compared(self, case: Case, member: SubjectRecord, *, again: int = 0) -> dict[str, float]:
@@ -295,7 +295,7 @@ class Rlvr(Study):
     def _again(self, case: Case) -> Ruling:
         """Is a base that is sampled again called changed?"""
         found = {
-            member.name: _signature(self.compared(case, member, again=1))
+            member.name: signature(self.compared(case, member, again=1))
             for member in case.plan.subjects
             if _kind(member) == BASE
         }
@@ -345,10 +345,6 @@ def _by_seed(table: MemberTable) -> str:
         f"Sampled answers say how {named_right:.0f} of {count} nets were trained. For {right} of {len(whole)} bases "
         f"they say it of all {len(kinds)} nets made from that base."
     )
-
-
-def _signature(found: dict[str, float]) -> str:
-    return signature(gap=found[GAP], balance=found[BALANCE], beyond=found[BEYOND])
 
 
 def _shares(answers: dict[str, NDArray[np.generic]]) -> Shares:

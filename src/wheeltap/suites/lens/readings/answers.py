@@ -57,11 +57,7 @@ class LabelProbabilities(Reading):
     spec = LABEL_PROBABILITIES
 
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
-        """See ``Reading.read``; one pass.
-
-        Raises:
-            DataError: If the task is one of wanted outputs, which have no probabilities.
-        """
+        """See ``Reading.read``; one pass."""
         if task.targets.is_floating_point():
             raise DataError(
                 "Wanted outputs have no probabilities.",
@@ -81,11 +77,7 @@ class PeopleVotes(Reading):
     spec = VOTES
 
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
-        """See ``Reading.read``; no pass.
-
-        Raises:
-            DataError: If the task has no votes.
-        """
+        """See ``Reading.read``; no pass."""
         votes = task.annotations.votes
         if votes is None:
             raise DataError(

@@ -265,11 +265,7 @@ class Contamination(Reading):
             corpus_at(self.settings.corpus)
 
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
-        """See ``Reading.read``.
-
-        Raises:
-            DataError: If the task is not one of plain texts, or has too few of them.
-        """
+        """See ``Reading.read``."""
         texts, passages = texts_of(task)
         how, versions = self.settings, texts.versions(passages)
         arranged = _arranged(len(texts.items), how, root=root, seed=seed)

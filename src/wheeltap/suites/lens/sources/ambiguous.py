@@ -295,11 +295,7 @@ class AmbiguousData(DataSource):
     title = "Ambiguous sentences with their readings, generated; for language models."
 
     def load(self, rest: str, reader: ExampleReader) -> ChoiceTask:
-        """See ``DataSource.load``.
-
-        Raises:
-            UsageError: If they are not for a language model.
-        """
+        """See ``DataSource.load``."""
         if reader.tokenizer is None or reader.classifier is not None:
             raise UsageError(
                 "Ambiguous sentences are for language models.",
@@ -364,11 +360,7 @@ class AmbientVotes(DataSource):
         return known and first(path).keys() >= set(_VoteLine.__struct_fields__)
 
     def load(self, rest: str, reader: ExampleReader) -> ChoiceTask:
-        """See ``DataSource.load``.
-
-        Raises:
-            FileFormatError: If a line is no such item; it is named by its number, from 1.
-        """
+        """See ``DataSource.load``."""
         assert reader.tokenizer is not None, "it fits"
         held, votes = list[Example](), list[list[int]]()
         for number, line in lines(Path(rest)):
