@@ -93,11 +93,7 @@ def flag(study: str, setting: str) -> str:
 def named(name: str, given: Mapping[str, Any] | None = None, *, size: str = "small", seed: int = 0) -> Study:
     """The study of this name.
 
-    Args:
-        name: As it is registered.
-        given: Settings; a text stands for what its field is, where that is no text.
-        size: ``small`` or ``full``: settings that are not given.
-        seed: The setting of this name, where there is one.
+    A text that is given stands for what its field is, where that is no text; ``size`` says what is not given.
 
     Raises:
         UnknownName: If there is no study of this name.

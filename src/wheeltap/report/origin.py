@@ -34,13 +34,10 @@ MISSING = "missing_trials"
 
 
 def unfinished(record: ReportRecord, missing: int, *, again: str = "", shard: str = "") -> ReportRecord:
-    """The report with what is missing in its first line and in its provenance; as it is where nothing is.
+    """The report on what is there, with how many trials are missing in its first line and its provenance, if any are.
 
-    Args:
-        record: The report on what is there.
-        missing: Trials known to be wanted that have not run.
-        again: The command that resumes it; empty where it is not known.
-        shard: Which alone was run, where one was: the others have the rest.
+    It says what to do: ``again`` is the command that resumes it, where that is known; ``shard`` the one that was run
+    alone, where one was: the others have the rest.
     """
     if not missing:
         return record

@@ -55,9 +55,7 @@ class Pair:
 def pairs(*, seed: int = 0, each: int = PER_CONSTRUCTION) -> tuple[Pair, ...]:
     """``each`` items of every construction, in rounds, so that any leading part is balanced too; no context twice.
 
-    Args:
-        seed: Equal seeds give equal items, on every machine.
-        each: Items per construction.
+    Equal seeds give equal items, on every machine.
     """
     seen: set[str] = set()
     numbers: tuple[Number, Number] = ("singular", "plural")

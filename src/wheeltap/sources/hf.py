@@ -301,17 +301,15 @@ def library(name: str = "transformers", *, needed_for: str, extra: str = "llm") 
 
 
 @contextlib.contextmanager
-def quiet(transformers: Any) -> Generator[None]:
-    """A block in which transformers prints no progress bar, log line or warning; all as before afterwards."""
-    log = transformers.utils.logging
-    before = log.get_verbosity()
-    log.set_verbosity_error()
-    try:
-        with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.set_verbosity(before)
+def quiet(transformers: Any = None) -> Generator[None]:
+    """A block without a progress bar, log line or warning, of transformers too if it is given; all as before after."""
+    with contextlib.ExitStack() as held, contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if transformers is not None:
+            log = transformers.utils.logging
+            held.callback(log.set_verbosity, log.get_verbosity())
+            log.set_verbosity_error()
+        yield
 
 
 def load_folder(folder: Path, *, name: str, dtype: Literal["float32", "auto"] = "float32") -> LoadedModel:

@@ -63,11 +63,7 @@ class LmEvalSpec:
 
     @classmethod
     def parse(cls, text: str, *, include: Path | None = None) -> "LmEvalSpec":
-        """What ``lm_eval:NAME,SETTING=VALUE,...`` asks for.
-
-        Args:
-            text: The text; ``str`` of a spec gives it back.
-            include: Folder of YAML files of one's own.
+        """What ``lm_eval:NAME,SETTING=VALUE,...`` asks for, with a folder of YAML files of one's own.
 
         Raises:
             UsageError: If it cannot be read.

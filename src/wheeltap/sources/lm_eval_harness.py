@@ -2,10 +2,8 @@
 
 import contextlib
 import importlib
-import io
 import json
 import random
-import warnings
 from collections.abc import Generator, Sequence
 from types import SimpleNamespace
 from typing import Any, Final, cast, final
@@ -49,17 +47,9 @@ def library(name: str) -> Any:
     Raises:
         MissingExtra: If it is not installed.
     """
-    with quiet():
+    with hf.quiet():
         hf.library("lm_eval", needed_for="tasks of lm-eval", extra="eval")
         return importlib.import_module(name)
-
-
-@contextlib.contextmanager
-def quiet() -> Generator[None]:
-    """A block in which lm-eval prints no progress bar, log line or warning."""
-    with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 @contextlib.contextmanager
@@ -211,7 +201,7 @@ def _plain(value: Any) -> str:
 def _translated(name: str) -> Generator[None]:
     """A quiet block whose failures, of whatever kind lm-eval raises, become a ``DataError``."""
     try:
-        with quiet():
+        with hf.quiet():
             yield
     except WheeltapError:
         raise

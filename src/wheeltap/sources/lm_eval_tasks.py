@@ -24,7 +24,7 @@ from wheeltap.core.plain import plain
 from wheeltap.core.task import BaseTask
 from wheeltap.sources import hf
 from wheeltap.sources.lm_eval import PREFIX, LmEvalSpec
-from wheeltap.sources.lm_eval_harness import CHOSEN, GENERATED, Encoder, Harness, Pair, library, quiet
+from wheeltap.sources.lm_eval_harness import CHOSEN, GENERATED, Encoder, Harness, Pair, library
 
 CHOICE: Final = "acc"
 """The metric of multiple choice that a ``ChoiceTask`` is scored by."""
@@ -384,7 +384,7 @@ def rows(
     """
     harness, answering, _ = opened(asked, model, tokenizer)
     several = list(harness.rows)
-    with quiet():
+    with hf.quiet():
         harness.answer(several, answered(harness, answering, model, several), harness.filters)
         for name in (harness.filter, *(other for other in harness.filters if other != harness.filter)):
             for row in several:

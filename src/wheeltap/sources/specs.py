@@ -90,11 +90,7 @@ def load_model(spec: str, *, name: str = "") -> Subject:
 
 
 def load_task(data: str | Path, *, tokenizer: Tokenizer | None = None) -> BaseTask:
-    """Examples by themselves.
-
-    Args:
-        data: One of ``wheeltap list data``: a file, say.
-        tokenizer: Whose tokens a language model reads, where they are text.
+    """Examples by themselves: one of ``wheeltap list data``, with the tokenizer of a language model if they are text.
 
     Raises:
         UnknownName: If nothing has this name.
@@ -229,9 +225,6 @@ def names_of(specs: Sequence[str]) -> tuple[str, ...]:
     around it as it takes (``runA-final``, ``runB-final``). Of several callables each is called without its module
     where that tells them apart; one alone is called ``module:callable``. Any other spec is its own name. A spec that
     comes again is numbered: ``digits``, ``digits-2``.
-
-    Args:
-        specs: ``digits``, ``hf:FOLDER``, ``gguf:FILE``, ``module:callable`` ...
     """
     levels = [_levels(spec, alone=len(specs) == 1) for spec in specs]
     names: list[str] = []

@@ -59,9 +59,7 @@ class AnswerLogs(ModelSource):
 def of_logs(paths: Sequence[Path], *, names: Sequence[str]) -> RecordedRun:
     """Logs as one plan that says what each loses beside the first, task by task and over all of them.
 
-    Args:
-        paths: Files of recorded answers, or folders with samples of lm-eval.
-        names: What to call them.
+    Each is a file of recorded answers, or a folder with samples of lm-eval.
 
     Raises:
         DataError: If they are not of the same items, prompts and settings, or one holds several systems.

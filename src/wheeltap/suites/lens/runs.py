@@ -62,11 +62,7 @@ class RecordedRun:
     notes: tuple[str, ...]
 
     def put(self, store: Path) -> int:
-        """Imports all of it, or nothing; what is there already is not written again.
-
-        Returns:
-            How many outcomes were new.
-        """
+        """Imports all of it, or nothing; gives how many outcomes were new: what is there is not written again."""
         with Store(store) as kept:
             there = kept.keys()
             new = [outcome for outcome in self.outcomes if outcome.key not in there]
@@ -122,11 +118,9 @@ def _apart(recordings: Sequence[AnswerFile], votes: Path) -> list[AnswerFile]:
 
 
 def imported(recordings: Sequence[AnswerFile], *, audits: Sequence[AuditSpec] | None = None) -> RecordedRun:
-    """One plan over all systems of these files, on the items that all of them have.
+    """One plan over all systems of these files, on the items that all of them have; votes may be in one of their own.
 
-    Args:
-        recordings: Files as they were read; votes may be in one of their own.
-        audits: Which; by default all that the files can answer.
+    It is judged by these audits; by default by all that the files can answer.
 
     Raises:
         DataError: If no item is in all files, files are graded by different metrics, or nobody answered and there are

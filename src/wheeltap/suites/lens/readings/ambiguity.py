@@ -131,12 +131,8 @@ class Continuer:
     Where it takes what it computed of earlier tokens (see ``CACHES``), each token is read once; another model reads all
     of a sequence at each step.
 
-    Args:
-        model: It gives scores ``[row, position, token]`` of token ids.
-        how: Settings.
-        ends: Tokens that end a sentence.
-
     Attributes:
+        ends: Tokens that end a sentence.
         read: Tokens read so far.
     """
 

@@ -256,9 +256,7 @@ KINDS: Final[Mapping[str, tuple[Template, ...]]] = {
 def examples(*, seed: int = 0, each: int = EACH) -> tuple[Example, ...]:
     """``each`` ambiguous items of every kind and as many that are not, in rounds; no premise twice.
 
-    Args:
-        seed: Equal seeds give equal items, on every machine.
-        each: Ambiguous items of a kind.
+    Equal seeds give equal items, on every machine.
     """
     seen = set[str]()
     streams = {kind: seeds.generator(seed, "ambiguous", kind) for kind in KINDS}
