@@ -43,10 +43,6 @@ class ArrayFiles(DataSource):
     form = "FILE.npz"
     title = "Arrays inputs (or input_ids, attention_mask, pixel_values) and targets, perhaps more."
 
-    def fits(self, path: Path, reader: ExampleReader) -> bool:
-        """By the name."""
-        return path.suffix == ".npz"
-
     def load(self, rest: str, reader: ExampleReader) -> Task:
         """See ``DataSource.load``."""
         task = load_arrays(Path(rest))

@@ -135,8 +135,11 @@ class DataSource(ABC):
     title: ClassVar[str]
 
     def fits(self, path: Path, reader: ExampleReader) -> bool:
-        """Whether a file holds examples of this kind; sources of other packages are asked before those of this one."""
-        return False
+        """Whether a file holds examples of this kind: by its name, where the form is ``FILE.ending``.
+
+        Sources of other packages are asked before those of this one.
+        """
+        return self.form == f"FILE{path.suffix}"
 
     def runs_code(self, rest: str) -> bool:
         """Whether loading runs code of the user's own."""

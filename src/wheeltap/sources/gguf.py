@@ -257,10 +257,8 @@ def load_gguf(path: Path, *, name: str) -> LoadedModel:
 def _read(path: Path, header: GgufHeader, model: nn.Module) -> Mapping[str, str]:
     """Names that tensors of a file have where transformers reads them, each with that of the part it goes to."""
     reader: Any = importlib.import_module("transformers.modeling_gguf_pytorch_utils")
-    start, stop = header.entries.get("general.architecture", (0, 0))
-    with path.open("rb") as file:
-        file.seek(start + 12)  # behind its kind and its length
-        architecture = file.read(max(stop - start - 12, 0)).decode("utf-8", "replace")
+    at = header.entries.get("general.architecture")
+    architecture = "" if at is None else str(read_entry(path, at[0]))
     processor = reader.TENSOR_PROCESSORS.get(architecture, reader.TensorProcessor)(config={})
     return reader.get_gguf_hf_weights_map(model, processor)
 

@@ -38,10 +38,6 @@ class JsonLines(DataSource):
     form = "FILE.jsonl"
     title = "Lines with context, choices, answer for a language model; with text, label for a classifier of texts."
 
-    def fits(self, path: Path, reader: ExampleReader) -> bool:
-        """By the name."""
-        return path.suffix == ".jsonl"
-
     def load(self, rest: str, reader: ExampleReader) -> BaseTask:
         """See ``DataSource.load``."""
         path, classifier = Path(rest), reader.classifier

@@ -5,31 +5,30 @@ from typing import ClassVar, final
 
 from wheeltap.core.errors import UsageError
 from wheeltap.core.subject import Subject
-from wheeltap.sources.base import LoadedModel, ModelSource
+from wheeltap.sources.base import LoadedModel
 from wheeltap.sources.hf import Folders, config_of
 from wheeltap.sources.packed_weights import PackedFolder, method_of
 from wheeltap.sources.shipped import ShippedModel
 
 
-class PackedFolders(ModelSource):
+class PackedFolders(Folders):
     """A Hugging Face folder that must be packed in one way.
 
     Attributes:
         method: As its config calls that way.
     """
 
-    place = "folder"
     method: ClassVar[str]
 
     def load(self, rest: str, *, name: str) -> LoadedModel:
         """See ``ModelSource.load``."""
         self._require(rest)
-        return Folders().load(rest, name=name)
+        return super().load(rest, name=name)
 
     def shipped(self, rest: str, *, reference: Subject) -> ShippedModel:
         """See ``ModelSource.shipped``."""
         self._require(rest)
-        return Folders().shipped(rest, reference=reference)
+        return super().shipped(rest, reference=reference)
 
     def _require(self, rest: str) -> None:
         folder = Path(rest).expanduser()

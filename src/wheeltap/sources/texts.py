@@ -24,10 +24,6 @@ class TextFiles(DataSource):
     form = "FILE.txt"
     title = "Plain text, in windows of 512 tokens, for a language model: perplexity."
 
-    def fits(self, path: Path, reader: ExampleReader) -> bool:
-        """By the name."""
-        return path.suffix == ".txt"
-
     def load(self, rest: str, reader: ExampleReader) -> TextTask:
         """The windows, each after the model's start token where it has one; what is left at the end is left out.
 
