@@ -253,9 +253,12 @@ def read(path: Path | None = None) -> Ledger:
     """
     place = Path(__file__).with_name("ledger") if path is None else path
     try:
-        files = sorted(place.glob("*.toml"), key=_natural) if place.is_dir() else [place]
+        files = [*place.glob("*.toml")] if place.is_dir() else [place]
     except ODD_PATH:
         files = [place]  # reading it says what is wrong with the path
+    # Names with numbers in their order: C2 before C10.
+    parts = {file: re.split(r"(\d+)", file.stem) for file in files}
+    files.sort(key=lambda file: [(int(part), "") if part.isdecimal() else (-1, part) for part in parts[file]])
     claims: list[Claim] = []
     for file in files[: MOST + 1]:
         data = contents(file, "file of claims", limit=LARGEST, do="wheeltap claims list")
@@ -283,8 +286,3 @@ def _claim(held: dict[str, Any], file: Path) -> Claim:
     kinds = {row.kind for row in found["scopes"]}
     found["scopes"] += tuple(ScopeRow(kind=kind, open="all of it") for kind in KINDS if kind not in kinds)
     return Claim(**found, file=file)
-
-
-def _natural(file: Path) -> list[tuple[int, str]]:
-    """Names with numbers in their order: C2 before C10."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", file.stem)]

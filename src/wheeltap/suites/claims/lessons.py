@@ -3,10 +3,9 @@
 Nothing is downloaded: strokes are drawn and sentences are generated here, from seeds.
 """
 
-from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import Final, final
+from typing import Final, NamedTuple, final
 
 import numpy as np
 import torch
@@ -26,8 +25,7 @@ _ARC: Final = 8  # straight pieces of an arc
 
 
 @final
-@dataclass(frozen=True, eq=False)
-class TrainingSet:
+class TrainingSet(NamedTuple):
     """A set of examples in two parts that share none; ``tested`` is what nets are measured on.
 
     Attributes:
@@ -45,11 +43,18 @@ class TrainingSet:
 @cache
 def lesson(on: On) -> TrainingSet:
     """The examples of this name."""
-    if on != "digits":
-        return _strokes() if on == "strokes" else _text()
-    taught = digits.lesson()
-    assert isinstance(taught.inputs, Tensor)
-    return TrainingSet(taught.inputs, taught.targets, digits.task(), 10)
+    if on == "text":
+        return _text()
+    if on == "digits":
+        taught = digits.lesson()
+        assert isinstance(taught.inputs, Tensor)
+        return TrainingSet(taught.inputs, taught.targets, digits.task(), 10)
+    rng, each = seeds.generator(0, "strokes"), (TAUGHT + TESTED) // len(_SHAPES)
+    drawn = np.stack([_drawn(digit, each, rng) for digit in range(len(_SHAPES))], 1)  # digits take turns
+    images = to_tensor(drawn.reshape(-1, SIDE * SIDE))
+    right = torch.arange(len(_SHAPES)).repeat(each)
+    tested = Task(images[TAUGHT:], right[TAUGHT:], name="drawn digits", more=images[:TAUGHT])
+    return TrainingSet(images[:TAUGHT], right[:TAUGHT], tested, len(_SHAPES))
 
 
 def strokes() -> Task:
@@ -108,15 +113,6 @@ def _drawn(digit: int, count: int, rng: np.random.Generator) -> NDArray[np.float
     return (ink + rng.normal(0.0, 0.08, ink.shape)).clip(0.0, 1.0).astype(np.float32)
 
 
-def _strokes() -> TrainingSet:
-    rng, each = seeds.generator(0, "strokes"), (TAUGHT + TESTED) // len(_SHAPES)
-    drawn = np.stack([_drawn(digit, each, rng) for digit in range(len(_SHAPES))], 1)  # digits take turns
-    images = to_tensor(drawn.reshape(-1, SIDE * SIDE))
-    right = torch.arange(len(_SHAPES)).repeat(each)
-    tested = Task(images[TAUGHT:], right[TAUGHT:], name="drawn digits", more=images[:TAUGHT])
-    return TrainingSet(images[:TAUGHT], right[:TAUGHT], tested, len(_SHAPES))
-
-
 # ---- text -----------------------------------------------------------------------------------------------------------
 
 LENGTH: Final = 20
@@ -128,15 +124,11 @@ _WORDS: Final = 24  # of each kind of word, how many are used: a small net can l
 
 def _sentence(draw: grammar.WordDraw) -> str:
     """A sentence: a person, sometimes an adjective, a verb that agrees, a thing."""
-    number = _number(draw)
+    number: grammar.Number = "singular" if draw.chance(0.5) else "plural"
     kind = f"{draw.of(grammar.PEOPLE_ADJECTIVES[:_WORDS])} " if draw.chance(0.5) else ""
     person, verb = (draw.of(words[:_WORDS]).of(number) for words in (grammar.PEOPLE, grammar.TOWARDS_THINGS))
-    other = _number(draw)
+    other: grammar.Number = "singular" if draw.chance(0.5) else "plural"
     return f"the {kind}{person} {verb} the {draw.of(grammar.THINGS[:_WORDS]).of(other)}. "
-
-
-def _number(draw: grammar.WordDraw) -> grammar.Number:
-    return "singular" if draw.chance(0.5) else "plural"
 
 
 def _text() -> TrainingSet:

@@ -367,14 +367,13 @@ class DictionarySplittingAudit(DictionaryAudit):
     )
     reading = specs.DICTIONARY_FEATURES
 
-    @property
-    def asked(self) -> list[int]:
-        """The dictionary, and one null of each of two kinds."""
-        return self.one_of_each
+    def readings(self, plan: Plan, subject: SubjectRecord) -> list[Trial]:
+        """Of the dictionary, and of one null of each of two kinds."""
+        return [self.trial(plan, subject, entry=entry) for entry in self.one_of_each]
 
     def singles(self, case: Case, subject: SubjectRecord, read: Arrays) -> list[Hypothesis]:
         """Measured, attribute by attribute."""
-        each = {self.kinds[entry]: by_attribute(self.read(case, subject, entry=entry)) for entry in self.asked}
+        each = {self.kinds[entry]: by_attribute(self.read(case, subject, entry=entry)) for entry in self.one_of_each}
         if not each["own"]:
             raise NoAnswer("not_applicable", "No attribute of the task could be measured.")
         return [self._measured(name, each) for name in each["own"]]

@@ -145,14 +145,9 @@ class DictionaryAudit(SingleReadingAudit[Arrays]):
         """The dictionary, one with a frozen decoder and a random one."""
         return [one for kind in ("own", "frozen decoder", "random") for one in self.of_kind(kind)[:1]]
 
-    @property
-    def asked(self) -> list[int]:
-        """Numbers of the dictionaries that are read."""
-        return list(range(len(self.kinds)))
-
     def readings(self, plan: Plan, subject: SubjectRecord) -> list[Trial]:
-        """One of each dictionary that is read."""
-        return [self.trial(plan, subject, entry=entry) for entry in self.asked]
+        """One of each dictionary."""
+        return [self.trial(plan, subject, entry=entry) for entry in range(len(self.kinds))]
 
     def read(self, case: Case, subject: SubjectRecord, *, seed: int = 0, **changed: Scalar) -> Arrays:
         """What one dictionary gave: the one under test, where no other ``entry`` is asked for.
