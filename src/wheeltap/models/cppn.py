@@ -7,6 +7,7 @@ import copy
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final, Literal, cast, final
 
 import numpy as np
@@ -32,26 +33,14 @@ Fold = Literal["", "abs-x"]
 Function = Callable[[Tensor], Tensor]
 
 
-def _gaussian(values: Tensor) -> Tensor:
-    return 2.0 * torch.exp(-values.square()) - 1.0
-
-
-def _sigmoid(values: Tensor) -> Tensor:
-    return 2.0 * torch.sigmoid(values) - 1.0
-
-
-def _same(values: Tensor) -> Tensor:
-    return values
-
-
 ACTIVATIONS: Final[dict[str, Function]] = {
-    CACHE: _same,
-    "identity": _same,
+    CACHE: lambda values: values,
+    "identity": lambda values: values,
     "sin": torch.sin,
     "cos": torch.cos,
     "tanh": torch.tanh,
-    "sigmoid": _sigmoid,
-    "gaussian": _gaussian,
+    "sigmoid": lambda values: 2.0 * torch.sigmoid(values) - 1.0,
+    "gaussian": lambda values: 2.0 * torch.exp(-values.square()) - 1.0,
     "relu": torch.relu,
     "abs": torch.abs,
 }
@@ -139,11 +128,8 @@ class Layout:
     @property
     def spans(self) -> tuple[tuple[str, int, int], ...]:
         """Activation, first unit and end of each block."""
-        found: list[tuple[str, int, int]] = []
-        for name, units in self.blocks:
-            start = found[-1][2] if found else 0
-            found.append((name, start, start + units))
-        return tuple(found)
+        ends = accumulate(units for _, units in self.blocks)
+        return tuple((name, end - units, end) for (name, units), end in zip(self.blocks, ends, strict=True))
 
     @property
     def carried(self) -> NDArray[np.bool_]:
@@ -168,11 +154,10 @@ class Layout:
                 got=str(list(flat.shape)),
             )
         kernels: dict[int, NDArray[np.float32]] = {}
-        start = 0
         for layer in self.published:
             fan_in, units = self.shapes[layer]
-            kernels[layer] = flat[start : start + fan_in * units].reshape(fan_in, units).astype(np.float32)
-            start += fan_in * units
+            own, flat = np.split(flat, [fan_in * units])
+            kernels[layer] = own.reshape(fan_in, units).astype(np.float32)
         return [kernels[layer] for layer in range(self.layers + 1)]
 
     def flat_id(self, layer: int, source: int, target: int) -> int:

@@ -41,13 +41,9 @@ class ElsewhereHook(Hook):
 @final
 @dataclass(eq=False)
 class WeightNoise(ElsewhereHook):
-    """The gradient is taken at disturbed weights: each times 1 + ``dose`` x a standard normal number.
+    """The gradient is taken at disturbed weights: each times 1 + ``dose`` x a standard normal number."""
 
-    Attributes:
-        dose: Standard deviation of the change, as a share of each weight.
-    """
-
-    dose: float
+    dose: float  # standard deviation of the change, as a share of each weight
 
     def displace(self, parameter: Tensor) -> None:
         """See ``ElsewhereHook.displace``."""
@@ -60,13 +56,10 @@ class WeightNoise(ElsewhereHook):
 class StraightThrough(ElsewhereHook):
     """Quantization-aware training: the gradient is taken where every matrix is rounded, and moves the exact weights.
 
-    Attributes:
-        bits: Of the grid, one per row, that ends at its largest weight.
-
     Source: Bengio et al. 2013, arXiv:1308.3432, section 4; Jacob et al. 2018, arXiv:1712.05877.
     """
 
-    bits: int
+    bits: int  # of the grid, one per row, that ends at its largest weight
 
     def displace(self, parameter: Tensor) -> None:
         """See ``ElsewhereHook.displace``."""
@@ -79,13 +72,10 @@ class StraightThrough(ElsewhereHook):
 class Sharpness(Hook):
     """Sharpness-aware minimization: the gradient is taken a step of length ``rho`` uphill.
 
-    Attributes:
-        rho: Length of that step over all weights together.
-
     Source: Foret et al. 2021, arXiv:2010.01412, equation 3.
     """
 
-    rho: float
+    rho: float  # length of that step over all weights together
 
     def after_gradient(self, fit: Fit) -> None:
         """See ``Hook.after_gradient``."""
@@ -118,15 +108,11 @@ class UnitGradient(Hook):
 class Decay(Hook):
     """Of some parameters, a share of every weight is lost in a step: ``share`` times the rate.
 
-    Attributes:
-        share: Over the rate.
-        of: The parameters.
-
     Source: Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 2.
     """
 
-    share: float
-    of: Sequence[Tensor]
+    share: float  # over the rate
+    of: Sequence[Tensor]  # the parameters
 
     def after_gradient(self, fit: Fit) -> None:
         """See ``Hook.after_gradient``."""
@@ -138,17 +124,11 @@ class Decay(Hook):
 @final
 @dataclass(frozen=True)
 class MatrixMask:
-    """What is left of one matrix.
+    """What is left of one matrix."""
 
-    Attributes:
-        share: Of its weights, those that are not 0 in the end.
-        alive: Largest weights of each neuron, which always stay.
-        neurons: Whose dimension this is: 0 where each neuron has a row of weights, 1 where it has a column.
-    """
-
-    share: float
-    alive: int = 0
-    neurons: int = 0
+    share: float  # of its weights, those that are not 0 in the end
+    alive: int = 0  # largest weights of each neuron, which always stay
+    neurons: int = 0  # whose dimension this is: 0 where each neuron has a row of weights, 1 where it has a column
 
     def apply(self, matrix: Tensor, share: float) -> None:
         """Sets all but the largest weights to 0: this share of them stays, but at least ``alive`` of each neuron."""
@@ -172,16 +152,12 @@ class TopK(Hook):
     The share that is left falls linearly from 1 at the start to ``share`` after ``until`` of the steps. Weights may
     come back as long as training goes on. Biases and other vectors are left alone.
 
-    Attributes:
-        share: Of each matrix, weights that are not 0 in the end.
-        until: Share of the steps after which it is reached.
-        cuts: Which parameters are cut, and how; every matrix to ``share`` where ``None``.
-
     Source: Gao et al. 2025, arXiv:2511.13653, section 2 (top-k by magnitude after each step, with a linear decline).
     """
 
-    share: float
-    until: float = 0.5
+    share: float  # of each matrix, weights that are not 0 in the end
+    until: float = 0.5  # share of the steps after which it is reached
+    # Which parameters are cut, and how; every matrix to share where None.
     cuts: Mapping[Tensor, MatrixMask] | None = None
 
     def after_step(self, fit: Fit) -> None:
@@ -210,13 +186,9 @@ def annealed(share: float, step: int, *, steps: int, until: float) -> float:
 @final
 @dataclass(eq=False)
 class Average(Hook):
-    """The net that is kept is a moving average of the weights after each step.
+    """The net that is kept is a moving average of the weights after each step."""
 
-    Attributes:
-        share: Of the average that is left after each step, 0 to 1.
-    """
-
-    share: float
+    share: float  # of the average that is left after each step, 0 to 1
     _mean: list[Tensor] = field(default_factory=list[Tensor], init=False)
 
     def start(self, fit: Fit) -> None:

@@ -34,35 +34,22 @@ _MOST_STEPS: Final = 10**12
 @final
 @dataclass(frozen=True)
 class Pace:
-    """How often the making of something pauses; none of it changes what is made.
+    """How often the making of something pauses; none of it changes what is made."""
 
-    Attributes:
-        watch: Seconds between two calls of the watch, about.
-        keep: Seconds between two states that are kept: what is lost at most.
-    """
-
-    watch: float = 0.1
-    keep: float = 2.0
+    watch: float = 0.1  # seconds between two calls of the watch, about
+    keep: float = 2.0  # seconds between two states that are kept: what is lost at most
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Artifact:
-    """What was made, or found.
+    """What was made, or found."""
 
-    Attributes:
-        model: In eval mode.
-        status: ``done``; or ``stuck`` or ``diverged``: then the model is what was left of it, in finite numbers.
-        digest: Of its weights.
-        report: What was recorded while it was made.
-        steps: Steps that were taken now: none where it was there already.
-    """
-
-    model: nn.Module
-    status: Status
-    digest: str
-    report: Arrays = field(default_factory=dict[str, NDArray[Any]])
-    steps: int = 0
+    model: nn.Module  # in eval mode
+    status: Status  # ``done``; or ``stuck`` or ``diverged``: then the model is what was left of it, in finite numbers
+    digest: str  # of its weights
+    report: Arrays = field(default_factory=dict[str, NDArray[Any]])  # what was recorded while it was made
+    steps: int = 0  # steps that were taken now: none where it was there already
 
     def done(self, where: str) -> nn.Module:
         """The model, once it is sure that its training came to its end.

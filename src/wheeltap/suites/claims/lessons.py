@@ -26,18 +26,12 @@ _ARC: Final = 8  # straight pieces of an arc
 
 @final
 class TrainingSet(NamedTuple):
-    """A set of examples in two parts that share none; ``tested`` is what nets are measured on.
+    """A set of examples in two parts that share none; ``tested`` is what nets are measured on."""
 
-    Attributes:
-        inputs: ``[example, feature]`` in [0, 1]; of text ``[example, place]``, characters by number.
-        targets: ``[example]``, classes; of text ``[example, place]``, the character after each.
-        options: How many classes, or characters.
-    """
-
-    inputs: Tensor
-    targets: Tensor
+    inputs: Tensor  # ``[example, feature]`` in [0, 1]; of text ``[example, place]``, characters by number
+    targets: Tensor  # ``[example]``, classes; of text ``[example, place]``, the character after each
     tested: Task
-    options: int
+    options: int  # how many classes, or characters
 
 
 @cache

@@ -156,12 +156,9 @@ class RoundingBox(Hook):
     """From half of the steps on, the net rounds to what it rounded to then: no weight leaves the interval for that.
 
     The largest weight of each row, which sets the row's grid, and vectors stay as they are.
-
-    Attributes:
-        bits: Of the grid.
     """
 
-    bits: int
+    bits: int  # of the grid
     _low: list[Tensor] = field(default_factory=list[Tensor], init=False)
     _high: list[Tensor] = field(default_factory=list[Tensor], init=False)
 

@@ -34,13 +34,7 @@ class RuleResult(ChoiceRecord, frozen=True, kw_only=True):
 
 
 class RetestResult(ChoiceRecord, frozen=True, kw_only=True):
-    """One retest of a claim: what it says and why, and the run behind it.
-
-    Attributes:
-        store: File that holds every outcome, in the folder of the run.
-        plan: Key of the plan: rules, level, settings and seed are part of it.
-        seconds: Of computing, all runs into the store together.
-    """
+    """One retest of a claim: what it says and why, and the run behind it."""
 
     name: str
     question: str
@@ -52,9 +46,9 @@ class RetestResult(ChoiceRecord, frozen=True, kw_only=True):
     needs: Needs = "all"
     expected: KnownEffect | None = None
     nets: int = 0
-    store: str = ""
-    plan: str = ""
-    seconds: float = 0.0
+    store: str = ""  # file that holds every outcome, in the folder of the run
+    plan: str = ""  # key of the plan: rules, level, settings and seed are part of it
+    seconds: float = 0.0  # of computing, all runs into the store together
 
 
 class ClaimResult(ChoiceRecord, frozen=True, kw_only=True):

@@ -40,24 +40,16 @@ _BATCH: Final = 64  # contexts of one length whose keys and values are kept toge
 @final
 @dataclass
 class SiteBench:
-    """A net on a task, with the vectors of its sites.
-
-    Attributes:
-        task: The examples, of which each has options.
-        vectors: Of each site, ``[example, width]``, in single precision, where the net is.
-        clean: Undisturbed scores ``[example, option]``.
-        last: Passes over last tokens alone, where the net allows them.
-        forwards: Passes over the whole task so far.
-        known: Scores and answers that were asked for before, whatever the dictionary.
-    """
+    """A net on a task, with the vectors of its sites."""
 
     subject: Subject
-    task: BaseTask
+    task: BaseTask  # the examples, of which each has options
     places: tuple[Place, ...]
-    vectors: tuple[Tensor, ...]
-    clean: Tensor
-    last: "LastTokens | None"
-    forwards: float
+    vectors: tuple[Tensor, ...]  # of each site, ``[example, width]``, in single precision, where the net is
+    clean: Tensor  # undisturbed scores ``[example, option]``
+    last: "LastTokens | None"  # passes over last tokens alone, where the net allows them
+    forwards: float  # passes over the whole task so far
+    # Scores and answers that were asked for before, whatever the dictionary.
     known: dict[bytes, Tensor] = field(default_factory=dict[bytes, Tensor])
 
     @classmethod
@@ -212,30 +204,20 @@ class LastTokens:
     """Passes of a language model over the last token of each context alone: an edit there changes nothing before it.
 
     Nor does it change the blocks before the site, which are not run again: the vectors that they give are known.
-
-    Attributes:
-        cached: What the model calls what it keeps, of ``_CACHES``.
-        options: Tokens of the task's options, ``[example, option]``.
-        order: Batch and row within it of each example, ``[example, 2]``.
-        skipped: Blocks up to the first site, where it is one and only the next one reads what it gives.
-        cost: Of a pass over all examples, in passes over whole contexts through all blocks.
-        batches: Of contexts of one length: last tokens ``[context, 1]``, and what is kept of those before.
-        vectors: Of each site, ``[example, width]``.
-        clean: Scores ``[example, option]``.
-        sound: Whether scores and vectors are finite.
     """
 
     net: nn.Module
     places: tuple[Place, ...]
-    cached: str
-    options: Tensor
-    order: Tensor
-    skipped: tuple[str, ...]
-    cost: float
+    cached: str  # what the model calls what it keeps, of ``_CACHES``
+    options: Tensor  # tokens of the task's options, ``[example, option]``
+    order: Tensor  # batch and row within it of each example, ``[example, 2]``
+    skipped: tuple[str, ...]  # blocks up to the first site, where it is one and only the next one reads what it gives
+    cost: float  # of a pass over all examples, in passes over whole contexts through all blocks
+    # Of contexts of one length: last tokens [context, 1], and what is kept of those before.
     batches: list[tuple[Tensor, Any]]
-    vectors: list[Tensor]
-    clean: Tensor
-    sound: bool = False
+    vectors: list[Tensor]  # of each site, ``[example, width]``
+    clean: Tensor  # scores ``[example, option]``
+    sound: bool = False  # whether scores and vectors are finite
 
     @classmethod
     @torch.no_grad()

@@ -235,21 +235,13 @@ class DictionaryControl(EntryReading):
 @final
 @dataclass(frozen=True)
 class FeatureHalves:
-    """Live features on the half of the examples that all is chosen on, and on the one that is scored on.
+    """Live features on the half of the examples that all is chosen on, and on the one that is scored on."""
 
-    Attributes:
-        features: Numbers of the live ones.
-        chosen: ``[example, live]`` of the first half.
-        scored: Of the second.
-        first: Examples of the first half.
-        second: Of the second.
-    """
-
-    features: Index
-    chosen: Flags
-    scored: Flags
-    first: Index
-    second: Index
+    features: Index  # numbers of the live ones
+    chosen: Flags  # ``[example, live]`` of the first half
+    scored: Flags  # of the second
+    first: Index  # examples of the first half
+    second: Index  # of the second
 
     @classmethod
     def of(cls, codes: Tensor, task: BaseTask, root: int) -> "FeatureHalves":

@@ -35,17 +35,12 @@ _FEWEST: Final = 4  # words of a kind that must be one token each: of fewer an a
 @final
 @dataclass(frozen=True)
 class AttributeWords(Annotation):
-    """What examples and the values of their attributes are called, for reports.
-
-    Attributes:
-        texts: Of each example.
-        values: Of each attribute, the name of each of its values.
-    """
+    """What examples and the values of their attributes are called, for reports."""
 
     name = "wordings"
 
-    texts: tuple[str, ...]
-    values: Mapping[str, tuple[str, ...]]
+    texts: tuple[str, ...]  # of each example
+    values: Mapping[str, tuple[str, ...]]  # of each attribute, the name of each of its values
 
     def __len__(self) -> int:
         """Number of examples."""

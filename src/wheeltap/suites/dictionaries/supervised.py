@@ -24,19 +24,12 @@ Labels = Mapping[str, NDArray[np.int64]]
 @final
 @dataclass(frozen=True)
 class ValueCodes:
-    """A code vector for each value of each attribute, those of one attribute after those of another, values rising.
+    """A code vector for each value of each attribute, those of one attribute after those of another, values rising."""
 
-    Attributes:
-        mean: Mean vector, ``[width]``.
-        codes: ``[feature, width]``.
-        attribute: Number of each feature's attribute, ``[feature]``.
-        value: Its value, ``[feature]``.
-    """
-
-    mean: NDArray[np.float64]
-    codes: NDArray[np.float64]
-    attribute: NDArray[np.int64]
-    value: NDArray[np.int64]
+    mean: NDArray[np.float64]  # mean vector, ``[width]``
+    codes: NDArray[np.float64]  # ``[feature, width]``
+    attribute: NDArray[np.int64]  # number of each feature's attribute, ``[feature]``
+    value: NDArray[np.int64]  # its value, ``[feature]``
 
 
 def mean_codes(vectors: Vectors, labels: Labels) -> ValueCodes:

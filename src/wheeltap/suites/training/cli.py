@@ -32,23 +32,15 @@ if TYPE_CHECKING:
 
 
 class DetectionCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """How often one defect was found.
+    """How often one defect was found."""
 
-    Attributes:
-        defect: Its name.
-        runs: Copies tried at each strength, each with a plant and draws of its own.
-        strengths: Tried, rising.
-        found: By finding code: how many of them were found, strength by strength.
-        smallest: By finding code: the smallest strength that is found with a probability of .8, if any.
-        refused: Why it could not be planted, if so.
-    """
-
-    defect: str
-    runs: int
-    strengths: tuple[float, ...] = ()
-    found: dict[str, tuple[int, ...]] = {}
+    defect: str  # its name
+    runs: int  # copies tried at each strength, each with a plant and draws of its own
+    strengths: tuple[float, ...] = ()  # tried, rising
+    found: dict[str, tuple[int, ...]] = {}  # by finding code: how many of them were found, strength by strength
+    # By finding code: the smallest strength that is found with a probability of .8, if any.
     smallest: dict[str, float | None] = {}
-    refused: str = ""
+    refused: str = ""  # why it could not be planted, if so
 
 
 def plant(

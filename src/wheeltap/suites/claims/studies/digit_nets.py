@@ -65,14 +65,10 @@ class DigitNetSettings(Settings, frozen=True, kw_only=True):
 
 
 class DigitNets(NoiseStudy):
-    """A study of cohorts that are equally large; members of one number belong together.
-
-    Attributes:
-        measured_on: See ``Study.examples``.
-    """
+    """A study of cohorts that are equally large; members of one number belong together."""
 
     small: ClassVar[dict[str, Scalar]] = {"seeds": 12}
-    measured_on: ClassVar[str] = "digits"
+    measured_on: ClassVar[str] = "digits"  # see ``Study.examples``
 
     @property
     def examples(self) -> str:

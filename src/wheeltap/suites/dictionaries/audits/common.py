@@ -99,20 +99,15 @@ class DictionaryAuditSettings(Settings, frozen=True, kw_only=True):
 
 
 class DictionaryAudit(SingleReadingAudit[Arrays]):
-    """Reads some of a model's dictionaries.
-
-    Attributes:
-        each: About how many passes one reading costs.
-        more: Titles of further claims on one subject.
-    """
+    """Reads some of a model's dictionaries."""
 
     asks = "dictionary"
     group = "dictionary"
     answer = staticmethod(lines)
     settings_type = DictionaryAuditSettings
     settings: DictionaryAuditSettings
-    each: ClassVar[float] = 8.0
-    more: ClassVar[tuple[str, ...]] = ()
+    each: ClassVar[float] = 8.0  # about how many passes one reading costs
+    more: ClassVar[tuple[str, ...]] = ()  # titles of further claims on one subject
     large: ClassVar[dict[str, Scalar | list[int | float]]] = {"pairs": 40, "least": 10}
 
     def checks(self, case: Case) -> list[Check]:
@@ -169,17 +164,11 @@ class DictionaryAudit(SingleReadingAudit[Arrays]):
 
 
 class BesideNullsAudit(DictionaryAudit):
-    """Holds a score of the dictionary against those of nulls.
+    """Holds a score of the dictionary against those of nulls."""
 
-    Attributes:
-        what: The score in words.
-        bound: Most that a difference of two rows can be; ``None`` where nothing bounds it.
-        bounded: Whether scores lie in [0, 1].
-    """
-
-    what: ClassVar[str]
-    bound: ClassVar[float | None] = None
-    bounded: ClassVar[bool] = True
+    what: ClassVar[str]  # the score in words
+    bound: ClassVar[float | None] = None  # most that a difference of two rows can be; ``None`` where nothing bounds it
+    bounded: ClassVar[bool] = True  # whether scores lie in [0, 1]
 
     @abstractmethod
     def scores(self, read: Arrays) -> Scores:

@@ -29,19 +29,13 @@ _SEEDS: Final = 100  # nulls of each kind beyond which none are planned
 @final
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """A score of one dictionary, row by row; the mean over rows is the score.
+    """A score of one dictionary, row by row; the mean over rows is the score."""
 
-    Attributes:
-        values: ``[row]``.
-        rows: Number of the example that each is of, ``[row]``.
-        parts: The same by attribute, where there are several.
-        also: Other numbers of the dictionary, by name.
-    """
-
-    values: Values
-    rows: NDArray[np.integer[Any]]
+    values: Values  # ``[row]``
+    rows: NDArray[np.integer[Any]]  # number of the example that each is of, ``[row]``
+    # The same by attribute, where there are several.
     parts: Mapping[str, "Scores"] = field(default_factory=dict[str, "Scores"])
-    also: Mapping[str, float] = field(default_factory=dict[str, float])
+    also: Mapping[str, float] = field(default_factory=dict[str, float])  # other numbers of the dictionary, by name
 
     @property
     def mean(self) -> float:
@@ -143,24 +137,15 @@ def f1_of(read: Arrays) -> Scores:
 @final
 @dataclass(frozen=True, eq=False)
 class NullComparison:
-    """A score beside the same of one kind of null, paired row by row.
-
-    Attributes:
-        own: Of the dictionary.
-        others: Of each null of this kind.
-        groups: Which group each row is in.
-        margin: Smallest lead of interest.
-        bound: Most that a difference of two rows can be; ``None`` where nothing bounds it.
-        bounded: Whether scores lie in [0, 1].
-    """
+    """A score beside the same of one kind of null, paired row by row."""
 
     kind: str
-    own: Scores
-    others: Sequence[Scores]
-    groups: NDArray[Any] | None
-    margin: float
-    bound: float | None = None
-    bounded: bool = True
+    own: Scores  # of the dictionary
+    others: Sequence[Scores]  # of each null of this kind
+    groups: NDArray[Any] | None  # which group each row is in
+    margin: float  # smallest lead of interest
+    bound: float | None = None  # most that a difference of two rows can be; ``None`` where nothing bounds it
+    bounded: bool = True  # whether scores lie in [0, 1]
 
     @cached_property
     def sample(self) -> Sample:

@@ -206,42 +206,25 @@ class NetRecovery:
     """What was measured of one subject, on examples of the group that no draw trained on.
 
     Scores are signed, so that more is better; recoveries are scores less what was there before.
-
-    Attributes:
-        subject: Whose.
-        trials: Behind it.
-        before: ``[example]``, undisturbed score.
-        chance: Of an answer without information.
-        score: ``[step, draw, example]``, after relearning.
-        elsewhere: ``[step, draw, example]``, after relearning, of the other groups' examples.
-        elsewhere_before: ``[example]``.
-        norm: ||change|| / ||weights|| after the last step, mean over draws.
-        limits: Least and most that a signed score can be; ``None`` where it has no bounds.
-        attacks: By name, the score after it of the group and of the others, ``[draw, example]``.
-        benign: ``[step, draw, example]``, score after training on other groups; ``None`` without such.
-        noise: ``[dose, draw, example]``, score of the group.
-        noise_elsewhere: ``[dose, draw, example]``, of the other groups.
-        rounded: ``[1, example]``.
-        inside: What the group's examples share, ``[example]``; see ``Case.groups``.
-        outside: Likewise the others.
     """
 
-    subject: SubjectRecord
-    trials: tuple[Trial, ...]
-    before: Values
-    chance: float
-    score: Values
-    elsewhere: Values
-    elsewhere_before: Values
-    norm: float | None
-    limits: Limits | None
+    subject: SubjectRecord  # whose
+    trials: tuple[Trial, ...]  # behind it
+    before: Values  # ``[example]``, undisturbed score
+    chance: float  # of an answer without information
+    score: Values  # ``[step, draw, example]``, after relearning
+    elsewhere: Values  # ``[step, draw, example]``, after relearning, of the other groups' examples
+    elsewhere_before: Values  # ``[example]``
+    norm: float | None  # ||change|| / ||weights|| after the last step, mean over draws
+    limits: Limits | None  # least and most that a signed score can be; ``None`` where it has no bounds
+    # By name, the score after it of the group and of the others, [draw, example].
     attacks: dict[str, tuple[Values, Values]]
-    benign: Values | None
-    noise: Values
-    noise_elsewhere: Values
-    rounded: Values
-    inside: Groups | None = None
-    outside: Groups | None = None
+    benign: Values | None  # ``[step, draw, example]``, score after training on other groups; ``None`` without such
+    noise: Values  # ``[dose, draw, example]``, score of the group
+    noise_elsewhere: Values  # ``[dose, draw, example]``, of the other groups
+    rounded: Values  # ``[1, example]``
+    inside: Groups | None = None  # what the group's examples share, ``[example]``; see ``Case.groups``
+    outside: Groups | None = None  # likewise the others
 
     def recovered(self, score: Values) -> Values:
         """Score above what was there: above the undisturbed one of each example, or chance if that is more.
