@@ -46,7 +46,7 @@ class Artifact:
     """What was made, or found."""
 
     model: nn.Module  # in eval mode
-    status: Status  # ``done``; or ``stuck`` or ``diverged``: then the model is what was left of it, in finite numbers
+    status: Status  # done; or stuck or diverged: then the model is what was left of it, in finite numbers
     digest: str  # of its weights
     report: Arrays = field(default_factory=dict[str, NDArray[Any]])  # what was recorded while it was made
     steps: int = 0  # steps that were taken now: none where it was there already

@@ -28,8 +28,8 @@ _ARC: Final = 8  # straight pieces of an arc
 class TrainingSet(NamedTuple):
     """A set of examples in two parts that share none; ``tested`` is what nets are measured on."""
 
-    inputs: Tensor  # ``[example, feature]`` in [0, 1]; of text ``[example, place]``, characters by number
-    targets: Tensor  # ``[example]``, classes; of text ``[example, place]``, the character after each
+    inputs: Tensor  # [example, feature] in [0, 1]; of text [example, place], characters by number
+    targets: Tensor  # [example], classes; of text [example, place], the character after each
     tested: Task
     options: int  # how many classes, or characters
 

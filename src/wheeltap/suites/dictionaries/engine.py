@@ -45,8 +45,8 @@ class SiteBench:
     subject: Subject
     task: BaseTask  # the examples, of which each has options
     places: tuple[Place, ...]
-    vectors: tuple[Tensor, ...]  # of each site, ``[example, width]``, in single precision, where the net is
-    clean: Tensor  # undisturbed scores ``[example, option]``
+    vectors: tuple[Tensor, ...]  # of each site, [example, width], in single precision, where the net is
+    clean: Tensor  # undisturbed scores [example, option]
     last: "LastTokens | None"  # passes over last tokens alone, where the net allows them
     forwards: float  # passes over the whole task so far
     # Scores and answers that were asked for before, whatever the dictionary.
@@ -208,15 +208,15 @@ class LastTokens:
 
     net: nn.Module
     places: tuple[Place, ...]
-    cached: str  # what the model calls what it keeps, of ``_CACHES``
-    options: Tensor  # tokens of the task's options, ``[example, option]``
-    order: Tensor  # batch and row within it of each example, ``[example, 2]``
+    cached: str  # what the model calls what it keeps, of _CACHES
+    options: Tensor  # tokens of the task's options, [example, option]
+    order: Tensor  # batch and row within it of each example, [example, 2]
     skipped: tuple[str, ...]  # blocks up to the first site, where it is one and only the next one reads what it gives
     cost: float  # of a pass over all examples, in passes over whole contexts through all blocks
     # Of contexts of one length: last tokens [context, 1], and what is kept of those before.
     batches: list[tuple[Tensor, Any]]
-    vectors: list[Tensor]  # of each site, ``[example, width]``
-    clean: Tensor  # scores ``[example, option]``
+    vectors: list[Tensor]  # of each site, [example, width]
+    clean: Tensor  # scores [example, option]
     sound: bool = False  # whether scores and vectors are finite
 
     @classmethod

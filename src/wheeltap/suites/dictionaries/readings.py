@@ -238,7 +238,7 @@ class FeatureHalves:
     """Live features on the half of the examples that all is chosen on, and on the one that is scored on."""
 
     features: Index  # numbers of the live ones
-    chosen: Flags  # ``[example, live]`` of the first half
+    chosen: Flags  # [example, live] of the first half
     scored: Flags  # of the second
     first: Index  # examples of the first half
     second: Index  # of the second

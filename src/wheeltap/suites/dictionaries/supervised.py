@@ -26,10 +26,10 @@ Labels = Mapping[str, NDArray[np.int64]]
 class ValueCodes:
     """A code vector for each value of each attribute, those of one attribute after those of another, values rising."""
 
-    mean: NDArray[np.float64]  # mean vector, ``[width]``
-    codes: NDArray[np.float64]  # ``[feature, width]``
-    attribute: NDArray[np.int64]  # number of each feature's attribute, ``[feature]``
-    value: NDArray[np.int64]  # its value, ``[feature]``
+    mean: NDArray[np.float64]  # mean vector, [width]
+    codes: NDArray[np.float64]  # [feature, width]
+    attribute: NDArray[np.int64]  # number of each feature's attribute, [feature]
+    value: NDArray[np.int64]  # its value, [feature]
 
 
 def mean_codes(vectors: Vectors, labels: Labels) -> ValueCodes:

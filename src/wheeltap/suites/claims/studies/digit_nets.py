@@ -68,7 +68,7 @@ class DigitNets(NoiseStudy):
     """A study of cohorts that are equally large; members of one number belong together."""
 
     small: ClassVar[dict[str, Scalar]] = {"seeds": 12}
-    measured_on: ClassVar[str] = "digits"  # see ``Study.examples``
+    measured_on: ClassVar[str] = "digits"  # see Study.examples
 
     @property
     def examples(self) -> str:

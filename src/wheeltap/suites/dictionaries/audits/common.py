@@ -167,7 +167,7 @@ class BesideNullsAudit(DictionaryAudit):
     """Holds a score of the dictionary against those of nulls."""
 
     what: ClassVar[str]  # the score in words
-    bound: ClassVar[float | None] = None  # most that a difference of two rows can be; ``None`` where nothing bounds it
+    bound: ClassVar[float | None] = None  # most that a difference of two rows can be; None where nothing bounds it
     bounded: ClassVar[bool] = True  # whether scores lie in [0, 1]
 
     @abstractmethod

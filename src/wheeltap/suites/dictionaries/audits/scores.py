@@ -31,8 +31,8 @@ _SEEDS: Final = 100  # nulls of each kind beyond which none are planned
 class Scores:
     """A score of one dictionary, row by row; the mean over rows is the score."""
 
-    values: Values  # ``[row]``
-    rows: NDArray[np.integer[Any]]  # number of the example that each is of, ``[row]``
+    values: Values  # [row]
+    rows: NDArray[np.integer[Any]]  # number of the example that each is of, [row]
     # The same by attribute, where there are several.
     parts: Mapping[str, "Scores"] = field(default_factory=dict[str, "Scores"])
     also: Mapping[str, float] = field(default_factory=dict[str, float])  # other numbers of the dictionary, by name
@@ -144,7 +144,7 @@ class NullComparison:
     others: Sequence[Scores]  # of each null of this kind
     groups: NDArray[Any] | None  # which group each row is in
     margin: float  # smallest lead of interest
-    bound: float | None = None  # most that a difference of two rows can be; ``None`` where nothing bounds it
+    bound: float | None = None  # most that a difference of two rows can be; None where nothing bounds it
     bounded: bool = True  # whether scores lie in [0, 1]
 
     @cached_property

@@ -210,20 +210,20 @@ class NetRecovery:
 
     subject: SubjectRecord  # whose
     trials: tuple[Trial, ...]  # behind it
-    before: Values  # ``[example]``, undisturbed score
+    before: Values  # [example], undisturbed score
     chance: float  # of an answer without information
-    score: Values  # ``[step, draw, example]``, after relearning
-    elsewhere: Values  # ``[step, draw, example]``, after relearning, of the other groups' examples
-    elsewhere_before: Values  # ``[example]``
+    score: Values  # [step, draw, example], after relearning
+    elsewhere: Values  # [step, draw, example], after relearning, of the other groups' examples
+    elsewhere_before: Values  # [example]
     norm: float | None  # ||change|| / ||weights|| after the last step, mean over draws
-    limits: Limits | None  # least and most that a signed score can be; ``None`` where it has no bounds
+    limits: Limits | None  # least and most that a signed score can be; None where it has no bounds
     # By name, the score after it of the group and of the others, [draw, example].
     attacks: dict[str, tuple[Values, Values]]
-    benign: Values | None  # ``[step, draw, example]``, score after training on other groups; ``None`` without such
-    noise: Values  # ``[dose, draw, example]``, score of the group
-    noise_elsewhere: Values  # ``[dose, draw, example]``, of the other groups
-    rounded: Values  # ``[1, example]``
-    inside: Groups | None = None  # what the group's examples share, ``[example]``; see ``Case.groups``
+    benign: Values | None  # [step, draw, example], score after training on other groups; None without such
+    noise: Values  # [dose, draw, example], score of the group
+    noise_elsewhere: Values  # [dose, draw, example], of the other groups
+    rounded: Values  # [1, example]
+    inside: Groups | None = None  # what the group's examples share, [example]; see Case.groups
     outside: Groups | None = None  # likewise the others
 
     def recovered(self, score: Values) -> Values:

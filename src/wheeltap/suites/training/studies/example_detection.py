@@ -83,12 +83,12 @@ class ExampleDetectionSettings(Settings, frozen=True, kw_only=True):
 class ExampleScores:
     """What a net says of each example; more of it where the net is less sure, or loses more."""
 
-    labels: FloatArray  # ``[example]`` of 0 and 1
+    labels: FloatArray  # [example] of 0 and 1
     # Of a plain pass, [example], by metric. Entropy and loss are logarithms: only so does a linear combination
     # make full use of them.
     outputs: Mapping[str, FloatArray]
-    inputs: FloatArray  # score lost under disturbed inputs, mean over draws and doses, ``[example, disturbance]``
-    weights: Mapping[str, FloatArray]  # score lost under noise in the weights, likewise, ``[example]``, by metric
+    inputs: FloatArray  # score lost under disturbed inputs, mean over draws and doses, [example, disturbance]
+    weights: Mapping[str, FloatArray]  # score lost under noise in the weights, likewise, [example], by metric
 
     def combined(self, labels: FloatArray) -> dict[str, Single]:
         """AUC of outputs, of outputs and inputs, of weights as well; and what each kind of noise adds to the first two.
