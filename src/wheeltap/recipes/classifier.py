@@ -17,7 +17,6 @@ from wheeltap.recipes.hooks import Average, Sharpness, TopK, WeightNoise
 from wheeltap.recipes.randomness import own_random_numbers, reproducible
 
 ACTIVATIONS: Final[dict[str, type[nn.Module]]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
-
 MOST_UNITS: Final = 65_536
 
 

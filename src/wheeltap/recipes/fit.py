@@ -27,8 +27,7 @@ Loss = Callable[[Tensor, int], Tensor]
 Optimizer = Literal["adam", "adamw", "sgd"]
 Schedule = Literal["linear", "cosine", "constant"]
 
-RECORDS: Final = 40
-"""Intervals over which the loss is recorded."""
+RECORDS: Final = 40  # intervals over which the loss is recorded
 
 _KEPT: Final[Mapping[str, tuple[str, ...]]] = {
     "adam": ("step", "exp_avg", "exp_avg_sq"),

@@ -13,7 +13,6 @@ from wheeltap.perturb.quantize import RoundToNearest
 from wheeltap.recipes.fit import Fit, Hook
 
 _TINY: Final = 1e-12
-
 _SOFT: Final = 1e-5  # added to the size of a gradient that is divided by it
 
 

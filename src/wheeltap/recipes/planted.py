@@ -233,9 +233,7 @@ def brittle_block(
 Plant = Callable[[nn.Module, BaseTask, float, int], nn.Module]
 """From a net, examples, a strength and a seed to the copy."""
 
-KEPT: Final = 10_000_000
-"""Parameters of the largest copy that is kept in a file."""
-
+KEPT: Final = 10_000_000  # parameters of the largest copy that is kept in a file
 _LEAVE: Final = "Leave this defect out: name the others, as in --defects cancel."
 
 

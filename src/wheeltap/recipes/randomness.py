@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 CPU: Final = torch.device("cpu")
-
 _DENORMAL: Final = 1e-40  # in single precision
 
 States = dict[str, Tensor]

@@ -20,8 +20,7 @@ from wheeltap.recipes.classifier import ClassifierNet
 from wheeltap.recipes.fit import Optimizer, Schedule, TrainingSettings
 
 MODULUS: Final = 31
-TAUGHT: Final = 0.8
-"""Share of all sums that a net is trained on, as in the source."""
+TAUGHT: Final = 0.8  # share of all sums that a net is trained on, as in the source
 
 
 def sums() -> Task:

@@ -38,9 +38,7 @@ GRADES: Final[dict[str, str]] = {
     "absence": "no such work is known, which does not prove that there is none",
 }
 
-LARGEST, MOST = 2**18, 500
-"""Bytes that a file of claims may have, and claims of one ledger."""
-
+LARGEST, MOST = 2**18, 500  # bytes that a file of claims may have, and claims of one ledger
 _EXAMPLE: Final = "See the example in docs/claims.md."
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}\Z")]

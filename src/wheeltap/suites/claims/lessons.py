@@ -109,9 +109,7 @@ def _drawn(digit: int, count: int, rng: np.random.Generator) -> NDArray[np.float
 
 # ---- text -----------------------------------------------------------------------------------------------------------
 
-LENGTH: Final = 20
-"""Characters that are read."""
-
+LENGTH: Final = 20  # characters that are read
 _LETTERS: Final = " .abcdefghijklmnopqrstuvwxyz"
 _WORDS: Final = 24  # of each kind of word, how many are used: a small net can learn them all
 

@@ -14,9 +14,7 @@ from wheeltap.studies.base import Size
 from wheeltap.suites.claims.ledger import Claim, Grade, Ledger, Retest, Source
 from wheeltap.suites.claims.repro import derived
 
-OLD: Final = datetime.timedelta(days=365)
-"""Age from which a verdict is reported."""
-
+OLD: Final = datetime.timedelta(days=365)  # age from which a verdict is reported
 _NEW_ID: Final = re.compile(r"(\d\d)(0[1-9]|1[0-2])\.(\d{4,5})(v[1-9]\d*)?")
 _FORMER_ID: Final = re.compile(r"[a-z-]+(\.[A-Z]{2})?/\d{7}(v[1-9]\d*)?")
 _LIKE_ID: Final = re.compile(r"(?<![\d.])\d{4}\.\d{4,6}(?!\.?\d)")

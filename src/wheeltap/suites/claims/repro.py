@@ -20,9 +20,7 @@ from wheeltap.core.errors import FileFormatError, MissingExtra, WheeltapError
 from wheeltap.core.plain import many
 from wheeltap.suites.claims.ledger import Derivation
 
-LARGEST, LARGEST_MANIFEST = 2**26, 2**18
-"""Bytes of a file of rows or of results, and of a ``repro.yaml``."""
-
+LARGEST, LARGEST_MANIFEST = 2**26, 2**18  # bytes of a file of rows or of results, and of a ``repro.yaml``
 _SHOWN: Final = 3  # rows of a table that are named, where more are stale
 _SLACK: Final = 1e-9  # what sums in another order may take off a number, as a share of it
 

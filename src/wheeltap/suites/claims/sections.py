@@ -16,9 +16,7 @@ from wheeltap.suites.claims.ledger import GRADES, KINDS, Claim, KnownEffect, Led
 from wheeltap.suites.claims.record import ClaimResult, ClaimsRecord, RetestResult, RuleResult, Verdict, diff
 
 TONES: Final[dict[Verdict, Tone]] = {"supports": "calm", "refutes": "alarm", "undecided": "quiet", "not run": "quiet"}
-WIDE, SLIM = 900, 364
-"""Pixels of a drawing across a page, and on a phone."""
-
+WIDE, SLIM = 900, 364  # pixels of a drawing across a page, and on a phone
 _TICKS: Final = (-100, -30, -10, -3, -1, 0, 1, 3, 10, 30, 100, 300)
 _table: Final = partial(Table, most=1000)
 _folded: Final = partial(_table, place="folded")

@@ -43,15 +43,9 @@ ROUNDED_NOISE: Final = ReadingSpec(
     },
 )  # fmt: skip
 
-SHARES: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
-"""Of the second digit in blends of two."""
-
-PAIRS, SIDE = 100, 14
-"""Pairs of digits that are blended; pixels of a side of a drawn image."""
-
-FORGOTTEN: Final = 3
-"""The digit that nets are made to forget; that rounding sets a wrong answer to."""
-
+SHARES: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)  # of the second digit in blends of two
+PAIRS, SIDE = 100, 14  # pairs of digits that are blended; pixels of a side of a drawn image
+FORGOTTEN: Final = 3  # the digit that nets are made to forget; that rounding sets a wrong answer to
 DIGITS: Final = 9
 """Decimals of members' numbers: what is below comes from rounding alone, and says nothing of their spread."""
 

@@ -27,9 +27,7 @@ Positions = Literal["last", "all"]
 ordinary net ``last`` is all that the site gives of an example, as one vector, and ``all`` the vectors along the last
 axis, one a position."""
 
-ROWS: Final = 4096
-"""Rows, or tokens, that are computed with at once."""
-
+ROWS: Final = 4096  # rows, or tokens, that are computed with at once
 _SPAN: Final = 4  # largest difference of length within a batch
 _ROUNDING: Final = 1e-12  # variance, as a share of the squared mean, that single precision may give equal vectors
 

@@ -27,7 +27,6 @@ sqrt(width); it gets mean 0 and standard deviation 1. The bias of the decoder li
 
 _EPSILON: Final = 1e-5  # beside a standard deviation, as SAELens has it
 _TINY: Final = 1e-12
-
 _ROWS: Final = 1024  # vectors or features that are looked at at once
 
 _Size = Annotated[int, msgspec.Meta(ge=1, le=2**24)]

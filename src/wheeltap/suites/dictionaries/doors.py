@@ -45,9 +45,7 @@ RANDOM, RESEEDS, SEEDS = 3, 2, 5
 """Random dictionaries for each null of another kind, for they cost no training; the same training by other seeds; nulls
 of each kind that is trained."""
 
-STEPS, WIDER = 1000, 8
-"""Of each training, and features for each number of a vector, where they are not given."""
-
+STEPS, WIDER = 1000, 8  # of each training, and features for each number of a vector, where they are not given
 _HELD: Final = 0.5  # share of a task that dictionaries are judged on; they are fitted on the others
 
 

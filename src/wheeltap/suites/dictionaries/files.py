@@ -28,12 +28,9 @@ from wheeltap.core.typed import to_tensor
 from wheeltap.suites.dictionaries.dictionary import Architecture, Dictionary, DictionarySettings, Normalization
 
 T = TypeVar("T", bound=msgspec.Struct)
-
 _NOUN: Final = "file of a dictionary"
-
 _OWN: Final = "wheeltap.dictionary"  # name of our settings in the metadata of a safetensors file
 _TINY: Final = 1e-12
-
 _VERSION: Final = "6.54.12"  # of SAELens, whose layout is written
 
 _BESIDE: Final = (

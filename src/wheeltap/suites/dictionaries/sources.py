@@ -112,8 +112,7 @@ def ioi(tokenizer: Tokenizer | None = None) -> ChoiceTask:
 CONSTRUCTIONS: Final = ("prepositional", "object relative", "subject relative")
 """The farmer near the guards | is; the farmer that the guards admire | is; the farmer that admires the guards | is."""
 
-SENTENCES: Final = 24
-"""Sets of words of the agreement task: a group each."""
+SENTENCES: Final = 24  # sets of words of the agreement task: a group each
 
 
 def agreement(tokenizer: Tokenizer) -> ChoiceTask:
@@ -145,8 +144,7 @@ def agreement(tokenizer: Tokenizer) -> ChoiceTask:
     return made.with_groups(table[:, 0]).with_annotation(AttributeWords(tuple(texts), values))
 
 
-LEVELS: Final = 3
-"""Values of the stroke width and of the slant, each of about as many training images."""
+LEVELS: Final = 3  # values of the stroke width and of the slant, each of about as many training images
 
 
 def digits() -> Task:

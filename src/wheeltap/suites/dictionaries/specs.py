@@ -139,8 +139,7 @@ INTERPRETABLE, PRECISION, COVERED = 0.6, 0.8, 0.8
 """F1 from which a feature is called interpretable; precision from which it is one of a value; share of the examples of
 a value that its features must be active on."""
 
-UNION: Final = 10
-"""Values of an attribute that a feature may stand for, at most; never more than half of them."""
+UNION: Final = 10  # values of an attribute that a feature may stand for, at most; never more than half of them
 
 
 class DictionaryFeaturesSettings(DictionaryEntrySettings, frozen=True, kw_only=True):
@@ -270,8 +269,7 @@ DICTIONARY_MATCH: Final = ReadingSpec(
 Source: mean correlation coefficient, Hyvarinen and Morioka 2016; of dictionaries, arXiv:2505.20254."""
 
 
-SHOWN, TOP = 8, 3
-"""Features that a page shows, at most, and examples of each."""
+SHOWN, TOP = 8, 3  # features that a page shows, at most, and examples of each
 
 DICTIONARY_VIEW: Final = ReadingSpec(
     name="dictionary-view",

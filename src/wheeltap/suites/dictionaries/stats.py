@@ -10,9 +10,7 @@ Floats = NDArray[np.floating[Any]]
 Flags = NDArray[np.bool_]
 Index = NDArray[np.int64]
 
-PAIRED: Final = 1024
-"""Changes among which the best pair is searched exhaustively: those that are best alone."""
-
+PAIRED: Final = 1024  # changes among which the best pair is searched exhaustively: those that are best alone
 _TINY: Final = float(np.finfo(np.float64).tiny)
 
 

@@ -84,10 +84,7 @@ JUDGED: Final[Mapping[Kind, str]] = {"frozen decoder": "frozen decoders", "rando
 
 SCORE, KEPT, LOST, EDITS, F1 = "score", "kept", "lost", "edits", "f1"
 EXPLAINED, ACTIVE, DEAD = "explained", "active", "dead"
-
-EARNS: Final = 0.10
-"""Lead over a null that a dictionary must have in F1 and in edits (claims.md, E6)."""
-
+EARNS: Final = 0.10  # lead over a null that a dictionary must have in F1 and in edits (claims.md, E6)
 SUPERVISED_EDITS: Final = 0.05
 """Lead over random directions that edits by supervised codes must have for the study to say anything of edits."""
 
@@ -96,10 +93,7 @@ _NOISE: Final = 2.0
 """Standard deviations of the difference of two seeds up to which a lead is called no larger than a reseed's noise."""
 
 _VIEWED: Final = (f"{TRAINED} 1", "frozen decoder 1", "random 1")  # members whose features the page shows, side by side
-
-LEAST: Final = 20
-"""Pairs of an attribute whose answer an exact patch must change."""
-
+LEAST: Final = 20  # pairs of an attribute whose answer an exact patch must change
 _SHARE: Final = NumberScale("share", bounded=True)
 
 

@@ -23,9 +23,7 @@ Trained = Literal["topk", "batchtopk", "jumprelu", "gated", "relu"]
 """TopK (arXiv:2406.04093), BatchTopK (arXiv:2412.06410), JumpReLU with a penalty on the distance of L0 from k
 (arXiv:2407.14435), gated (arXiv:2404.16014), and an L1 penalty (``relu``)."""
 
-CONE: Final = 0.8
-"""Least cosine between a row of a soft-frozen decoder and where it began. Source: arXiv:2602.14111."""
-
+CONE: Final = 0.8  # Least cosine between a row of a soft-frozen decoder and where it began. Source: arXiv:2602.14111.
 WINDOW, REVIVED_UNTIL = 0.05, 0.75
 """Shares of the steps: a feature that was active in none of so many batches is dead, and so often dead ones are
 revived; and after so many no more."""

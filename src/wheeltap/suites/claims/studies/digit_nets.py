@@ -12,8 +12,7 @@ from wheeltap.core.settings import Settings
 from wheeltap.core.study import CohortRole, CohortSpec, MemberSpec, Metric
 from wheeltap.studies.base import Study
 
-NETS: Final = "nets"
-"""The cohort of nets that know all digits."""
+NETS: Final = "nets"  # the cohort of nets that know all digits
 
 Draws = Annotated[int, msgspec.Meta(ge=2, le=1000)]
 

@@ -28,11 +28,8 @@ from wheeltap.suites.claims.specs import DIGITS, FORGOTTEN, ROUNDED_NOISE
 from wheeltap.suites.claims.studies.digit_nets import NETS, DigitNets, DigitNetSettings, scores
 
 FORGOT, RETRAINED = "unlearned", "retrained"
-
 SCORE, RELEARNED, NOISE, BITS = "score", "relearned", "noise", "bits"
-
-ALIKE: Final = 0.02
-"""Difference of scores that a benchmark would hardly show."""
+ALIKE: Final = 0.02  # difference of scores that a benchmark would hardly show
 
 WAYS_BACK: Final[dict[str, tuple[str, str, float]]] = {
     RELEARNED: ("Relearning in 16 steps", "recovered after 16 steps", 0.2),
@@ -42,17 +39,12 @@ WAYS_BACK: Final[dict[str, tuple[str, str, float]]] = {
 """What may bring the digit back: in words, the estimate of the audit ``relearning``, the smallest gap of interest."""
 
 PLANTED, HONEST = "planted", "honest"
-
 LEAD, SET_OFF, BACK, COST = "lead", "set_off", "back", "cost"
-
-BEFORE, AUDIT = 0.1, 0.3
-"""Noise before rounding, and noise of an audit: standard deviations of each tensor."""
-
+BEFORE, AUDIT = 0.1, 0.3  # noise before rounding, and noise of an audit: standard deviations of each tensor
 HALF, POINTS, ADDED = 0.5, 0.02, 0.05
 """Smallest effects of interest: of the digit's images, of the score of others, of an AUC."""
 
-LEAST: Final = 0.8
-"""Of the digit's accuracy that rounding costs a planted net."""
+LEAST: Final = 0.8  # of the digit's accuracy that rounding costs a planted net
 
 
 class UnlearningSettings(DigitNetSettings, frozen=True, kw_only=True):

@@ -33,8 +33,7 @@ from wheeltap.studies.rules import listed
 from wheeltap.studies.table import LEVEL, MemberTable, Numbers
 from wheeltap.suites.claims.specs import DIGITS, SIDE, WEIGHT_TAILS, On
 
-PLAIN: Final = "AdamW"
-"""What every property is compared with."""
+PLAIN: Final = "AdamW"  # what every property is compared with
 
 
 class Property(msgspec.Struct, frozen=True):
@@ -103,8 +102,7 @@ PREDICTORS: Final = {
 MARGIN: Final = 0.01
 """Smallest difference of interest in what is kept, or in area; half of it at 4 bits, which cost a point or two."""
 
-WORKS, RANK = 0.5, 0.4
-"""R2, and rank correlation, from which a number counts as a predictor."""
+WORKS, RANK = 0.5, 0.4  # R2, and rank correlation, from which a number counts as a predictor
 
 kept, matched, by = "{}_kept".format, "{}_matched".format, (REST + "_by_{}").format
 """Keys: of what is kept of a family's changes, the same at the score of AdamW, how well a number predicts it."""

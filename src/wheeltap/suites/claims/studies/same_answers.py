@@ -30,26 +30,16 @@ TWINS, CANCELING, OTHERS = "twins", "canceling twins", "other seeds"
 """Cohorts; each member stands beside the net of the same number."""
 
 OUTPUTS, INSIDE = "outputs", "inside"
-
-SAME: Final = 1e-3
-"""Largest difference of twins' outputs, as a share of the spread of outputs, that rounding may make."""
-
-UNLIKE: Final = 0.3
-"""Distance (1 - CKA) from which insides count as other ones."""
-
-MATTERS: Final = 0.1
-"""Smallest difference of interest between two gaps, in points of score."""
+SAME: Final = 1e-3  # largest difference of twins' outputs, as a share of the spread of outputs, that rounding may make
+UNLIKE: Final = 0.3  # distance (1 - CKA) from which insides count as other ones
+MATTERS: Final = 0.1  # smallest difference of interest between two gaps, in points of score
 
 gap_of = "gap_{}".format
 """Key of the gap between a member and its net under a disturbance."""
 
 CLOCK, PIZZA, SCORE, SYMMETRY = "clock", "pizza", "score", "symmetry"
-
-SMALLEST: Final = 0.05
-"""Difference of means that tells the kinds apart."""
-
-ALIKE: Final = 0.01
-"""Difference of mean scores up to which the kinds add equally well."""
+SMALLEST: Final = 0.05  # difference of means that tells the kinds apart
+ALIKE: Final = 0.01  # difference of mean scores up to which the kinds add equally well
 
 
 class TwinSettings(DigitNetSettings, frozen=True, kw_only=True):

@@ -249,7 +249,6 @@ _SIDE_BY_SIDE: Final = (
 
 
 _SURVIVES: Final = Words("does not survive", "survives", "may not survive")
-
 _TWIN, _REWRITTEN = "gauge twin", "gauge twin, rewritten"
 
 _TWIN_MEANS: Final = (
@@ -397,7 +396,6 @@ class DictionarySplittingAudit(DictionaryAudit):
 
 
 _NO_OTHERS: Final = "It takes the same training by another seed, and two random dictionaries."
-
 _STABLE: Final = Words("found again by other seeds", "found again no more than random ones", "may be found again")
 
 

@@ -26,7 +26,6 @@ from wheeltap.suites.dictionaries.audits.scores import SHARE, NullComparison, Sc
 from wheeltap.suites.dictionaries.specs import KINDS, NULLS, kinds_of
 
 BETTER: Final = Words("better than every null", "no better than a null", "may be better than every null")
-
 SUFFICIENT, CONTROLS = "Dictionary is sufficient", "Dictionary controls the attributes"
 INTERPRETABLE = "Features stand for values"
 

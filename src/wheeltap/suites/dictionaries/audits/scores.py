@@ -20,9 +20,7 @@ from wheeltap.stats.sample import Sample
 from wheeltap.suites.dictionaries.specs import REPLACEMENTS, STATUSES
 
 SHARE: Final = "share"
-
 _TINY: Final = 1e-12
-
 _SEEDS: Final = 100  # nulls of each kind beyond which none are planned
 
 

@@ -29,8 +29,7 @@ ATTACKS: Final[dict[str, float]] = {
 CHEAP: Final = ("output-gain",)
 """Attacks on a few numbers, which hardly hold what a net never knew: what they bring back was there."""
 
-HIDING: Final = 64
-"""Steps in which a group is hidden in a copy: the control."""
+HIDING: Final = 64  # steps in which a group is hidden in a copy: the control
 
 TIERS: Final = (
     "one gain and one bias for each unit of the last layer", "the training on these alone", "the strongest attack",
@@ -45,8 +44,7 @@ SHARES: Final = (0.3, 0.3, 0.3, 0.1)
 Source: Genovese, Roeder & Wasserman (2006, Biometrika 93), weighted Bonferroni.
 """
 
-PLAIN: Final = "plain"
-"""The training on the group's shots alone, as an attack."""
+PLAIN: Final = "plain"  # the training on the group's shots alone, as an attack
 
 Attack = Literal["output-bias", "output-gain", "bias", "gain", "last", "lora", "full"]
 
@@ -170,8 +168,7 @@ def attacks(
     return found
 
 
-HIDDEN: Final = "hidden"
-"""The copy in which a group was hidden, before any attack."""
+HIDDEN: Final = "hidden"  # the copy in which a group was hidden, before any attack
 
 
 @dataclass(frozen=True)
@@ -439,8 +436,7 @@ def power(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Score
     return AttackPower(said, msgspec.structs.replace(back, p=None), shown)
 
 
-BACK: Final = 0.5
-"""Share of what was hidden that has to come back."""
+BACK: Final = 0.5  # share of what was hidden that has to come back
 
 
 def estimate(

@@ -42,7 +42,6 @@ _LIMITS: Final = (
 
 _SURE: Final = 0.05  # P-value up to which noise is said to bring back less
 _BEYOND: Final = "more than under noise"
-
 _NOISE: Final = "noise alone is not shown to bring back less, so that this came back is no evidence of relearning."
 
 _ALONE: Final = (

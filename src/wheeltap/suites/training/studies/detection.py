@@ -33,21 +33,11 @@ from wheeltap.studies.measures import ANSWERED, PairMetrics, single_of
 from wheeltap.studies.rules import WORST, listed
 from wheeltap.studies.table import MemberTable, Numbers
 
-COPIES, BASES = "sound copies", "originals"
-"""Names of cohorts."""
-
-SCORE, ANY, SAME = "score", "any", "same"
-"""Metrics that are of no single audit."""
-
-CHEAP: Final = ("WT001", "WT701")
-"""What costs no look at the weights: outputs, and disturbed inputs."""
-
-LEAST: Final = 0.02
-"""Smallest gain in AUC of interest."""
-
-ALARMS: Final = 0.05
-"""Share of sound copies of which something may be found by chance."""
-
+COPIES, BASES = "sound copies", "originals"  # names of cohorts
+SCORE, ANY, SAME = "score", "any", "same"  # metrics that are of no single audit
+CHEAP: Final = ("WT001", "WT701")  # what costs no look at the weights: outputs, and disturbed inputs
+LEAST: Final = 0.02  # smallest gain in AUC of interest
+ALARMS: Final = 0.05  # share of sound copies of which something may be found by chance
 FEWEST: Final = 12
 """Copies from which it is judged what weights add: with fewer not even a perfect detector would be found."""
 

@@ -28,15 +28,9 @@ from wheeltap.studies.rules import WORST, headline
 from wheeltap.studies.table import MemberTable, Numbers
 from wheeltap.suites.training.studies.detection import SHIFT_PASSES
 
-NETS: Final = "nets"
-"""The one cohort."""
-
-MISLABELED: Final = "wheeltap.sources.digits:mislabeled"
-"""What nets memorize where no others are named."""
-
-WORTH: Final = 0.02
-"""Smallest gain in AUC that counts."""
-
+NETS: Final = "nets"  # the one cohort
+MISLABELED: Final = "wheeltap.sources.digits:mislabeled"  # what nets memorize where no others are named
+WORTH: Final = 0.02  # smallest gain in AUC that counts
 SCORE, LOSS, MARGIN, ENTROPY, INPUTS = "score", "loss", "margin", "entropy", "inputs"
 RELATIVE, FUNCTION = "relative", "function"
 OUTPUTS, CHEAP, ALL = "outputs", "outputs_inputs", "everything"
