@@ -108,7 +108,7 @@ def reported(known: Ballots, believed: FloatArray, *, strangers: bool = False) -
     gap = far[1] - far[0]
     two = panel.sample(gap, lambda one: one.counting(
         gap, lambda held, at: js_distance(surer[at], held) - js_distance(believed[at], held)))  # fmt: skip
-    made = [among_people(panel), distances(read), against(read, MARGIN), unsure(read, margin=MARGIN, title="sure")]
+    made = [among_people(panel), distances(read), against(read, MARGIN), unsure(read, margin=MARGIN)]
     made += [] if strangers else [left_out(panel, known), *by_choice(read)]
     found = [*(one for each in made for one in _numbers(each)), two.effect(margin=MARGIN, name="two models", unit=JS)]
     return {one.name: one for one in found}
