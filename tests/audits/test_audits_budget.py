@@ -23,7 +23,6 @@ EVERY_KIND = (
 )  # fmt: skip
 """Noise, modifications and readings together: what can be cut of each."""
 
-
 SMALL = planted("mlp")
 
 

@@ -1,4 +1,4 @@
-"""WT002: a corrupt weight is named in any audit and comparison, whatever was asked; sound nets are left in peace."""
+"""WT002: a corrupt weight is named in any audit; modules whose weights are computed from parts are named too."""
 
 import copy
 import io

@@ -1,4 +1,4 @@
-"""A control that could not have failed is skipped, and says why; one that has passed would have failed."""
+"""A control that could not have failed is skipped, and says why; detection power by graded copies."""
 
 import math
 

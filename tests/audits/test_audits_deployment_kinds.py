@@ -307,8 +307,6 @@ def test_a_store_answers_again_and_other_schemes_cost_only_what_is_new(tmp_path:
 # ---- controls ------------------------------------------------------------------------------------------------------
 
 SHIPPED = {"quantize": lambda bits: 0.95 if bits > 3 else 0.5, "relative": lambda dose: 0.95 if dose < 1 else CHANCE}
-
-
 NAMES = ("16 bits per weight", "reparametrized copy", "noise that destroys the weights")
 
 

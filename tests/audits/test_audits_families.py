@@ -1,4 +1,4 @@
-"""Families of modifications on real nets: what each trial leaves is what its report says, at the size it says."""
+"""Families of modifications on real nets: each trial leaves what its report says; what is taught, and what is lost."""
 
 import copy
 import math

@@ -1,4 +1,4 @@
-"""WT112: the head that carries the answer is found and named; where heads do nothing, and on copies, nothing is."""
+"""WT112: the head that carries the answer is named, where heads do nothing none is; heads pruned as a curve."""
 
 import copy
 import importlib.util

@@ -1,4 +1,4 @@
-"""Tasks so small that nothing can be told: every audit says so, and no number is infinite."""
+"""Of tasks too small, and of readings that gave nothing, every audit says so, and no number is infinite."""
 
 from typing import Any
 

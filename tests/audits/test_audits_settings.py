@@ -1,4 +1,4 @@
-"""Settings that make no sense are refused when an audit is made, which is before anything runs."""
+"""Settings that make no sense or name what there is not are refused before a run; what is asked by default."""
 
 import math
 from pathlib import Path
@@ -115,8 +115,6 @@ def plan_of(audits: str | list[str] | None, *names: str) -> wt.Plan:
 
 
 NOISE = ["score", "relative-noise", "function-noise"]
-
-
 STRUCTURE = ["single-point", "redundancy", "entanglement"]
 FOUND: list[tuple[str | list[str] | None, list[str]]] = [
     (None, ["score", "deployment", "single-point"]),

@@ -1,4 +1,4 @@
-"""Audits against worlds whose truth is known: no model is touched, and none could be."""
+"""Audits and their controls in worlds whose truth is known: no model is touched, and none could be."""
 
 from collections.abc import Callable
 from typing import Any

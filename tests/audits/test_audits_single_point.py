@@ -1,4 +1,4 @@
-"""WT105: one fragile weight among hundreds of thousands is located and told; sound nets raise no alarm."""
+"""WT105: one fragile weight is located and named, in both subjects of a pair; sound nets and copies raise no alarm."""
 
 import msgspec
 import numpy as np

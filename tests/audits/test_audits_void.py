@@ -24,7 +24,6 @@ MARGIN, MIN_EFFECT, LEVEL = 0.05, 0.1, 0.95
 STRENGTHS = 3
 RARE, REASSURED = 0.001, 0.01  # of sound runs that are void; of blind instruments that pass
 PLANTED = subject("planted", role="planted")
-
 Table = NDArray[np.float64]
 
 

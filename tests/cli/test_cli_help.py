@@ -12,8 +12,6 @@ from wheeltap.cli.options import Whole
 from wheeltap.plans.plan import Plan
 
 VERBS = [name for name in application(overview=True) if not name.startswith("-")]
-
-
 SHOWN = [*([verb] for verb in VERBS if verb != "fer"), ["pictures", "fetch"], ["doctor", "--plant"]]
 
 

@@ -1,4 +1,4 @@
-"""Tasks of arrays, of named inputs and for models in other precisions; targets and sequences that are refused."""
+"""Tasks of arrays, of named inputs and for models in other precisions; what is refused; how long models read."""
 
 from collections.abc import Callable
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""Low-rank copies that share a pass give the scores of the disturbance written into a deep copy; else they refuse."""
+"""Low-rank copies that share a pass, and cached prefixes, give the scores of the plain path; else they refuse."""
 
 import copy
 from collections.abc import Callable

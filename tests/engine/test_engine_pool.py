@@ -1,4 +1,4 @@
-"""The process pool gives what one process gives, and dies with words."""
+"""The process pool gives what one process gives; processes that die or are killed say so, and lose nothing."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A trial that diverges, fails or cannot be done ends as that status, the run goes on and the report says so."""
+"""Trials that diverge, fail or cannot be done end as that status; what surrounds an audit changes no number."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Attention of known classes: heads permuted and bases mixed in real tiny transformers, and what must be refused."""
+"""Attention of known classes, and of others found by trying: heads permuted, bases mixed, and what is refused."""
 
 import copy
 import math
@@ -26,7 +26,6 @@ NORMED = ("gemma3", "qwen3-moe", "phi-normed")
 SLOPES = ("bloom", "falcon-alibi")
 FIRST = "model.layers.0.self_attn"
 BERT = "bert.encoder.layer.0.attention"
-
 member = cache(made)
 
 

@@ -1,4 +1,4 @@
-"""Hidden units found by probing: on nets whose code no tracer follows, and on nets whose units may not move."""
+"""Hidden units found by probing: where no tracer follows, and where units may not move; ablated one by one."""
 
 import copy
 from typing import Any

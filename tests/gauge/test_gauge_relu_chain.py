@@ -1,4 +1,4 @@
-"""Plain nets: what is recognised, and that twins compute the same function with other weights."""
+"""Plain nets: what is recognized, what is refused and why, and that twins compute the same with other weights."""
 
 import copy
 import itertools

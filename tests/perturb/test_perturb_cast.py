@@ -1,4 +1,4 @@
-"""Storing in 16 bits against rounding by hand."""
+"""Storing in 16 bits against rounding by hand; noise in weights of 16 bits is rounded once."""
 
 from typing import Any
 

@@ -28,8 +28,6 @@ from wheeltap.testing.planted import clusters, numbers
 
 FLOATS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 BITS = [(name, bit) for name, form in FORMATS.items() for bit in range(form.bits)]
-
-
 flipped = partial(disturbed, "flip")
 
 

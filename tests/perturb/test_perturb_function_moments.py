@@ -1,4 +1,4 @@
-"""Moments of a layer's inputs and outputs: their factors, how they are estimated, and where they are not defined."""
+"""Function-space noise: the moments it is made of, its invariance to recoded layers, and the law of its size."""
 
 import copy
 from dataclasses import dataclass, field

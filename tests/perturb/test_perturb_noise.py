@@ -1,4 +1,4 @@
-"""Noise: what moves, by how much, and the closed form of what it costs a linear model."""
+"""Noise, independent and of low rank: what moves, by how much, and the closed form of what it costs."""
 
 import numpy as np
 import pytest

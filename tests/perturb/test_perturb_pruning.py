@@ -25,7 +25,6 @@ from wheeltap.recipes.randomness import reproducible
 from wheeltap.testing.planted import numbers, with_own_answers
 
 FEW_NUMBERS = st.floats(-4, 4, width=16).map(round)
-
 by_output = partial(disturbed, "prune-wanda")
 
 

@@ -1,4 +1,4 @@
-"""A study in the terminal and for other programs: its answer, its rules and its numbers, and nothing of any one net."""
+"""A study in the terminal, for other programs and in a real browser: its answer, its rules and its numbers."""
 
 import io
 import re

@@ -1,4 +1,4 @@
-"""One sample of draws, examples and groups: its interval, and its tests on either side of a margin."""
+"""One sample of draws, examples and groups: its interval, its tests on either side of a margin; cluster means."""
 
 import ast
 import itertools

@@ -1,4 +1,4 @@
-"""One among random draws, and shares of means: exact under the null, honest where nothing is known."""
+"""One against, or among, random draws: exact under the null, honest where nothing is known."""
 
 import numpy as np
 import pytest

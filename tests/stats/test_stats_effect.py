@@ -1,4 +1,4 @@
-"""Effects and intervals against slow independent oracles, closed forms and laws."""
+"""Effects and intervals, paired and not, against slow independent oracles, closed forms and laws."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Holm's correction: against its definition, and as laws."""
+"""Holm's correction against its definition; what a plan says beforehand that it can find is what it finds."""
 
 from itertools import pairwise
 

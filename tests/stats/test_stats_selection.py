@@ -1,4 +1,4 @@
-"""The best of many on halves: against plain loops, and its false alarms where nothing is better than the start."""
+"""The best of many on halves and the top-ranked of many: against plain loops, false alarms, coverage."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Nets trained to draw a picture: what they become, what they depend on, and what becomes of those that are lost."""
+"""Nets trained to draw a picture: the gradient derived by hand, what they become, what becomes of those lost."""
 
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise

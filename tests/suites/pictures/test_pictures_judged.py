@@ -1,4 +1,4 @@
-"""Planted numbers are judged as they were planted; one more of the trained nets is seldom called apart."""
+"""Planted numbers are judged as they were planted; controls of a picture study pass and fail as they should."""
 
 import math
 from dataclasses import replace
@@ -23,7 +23,6 @@ from wheeltap.suites.pictures.studies.pictures import METRICS, SAME, PictureStud
 from wheeltap.suites.pictures.studies.report import StudyWords
 
 RUNS = 100
-
 Net = dict[str, float]
 
 

@@ -22,7 +22,6 @@ OUT = [GenomeNode(("2", str(at)), "sin", "out", label) for at, label in enumerat
 X, Y, D, BIAS = (node.key for node in IN)
 HUE, SATURATION, BRIGHTNESS = (node.key for node in OUT)
 FED = [GenomeLink(X, node.key, 1.0) for node in OUT]
-
 names = st.sampled_from(sorted(set(FUNCTIONS) - {"cache"}))
 weights = st.integers(-64, 64).map(lambda value: value / 64)  # exact in single precision
 points = st.lists(st.tuples(st.floats(-1, 1), st.floats(-1, 1)), min_size=1, max_size=3)

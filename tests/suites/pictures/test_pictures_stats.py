@@ -19,7 +19,6 @@ LINE = np.linspace(-1.0, 1.0, SIZE)
 Y, X = (a.ravel() for a in np.meshgrid(LINE, LINE, indexing="ij"))
 MIRROR = np.stack([np.arange(SIZE**2), np.arange(SIZE**2).reshape(SIZE, SIZE)[:, ::-1].ravel()])
 TURNS = np.stack([np.rot90(np.arange(SIZE**2).reshape(SIZE, SIZE), k).ravel() for k in range(4)])
-
 Maps = NDArray[np.float64]
 
 

@@ -27,7 +27,6 @@ EVERY = "3;abs:1,cache:2,cos:1,gaussian:2,identity:1,relu:1,sigmoid:1,sin:2,tanh
 NASTY = "</script><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7*7 }}"
 FRAME = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 SETTLED = ".wheeltap-explorer[data-state=settled]"
-
 Kernels = list[NDArray[np.float64]]
 
 

@@ -26,7 +26,6 @@ def test_what_was_written_comes_back(tmp_path: Path) -> None:
 FLAT = np.zeros(picture("flower").genome.layerize().flat_parameters().shape, dtype=np.float32)
 ARCH = picture("flower").genome.layerize().arch
 
-
 NO_NETS: list[tuple[dict[str, Any], str]] = [
     ({"arch": ARCH}, "1 to 64 arrays of parameters"),
     ({"one": FLAT}, "a text arch"),

@@ -1,4 +1,4 @@
-"""The file of a seal: canonical, small, and broken by any change."""
+"""The file of a seal: canonical, small, broken by any change; who vouches for it, of which model, since when."""
 
 import datetime
 from pathlib import Path

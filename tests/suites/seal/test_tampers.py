@@ -1,4 +1,4 @@
-"""Changes of a model: each does what its name says to a copy, and the model itself stays as it is."""
+"""Changes of a model do to a copy what their names say, and the checks that they are shown to are right."""
 
 import hashlib
 from functools import cache
