@@ -1,6 +1,9 @@
 """Reports of audits without the control copies, which cost more than the audits, and what is looked up in them."""
 
+import io
+
 import msgspec
+from rich.console import Console
 
 import wheeltap as wt
 from wheeltap.core.records import Control, Estimate, Finding
@@ -46,3 +49,10 @@ def number(found: Finding, name: str) -> float:
     value = estimate(found, name).value
     assert value is not None
     return value
+
+
+def screen(report: Report, *, full: bool = False) -> list[str]:
+    """The lines of a terminal of 100 columns."""
+    buffer = io.StringIO()
+    report.text(Console(file=buffer, width=100, color_system=None), full=full)
+    return buffer.getvalue().splitlines()

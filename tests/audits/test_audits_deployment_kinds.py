@@ -10,7 +10,8 @@ import pytest
 import torch
 from by_hand import Array
 from msgspec.structs import replace
-from torch import Tensor, nn
+from torch import nn
+from twins import Wired
 from worlds import CHANCE, Simulated, World, flat
 
 import wheeltap as wt
@@ -194,24 +195,14 @@ def test_a_trial_that_gives_no_numbers_counts_as_chance_and_says_so() -> None:
     assert "diverged" not in found["bf16"].because
 
 
-class Scaled(nn.Module):
-    """A classifier most of whose weights scale its inputs, one each: a vector that no disturbance touches."""
-
-    def __init__(self, body: nn.Module, scales: int) -> None:
-        super().__init__()
-        self.body = body
-        self.scales = nn.Parameter(torch.ones(scales))
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self.body(inputs * self.scales[: inputs.shape[1]])
-
-
 @pytest.mark.parametrize(("scales", "concludes"), [(900, True), (1100, False)])
 def test_where_most_weights_are_out_of_reach_nothing_is_concluded_unless_asked(scales: int, concludes: bool) -> None:
     case = clusters()
     body = sum(parameter.numel() for parameter in case.subject.model.parameters())
     weights = sum(parameter.numel() for parameter in case.subject.model.parameters() if parameter.ndim > 1)
-    scaled = PlantedCase(wt.Subject(Scaled(case.subject.model, scales).eval(), name="scaled"), case.task)
+    parts = {"body": case.subject.model, "scales": nn.Parameter(torch.ones(scales))}  # no disturbance touches a vector
+    net = Wired(lambda net, x: net.body(x * net.scales[: x.shape[1]]), **parts)
+    scaled = PlantedCase(wt.Subject(net.eval(), name="scaled"), case.task)
     report, asked = audit(scaled, "int8,int2"), audit(scaled, "int8,int2", partial=True)
     share = weights / (body + scales)
     assert (share >= 0.5) == concludes
@@ -245,17 +236,6 @@ def test_where_most_weights_are_out_of_reach_nothing_is_concluded_unless_asked(s
     assert (score.status, score.coverage) == ("measured", None), "a score disturbs nothing"
 
 
-class Flat(nn.Module):
-    """A layer whose weights are a parameter of one axis, which no scheme takes for a weight."""
-
-    def __init__(self, layer: nn.Linear) -> None:
-        super().__init__()
-        self.shape, self.row = layer.weight.shape, nn.Parameter(layer.weight.detach().flatten())
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return inputs @ self.row.view(self.shape).T
-
-
 def test_biases_and_norms_stay_in_full_precision_by_definition_and_other_vectors_do_not() -> None:
     """Of 97 numbers 64 are rounded, and 33 are biases, which every format keeps: of those that it rounds that is all.
 
@@ -273,7 +253,8 @@ def test_biases_and_norms_stay_in_full_precision_by_definition_and_other_vectors
         wide, narrow, norm = nn.Linear(1, 32), nn.Linear(32, 1), nn.LayerNorm(32)
         for found, numbers in ((row(wide, nn.Tanh(), narrow), 97), (row(wide, norm, nn.Tanh(), narrow), 97 + 64)):
             assert found.coverage == pytest.approx(64 / numbers) and (found.verdict, found.partly) == ("safe", False)
-        found = row(nn.Linear(2, 8), nn.Tanh(), Flat(nn.Linear(8, 1)))
+        flat = Wired(lambda net, x: x @ net.row[:, None], row=nn.Parameter(nn.Linear(8, 1).weight.detach().flatten()))
+        found = row(nn.Linear(2, 8), nn.Tanh(), flat)
         assert (found.verdict, found.partly) == (UNCOVERED, True)  # 16 of 24
 
 

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from tiny_transformers import VOCABULARY, causal
 from torch import Tensor, nn
+from twins import Wired
 from worlds import subject as record_of
 
 import wheeltap as wt
@@ -39,21 +40,6 @@ FAMILIES = ("GPT2", "Llama")
 TOKENS = torch.randint(0, VOCABULARY, (300, 8), generator=torch.Generator().manual_seed(3))
 
 
-class Last(nn.Module):
-    """The scores of a causal model at the last place, ``[example, token]``.
-
-    Args:
-        lm: The model.
-    """
-
-    def __init__(self, lm: nn.Module) -> None:
-        super().__init__()
-        self.lm = lm
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        return self.lm(tokens, logits_to_keep=1).logits[:, -1]
-
-
 def projections(model: nn.Module) -> list[tuple[str, Tensor]]:
     """Of each attention layer its path and its output weights, ``[head x width, output]``."""
     found: list[tuple[str, Tensor]] = []
@@ -68,7 +54,7 @@ def projections(model: nn.Module) -> list[tuple[str, Tensor]]:
 
 def net(family: str, keep: Callable[[int, int], float]) -> nn.Module:
     """A random transformer, 3 layers of 4 heads, in which what each head writes is multiplied by ``keep``."""
-    model = Last(causal(family)).eval()
+    model = Wired(lambda net, ids: net.lm(ids, logits_to_keep=1).logits[:, -1], lm=causal(family)).eval()
     with torch.no_grad():
         for layer, (_, weight) in enumerate(projections(model)):
             for head in range(4):

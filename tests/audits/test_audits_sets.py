@@ -1,6 +1,5 @@
 """Several test sets in one run: each set's numbers are those of a run on it alone; the set that loses is named."""
 
-import io
 import re
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,10 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from reports import without_copies
-from rich.console import Console
+from reports import screen, without_copies
 from sklearn.metrics import f1_score
 from torch import Tensor, nn
+from twins import Wired
 
 import wheeltap as wt
 from wheeltap.audits.slices import part_of
@@ -48,12 +47,6 @@ def examples(seed: int, *, lost: float = 0.0, count: int = 300) -> tuple[Tensor,
     inputs[:, -2:] = torch.randn(count, 2, generator=generator)
     wrong = torch.rand(count, generator=generator) < 0.1
     return inputs, torch.where(wrong, (targets + 1) % CLASSES, targets)
-
-
-def screen(report: Report) -> list[str]:
-    buffer = io.StringIO()
-    report.text(Console(file=buffer, width=100, color_system=None))
-    return buffer.getvalue().splitlines()
 
 
 @pytest.fixture(scope="module")
@@ -136,18 +129,11 @@ def test_every_cell_pays_for_all_others(ruined: Report) -> None:
         assert next(one.verdict for one in again["WT113"] if one.scheme == mine.scheme) == verdict
 
 
-class Wide(nn.Module):
-    """As many options as inputs."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.each = nn.Linear(2, 1, bias=False)
-        with torch.no_grad():
-            self.each.weight.copy_(torch.tensor([[1.0, 0.4]]))
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """``[example, option]`` of ``[example, option, 2]``."""
-        return self.each(inputs)[..., 0]
+def wide() -> nn.Module:
+    """As many options as inputs: ``[example, option]`` of ``[example, option, 2]``."""
+    each = nn.Linear(2, 1, bias=False)
+    each.weight.data = torch.tensor([[1.0, 0.4]])
+    return Wired(lambda net, x: net.each(x)[..., 0], each=each)
 
 
 def choices(options: int, count: int) -> wt.Task:
@@ -169,7 +155,7 @@ def outcomes(model: nn.Module, task: Any, store: Path, **asked: Any) -> tuple[Re
 def error(seed: int) -> wt.Task:
     generator = torch.Generator().manual_seed(seed)
     inputs = torch.randn(300 + seed, 3, 2, generator=generator)
-    return wt.Task(inputs, Wide()(inputs).detach() + 0.3 * torch.randn(300 + seed, 3, generator=generator))
+    return wt.Task(inputs, wide()(inputs).detach() + 0.3 * torch.randn(300 + seed, 3, generator=generator))
 
 
 def require_same_numbers(model: nn.Module, parts: list[wt.Task], tmp_path: Path) -> Report:
@@ -204,7 +190,7 @@ def test_f1_and_its_intervals_are_those_of_each_set_alone(tmp_path: Path) -> Non
 
 def test_sets_of_other_shapes_and_options_are_scored_as_alone(tmp_path: Path) -> None:
     parts = [choices(2, 100), choices(4, 200)]
-    task = require_same_numbers(Wide().eval(), parts, tmp_path).record.task
+    task = require_same_numbers(wide().eval(), parts, tmp_path).record.task
     assert task.chance == pytest.approx(1 / 3) and task.answer is None
     assert task.common == pytest.approx(np.average([part.common or 0.0 for part in parts], weights=[1, 2]))
 
@@ -216,7 +202,7 @@ def test_errors_and_groups_are_those_of_each_set_alone(tmp_path: Path) -> None:
         logits[0].weight.mul_(3.0)  # type: ignore[index]  # ones alone would be taken for probabilities
     require_same_numbers(logits, [wt.Task(*examples(2), measure="nll"), grouped], tmp_path)
     (tmp_path / "error").mkdir()
-    require_same_numbers(Wide().eval(), [error(0), error(1)], tmp_path / "error")
+    require_same_numbers(wide().eval(), [error(0), error(1)], tmp_path / "error")
 
 
 def test_f1_is_taken_within_each_set() -> None:

@@ -1,12 +1,11 @@
 """WT113: the slice that a scheme ruins is named though the average is safe; few examples conclude nothing; recalls."""
 
-import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
+from reports import screen
 from torch import Tensor, nn
 
 import wheeltap as wt
@@ -38,12 +37,6 @@ def examples() -> tuple[Tensor, Tensor]:
     inputs[rare, RUINED], inputs[rare, 10] = 0.0, 1.0
     inputs[:, 11:] = torch.randn(len(targets), 3, generator=torch.Generator().manual_seed(0))
     return inputs, targets
-
-
-def screen(report: Report, *, full: bool = False) -> list[str]:
-    buffer = io.StringIO()
-    report.text(Console(file=buffer, width=100, color_system=None), full=full)
-    return buffer.getvalue().splitlines()
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import io
 import json
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -156,23 +155,12 @@ def test_layers_of_torchs_own_quantization_are_named_and_integers_alone_refused(
         of(quantized(net(), nn.Linear))
 
 
-class Through(nn.Module):
-    """Two layers, with something between them that torch cannot look through."""
-
-    def __init__(self, between: Callable[[Tensor], Tensor], layers: Any) -> None:
-        super().__init__()
-        self.layers, self.between = layers, between
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        hidden = self.between(self.layers[1](self.layers[0](inputs)))
-        return self.layers[4](self.layers[3](self.layers[2](hidden)))
-
-
 def test_a_forward_that_cannot_be_probed_is_told_with_what_still_works() -> None:
     def outside(hidden: Tensor) -> Tensor:
         return torch.from_numpy(np.tanh(hidden.detach().numpy()))
 
-    found = of(Through(outside, zoo.made("mlp").subject.model))
+    layers = zoo.made("mlp").subject.model
+    found = of(Wired(lambda net, x: net.layers[2:](outside(net.layers[:2](x))), layers=layers))
     assert found.covered == 1.0 and found.reaches[0].share == 1.0
     if not found.planted:
         assert "no planted copy" in doctor.answer(found) and "Every audit still runs" in shown(found)
