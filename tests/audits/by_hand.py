@@ -94,14 +94,7 @@ def wanda(share: float, inputs: Tensor) -> Change:
 def changed(
     model: nn.Module, change: Change, *, layers: Iterable[str] | None = None, turned: bool = False
 ) -> nn.Module:
-    """A deep copy with its linear layers changed: all, or the named ones.
-
-    Args:
-        model: Left alone.
-        change: Of each weight.
-        layers: Module paths.
-        turned: Whether weights are stored ``[input, output]``.
-    """
+    """A deep copy with its linear layers changed, or those named; ``turned`` are stored ``[input, output]``."""
     made = copy.deepcopy(model)
     names = [n for n, m in made.named_modules() if isinstance(m, nn.Linear)] if layers is None else layers
     with torch.no_grad():

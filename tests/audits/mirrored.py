@@ -23,12 +23,7 @@ weights for each side: S = 1/2 for every change. ``plain`` reads x like any net:
 
 @final
 class MirroredNet(nn.Module):
-    """Points ``[example, (x, y)]`` to two outputs.
-
-    Args:
-        kind: See ``KINDS``.
-        smooth: Whether hidden units are tanh; else ReLU.
-    """
+    """Points ``[example, (x, y)]`` to two outputs; of a smooth net hidden units are tanh, else ReLU."""
 
     def __init__(self, kind: Kind, *, smooth: bool = True) -> None:
         super().__init__()
@@ -50,14 +45,7 @@ class MirroredNet(nn.Module):
 
 
 def mirrored(kind: Kind, *, seed: int = 0, size: int = 12, smooth: bool = True) -> PlantedCase:
-    """A net with random weights and a task of grid points that knows the mirror symmetry left-right.
-
-    Args:
-        kind: See ``KINDS``.
-        seed: Of the weights.
-        size: Points a side; an even number, so that none lies on the axis.
-        smooth: Whether hidden units are tanh; else ReLU.
-    """
+    """A random net, and a task of grid points (an even number a side) with the mirror symmetry left-right."""
     line = torch.linspace(-1.0, 1.0, size)
     y, x = torch.meshgrid(line, line, indexing="ij")
     points = torch.stack([x.flatten(), y.flatten()], 1)

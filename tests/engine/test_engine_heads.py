@@ -30,12 +30,7 @@ STEP = 2e-3
 
 
 class Wrapped(nn.Module):
-    """A language model with one row of scores per example.
-
-    Args:
-        lm: The model.
-        read: ``last`` place alone, ``mean`` over places, or ``centred``: the last, less the mean of the batch.
-    """
+    """One row of scores per example: the ``last`` place, the ``mean``, or the last less its mean over the batch."""
 
     def __init__(self, lm: nn.Module, read: str) -> None:
         super().__init__()
@@ -169,11 +164,7 @@ def test_heads_of_torch_itself(layers: int, *, bias: bool) -> None:
 
 
 class OwnAttention(nn.Module):
-    """Attention of one's own class.
-
-    Args:
-        mixed: What heads give is mixed among all of them before it is read.
-    """
+    """Attention of one's own class; what heads give may be mixed among all of them before it is read."""
 
     def __init__(self, *, mixed: bool) -> None:
         super().__init__()

@@ -197,12 +197,7 @@ def test_layers_that_cannot_be_folded_and_weights_of_16_bits_are_refused() -> No
 
 
 class Wide(nn.Module):
-    """Large enough for shortcuts.
-
-    Args:
-        mixing: Whether each batch is centred, so that rows see each other.
-        growth: Of the last hidden layer.
-    """
+    """Large enough for shortcuts; where it mixes, each batch is centred, so that rows see each other."""
 
     def __init__(self, *, mixing: bool = False, growth: Callable[[Tensor], Tensor] = torch.relu) -> None:
         super().__init__()
@@ -302,12 +297,7 @@ VOCABULARY, WIDTH, BLOCKS = 13, 384, 4
 
 
 class Deep(nn.Module):
-    """A language-like model large enough for the cache.
-
-    Args:
-        skip: Whether the first block's output is added again at the end, which reads more than the last block then.
-        times: How often the blocks are run over.
-    """
+    """Large enough for the cache; a ``skip`` adds the first output again at the end, after so many rounds."""
 
     def __init__(self, *, skip: bool = False, times: int = 1) -> None:
         super().__init__()

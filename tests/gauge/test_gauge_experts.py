@@ -104,12 +104,7 @@ def test_refusals_say_why(change: Callable[[Any], None], reason: str) -> None:
 
 
 class Listed(nn.Module):
-    """A list of experts, of which the best two are asked; with a layer of as many rows that has nothing to do with it.
-
-    Args:
-        stacked: The experts' weights are one tensor.
-        numbered: What an expert gives is multiplied by its number.
-    """
+    """A list of experts of which the best two are asked; as one tensor, or each multiplied by its number."""
 
     def __init__(self, *, stacked: bool = False, numbered: bool = False) -> None:
         super().__init__()
