@@ -76,18 +76,19 @@ def test_bad_arrays(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (("doctor", "--plant", "digits", "--runs", "2.5"), ("--runs", "expected a whole number, got 2.5")),
         (("audit", "digits", "--sead", "1"), ("--sead", "--seed")),
         (("audti", "digits"), ("audti", "audit")),
         (("audit", "digits", "--audits", "relative-nois"), ("relative-nois", "Did you mean 'relative-noise'?")),
         (("audit", "digits", "--draws", "0"), ("draws",)),
         (("audit", "digits", "--alpha", ".999"), ("alpha", "0.5")),
         (("audit", "digits", "--audits", ","), ("No audit is named", "--audits")),
-        (("doctor", "--json", "counts.json"), ("--json needs a model",)),
         (("doctor", "--draws", "4", "--defects", "none"), ("Unknown option", "--draws")),
         (("list", "audits", "--invariances"), ("perturbations --invariances",)),
         (("audit", "digits", "--workers", "0"), ("workers",)),
         (("audit", "digits", "--for", "int4,nf5"), ("no deployment scheme called 'nf5'", "Did you mean 'nf4'?")),
         (("audit", "digits", "--for", ","), ("No deployment scheme is named",)),
+        (("doctor", "--json", "counts.json"), ("--json needs a model",)),
         (("audit", "digits", "--margin", "0"), ("margin", "above 0", "got: 0")),
         (("audit", "digits", "--margin", "1.5"), ("margin", "at most 1", "got: 1.5")),
         (("audit", "digits", "--fail-on", "found"), ("fail-on", "costs")),
@@ -100,7 +101,6 @@ def test_bad_arrays(
         (("list", "audist"), ("audits",)),
         (("audit", "digits", "--draws", "2.5"), ("--draws", "expected a whole number, got 2.5")),
         (("demo", "--draws", "2.5"), ("--draws", "expected a whole number, got 2.5")),
-        (("doctor", "--plant", "digits", "--runs", "2.5"), ("--runs", "expected a whole number, got 2.5")),
     ],
 )
 def test_bad_usage(
@@ -113,11 +113,11 @@ def test_bad_usage(
 @pytest.mark.parametrize(
     ("toml", "words"),
     [
+        ("audits = ['quantization']\n[quantization]\ndoses = [4, 1]", ("dose", "2 to 16", "1")),
         ("draws = 'many'", ("draws", "expected a whole number, got many in settings.toml")),
         ("draw = 4", ("draw", "Did you mean 'draws'?")),
         ("draws = 2.5", ("draws", "expected a whole number, got 2.5 in settings.toml")),
         ("audits = []", ("No audit is named", "settings.toml")),
-        ("audits = ['quantization']\n[quantization]\ndoses = [4, 1]", ("dose", "2 to 16", "1")),
         ("audits = ['quantization']\n[quantization]\ndoses = [4, 4.5]", ("whole numbers", "4.5")),
         ("audits = ['pruning']\n[pruning]\ntested = 1.5", ("dose", "0 to 1")),
         ("[pruning]\nmargins = 0.1", ("margin",)),
