@@ -253,8 +253,9 @@ def test_biases_and_norms_stay_in_full_precision_by_definition_and_other_vectors
         wide, narrow, norm = nn.Linear(1, 32), nn.Linear(32, 1), nn.LayerNorm(32)
         for found, numbers in ((row(wide, nn.Tanh(), narrow), 97), (row(wide, norm, nn.Tanh(), narrow), 97 + 64)):
             assert found.coverage == pytest.approx(64 / numbers) and (found.verdict, found.partly) == ("safe", False)
-        flat = Wired(lambda net, x: x @ net.row[:, None], row=nn.Parameter(nn.Linear(8, 1).weight.detach().flatten()))
-        found = row(nn.Linear(2, 8), nn.Tanh(), flat)
+        first, last = nn.Linear(2, 8), nn.Linear(8, 1)
+        flat = Wired(lambda net, x: x @ net.row[:, None], row=nn.Parameter(last.weight.detach().flatten()))
+        found = row(first, nn.Tanh(), flat)
         assert (found.verdict, found.partly) == (UNCOVERED, True)  # 16 of 24
 
 
