@@ -24,7 +24,7 @@ from wheeltap.suites.training.studies.example_detection import ExampleDetection,
 from wheeltap.testing.study_contract import StudyContract
 
 NETS = [f"benchmarks.nets.fragile:seed{at}" for at in range(5)]
-EFFORT = wt.Effort(draws=4, control_draws=4, block_draws=0)
+EFFORT = wt.Effort(draws=16, control_draws=4, block_draws=0)
 
 
 def asked(label: str = "fragile", nets: list[str] = NETS) -> ExampleDetection:
@@ -72,11 +72,11 @@ def values(record: ReportRecord) -> dict[str, tuple[float, ...]]:
 def test_what_weights_alone_show_is_found_and_by_relative_noise_alone(fragile: ReportRecord) -> None:
     """Units that cancel move no output under input noise, and function-space noise is silent on them."""
     found = findings(fragile)
-    assert found["WT101"].status == "found" and found["WT102"].status in ("inconclusive", "excluded")
-    assert "No evidence of added value" in fragile.headline
+    said = {"inconclusive": "No evidence of added value", "excluded": "adds nothing"}
+    assert found["WT101"].status == "found" and said[found["WT102"].status] in fragile.headline
     numbers = values(fragile)
-    assert max(numbers[own.CHEAP]) < 0.6 and min(numbers[own.RELATIVE]) > 0.58
-    assert min(numbers[gain_of(own.RELATIVE)]) > 0.1 > 0.04 > max(numbers[gain_of(own.FUNCTION)])
+    assert max(numbers[own.CHEAP]) < 0.6 and min(numbers[own.RELATIVE]) > 0.65
+    assert min(numbers[gain_of(own.RELATIVE)]) > 0.15 > 0.04 > max(numbers[gain_of(own.FUNCTION)])
     assert {control.status for control in fragile.controls} <= {"passed", "skipped"}
 
 
