@@ -220,6 +220,11 @@ def _score(record: ReportRecord, value: float | None, *, unit: bool = False) -> 
     return f"{words.number(value)}{f' {words.plain(record.task.reported)}' if unit else ''}"
 
 
+def _own_score(record: ReportRecord, row: Finding) -> str:
+    score = _named(row, "score")
+    return _score(record, score[0].value) if score else ""
+
+
 def _effect(record: ReportRecord, row: Finding) -> str:
     """A loss or difference with its interval: in points, for a share of right answers; of an error, as its growth."""
     if not row.estimates:
@@ -277,10 +282,9 @@ def _single(record: ReportRecord, rows: Sequence[Finding], name: str) -> Deploym
     if record.task.sets:
         return _by_set(record, mine, name)
     for row in mine:
-        score, changed = _named(row, "score"), _named(row, "answers changed")
-        own = _score(record, score[0].value) if score else ""
+        changed = _named(row, "answers changed")
         share = f"{fixed(100 * (changed[0].value or 0.0), 1)} %" if changed else ""
-        found.append(_line(row, own, _effect(record, row), share))
+        found.append(_line(row, _own_score(record, row), _effect(record, row), share))
     lost = "grows, 95 %" if any(_named(row, GROWN) for row in mine) else "lost, 95 %"
     heads = ("shipped as", words.plain(record.task.reported), lost, "changed", _heading(record, mine))
     return DeploymentTable(title=words.plain(name), headings=heads, lines=tuple(found), scale=_scale(record))
@@ -338,11 +342,7 @@ def _pair(
 
 def _own(record: ReportRecord, found: Sequence[Finding]) -> Cell:
     """A model's own score and verdict under one scheme."""
-    if not found:
-        return Cell()
-    score = _named(found[0], "score")
-    number = _score(record, score[0].value) if score else ""
-    return Cell(found[0].verdict, number, view.tone_of(found[0]))
+    return Cell(found[0].verdict, _own_score(record, found[0]), view.tone_of(found[0])) if found else Cell()
 
 
 def _matrix(record: ReportRecord, rows: Sequence[Finding], names: Sequence[str]) -> DeploymentTable:

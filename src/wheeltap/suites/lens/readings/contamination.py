@@ -52,16 +52,16 @@ class Texts:
         tokens_per_batch: Bound on the tokens of one call.
     """
 
-    start: tuple[int, ...]
-    items: tuple[tuple[tuple[int, ...], ...], ...]
-    between: tuple[int, ...]
+    start: Tokens
+    items: tuple[tuple[Tokens, ...], ...]
+    between: Tokens
     tokens_per_batch: int
 
-    def versions(self, passages: Passages) -> list[list[tuple[int, ...]]]:
+    def versions(self, passages: Passages) -> list[list[Tokens]]:
         """Tokens of own texts, and of twins where there are any."""
         return [[item[at] for item in self.items] for at in range(2 if passages.twins else 1)]
 
-    def listed(self, version: int) -> list[tuple[int, ...]]:
+    def listed(self, version: int) -> list[Tokens]:
         """Tokens of each item in one version, with what is before the next one."""
         return [(*item[version], *self.between) for item in self.items]
 
@@ -119,7 +119,7 @@ class TokenScores:
 class TextReader:
     """Reads texts, cut into windows where they are longer; each window follows the start tokens."""
 
-    start: tuple[int, ...]
+    start: Tokens
     window: int
     tokens_per_batch: int
 
@@ -339,7 +339,7 @@ class Contamination(Reading):
         return found
 
 
-def _shared(texts: Sequence[tuple[int, ...]]) -> list[int]:
+def _shared(texts: Sequence[Tokens]) -> list[int]:
     """How many last tokens each text has in common with another one: a template, which says nothing of the item."""
     order = sorted(range(len(texts)), key=lambda at: texts[at][::-1])
     shared = [0] * len(texts)
@@ -377,7 +377,7 @@ def _neighbors(orders: NDArray[np.intp]) -> list[tuple[int, int]]:
 
 
 def _order(
-    model: nn.Module, reader: TextReader, texts: Sequence[tuple[int, ...]], arranged: list[NDArray[np.intp]]
+    model: nn.Module, reader: TextReader, texts: Sequence[Tokens], arranged: list[NDArray[np.intp]]
 ) -> NDArray[np.float64]:
     """Log-likelihood of every arrangement of every shard, each text after the one before, ``[shard, arrangement]``.
 

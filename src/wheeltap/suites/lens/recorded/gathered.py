@@ -3,7 +3,7 @@
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import compress, pairwise
 from typing import Any, Final, cast, final
 
 import msgspec
@@ -220,12 +220,10 @@ class AnswerTable:
         votes = self._voted(known, len(names), ordinal) if self._labels else None
         groups: tuple[str, ...] = tuple(self._groups) if any(self._groups) else ()
         asked = labels if any(one.probability is not None for one in systems) else ()
-        rows = cast("NDArray[np.intp]", np.flatnonzero(there))
-        if len(rows) < len(names):
+        if not there.all():
+            rows: NDArray[np.intp] = np.flatnonzero(there)
             systems, votes = tuple(one.part(rows) for one in systems), None if votes is None else votes.part(rows)
-            kept = cast("list[int]", rows.tolist())
-            names = [names[at] for at in kept]
-            groups = tuple(groups[at] for at in kept) if groups else ()
+            names, groups = [*compress(names, there)], tuple(compress(groups, there))
         found = () if groups else self._found(names, stated)
         return AnswerFile(
             shape=self._shape, items=tuple(names), systems=systems, votes=votes, groups=groups, labels=asked,
