@@ -150,14 +150,14 @@ def imported(recordings: Sequence[AnswerFile], *, audits: Sequence[AuditSpec] | 
     given = [one.spec for one in (*more, *(own for system in systems for own in system.more))]
     subjects = tuple(SubjectRecord(name=one.name, fingerprint=one.digest, parameters=0, role="recorded")
                      for one in systems)  # fmt: skip
-    if not subjects and votes is None:
-        raise DataError("There is nothing to judge.", expected="answers or votes", got="neither")
-    if not subjects and votes is not None:
+    if not subjects:
+        if votes is None:
+            raise DataError("There is nothing to judge.", expected="answers or votes", got="neither")
         subjects = (SubjectRecord(name="people", fingerprint=votes.digest, parameters=0, role="recorded"),)
     plan = Plan(
         command="lens", subjects=subjects, task=_task(items, systems, votes, clusters),
         audits=tuple(audits), versions={spec.name: spec.version for spec in (*_READ, *given)},
-        no_controls="Recorded answers have no control copies.", names=_names(items, groups, parts),
+        no_controls="Recorded answers have no control copies.", names=_names(items, groups, parts, votes),
     )  # fmt: skip
     shared = {"group": _numbered(clusters)} if clusters else {}
     held: list[_ReadingValues] = [(one.spec, one.values) for one in more]
@@ -229,8 +229,7 @@ def _labelled(part: AnswerFile, parts: Sequence[AnswerFile], votes: Votes | None
             for one in part.systems]  # fmt: skip
 
 
-def _names(items: tuple[str, ...], groups: tuple[str, ...], parts: Sequence[AnswerFile]) -> Names:
-    votes = next((part.votes for part in parts if part.votes is not None), None)
+def _names(items: tuple[str, ...], groups: tuple[str, ...], parts: Sequence[AnswerFile], votes: Votes | None) -> Names:
     return Names(
         items=tuple(item[:_LONGEST_NAME] for item in items) if len(items) <= _MOST_NAMED else (),
         groups=tuple(sorted(set(groups))),
