@@ -38,9 +38,28 @@ def grouped(count: int, rng: Rng) -> Groups:
 
 def numbers(groups: Groups, alike: float, mean: float, rng: Rng) -> Array:
     """Normal differences, part of which a group shares."""
-    shared = rng.normal(size=int(groups.max()) + 1)[groups]
+    return _shared(rng.normal(size=int(groups.max()) + 1), groups, alike, mean, rng)
+
+
+def _shared(parts: Array, groups: Groups, alike: float, mean: float, rng: Rng) -> Array:
     own = rng.normal(size=len(groups))
-    return mean + SPREAD * (np.sqrt(alike) * shared + np.sqrt(1.0 - alike) * own)
+    return mean + SPREAD * (np.sqrt(alike) * parts[groups] + np.sqrt(1.0 - alike) * own)
+
+
+def exponential(groups: Groups, alike: float, mean: float, rng: Rng) -> Array:
+    """Differences of which a group shares an exponential part."""
+    return _shared(rng.exponential(size=int(groups.max()) + 1) - 1.0, groups, alike, mean, rng)
+
+
+def one_in_five(groups: Groups, alike: float, mean: float, rng: Rng) -> Array:
+    """Differences of which one group in five goes one way, and the others a quarter as far the other way."""
+    rare = rng.random(int(groups.max()) + 1) < 0.2
+    return _shared(np.where(rare, 2.0, -0.5), groups, alike, mean, rng)
+
+
+def one_alike(groups: Groups, alike: float, mean: float, rng: Rng) -> Array:
+    """Differences of 0/1 answers, of which a tenth is wrong: those of one system are alike within a group."""
+    return losses(groups, alike, 0.1 + mean, rng) - (rng.random(len(groups)) < 0.1)
 
 
 def losses(groups: Groups, alike: float, mean: float, rng: Rng) -> Array:
@@ -63,6 +82,26 @@ KINDS: Final[dict[str, tuple[Callable[[Groups, float, float, Rng], Array], float
     "0/1 losses": (losses, 1.0),
     "0/1 answers, churn": (churn, 1.0),
 }
+
+SKEWED: Final[dict[str, tuple[Callable[[Groups, float, float, Rng], Array], float | None]]] = {
+    "numbers, exponential": (exponential, None),
+    "numbers, one group in five": (one_in_five, None),
+    "0/1 answers, one system's alike": (one_alike, 1.0),
+}
+"""Differences that groups do not have as often either way."""
+
+
+def skewed(kind: str, count: int, alike: float, *, reps: int, rng: Rng) -> Row:
+    """How often a difference is found where there is none on average."""
+    draw, bound = SKEWED[kind]
+    p = np.ones(reps)
+    for at in range(reps):
+        groups = grouped(count, rng)
+        p[at] = Sample(draw(groups, alike, 0.0, rng)[None], bound, groups=groups).above(0.0) or 0.0
+    return Row(
+        claim="skewed groups", design=f"{kind}, {count} groups, correlation {alike:g}", figure="false difference",
+        rate=float((p <= 0.05).mean()), high=WRONG, families=reps,
+    )  # fmt: skip
 
 
 def _level(kind: str, count: int, alike: float, *, reps: int, rng: Rng) -> list[Row]:
@@ -155,4 +194,6 @@ def run(reps: int, *, counts: Sequence[int] = COUNTS) -> list[Row]:
             rows += [score(count, alike, share, reps=reps, rng=rng) for share in (0.8, 0.95)]
             if count >= 10:
                 rows += [power(kind, count, alike, reps=reps, rng=rng) for kind in KINDS if kind != "0/1 losses"]
+            if count >= 10 and alike:
+                rows += [skewed(kind, count, alike, reps=reps, rng=rng) for kind in SKEWED]
     return [*rows, recorded(LENS_RUNS, rng=rng)]

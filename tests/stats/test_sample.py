@@ -305,13 +305,22 @@ SHORT = ("0/1 answers, churn", 10, 0.0)
 @pytest.mark.parametrize("part", [draws, groups, grouped, chosen, looks])
 def test_all_levels(part: Any) -> None:
     short = "{}, {} groups, correlation {:g}".format(*SHORT)
-    _passed([row for row in part.run(400) if (row.claim, row.design) != ("power over groups", short)])
+    known = ("power over groups", short)
+    _passed([row for row in part.run(400) if (row.claim, row.design) != known and row.claim != "skewed groups"])
 
 
 @pytest.mark.full
 @pytest.mark.xfail(strict=True, reason="answers over ten groups: power .07 below the oracle's, .05 asked")
 def test_power_over_ten_groups_of_answers() -> None:
     row = groups.power(*SHORT, reps=4000, rng=np.random.default_rng(1))
+    assert row.passed, row
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("kind", groups.SKEWED)
+@pytest.mark.xfail(strict=True, reason="ten groups of skewed differences: false difference .10 to .15, .06 asked")
+def test_levels_of_skewed_groups(kind: str) -> None:
+    row = groups.skewed(kind, 10, 0.5, reps=2000, rng=np.random.default_rng(1))
     assert row.passed, row
 
 
