@@ -63,16 +63,13 @@ def activation(name: str) -> Function:
 class Layout:
     """How a layered CPPN is laid out; written ``12;cache:15,gaussian:4,identity:2,sin:1``.
 
-    Attributes:
-        layers: Hidden layers.
-        blocks: Activation and number of units of each block, the same in every hidden layer, in alphabetical order.
-
     Raises:
         UsageError: If there is no layer or unit, or far too many.
         UnknownName: If an activation is not known.
     """
 
-    layers: int
+    layers: int  # hidden layers
+    # Activation and number of units of each block, the same in every hidden layer, in alphabetical order.
     blocks: tuple[tuple[str, int], ...]
 
     def __post_init__(self) -> None:

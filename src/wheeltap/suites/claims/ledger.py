@@ -85,15 +85,11 @@ class ScopeRow(Settings, frozen=True, kw_only=True):
 
 
 class RuleUse(Settings, frozen=True, kw_only=True):
-    """A rule of the study, by its title.
-
-    Attributes:
-        supports: The outcome that supports the claim; the other one refutes it.
-        decides: Whether both do, or one alone: the other outcome leaves the claim undecided.
-    """
+    """A rule of the study, by its title."""
 
     title: str
-    supports: Literal["found", "excluded"] = "found"
+    supports: Literal["found", "excluded"] = "found"  # the outcome that supports the claim; the other one refutes it
+    # Whether both outcomes decide, or one alone: the other one leaves the claim undecided.
     decides: Literal["both", "supports", "refutes"] = "both"
 
 
@@ -108,33 +104,24 @@ class KnownEffect(Settings, frozen=True, kw_only=True):
 
 
 class Derivation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A number that was derived from rows, and is held against them again.
+    """A number that was derived from rows, and is held against them again."""
 
-    Attributes:
-        rows: File of the rows, ``.jsonl``, ``.json`` (a list) or ``.csv``, in the folder of the claim's file.
-        column: The number of a row, or whether something holds of it; a JSON pointer where it begins with a slash.
-        number: Where the derived number stands: a file and a JSON pointer, ``results.json#/score``; of a ``.csv`` table
-            the row by its first column, then the column, ``results.csv#/base/score``.
-        statistic: How it is derived. ``share``: of rows whose value is not 0 or false; ``count``: of rows with a value.
-        where: Only rows with these values.
-        by: Column of the rows by which they are grouped. The number is then a table: an object with an entry, or a
-            ``.csv`` with a row, for each group.
-        field: With ``by``, the column of that table; empty where the entries are numbers.
-        tolerance: By how much the two may differ; by default, half a unit of the last digit that is written.
-        scale: What the statistic is multiplied by: 100 for a percentage.
-        sha256: Of the file of the rows, where it is pinned.
-    """
-
-    rows: str
-    column: str
+    rows: str  # file of the rows, .jsonl, .json (a list) or .csv, in the folder of the claim's file
+    column: str  # the number of a row, or whether something holds of it; a JSON pointer where it begins with a slash
+    # Where the derived number stands: a file and a JSON pointer, results.json#/score; of a .csv table the row by its
+    # first column, then the column, results.csv#/base/score.
     number: str
+    # How it is derived. `share`: of rows whose value is not 0 or false; `count`: of rows with a value.
     statistic: Literal["mean", "sum", "count", "share"] = "mean"
-    where: dict[str, Scalar] = {}
+    where: dict[str, Scalar] = {}  # only rows with these values
+    # Column of the rows by which they are grouped. The number is then a table: an object with an entry, or a .csv
+    # with a row, for each group.
     by: str = ""
-    field: str = ""
+    field: str = ""  # with `by`, the column of that table; empty where the entries are numbers
+    # By how much the two may differ; by default, half a unit of the last digit that is written.
     tolerance: Annotated[float, msgspec.Meta(ge=0.0)] | None = None
-    scale: float = 1.0
-    sha256: str = ""
+    scale: float = 1.0  # what the statistic is multiplied by: 100 for a percentage
+    sha256: str = ""  # of the file of the rows, where it is pinned
 
 
 class NeededFile(Settings, frozen=True, kw_only=True):
@@ -145,25 +132,18 @@ class NeededFile(Settings, frozen=True, kw_only=True):
 
 
 class Retest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a claim is tested again: by a study, or as a derived number that is held against its rows.
-
-    Attributes:
-        study: Registered name; or a ``.toml`` beside the claim's file with a study of one's own.
-        settings: Of the study, that differ from its defaults; at the small size, ``small`` too.
-        expected: In the unit of the first rule, as is ``detectable``, the smallest effect that is planned to be found.
-        data: Without this file it is not run.
-    """
+    """How a claim is tested again: by a study, or as a derived number that is held against its rows."""
 
     name: Name
     question: str
-    study: str = ""
-    settings: dict[str, Scalar] = {}
+    study: str = ""  # registered name; or a .toml beside the claim's file with a study of one's own
+    settings: dict[str, Scalar] = {}  # of the study, not its defaults; at the small size `small` too
     small: dict[str, Scalar] = {}
     rules: tuple[RuleUse, ...] = ()
     needs: Literal["all", "any"] = "all"
-    expected: KnownEffect | None = None
-    detectable: float | None = None
-    data: NeededFile | None = None
+    expected: KnownEffect | None = None  # in the unit of the first rule
+    detectable: float | None = None  # the smallest effect that is planned to be found, in the same unit
+    data: NeededFile | None = None  # without this file it is not run
     derived: Derivation | None = None
 
 
