@@ -287,13 +287,9 @@ class PlantedNet(Recipe):
 
 
 def _by_gauges(setting: str, *names: str, whole: bool = False, **fixed: Scalar) -> Plant:
-    """What gauges plant, as far as a net has them; all of them must hold where there is but one.
+    """What gauges plant in order, as far as a net has them; all of them must hold where there is but one.
 
-    Args:
-        setting: Which of their settings the strength is.
-        *names: Of the gauges, in order.
-        whole: Whether the strength is a count.
-        **fixed: Their other settings.
+    The strength, a count where it is ``whole``, is one ``setting`` of theirs; others are ``fixed``.
     """
 
     def plant(model: nn.Module, task: BaseTask, strength: float, seed: int) -> nn.Module:

@@ -68,11 +68,8 @@ class _StackedLinear(nn.Module):
 class FitBatch(Hook):
     """Fits in step with each other: one fit of the stacked nets, which can be taken apart at every step.
 
-    Args:
-        fits: Alike (see ``_alike``), and not changed before ``give_back``.
-
     Attributes:
-        fits: The same.
+        fits: Alike (see ``_alike``), and not changed before ``give_back``.
         inputs: What all of them learn, ``[example, ...]``.
         in_epoch: Steps of an epoch.
         whole: The fit of the stacked nets.
@@ -208,19 +205,18 @@ def _proves(batch: FitBatch, makers: Sequence[ArtifactMaker]) -> bool:
         until = min(max(batch.in_epoch + 1, _TRIED), first.steps)
         batch.resume(each, 0)
         batch.whole.advance(until)
-        several = zip(makers, each, batch.arrays(), strict=True)
-        _proven[about] = all(_same_alone(maker, before, until, after) for maker, before, after in several)
+        same = True
+        for maker, before, after in zip(makers, each, batch.arrays(), strict=True):
+            alone = maker.recipe.start(maker.given)
+            alone.resume(before, {"step": 0, "status": "training"})
+            alone.advance(until)
+            found = alone.arrays()
+            same = found.keys() == after.keys() and all(np.array_equal(found[name], after[name]) for name in found)
+            if not same:
+                break
+        _proven[about] = same
         batch.resume(each, step)
     return _proven[about]
-
-
-def _same_alone(maker: ArtifactMaker, before: Arrays, until: int, after: Arrays) -> bool:
-    """Whether a net alone comes from one state to the other in so many steps."""
-    state = maker.recipe.start(maker.given)
-    state.resume(before, {"step": 0, "status": "training"})
-    state.advance(until)
-    found = state.arrays()
-    return found.keys() == after.keys() and all(np.array_equal(found[name], after[name]) for name in found)
 
 
 def make_together(makers: Sequence[ArtifactMaker], artifacts: Artifacts, *, watch: Watch | None = None) -> None:

@@ -2,7 +2,7 @@
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import msgspec
 from cyclopts import Parameter
@@ -26,9 +26,6 @@ from wheeltap.report.files import require_writable, write
 from wheeltap.runs import loop, planning, studying
 from wheeltap.runs.request import StudyRequest
 from wheeltap.suites.training.studies import detection as rules
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 
 class DetectionCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,7 +85,7 @@ def plant(
         console.print(*([record.headline, *failed] if record.void else []), sep="\n")
         found += [_counted(name, runs, record) for name in left]
     for one in found:
-        _print(one, console)
+        _print(one)
     if json is not None:
         write(json, msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
         console.print(f"Written: {json}")
@@ -146,8 +143,8 @@ def _counted(name: str, runs: int, record: ReportRecord) -> DetectionCounts:
     )  # fmt: skip
 
 
-def _print(one: DetectionCounts, console: "Console") -> None:
-    defect = DEFECTS[one.defect]
+def _print(one: DetectionCounts) -> None:
+    console, defect = terminal(), DEFECTS[one.defect]
     console.print()
     if one.refused:
         console.print(f"{one.defect}: not planted. {one.refused}")
