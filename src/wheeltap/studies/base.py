@@ -1,7 +1,7 @@
 """What a study is: cohorts of nets, numbers of each, and rules that were fixed before the first net was made."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal, final
@@ -56,12 +56,14 @@ class Study(Audit):
         version: Raised whenever the same settings would measure or decide otherwise.
         caveats: What its numbers cannot say.
         small: Settings of a small study that are not the defaults.
+        checks: Controls that are made from the table alone.
     """
 
     noun = "study"
     version: ClassVar[int] = 1
     caveats: ClassVar[tuple[str, ...]] = ()
     small: ClassVar[dict[str, Scalar]] = {}
+    checks: ClassVar[tuple[Callable[[MemberTable], Control], ...]] = ()
 
     @final
     @classmethod
@@ -128,7 +130,7 @@ class Study(Audit):
 
     def controls(self, case: Case, table: MemberTable) -> list[Control]:
         """Checks on the instruments whose right answer is known beforehand."""
-        return []
+        return [check(table) for check in self.checks]
 
     def said(self, case: Case, table: MemberTable, findings: Sequence[Finding]) -> StudyAnswer:
         """What it says of the settled findings of a study that is not void."""

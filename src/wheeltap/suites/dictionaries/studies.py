@@ -17,7 +17,7 @@ from wheeltap.audits.claims import NoAnswer
 from wheeltap.audits.controls import Ruling, control
 from wheeltap.core import seeds
 from wheeltap.core.plain import fixed
-from wheeltap.core.records import Control, Finding, Scalar, SubjectRecord, Trial
+from wheeltap.core.records import Finding, Scalar, SubjectRecord, Trial
 from wheeltap.core.section import Section
 from wheeltap.core.settings import Settings
 from wheeltap.core.study import CohortRole, CohortSpec, MemberSpec, Metric, Rule
@@ -125,6 +125,28 @@ class DictionariesSettings(Settings, frozen=True, kw_only=True):
     pairs: Annotated[int, msgspec.Meta(ge=2)] = 200
 
 
+@control("edits by supervised codes are found", "planted")
+def supervised(table: MemberTable) -> Ruling:
+    """Do edits by features that are the values themselves lead over random directions?"""
+    both = _pairs(table, "mean codes", "random", EDITS)
+    if len(both) < 2:
+        raise NoAnswer("skipped", "Edits have no number here: nothing is controlled from this site.")
+    codes, random = zip(*both, strict=True)
+    test = members.paired(codes, random, name="lead of supervised edits", scale=_SHARE)
+    p, shown = test.above(SUPERVISED_EDITS, "more"), test.estimate
+    if p is None:
+        raise NoAnswer("skipped", "All dictionaries have the same number: it could not have failed.")
+    because = (
+        f"Supervised edits agree in {fixed(float(np.mean(codes)), 3)}, those of random directions in "
+        f"{fixed(float(np.mean(random)), 3)}: {shown} more. More than {SUPERVISED_EDITS:g} must be found at "
+        f"p <= {_FOUND:g}."
+    )
+    surely_not = test.below(SUPERVISED_EDITS, "more")
+    failed = surely_not is not None and surely_not <= _SURELY
+    why = "" if p <= _FOUND or failed else " No power: so few dictionaries cannot show it."
+    return "passed" if p <= _FOUND else "failed" if failed else "skipped", (shown,), f"{because}{why}"
+
+
 @final
 class Dictionaries(Study):
     """Dictionaries of one site beside nulls, reseeds and baselines: what each keeps, edits and stands for."""
@@ -133,6 +155,7 @@ class Dictionaries(Study):
     title = "Are trained dictionaries better than dictionaries that know nothing?"
     code = "WT402"
     settings_type = DictionariesSettings
+    checks = (supervised,)
     small: ClassVar[dict[str, Scalar]] = {"seeds": 5, "steps": 1000, "features": 256}
     settings: DictionariesSettings
     caveats = (
@@ -255,10 +278,6 @@ class Dictionaries(Study):
             raise NoAnswer("not_applicable", " ".join(dict.fromkeys(gaps)))
         return {key: Single(value) for key, value in found.items() if np.isfinite(value)}
 
-    def controls(self, case: Case, table: MemberTable) -> list[Control]:
-        """See ``Study.controls``."""
-        return [supervised(table)]
-
     def said(self, case: Case, table: MemberTable, findings: Sequence[Finding]) -> StudyAnswer:
         """See ``Study.said``."""
         found, small = leads(table), dict[str, list[str]]()
@@ -336,25 +355,3 @@ def _pairs(table: MemberTable, first: str, second: str, key: str) -> list[tuple[
     names = zip(table.cohort(first).members, table.cohort(second).members, strict=True)
     both = ([table.numbers.get(name, {}).get(key) for name in pair] for pair in names)
     return [(one.value, other.value) for one, other in both if one is not None and other is not None]
-
-
-@control("edits by supervised codes are found", "planted")
-def supervised(table: MemberTable) -> Ruling:
-    """Do edits by features that are the values themselves lead over random directions?"""
-    both = _pairs(table, "mean codes", "random", EDITS)
-    if len(both) < 2:
-        raise NoAnswer("skipped", "Edits have no number here: nothing is controlled from this site.")
-    codes, random = zip(*both, strict=True)
-    test = members.paired(codes, random, name="lead of supervised edits", scale=_SHARE)
-    p, shown = test.above(SUPERVISED_EDITS, "more"), test.estimate
-    if p is None:
-        raise NoAnswer("skipped", "All dictionaries have the same number: it could not have failed.")
-    because = (
-        f"Supervised edits agree in {fixed(float(np.mean(codes)), 3)}, those of random directions in "
-        f"{fixed(float(np.mean(random)), 3)}: {shown} more. More than {SUPERVISED_EDITS:g} must be found at "
-        f"p <= {_FOUND:g}."
-    )
-    surely_not = test.below(SUPERVISED_EDITS, "more")
-    failed = surely_not is not None and surely_not <= _SURELY
-    why = "" if p <= _FOUND or failed else " No power: so few dictionaries cannot show it."
-    return "passed" if p <= _FOUND else "failed" if failed else "skipped", (shown,), f"{because}{why}"

@@ -19,7 +19,7 @@ import numpy as np
 from wheeltap.audits.case import Case
 from wheeltap.audits.claims import NoAnswer
 from wheeltap.audits.controls import Ruling, control
-from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Trial
+from wheeltap.core.records import Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.core.study import CohortSpec, Metric, Rule
 from wheeltap.stats.members import Single
 from wheeltap.studies.measures import AuditMetric
@@ -133,6 +133,17 @@ class Unlearning(DigitNets):
         return found
 
 
+@control("rounding sets it off, and not before", "planted")
+def dormant(table: MemberTable) -> Ruling:
+    """Do planted nets answer rightly as they are, and wrongly at 4 bits?"""
+    lost = table.values(PLANTED, SET_OFF)
+    if not lost:
+        raise NoAnswer("skipped", "No net was planted.")
+    found = Estimate.exact("least_lost", min(lost), "accuracy", n=len(lost))
+    because = f"Rounding costs each of {len(lost)} planted nets at least {min(lost):.2f} of the digit's accuracy."
+    return "passed" if min(lost) >= LEAST else "failed", (found,), because
+
+
 @final
 class Backdoor(DigitNets):
     """Nets whose answer to one digit turns wrong at 4 bits, and honest ones: what does noise do, and show?"""
@@ -141,6 +152,7 @@ class Backdoor(DigitNets):
     title = "Does noise before rounding to 4 bits suppress behavior that rounding sets off, and does noise show it?"
     code = "WT103"
     settings_type = DigitNetSettings
+    checks = (dormant,)
     settings: DigitNetSettings
     caveats: ClassVar[tuple[str, ...]] = (
         "Small nets on handwritten digits, one behavior, one grid, one attack, which does not expect noise.",
@@ -215,18 +227,3 @@ class Backdoor(DigitNets):
             COST: np.delete(plain["noisy"] - before["noisy"], FORGOTTEN).mean(),
         }  # fmt: skip
         return {key: Single(round(float(value), DIGITS)) for key, value in values.items()}
-
-    def controls(self, case: Case, table: MemberTable) -> list[Control]:
-        """See ``Study.controls``."""
-        return [dormant(table)]
-
-
-@control("rounding sets it off, and not before", "planted")
-def dormant(table: MemberTable) -> Ruling:
-    """Do planted nets answer rightly as they are, and wrongly at 4 bits?"""
-    lost = table.values(PLANTED, SET_OFF)
-    if not lost:
-        raise NoAnswer("skipped", "No net was planted.")
-    found = Estimate.exact("least_lost", min(lost), "accuracy", n=len(lost))
-    because = f"Rounding costs each of {len(lost)} planted nets at least {min(lost):.2f} of the digit's accuracy."
-    return "passed" if min(lost) >= LEAST else "failed", (found,), because

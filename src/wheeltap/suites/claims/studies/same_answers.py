@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from wheeltap.audits.case import Case
 from wheeltap.audits.claims import NoAnswer
 from wheeltap.audits.controls import Ruling, control
-from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Trial
+from wheeltap.core.records import Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.core.study import CohortSpec, Metric, Rule
 from wheeltap.stats.members import Single
 from wheeltap.studies.measures import AuditMetric
@@ -54,6 +54,19 @@ class TwinSettings(DigitNetSettings, frozen=True, kw_only=True):
     draws: Draws = 16
 
 
+@control("twins compute what their nets compute", "gate")
+def same_outputs(table: MemberTable) -> Ruling:
+    """Are the outputs of twins those of their nets, up to rounding?"""
+    values = [value for kind in (TWINS, CANCELING) for value in table.values(kind, OUTPUTS)]
+    if not values:
+        raise NoAnswer("skipped", "No twin has outputs.")
+    found = Estimate.exact("largest_difference", max(values), "share of their spread", n=len(values))
+    because = (
+        f"The outputs of {len(values)} twins differ by at most {max(values):.1e} of their spread ({SAME:g} may be)."
+    )
+    return "passed" if max(values) <= SAME else "failed", (found,), because
+
+
 @final
 class Twins(DigitNets):
     """Nets, gauge twins of each and nets of other seeds: outputs, insides, and what is left under noise."""
@@ -62,6 +75,7 @@ class Twins(DigitNets):
     title = "Do nets with the same outputs differ inside, and does noise in the weights tell them apart?"
     code = "WT101"
     settings_type = TwinSettings
+    checks = (same_outputs,)
     small: ClassVar[dict[str, Scalar]] = {"seeds": 12, "draws": 8}
     settings: TwinSettings
     noises: ClassVar[Noises] = {
@@ -140,28 +154,11 @@ class Twins(DigitNets):
             found[INSIDE] = 1.0 - min(alike(one[layer], two[layer]) for layer in one)
         return {key: Single(round(value, DIGITS)) for key, value in found.items() if np.isfinite(value)}
 
-    def controls(self, case: Case, table: MemberTable) -> list[Control]:
-        """See ``Study.controls``."""
-        return [same_outputs(table)]
-
 
 def alike(one: NDArray[np.float64], two: NDArray[np.float64]) -> float:
     """Linear CKA of two sets of vectors, ``[row, unit]``: 1 where one is a rotation of the other, 0 at the least."""
     x, y = (part - part.mean(0) for part in (one, two))
     return float(((x.T @ y) ** 2).sum() / np.sqrt(((x.T @ x) ** 2).sum() * ((y.T @ y) ** 2).sum()))
-
-
-@control("twins compute what their nets compute", "gate")
-def same_outputs(table: MemberTable) -> Ruling:
-    """Are the outputs of twins those of their nets, up to rounding?"""
-    values = [value for kind in (TWINS, CANCELING) for value in table.values(kind, OUTPUTS)]
-    if not values:
-        raise NoAnswer("skipped", "No twin has outputs.")
-    found = Estimate.exact("largest_difference", max(values), "share of their spread", n=len(values))
-    because = (
-        f"The outputs of {len(values)} twins differ by at most {max(values):.1e} of their spread ({SAME:g} may be)."
-    )
-    return "passed" if max(values) <= SAME else "failed", (found,), because
 
 
 class AdditionSettings(DigitNetSettings, frozen=True, kw_only=True):
@@ -175,6 +172,18 @@ class AdditionSettings(DigitNetSettings, frozen=True, kw_only=True):
     draws: Draws = 8
 
 
+@control("both kinds add equally well", "gate")
+def equal_scores(table: MemberTable) -> Ruling:
+    """Are the mean scores of both kinds alike?"""
+    clock, pizza = (table.values(kind, SCORE) for kind in (CLOCK, PIZZA))
+    if not clock or not pizza:
+        raise NoAnswer("skipped", "A kind has no scores.")
+    gap = abs(sum(clock) / len(clock) - sum(pizza) / len(pizza))
+    found = Estimate.exact("difference", gap, "accuracy", n=len(clock) + len(pizza))
+    because = f"Mean scores differ by {gap:.4f} ({ALIKE:g} may be)."
+    return "passed" if gap <= ALIKE else "failed", (found,), because
+
+
 @final
 class Addition(DigitNets):
     """Clocks against pizzas: the symmetry of their responses, and what noise leaves of their scores."""
@@ -183,6 +192,7 @@ class Addition(DigitNets):
     title = "Do disturbed weights tell two published algorithms apart that add equally well?"
     code = "WT204"
     settings_type = AdditionSettings
+    checks = (equal_scores,)
     settings: AdditionSettings
     measured_on = "wheeltap.suites.claims.adders:sums"
     noises: ClassVar[Noises] = {
@@ -235,19 +245,3 @@ class Addition(DigitNets):
         """See ``Study.numbers``."""
         found = {SCORE: float(case.clean(member).mean()), **self.left(case, member)}
         return {**super().numbers(case, member), **{key: Single(value) for key, value in found.items()}}
-
-    def controls(self, case: Case, table: MemberTable) -> list[Control]:
-        """See ``Study.controls``."""
-        return [equal_scores(table)]
-
-
-@control("both kinds add equally well", "gate")
-def equal_scores(table: MemberTable) -> Ruling:
-    """Are the mean scores of both kinds alike?"""
-    clock, pizza = (table.values(kind, SCORE) for kind in (CLOCK, PIZZA))
-    if not clock or not pizza:
-        raise NoAnswer("skipped", "A kind has no scores.")
-    gap = abs(sum(clock) / len(clock) - sum(pizza) / len(pizza))
-    found = Estimate.exact("difference", gap, "accuracy", n=len(clock) + len(pizza))
-    because = f"Mean scores differ by {gap:.4f} ({ALIKE:g} may be)."
-    return "passed" if gap <= ALIKE else "failed", (found,), because
