@@ -16,8 +16,10 @@ def assert_survives(
 
         assert_survives(net, (inputs, targets), nf4=0.01, **{"int4-g32": 0.02}, store=wheeltap_store)
 
-    Shown means that the upper end of the loss's interval is at most the limit. So a row that is undecided fails, and
-    more examples decide it; so does a run whose controls failed, or that disturbed too few of the weights.
+    Shown means that the upper end of the loss's interval is at most the limit; more examples make it narrower. That is
+    weaker than the verdict ``safe``, which is corrected for all tests of the report: one that passes may read ``cannot
+    tell``. To demand ``safe``: ``wt.audit(..., margin=limit).check(fail_on="cannot-tell")``. A run fails whose controls
+    failed, or that disturbed too few of the weights.
 
     Args:
         model: As for ``wt.audit``.
