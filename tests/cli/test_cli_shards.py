@@ -1,21 +1,14 @@
-"""``wheeltap run --shard`` and ``wheeltap merge`` as docs/cluster.md shows them; processes that are killed."""
+"""``wheeltap run --shard`` and ``wheeltap merge`` as docs/cluster.md shows them."""
 
-import json
 import os
 import re
 import shlex
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from test_cli_study import TOML as STUDY
 
 from wheeltap.cli import main
-from wheeltap.core.errors import WheeltapError
 from wheeltap.plans.shard import Shard, shard_note
 from wheeltap.plans.store import Store
 from wheeltap.runs.stored import plan_of
@@ -150,91 +143,3 @@ def test_nets_of_a_study_are_found_in_a_folder_or_made_again(
     for store in ("serial", "all"):
         assert main(["report", f"{store}.wheeltap", "--json", f"{store}.json"]) == 0
     assert Path("all.json").read_bytes() == Path("serial.json").read_bytes()
-
-
-# ---- as on a cluster: processes, a scheduler, kills -----------------------------------------------------------------
-
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-STUDIES = {"survival": ["plan", "digits", "--audits", "survival"], "tampering": ["plan", "study", "tampering"]}
-
-
-def seconds(folder: Path) -> Iterator[tuple[str, float]]:
-    """Every committed outcome of every part, with the time that it took: run twice, it took two."""
-    for path in sorted(folder.glob("part-*.wheeltap")):
-        try:
-            with Store(path, readonly=True) as store:
-                yield from ((key, one.seconds) for key in store.keys() if (one := store.get(key)) is not None)  # noqa: SIM118
-        except WheeltapError:
-            continue  # killed before the file became a store
-
-
-def in_midrun(path: Path) -> int:
-    """How many outcomes a shard has that is in the middle of its run; of another, none."""
-    try:
-        with Store(path, readonly=True) as store:
-            note = shard_note(store, plan_of(store)[0])
-            return 0 if note is None or note.finished else sum(store.count().values())
-    except WheeltapError:
-        return 0
-
-
-def call(folder: Path, *arguments: str) -> int:
-    return subprocess.run(
-        [sys.executable, "-m", "wheeltap", *arguments], check=False, cwd=folder, env=ENVIRONMENT
-    ).returncode
-
-
-def rounds_of(folder: Path) -> dict[str, float]:
-    """Runs the plan of a folder in eight processes as the page shows it, two of them killed; gives what they ran."""
-    (folder / "wheeltap").write_text(f'#!/bin/sh\nexec {sys.executable} -m wheeltap "$@"\n')
-    (folder / "wheeltap").chmod(0o755)
-    (folder / "shard.sbatch").write_text(found(JOB))
-    path = f"{folder}{os.pathsep}{os.environ['PATH']}"
-
-    def process(index: int) -> subprocess.Popen[bytes]:
-        variables = {"SLURM_ARRAY_TASK_ID": str(index), "SLURM_ARRAY_TASK_COUNT": str(OF), "PATH": path}
-        env = {**ENVIRONMENT, **variables}
-        return subprocess.Popen(["bash", "shard.sbatch"], cwd=folder, env=env, start_new_session=True)
-
-    stores = [folder / f"part-{index}.wheeltap" for index in range(OF)]
-    code, rounds, kills, before = 1, 0, 0, dict(seconds(folder))
-    while code == 1 and rounds < 30:
-        running, killed = [process(index) for index in range(OF)], False
-        while kills < 2 and not killed and any(one.poll() is None for one in running):
-            time.sleep(0.2)
-            counts = [0 if running[at].poll() is not None else in_midrun(stores[at]) for at in range(OF)]
-            busiest = max(range(OF), key=counts.__getitem__)
-            if counts[busiest] > len(before):  # with what it has of its base, and some of its own
-                os.killpg(running[busiest].pid, signal.SIGKILL)
-                assert running[busiest].wait() == -signal.SIGKILL
-                kills, killed = kills + bool(in_midrun(stores[busiest])), True
-                before |= dict(seconds(folder))
-                running[busiest] = process(busiest)
-        assert [one.wait() for one in running] == [0] * OF
-        code, rounds = call(folder, "merge", *(store.name for store in stores), "-o", "all.wheeltap"), rounds + 1
-        several = {*seconds(folder)}
-        now = dict(several)
-        assert len(several) == len(now), "a trial has two times: it ran twice"
-        assert before.items() <= now.items()
-        before = now
-        print(f"round {rounds}: {len(now)} outcomes, {kills} processes killed so far, exit code {code}", flush=True)
-    assert code == 0 and kills == 2
-    return before
-
-
-def compare(folder: Path, ran: dict[str, float]) -> None:
-    """The report on the merged store is that on the store of one process."""
-    for store in ("serial", "all"):
-        call(folder, "report", f"{store}.wheeltap", "--json", f"{store}.json", "--quiet")
-    assert json.loads((folder / "all.json").read_text())["cost"]["reused"] == len(ran)
-    assert (folder / "all.json").read_bytes() == (folder / "serial.json").read_bytes()
-
-
-@pytest.mark.full
-@pytest.mark.slow
-@pytest.mark.parametrize("name", STUDIES)
-def test_eight_processes_of_which_two_are_killed_give_the_report_of_one(name: str, tmp_path: Path) -> None:
-    assert call(tmp_path, *STUDIES[name], "-o", "audit.plan.json") == 0
-    ran = rounds_of(tmp_path)
-    assert call(tmp_path, "run", "audit.plan.json", "--store", "serial.wheeltap", "--fail-on", "never") in (0, 3)
-    compare(tmp_path, ran)

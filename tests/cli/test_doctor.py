@@ -17,7 +17,6 @@ from twins import Wired
 from benchmarks.nets import zoo
 from wheeltap import api, gauge
 from wheeltap.cli import doctor, main
-from wheeltap.core.errors import ModelError
 from wheeltap.core.records import UntouchedModule
 from wheeltap.core.section import Cell
 from wheeltap.core.subject import Subject
@@ -135,24 +134,6 @@ def test_weights_that_are_integers_are_named_and_not_counted_as_disturbed() -> N
     model[0] = Integers(model[0], shown=True)
     found = of(model)
     assert not found.usable and shown(found).startswith("Not usable as it is: ")
-
-
-@pytest.mark.full
-@pytest.mark.filterwarnings("ignore")  # that this kind of quantization is old
-def test_layers_of_torchs_own_quantization_are_named_and_integers_alone_refused() -> None:
-    def quantized(model: nn.Module, *kinds: Any) -> nn.Module:
-        return torch.ao.quantization.quantize_dynamic(model, {*kinds}, dtype=torch.qint8)
-
-    layers = net()
-    found = of(quantized(nn.Sequential(nn.Sequential(layers[0]), *layers[1:]), "0"))
-    assert [(one.name, one.size) for one in found.packed] == [("0.0", 64 * 64)]
-    assert found.covered < 0.6 and "0.0 (4,096)" in shown(found)
-    parts = {"rnn": nn.GRU(8, 64, batch_first=True), "inner": net()}
-    steps = Wired(lambda net, x: net.inner(x + 0.01 * net.rnn(x.unflatten(1, (8, 8)))[0][:, -1]), **parts)
-    found = of(quantized(steps.eval(), nn.GRU))
-    assert found.packed == (UntouchedModule("rnn", 192 * 72),) and not found.usable
-    with pytest.raises(ModelError, match="no weights that wheeltap can disturb"):
-        of(quantized(net(), nn.Linear))
 
 
 def test_a_forward_that_cannot_be_probed_is_told_with_what_still_works() -> None:
