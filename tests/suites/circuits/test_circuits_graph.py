@@ -12,7 +12,6 @@ from torch import nn
 
 import wheeltap as wt
 from tests.blocks import blocks
-from wheeltap.core.errors import ModelError
 from wheeltap.core.records import Estimate
 from wheeltap.core.section import Chart, Graph, Table
 from wheeltap.core.subject import Subject
@@ -131,8 +130,3 @@ def test_what_lies_beyond_the_axis_is_in_the_table_alone() -> None:
         looks.append([one.look for one in chart.series])
     assert looks == [["points", "range", "mark"], ["points", "mark"]]
     assert "median 10.500, 9.000 to 12.000 (2 draws)" in str(shown.blocks[-1])
-
-
-def test_a_circuit_of_another_model_is_refused() -> None:
-    with pytest.raises(ModelError, match="another model"):
-        _read(circuit=packed(KEPT[:-1]))
