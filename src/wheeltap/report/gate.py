@@ -4,6 +4,7 @@ import math
 from collections.abc import Container, Mapping
 from typing import Any, Final, SupportsFloat, final
 
+from wheeltap.audits.headline import percent
 from wheeltap.audits.schemes import scheme
 from wheeltap.audits.slices import part_of, title_of
 from wheeltap.core.errors import UnknownName, UsageError, WheeltapError
@@ -269,7 +270,7 @@ def _require_covered(found: tuple[Finding, ...]) -> None:
             "Too few of the weights were disturbed to call anything safe.",
             where=", ".join(dict.fromkeys(words.plain(finding.subject) for finding in found)),
             expected="at least 90 % of them, biases and norms not counted",
-            got=f"{least:.0%}",
+            got=percent(least),
             do="Give partial=True (--partial) to conclude all the same.",
         )
 
