@@ -152,14 +152,12 @@ class ExampleDetection(Study):
                 for key, noise in WEIGHTS.items()
             ),
         )  # fmt: skip
-        together = "All examples are scored by a logistic regression fitted to the others (10 folds)"
-        combined = (
-            (OUTPUTS, "Outputs together", "WT001"), (CHEAP, "Outputs and inputs together", "WT701"),
-            (ALL, "Weights as well", "WT101"),
-        )  # fmt: skip
+        together = "All examples are scored by a logistic regression fitted to the others (10 folds)."
         aucs = [
             *((key, title, code, f"{reads}: {_EVEN}") for key, title, code, reads in singles),
-            *((key, title, code, f"{together}.") for key, title, code in combined),
+            (OUTPUTS, "Outputs together", "WT001", together),
+            (CHEAP, "Outputs and inputs together", "WT701", together),
+            (ALL, "Weights as well", "WT101", together),
         ]
         return (
             Metric(key=SCORE, title="Score", unit="score", code="WT001", reads="Mean over all examples."),
