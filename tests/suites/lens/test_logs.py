@@ -1,6 +1,7 @@
 """Two logs of one benchmark: losses by tests that independent code confirms; unlike logs are refused."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,20 @@ def test_a_score_no_better_than_a_guess_has_nothing_to_lose(tmp_path: Path) -> N
     guessed = {"arc_easy": np.tile([1, 0], 200)}
     report = wt.compare(folder(tmp_path / "a", guessed), folder(tmp_path / "b", guessed))
     assert found(report)["all items"].status == "not_applicable" and "nothing to lose" in report.headline
+
+
+def test_scores_of_an_unknown_scale_are_called_that(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scores = np.random.default_rng(0).normal(60.0, 12.0, 200)
+    for name, lost in (("a", 0.0), ("b", 8.0)):
+        rows = [{"id": at, "correct": one - lost * (at % 3 > 0)} for at, one in enumerate(scores)]
+        lines(tmp_path / f"{name}.jsonl", rows)
+    files = [str(tmp_path / f"{name}.jsonl") for name in "ab"]
+    assert main(["compare", *(f"answers:{one}" for one in files)]) == 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"lost 5\.\d+ \[[\d.]+, [\d.]+\] in units of the score \(200 items", out)
+    assert "lost (units of the score), 95 %" in out
+    assert main(["lens", *files]) == 1
+    assert "] in units of the score; paired p" in " ".join(capsys.readouterr().out.split())
 
 
 def test_logs_of_inspect(tmp_path: Path) -> None:

@@ -22,6 +22,9 @@ from wheeltap.suites.lens.audits.headline import ALL, amount, lines
 SCORE: Final = "score"
 """Unit of scores that are no shares."""
 
+OWN: Final = " in units of the score"
+"""What follows an amount of them in a sentence: a log does not say what its numbers are."""
+
 MOST: Final = 6
 """Systems up to which every pair is compared; of more, the first one with each of the others."""
 
@@ -136,8 +139,8 @@ class RecordedScoreAudit(Audit):
         of_one, of_two = (f"{fixed(100 * float(x.mean()), 1)} %" if shares else f"{x.mean():.3g}" for x in (a, b))
         items = f"{len(a):,} items{'' if groups is None else f' in {len(np.unique(groups)):,} groups'}"
         words = (
-            f"{one.name} scores {of_one} on {task}, {rival.name} {of_two}: lost {amount(lost)} ({items}, "
-            f"{first:,} lost, {second:,} gained; {mcnemar} p {_p(exact)} of any difference)."
+            f"{one.name} scores {of_one} on {task}, {rival.name} {of_two}: lost {amount(lost)}{'' if shares else OWN} "
+            f"({items}, {first:,} lost, {second:,} gained; {mcnemar} p {_p(exact)} of any difference)."
         )
         claim = Hypothesis(
             test=lost, margin=margin, evidence=sample, one_sided=True, words=LOSS, title=title, scheme=task,
@@ -189,7 +192,7 @@ def of_answers(case: Case, one: SubjectRecord, two: SubjectRecord, *, margin: fl
         test=gap, margin=least, evidence=sample, words=PAIR, beside=(apart,), alarm=worse,
         found=f"{scores}: {better} is better (difference {amount(gap)}; {tests}). {words}",
         otherwise=f"{scores} (difference {amount(gap)}; {tests}). {words}",
-        brief=f"{of_one} v {of_two}: {better} is better (difference {amount(gap)}; {tests}).",
+        brief=f"{of_one} v {of_two}: {better} is better (difference {amount(gap)}{'' if shares else OWN}; {tests}).",
     )  # fmt: skip
 
 

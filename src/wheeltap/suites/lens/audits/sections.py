@@ -40,6 +40,7 @@ def scores(findings: Iterable[Finding]) -> Section:
 def losses(findings: Sequence[Finding]) -> Section:
     """What each system loses beside the first, over all items and task by task."""
     several, rows, test = len({one.subject for one in findings}) > 1, list[tuple[str | Estimate, ...]](), "McNemar p"
+    lost_head = "lost, 95 %"
     for one in findings:
         if not one.estimates:
             continue
@@ -47,8 +48,9 @@ def losses(findings: Sequence[Finding]) -> Section:
         named = f"{one.scheme}{f' ({one.subject})' if several else ''}"
         scores = [_percent(before, score.value) if score.unit == before.unit else "" for score in (before, after)]
         test = test if "exact McNemar" in exact.method else "paired p"
+        lost_head = "lost (units of the score), 95 %" if lost.unit == "score" else lost_head
         rows.append((named, f"{lost.n:,}", *scores, amount(lost), f"{exact.p:.2g}" if exact.p is not None else ""))
-    heads = ("task", "items", "before", "after", "lost, 95 %", test)
+    heads = ("task", "items", "before", "after", lost_head, test)
     return Section(title="What is lost", blocks=(Table(heads=heads, rows=tuple(rows), place="first"),))
 
 
