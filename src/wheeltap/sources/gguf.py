@@ -241,8 +241,8 @@ def load_gguf(path: Path, *, name: str) -> LoadedModel:
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(path.parent), **where)
         tokenizer("a b")
         kind, pre = (
-            read_entry(path, header.entries[name][0]) if (name := f"tokenizer.ggml.{one}") in header.entries else ""
-            for one in ("model", "pre")
+            read_entry(path, header.entries[entry][0]) if entry in header.entries else ""
+            for entry in ("tokenizer.ggml.model", "tokenizer.ggml.pre")
         )
         # Without a name of its cuts, llama.cpp takes those called "default".
         reads = as_llama_cpp(tokenizer, str(pre or "default"), path) if kind == "gpt2" else HfTokenizer(tokenizer)
