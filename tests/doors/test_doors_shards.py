@@ -137,6 +137,8 @@ def test_a_shard_is_named_or_a_scheduler_names_it(text: str, variables: dict[str
         ("3 of 8", {}, "cannot be read"),
         ("auto", {}, "none of them"),
         ("auto/8", {"SLURM_ARRAY_TASK_ID": "many"}, "none of them"),
+        ("auto/4", {}, "expected: SLURM_ARRAY_TASK_ID or JOB_COMPLETION_INDEX\n"),
+        ("auto/4", {}, "--shard 0/4"),
         ("auto/8", {"JOB_COMPLETION_INDEX": "8"}, "8 of 8"),
         ("auto", {"JOB_COMPLETION_INDEX": "2"}, "--shard auto/8"),
         ("auto", {"SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_TASK_COUNT": "2", "SLURM_ARRAY_TASK_MIN": "2",

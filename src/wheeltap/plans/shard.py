@@ -88,9 +88,11 @@ def _scheduled(of: str | None, environment: Mapping[str, str]) -> tuple[str, str
     if task and count and int(most or first + int(count) - 1) - first + 1 == int(count):
         return str(int(task) - first), count
     raise UsageError(
-        "The scheduler does not say which shard this is.", where="--shard auto", expected=" and ".join(_VARIABLES[::2]),
+        "The scheduler does not say which shard this is.", where=f"--shard auto/{of}" if of else "--shard auto",
+        expected=" or ".join(_VARIABLES[:2]) if of else " and ".join(_VARIABLES[::2]),
         got=", ".join(f"{name}={value}" for name, value in said.items()) or "none of them",
-        do="Say how many there are: --shard auto/8. A part of an array, and a Kubernetes job, do not say it.",
+        do=f"Outside of SLURM arrays and indexed jobs of Kubernetes say which it is: --shard 0/{of}." if of else
+        "Say how many there are: --shard auto/8. A part of an array, and a Kubernetes job, do not say it.",
     )  # fmt: skip
 
 
