@@ -143,3 +143,12 @@ def test_nets_of_a_study_are_found_in_a_folder_or_made_again(
     for store in ("serial", "all"):
         assert main(["report", f"{store}.wheeltap", "--json", f"{store}.json"]) == 0
     assert Path("all.json").read_bytes() == Path("serial.json").read_bytes()
+
+
+def test_a_shard_without_a_store_is_to_write_one_that_is_named_as_the_others(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["run", "audit.plan.json", "--shard", "0/2", "--store", "part-0.wheeltap", "--quiet"])
+    capsys.readouterr()
+    main(["merge", "part-0.wheeltap", "-o", "all.wheeltap"])
+    assert "--store part-1.wheeltap" in " ".join("".join(capsys.readouterr()).split())

@@ -2,7 +2,7 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, final
@@ -155,11 +155,19 @@ def merge(parts: Sequence[Path], into: Path) -> MergeResult:
     for shard in (Shard(index, of) for index in range(of)):
         part, own = shards.get(shard), tuple(trial for trial in missing if shard.has(trial))
         another &= part is not None and part.note is not None and part.note.finished
-        store = into.with_name(f"{into.stem}-{shard.index}-of-{of}{into.suffix}") if part is None else part.path
+        store = _named(shard, shards, into=into) if part is None else part.path
         command = reworded(again, shard=str(shard), store=str(store), base=str(into))
         work += [ShardWork(shard, own, command)] if own else []
     another = another and of > 0
     return MergeResult(outcomes=outcomes, twice=both, missing=missing, work=tuple(work), another=another, command=alone)
+
+
+def _named(shard: Shard, known: Mapping[Shard, _Part], *, into: Path) -> Path:
+    """A store for a shard that has none: named as another's, where that one's name holds its number once."""
+    for other, part in known.items():
+        if part.path.stem.count(str(other.index)) == 1:
+            return part.path.with_stem(part.path.stem.replace(str(other.index), str(shard.index)))
+    return into.with_name(f"{into.stem}-{shard.index}-of-{shard.of}{into.suffix}")
 
 
 def _opened(paths: Sequence[Path]) -> Iterator[Store]:
