@@ -305,6 +305,9 @@ def test_what_cannot_be_generated_is_refused(right: list[str], tmp_path: Path) -
     file.write_text('{"prompt": "a", "answer": [1]}\n')
     with pytest.raises(DataError, match="not of the kind of its prompt"):
         load("digits", data=file)
+    file.write_text('{"prompt": "2 + 2 =", "choices": [" 4", " 5"], "answer": 0}\n')
+    with pytest.raises(DataError, match="Call the prompt context"):
+        load("digits", data=file)
 
     class Lost(Chain):
         def forward(self, tokens: Tensor) -> Tensor:

@@ -48,10 +48,12 @@ class PromptLine(LineNotes, frozen=True, kw_only=True):
     Attributes:
         prompt: What the model goes on from, a text or token ids.
         answer: What is wanted: beside a text a text or a number, else token ids.
+        choices: None: an answer is generated, and not chosen.
     """
 
     prompt: str | list[int]
     answer: str | int | float | list[int]
+    choices: Any = None
 
 
 def _of_lines(path: Path, reader: ExampleReader, decoding: Mapping[str, str]) -> GenerationTask:
@@ -59,6 +61,12 @@ def _of_lines(path: Path, reader: ExampleReader, decoding: Mapping[str, str]) ->
     for number, line in lines(path):
         where = f"{path}: line {number}"
         read = decoded(line, PromptLine, where, "A line has no prompt and answer.", expected=_LINE)
+        if read.choices is not None:
+            raise DataError(
+                "A line has a prompt, whose answer is generated, and choices, of which one is chosen.", where=where,
+                expected=f'{_LINE}; or {{"context": "2 + 2 =", "choices": [" 4", " 5"], "answer": 0}}',
+                got="prompt and choices", do="Call the prompt context, or leave the choices out.",
+            )  # fmt: skip
         if isinstance(read.prompt, str) is isinstance(read.answer, list):
             got = repr(read.answer)[:120]
             raise DataError("An answer is not of the kind of its prompt.", where=where, expected=_LINE, got=got)
