@@ -64,8 +64,8 @@ def _fill(out: Tensor, bits: Tensor, steps: Tensor, tail: Tensor) -> None:
     torch.index_select(steps, 0, step, out=out)
     far = (step < 2 * seeds.TAIL).nonzero().view(-1)
     block = far // size
-    ends = torch.searchsorted(block, torch.arange(len(rows), device=out.device))  # where each block's begin
-    rank = (torch.arange(len(far), device=out.device) - ends[block]) % (4 * second)
+    begins = torch.searchsorted(block, torch.arange(len(rows), device=out.device))
+    rank = (torch.arange(len(far), device=out.device) - begins[block]) % (4 * second)
     finer = rows[block, 4 * first + rank]
     out[far] = torch.copysign(tail[finer], out[far])
 
