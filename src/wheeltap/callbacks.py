@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from wheeltap.api import audit
 from wheeltap.audits.schemes import schemes
 from wheeltap.core import canon
-from wheeltap.core.anatomy import tensor_parts
 from wheeltap.core.errors import ModelError, RestorationError, UsageError
+from wheeltap.core.fingerprint import tensor_parts
 from wheeltap.core.subject import Subject
 from wheeltap.report.report import Report
 from wheeltap.runs.budget import most_passes

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wheeltap.core.fingerprint import described
+from wheeltap.core.fingerprint import identify
 
 
 def fingerprint(model: nn.Module) -> str:
     """Of a model as it is now."""
-    return described(model).digest()
+    return identify(model).digest()
 
 
 class Base(nn.Module):

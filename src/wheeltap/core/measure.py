@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wheeltap.core.errors import UnknownName, UsageError
+from wheeltap.core.fingerprint import source_of
 
 
 class Measure(ABC):
@@ -50,12 +51,10 @@ class Measure(ABC):
 
     @property
     def identity(self) -> list[str]:
-        """What tasks and keys know it by: its name; of a measure that is not ours its code and settings too."""
+        """What identifies the measure in tasks and keys: its name; for a user's own measure also its source text."""
         if type(self) is type(BY_NAME.get(self.name)):
             return [self.name]
-        from wheeltap.core.describe import digest_of
-
-        return [self.name, digest_of(self)]
+        return [self.name, *map(source_of, type(self).__mro__[:-1])]
 
     @property
     def range(self) -> tuple[float, float] | None:
@@ -299,6 +298,11 @@ class LogPerplexity(Measure):
 @final
 class FunctionMeasure(Measure):
     """See ``of``."""
+
+    @property
+    def identity(self) -> list[str]:
+        """The name and the function's source text."""
+        return [self.name, source_of(self.function)]
 
     def __init__(
         self, function: Callable[[Tensor, Tensor], Tensor], *, name: str, higher_is_better: bool, bounded: bool

@@ -213,6 +213,7 @@ class Trial(ChoiceRecord, frozen=True, kw_only=True):
         root: The plan's root seed.
         path: Numerical path class (device, dtype, engine path).
         subset: The examples it is measured on; all of them where ``None``.
+        generation: See ``Plan.generation``.
     """
 
     subject: str
@@ -228,6 +229,7 @@ class Trial(ChoiceRecord, frozen=True, kw_only=True):
     root: int = 0
     path: str = "plain"
     subset: Subset | None = None
+    generation: int = 0
 
     @property
     def key(self) -> str:

@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 from wheeltap.core import canon, coverage
 from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.files import Contents
-from wheeltap.core.fingerprint import Description, described
+from wheeltap.core.fingerprint import Identity, identify
 from wheeltap.core.inputs import parts_of, shown_parts
 from wheeltap.core.layer import Layer, find_blocks, find_layers, weight_in
 from wheeltap.core.records import MemberOrigin, Role, SubjectRecord
@@ -32,18 +32,18 @@ class CleanPasses:
     Attributes:
         task: Digest of the task.
         scores: The model's undisturbed scores, ``[example, option]``.
-        description: Of the model, after them.
-        found: Of the model as it was found and put back: where passes do not rewrite weights, that may be another.
-        passing: Names of what each call of the model changes, which is no part of its fingerprint.
+        identity: Identity of the model after the passes.
+        initial: Identity of the model as it was loaded and is restored to, unless the passes rewrite weights.
+        volatile: Names of the identity's items that every call changes. They are no part of the fingerprint.
         forwards: Passes over the task that this took.
         spent: Whether a run rests on it: the next one looks again.
     """
 
     task: str
     scores: Tensor
-    description: Description
-    found: Description
-    passing: Set[str]
+    identity: Identity
+    initial: Identity
+    volatile: Set[str]
     forwards: float
     spent: bool = False
 
@@ -103,6 +103,7 @@ class Subject:
         self.contents: Contents | None = None
         self._traced = False
         self._apart: tuple[Layer, ...] = ()
+        self._variant = 0
         self._record: SubjectRecord | None = None
         self._squared_norm: float | None = None
         self.settled: CleanPasses | None = None
@@ -179,13 +180,12 @@ class Subject:
                 except AttributeError as error:
                     raise self._of_a_script(layer) from error
             sizes = self.sizes
-            description = self.settled.description if self.settled else described(self.model)
             # Function-space noise must know the moments of the inputs of these, all of them together.
             kinds = ("linear", "transposed", "attention")
             dense = [layer for layer in self.layers if layer.kind in kinds and not layer.unread]
             self._record = SubjectRecord(
                 name=self.name,
-                fingerprint=description.digest(without=self.settled.passing if self.settled else frozenset()),
+                fingerprint=self._fingerprint(),
                 parameters=sum(sizes.values()),
                 blocks=find_blocks(self.model, self.layers),
                 layers=tuple(layer.name for layer in self.layers),
@@ -200,6 +200,25 @@ class Subject:
                 path=self.path,
             )
         return self._record
+
+    @property
+    def identity(self) -> str:
+        """Digest of the tensors and class sources alone: equal for models that only their outputs tell apart."""
+        if self.settled is None:
+            return identify(self.model).digest()
+        return self.settled.identity.digest(without=self.settled.volatile)
+
+    def _fingerprint(self) -> str:
+        return self.identity if not self._variant else canon.key("variant", [self.identity, self._variant])
+
+    def set_variant(self, variant: int) -> None:
+        """Tell this model apart from others of equal identity, whose clean outputs differ.
+
+        Args:
+            variant: Number among the distinct clean outputs of models with this identity; 0 for the first ones.
+        """
+        if variant != self._variant:
+            self._variant, self._record = variant, None
 
     def settle(
         self,

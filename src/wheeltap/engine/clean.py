@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from wheeltap.core.errors import ModelError, WheeltapError
-from wheeltap.core.fingerprint import besides, described
+from wheeltap.core.fingerprint import ATTRIBUTE, BUFFER, PARAMETER, identify
 from wheeltap.core.inputs import Moments
 from wheeltap.core.measure import squared_error
 from wheeltap.core.settings import SMALL
@@ -48,8 +48,8 @@ def settle(subject: Subject, task: BaseTask) -> CleanPasses:
     """Runs the model once on the task, and on one example, before it is named by its fingerprint.
 
     Some models rewrite themselves in their first pass, or keep what the last call left behind. What the first pass
-    settles is part of the fingerprint; what every call changes is not: there its scores are the guard (see
-    ``require_same_answers``).
+    settles is part of the fingerprint; what every call changes is not: there the clean outputs are compared before
+    anything is reused (see ``runs.reuse``).
 
     A model that draws random numbers, or keeps tensors of the last call, is run a second time: its answers must be the
     same.
@@ -58,7 +58,7 @@ def settle(subject: Subject, task: BaseTask) -> CleanPasses:
         ModelError: If the model fails on the task, each pass changes its weights, or a second pass answers otherwise.
     """
     _require_plain_numbers(subject)
-    found, put_back = described(subject.model), state_of(subject.model)
+    initial, put_back = identify(subject.model), state_of(subject.model)
     forwards = 1.0
     parameters = sum(parameter.numel() for parameter in subject.model.parameters())
     rewritten = False
@@ -69,29 +69,29 @@ def settle(subject: Subject, task: BaseTask) -> CleanPasses:
             if task.measure is squared_error:
                 require_no_logits(scores, task.targets.cpu().float(), where=task.name)
             draws = _random_state(subject) != drawn
-            first = described(subject.model)
-            rewritten = any(name.startswith(_WEIGHT) for name in found.differing(first))
+            first = identify(subject.model)
+            rewritten = any(name.startswith(PARAMETER) for name in initial.differing(first))
             # How often torch saw each parameter written into.
             held = {name: one for name, one in subject.model.named_parameters() if not one.is_inference()}
             writes = {name: one._version for name, one in held.items()}  # pyright: ignore[reportPrivateUsage]
             tied, right, traces = _used(subject, task)
             _require_unwritten(subject, [name for name, one in held.items() if one._version != writes[name]])  # pyright: ignore[reportPrivateUsage]
-            after = described(subject.model)
-            passing = first.differing(after)
-            _require_still(subject, passing)
+            after = identify(subject.model)
+            volatile = first.differing(after)
+            _require_still(subject, volatile)
             subject.mixes = _mixes(subject, task, scores)
-            forwards += counted(subject, task, traces, described=first, passing=passing, scores=scores)
-            if draws or _tensors_among(subject, passing):
+            forwards += counted(subject, task, traces, volatile=volatile, scores=scores)
+            if draws or any(name.startswith((BUFFER, ATTRIBUTE)) for name in volatile):
                 require_repeatable(subject, scores, clean_scores(subject, task))
                 forwards += 1.0
         finally:
             # What says that weights were rewritten must stay, or they would be rewritten again.
             if not rewritten:
                 put_back()
-    if found.differing(after):
-        found = described(subject.model)  # what could not be put back is as the passes left it
+    if initial.differing(after):
+        initial = identify(subject.model)  # what could not be put back is as the passes left it
     settled = CleanPasses(
-        task=task.digest, scores=scores, description=after, found=found, passing=passing, forwards=forwards
+        task=task.digest, scores=scores, identity=after, initial=initial, volatile=volatile, forwards=forwards
     )
     subject.settle(settled, tied=tied, right=right)
     return settled
@@ -106,38 +106,27 @@ def settled_since_planned(subject: Subject, task: BaseTask) -> CleanPasses:
     _require_plain_numbers(subject)
     last = subject.settled
     fresh = last is not None and not last.spent and last.task == task.digest
-    if last is None or not fresh or besides(described(subject.model).differing(last.found), last.passing):
+    if last is None or not fresh or identify(subject.model).differing(last.initial) - last.volatile:
         last = settle(subject, task)
     subject.settled = replace(last, spent=True)
     return last
 
 
-def require_same_answers(subject: Subject, known: Tensor, *, of: str) -> None:
-    """Raises ``ModelError`` if a settled subject's scores are not those known of its fingerprint.
-
-    So what the fingerprint cannot read of a model never makes another model's outcomes its own.
+def first_difference(subject: Subject, stored: Tensor) -> int | None:
+    """Return the index of the first example whose clean scores differ from stored ones; ``None`` if all agree.
 
     Args:
         subject: After ``settle``.
-        known: Scores ``[example, option]`` of the same fingerprint on the same task.
-        of: Whose they are, in words.
+        stored: Clean scores ``[example, option]`` on the same task.
     """
     settled = subject.settled
     assert settled is not None, "settle first"
     scores = settled.scores
-    gap = gap_of(known, scores) if known.shape == scores.shape else float("inf")
-    if gap <= max(ANSWERS, 4.0 * torch.finfo(first_of(subject.model).dtype).eps):
-        return
-    unread = settled.description.unread
-    told_of = "; ".join(f"{where} ({what})" for where, what in list(unread.items())[:3])
-    raise ModelError(
-        "The model does not give the answers that are known of it, although nothing that wheeltap reads of it changed.",
-        where=f"{subject.name}: {of}",
-        expected="the same scores on the same examples",
-        got=f"scores that differ by {gap:.1e} of their scale" + (f"; not read: {told_of}" if told_of else ""),
-        do="Its answers depend on something outside of its weights, settings and code (a file, the clock, an opaque "
-        "object): make that an attribute of the model, or use a new --store and one model a run.",
-    )
+    if stored.shape != scores.shape:
+        return 0
+    tolerance = max(ANSWERS, 4.0 * torch.finfo(first_of(subject.model).dtype).eps)
+    differs = _gaps(stored, scores).flatten(1).amax(1) > tolerance
+    return int(differs.nonzero()[0]) if bool(differs.any()) else None
 
 
 REPEATABLE = 1e-6
@@ -176,18 +165,6 @@ def _mixes(subject: Subject, task: BaseTask, scores: Tensor) -> bool:
     return float(((few - scores[some]).abs() - 8.0 * rounding).max()) > _ALONE * _spread(scores)
 
 
-def _tensors_among(subject: Subject, passing: Set[str]) -> bool:
-    """Whether buffers, or tensors that modules hold, are what each call changes: a count of calls is none."""
-    buffers = {f"buffer {name}" for name, _ in subject.model.named_buffers()}
-    held = {
-        f"attribute {path}.{name}"
-        for path, module in named_modules(subject.model)
-        for name, value in vars(module).items()
-        if isinstance(value, Tensor | list | tuple | dict)
-    }
-    return any(name in buffers or name.startswith(tuple(held)) for name in passing)
-
-
 def _random_state(subject: Subject) -> str:
     """The state of the random numbers of torch and numpy: type checkers draw from Python's own."""
     held = [torch.get_rng_state()]
@@ -202,8 +179,12 @@ def gap_of(one: Tensor, two: Tensor) -> float:
     That is of the option in the middle: one that is masked by a large number says nothing of the others. A few units
     in the last place of such a number are no difference.
     """
+    return float(_gaps(one, two).max())
+
+
+def _gaps(one: Tensor, two: Tensor) -> Tensor:
     places = 4.0 * torch.finfo(torch.float32).eps * one.abs()
-    return float(((one - two).abs() - places).clamp(min=0.0).max()) / _spread(one)
+    return ((one - two).abs() - places).clamp(min=0.0) / _spread(one)
 
 
 def _spread(scores: Tensor) -> float:
@@ -227,17 +208,13 @@ def _require_plain_numbers(subject: Subject) -> None:
         )
 
 
-_WEIGHT = "parameter "
-"""How the names of a description's items begin that are weights."""
-
-
-def _require_still(subject: Subject, passing: Set[str]) -> None:
+def _require_still(subject: Subject, volatile: Set[str]) -> None:
     """Raises ``ModelError`` if each pass changes a weight: there is no undisturbed model to compare with."""
-    moved = sorted(name for name in passing if name.startswith(_WEIGHT))
+    moved = sorted(name for name in volatile if name.startswith(PARAMETER))
     if moved:
         raise ModelError(
             "The model changes its own weights in every forward pass.",
-            where=f"{subject.name}: {moved[0].removeprefix(_WEIGHT)}",
+            where=f"{subject.name}: {moved[0].removeprefix(PARAMETER)}",
             expected="weights that a second pass leaves as they are",
             got=f"{len(moved)} parameters that differ after one more pass",
             do="Switch off what updates weights in eval mode (running averages, online learning).",

@@ -20,8 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wheeltap.core.errors import ModelError
-from wheeltap.core.fingerprint import Description
+from wheeltap.core.fingerprint import tensor_attributes
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import restored, to_tensor
@@ -166,8 +165,7 @@ def counted(
     task: BaseTask,
     traces: tuple[OriginTrace, ...],
     *,
-    described: Description,
-    passing: Set[str],
+    volatile: Set[str],
     scores: Tensor,
 ) -> float:
     """Counts the weights that are no parameters, and has the subject know of them.
@@ -176,8 +174,7 @@ def counted(
         subject: The model.
         task: The examples.
         traces: Of one example, and of another one; none where the forward could not be followed.
-        described: What the model holds.
-        passing: What each call of it changes: that is no weight.
+        volatile: What each call of it changes: that is no weight.
         scores: Of the undisturbed model, ``[example, option]``.
 
     Returns:
@@ -186,7 +183,7 @@ def counted(
     Raises:
         ModelError: If answers are computed outside of torch by something that cannot be read.
     """
-    held = [one for one in _candidates(subject.model, described) if not _changes_in_each_call(one.name, passing)]
+    held = [one for one in _candidates(subject.model) if not _changes_in_each_call(one.name, volatile)]
     least = _LEAST * sum(parameter.numel() for parameter in subject.model.parameters())
     seen = _TraceResult({}, frozenset(), frozenset(), outside=False)
     if traces:
@@ -194,16 +191,7 @@ def counted(
     trial = _ChangeTest(subject, task, scores)
     left = [one for one in held if one.name not in seen.names and (one.tensor is not None or seen.outside)]
     mattering = trial.influential(left) if sum(one.size for one in left) >= least else []
-    if seen.outside and not mattering and described.unread:
-        where, what = next(iter(described.unread.items()))
-        raise ModelError(
-            "The model computes its answers outside of torch, with something that cannot be read.",
-            where=f"{subject.name}: {where}",
-            expected="weights that are parameters, tensors or arrays",
-            got=what,
-            do="Give a model whose weights are parameters (torch.nn.Parameter) of its modules.",
-        )
-    fixed = {name: size for name, size in seen.fixed.items() if not _changes_in_each_call(name, passing)}
+    fixed = {name: size for name, size in seen.fixed.items() if not _changes_in_each_call(name, volatile)}
     fixed |= {one.name: one.size for one in mattering}
     if seen.outside and all(one.tensor is not None for one in mattering):
         # What the forward computes with outside of torch that is not held: a file, a text, a cache.
@@ -266,26 +254,21 @@ def _trace_result(traces: tuple[OriginTrace, ...], held: list[_Candidate], *, le
     return _TraceResult(fixed, names_reached, frozenset(idle), outside=first.outside or bool(made))
 
 
-def _candidates(model: nn.Module, described: Description) -> Iterator[_Candidate]:
+def _candidates(model: nn.Module) -> Iterator[_Candidate]:
     """Whatever is no parameter and may hold weights: buffers first, for their names are the known ones."""
     places = {place(parameter)[1] for parameter in model.parameters()}
     for name, buffer in model.named_buffers():
         places.add(place(buffer)[1])
         yield _Candidate(name, numbers(buffer), buffer)
-    for name, one in described.held.items():
-        part: Any = None if one.at is None else one.at()
-        if isinstance(part, np.ndarray):
-            array = cast("np.ndarray[Any, np.dtype[Any]]", part)
-            part = to_tensor(array) if array.dtype.kind in "fiub" and array.flags.writeable else None
-        tensor = part if isinstance(part, Tensor) else None
-        at = 0 if tensor is None else place(tensor)[1]
+    for name, tensor in tensor_attributes(model):
+        at = place(tensor)[1]
         if not at or at not in places:  # else it is known under another name
             places.add(at)
-            yield _Candidate(name, one.size, tensor)
+            yield _Candidate(name, numbers(tensor), tensor)
 
 
-def _changes_in_each_call(name: str, passing: Set[str]) -> bool:
-    return not passing.isdisjoint((f"buffer {name}", f"attribute {name}", f"attribute .{name}"))
+def _changes_in_each_call(name: str, volatile: Set[str]) -> bool:
+    return not volatile.isdisjoint((f"buffer {name}", f"tensor {name}"))
 
 
 def _name(leaf: Leaf, names: dict[int, str]) -> str:

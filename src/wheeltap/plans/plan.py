@@ -14,7 +14,7 @@ from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.study import StudySpec
 from wheeltap.plans.shipped import Question, ShippedFile
 
-PLAN_SCHEMA = "wheeltap.plan/3"
+PLAN_SCHEMA = "wheeltap.plan/4"
 _LARGEST_PLAN = 16 * 2**20
 
 CUT = "cut to the budget"
@@ -131,9 +131,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         cuts: What a budget cut, in words.
         study: Cohorts, metrics and rules, where the subjects are the members of a study.
         names: Of items, parts and labels, where answers were recorded.
+        generation: Number of this plan among those of one store whose models have equal fingerprints but other outputs:
+            part of every trial's key, so that none is reused for another model. See ``runs.reuse``.
     """
 
-    schema: Literal["wheeltap.plan/3"] = PLAN_SCHEMA
+    schema: Literal["wheeltap.plan/4"] = PLAN_SCHEMA
     command: str
     subjects: Annotated[tuple[SubjectRecord, ...], msgspec.Meta(min_length=1)]
     task: TaskRecord
@@ -155,6 +157,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     cuts: tuple[str, ...] = ()
     study: StudySpec | None = None
     names: Names | None = None
+    generation: Annotated[int, msgspec.Meta(ge=0)] = 0
 
     @property
     def key(self) -> str:
@@ -204,6 +207,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             seed=seed,
             root=self.seed,
             path=subject.path,
+            generation=self.generation,
         )
 
     def clean(self, subject: SubjectRecord, *, seed: int = 0) -> Trial:

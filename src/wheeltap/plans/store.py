@@ -20,7 +20,8 @@ from wheeltap.core.files import mark, own_key
 from wheeltap.core.records import Outcome, OutcomeStatus
 from wheeltap.plans.packing import LARGEST, kept, pack, unpack
 
-STORE_VERSION = 3
+STORE_VERSION = 4
+"""Version 4: fingerprints cover tensors and class sources alone, and trials have a generation."""
 _APPLICATION_ID = 0x7EE17A9
 _MAGIC = b"SQLite format 3\0"
 _PAGE = 1024
@@ -524,7 +525,7 @@ class Outcomes:
     """
 
     def __init__(self, store: Store, *, retry: bool = False) -> None:
-        self._store, self._retry = store, retry
+        self.store, self._retry = store, retry
         self._known, self._bytes = OrderedDict[str, Outcome](), 0
         self._failed = set[str]()
 
@@ -533,14 +534,14 @@ class Outcomes:
         if key in self._known:
             self._known.move_to_end(key)
             return self._known[key]
-        found = self._store.get(key)
+        found = self.store.get(key)
         if found is None or (self._retry and found.status == "failed" and key not in self._failed):
             return None
         return self._keep(found)
 
     def put(self, outcome: Outcome) -> None:
         """Commits an outcome to the store; from now on it is known, also if it failed."""
-        self._store.put(outcome)
+        self.store.put(outcome)
         if outcome.status == "failed":
             self._failed.add(outcome.key)
         if (old := self._known.pop(outcome.key, None)) is not None:

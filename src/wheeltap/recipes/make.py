@@ -265,7 +265,7 @@ _held: dict[tuple[str, str], nn.Module] = {}
 _turn = threading.RLock()
 
 
-def once(given: Given, recipe: Recipe | None = None, *, shelf: str = "", held: bool = True) -> nn.Module:
+def once(given: Given, recipe: Recipe | None = None, *, shelf: str = "") -> nn.Module:
     """What the spec asks for, in eval mode: the same bits at each call, in a module of the caller's own.
 
     Args:
@@ -273,7 +273,6 @@ def once(given: Given, recipe: Recipe | None = None, *, shelf: str = "", held: b
         recipe: Where it is not the registered one of the spec.
         shelf: Folder within ``FOLDER`` and, where that is not set, within the user's cache; by default nothing is kept
             on disk unless ``FOLDER`` is set.
-        held: Whether it is looked for and kept; else it is made for this call alone.
 
     Raises:
         ModelError: If training diverged or got stuck.
@@ -281,8 +280,6 @@ def once(given: Given, recipe: Recipe | None = None, *, shelf: str = "", held: b
     """
     key, by = (given.spec.key, str(given.device)), recipe or recipe_of(given.spec)
     where = f"recipe {given.spec.recipe}"
-    if not held:
-        return make(given, by).done(where)
     with _turn:
         if key not in _held:
             folder = place(shelf)

@@ -5,13 +5,16 @@ from collections.abc import Mapping
 from typing import TypeVar, cast, final
 
 import msgspec
+import torch
 from torch import Tensor, nn
 
 from wheeltap.core import canon
 from wheeltap.core.canon import Scalar
 from wheeltap.core.errors import DataError, ModelError
-from wheeltap.core.fingerprint import described
+from wheeltap.core.fingerprint import identify
+from wheeltap.core.inputs import as_scores
 from wheeltap.core.task import BaseTask, Task
+from wheeltap.core.typed import to_array
 from wheeltap.recipes.base import Given, Recipe, specified
 from wheeltap.recipes.fit import Fit, Loss, TrainingSettings, TrainSettings
 from wheeltap.recipes.make import once, weights, with_weights
@@ -105,16 +108,33 @@ def train_once(model: Net, inputs: Tensor, *, targets: Tensor, settings: TrainSe
     return local_once(model, TaughtNet(how), seed=settings.seed, task=task, shelf=shelf)
 
 
-def named(model: nn.Module) -> tuple[str, bool]:
-    """What a net at hand is named by as one that something is made of; and whether all of it could be read."""
-    description = described(model)
+def named(model: nn.Module, inputs: Tensor | None = None) -> str:
+    """Return a key of a net in memory from which something is made.
+
+    Args:
+        model: Its tensors, class sources and trainable parameters join the key.
+        inputs: Training inputs ``[example, ...]``. The outputs on a few of them join the key: closures and settings
+            that the identity does not read would otherwise give another net's result.
+    """
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    return canon.key("net at hand", [description.digest(), trained]), not description.unread
+    outputs = "" if inputs is None else _outputs_digest(model, inputs[:_PROBED])
+    return canon.key("net at hand", [identify(model).digest(), trained, outputs])
 
 
-def local_once(
-    model: Net, recipe: Recipe, *, seed: int, task: BaseTask | None = None, shelf: str = "", readable: bool = True
-) -> Net:
+_PROBED = 32
+"""Training examples whose outputs join the key of a net: enough to notice another closure, cheap beside training."""
+
+
+def _outputs_digest(model: nn.Module, inputs: Tensor) -> str:
+    training = model.training
+    try:
+        with torch.no_grad():
+            return canon.array_digest("outputs", to_array(as_scores(model.eval()(inputs))))
+    finally:
+        model.train(training)
+
+
+def local_once(model: Net, recipe: Recipe, *, seed: int, task: BaseTask | None = None, shelf: str = "") -> Net:
     """What a recipe makes of a net at hand, once for the same net, recipe, seed and task (see ``once``).
 
     Args:
@@ -123,12 +143,11 @@ def local_once(
         seed: Of every draw.
         task: Examples that it is made with.
         shelf: See ``once``.
-        readable: Whether all that it does could be read: else it is made for this call alone.
     """
-    of, known = named(model)
+    inputs = task.inputs if isinstance(task, Task) and isinstance(task.inputs, Tensor) else None
+    key = named(model, inputs)
     settings = cast("Mapping[str, Scalar]", msgspec.structs.asdict(recipe.settings))
-    asked = specified(type(recipe), settings, seed=seed, of=(of,), data=task.digest if task else "")
+    asked = specified(type(recipe), settings, seed=seed, of=(key,), data=task.digest if task else "")
     given = Given(asked, (model,), task, next(model.parameters()).device)
-    # What could not be read in full may be another under the same key.
-    made = once(given, recipe, shelf=shelf, held=readable and known)
+    made = once(given, recipe, shelf=shelf)
     return cast("Net", with_weights(model, weights(made)).eval())

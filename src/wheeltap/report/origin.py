@@ -10,6 +10,9 @@ from wheeltap.report import words
 UNREAD: Final = "store"
 """Name in the provenance of what in the store does not count."""
 
+NOT_REUSED: Final = "not reused"
+"""Name in the provenance of why stored outcomes were not reused."""
+
 FILE: Final = "reported in"
 """Name in the provenance of the file that a report was read from."""
 
@@ -23,6 +26,8 @@ def origin(record: ReportRecord) -> tuple[str, ...]:
         stated.append(
             f"{cost.reused:,} of {cost.trials + cost.reused:,} outcomes: from the store (your key), not measured now."
         )
+    if NOT_REUSED in record.provenance:
+        stated.append(words.plain(str(record.provenance[NOT_REUSED])))
     if UNREAD in record.provenance:
         text = str(record.provenance[UNREAD])
         stated.append(words.plain(f"{text[:1].upper()}{text[1:]}."))

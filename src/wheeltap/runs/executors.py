@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from wheeltap.core.errors import ModelError, UsageError, WheeltapError
-from wheeltap.core.fingerprint import Description, besides, described
+from wheeltap.core.fingerprint import Identity, identify
 from wheeltap.core.plain import many
 from wheeltap.core.records import Outcome, SubjectRecord, Trial
 from wheeltap.core.subject import Subject
@@ -195,18 +195,18 @@ def folders() -> list[str]:
 @final
 @dataclass(frozen=True)
 class ModelReference:
-    """How another process gets a model without its weights being sent; ``found`` describes it as it was loaded here."""
+    """How another process gets a model without its weights being sent; ``initial``: its identity as loaded here."""
 
     spec: str
     record: SubjectRecord
-    found: Description
-    passing: Set[str]
+    initial: Identity
+    volatile: Set[str]
 
     @classmethod
     def of(cls, subject: Subject, spec: str) -> Self:
         """That of a subject that is settled."""
         assert subject.settled is not None, "settle first"
-        return cls(spec, subject.record, subject.settled.found, subject.settled.passing)
+        return cls(spec, subject.record, subject.settled.initial, subject.settled.volatile)
 
     def model(self) -> nn.Module:
         """The same model, loaded here.
@@ -217,7 +217,7 @@ class ModelReference:
         loaded = load_model(self.spec, name=self.record.name)
         if self.record.output is not None:
             loaded.choose(self.record.output)
-        if other := sorted(besides(described(loaded.model).differing(self.found), self.passing)):
+        if other := sorted(identify(loaded.model).differing(self.initial) - self.volatile):
             raise ModelError(
                 "The fingerprint of the model is another one on this node.", where=self.spec,
                 expected=f"{self.record.fingerprint[:8]}, as where the run was started",

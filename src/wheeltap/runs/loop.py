@@ -21,13 +21,12 @@ from wheeltap.core.records import Cost, Outcome, Scalar, Trial
 from wheeltap.core.settings import SMALL
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.core.typed import to_tensor
-from wheeltap.engine.clean import require_repeatable, require_same_answers, settle, settled_since_planned
+from wheeltap.engine.clean import require_repeatable, settle, settled_since_planned
 from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.shard import Shard, ShardNote, put_shard_note, shard_of
 from wheeltap.plans.store import Outcomes, Store
-from wheeltap.report.origin import unfinished
+from wheeltap.report.origin import NOT_REUSED, unfinished
 from wheeltap.report.report import Report
 from wheeltap.runs.executors import Executor, ProcessPool, arithmetic, run_here
 from wheeltap.runs.given import Examples, Model, subjects_of, task_of
@@ -36,6 +35,7 @@ from wheeltap.runs.pace import MakingProgress, Progress, Watch, in_cell
 from wheeltap.runs.planning import require_installed, require_named, settled_on
 from wheeltap.runs.ray_cluster import RayCluster, RayExecutor
 from wheeltap.runs.request import Given, door, whole_of
+from wheeltap.runs.reuse import require_reusable, reusable, set_variants
 from wheeltap.runs.shipping import FileShelf
 from wheeltap.runs.stored import note_run, noted, require_audits, unread
 from wheeltap.runs.studying import MemberMaker
@@ -114,6 +114,7 @@ def run(
     if task.digest != plan.task.digest:
         task = settled_on(task, several, measure=plan.task.measure)
     settled = [settled_since_planned(subject, task) for subject in several]
+    set_variants(several)
     _require_same(plan, several, task, members)
     require_named(plan, several, task)
     if isinstance(workers, RayCluster):
@@ -124,16 +125,22 @@ def run(
         kept = stack.enter_context(_temporary(stack) if store is None else Store(store))
         if pool is not None:
             stack.enter_context(pool)
-        note_run(kept, plan, provenance(plan, several), again if shard is None else reworded(again, shard=str(shard)))
-        if shard is not None:
-            begin(kept, plan, ShardNote(shard=shard, arithmetic=arithmetic(plan.reference.path)), how.base)
         records = (*plan.subjects, *plan.controls)
         shelf = FileShelf(plan.files, given) if plan.files else None
         runner = TrialRunner(several, records, task, memory=memory, maker=members, shelf=shelf)
-        running = _Run(plan, runner, kept, pool, how.watch or stack.enter_context(in_cell()), shard)
+        # What another shard's trial failed with is known here: this one cannot try it again.
+        lookup = Outcomes(kept, retry=shard is None)
+        if shard is None:
+            reuse = reusable(plan, several, runner, lookup, where=kept.path.name)
+            plan = reuse.plan
+            note_run(kept, plan, provenance(plan, reuse.reason), again)
+        else:
+            note_run(kept, plan, provenance(plan), reworded(again, shard=str(shard)))
+            begin(kept, plan, ShardNote(shard=shard, arithmetic=arithmetic(plan.reference.path)), how.base)
+            require_reusable(plan, several, runner, lookup, where=kept.path.name)
+        running = _Run(plan, runner, lookup, pool, how.watch or stack.enter_context(in_cell()), shard)
         running.take(members)
-        running.spent = sum(one.forwards for one in settled)
-        running.require_same_answers(several)
+        running.spent = sum(passes.forwards for passes in settled) + runner.forwards
         return running.finish()
 
 
@@ -172,13 +179,12 @@ class _Run:
     """One run of a plan: asks, carries out what is missing, asks again, until nothing new is wanted."""
 
     def __init__(
-        self, plan: Plan, runner: TrialRunner, store: Store, pool: Executor | None, watch: Watch | None,
+        self, plan: Plan, runner: TrialRunner, lookup: Outcomes, pool: Executor | None, watch: Watch | None,
         shard: Shard | None,
     ) -> None:  # fmt: skip
-        self.plan, self.runner, self.store, self.pool, self.watch = plan, runner, store, pool, watch
+        self.plan, self.runner, self.store, self.pool, self.watch = plan, runner, lookup.store, pool, watch
         self.shard = shard
-        # What another shard's trial failed with is known here: this one cannot try it again.
-        self.lookup, self.audits = Outcomes(store, retry=shard is None), audits_of(plan)
+        self.lookup, self.audits = lookup, audits_of(plan)
         self.members: MemberMaker | None = None
         self.done = self.total = 0
         self.making = False
@@ -190,22 +196,6 @@ class _Run:
         self.members = members
         if members is not None:
             members.watch = self.watch_making if self.pool is None else None
-
-    def require_same_answers(self, subjects: list[Subject]) -> None:
-        """Compares each model with what is stored of its fingerprint, and with others of the same fingerprint.
-
-        Raises:
-            ModelError: If it answers otherwise: nothing is stored or reused then.
-        """
-        first: dict[str, Subject] = {}
-        for subject in subjects:
-            other = first.setdefault(subject.record.fingerprint, subject)
-            if other is not subject and other.settled is not None:
-                require_same_answers(subject, other.settled.scores, of=f"compared with {other.name}")
-            stored = self.lookup(self.plan.clean(subject.record).key)
-            if stored is not None and "scores" in stored.values:
-                known = to_tensor(stored.values["scores"].copy())
-                require_same_answers(subject, known, of=f"compared with {self.store.path.name}")
 
     def finish(self) -> Report:
         began = perf_counter()
@@ -294,10 +284,8 @@ class _Run:
             self.watch(Progress(self.done, self.total, forwards, label, making=self.making, member=member))
 
 
-def provenance(plan: Plan, subjects: Sequence[Subject]) -> dict[str, Scalar]:
-    """Versions, numerical path and settings that the numbers depend on; and what a fingerprint could not read."""
-    held = subjects[0].settled.description.unread if subjects and subjects[0].settled is not None else {}
-    unread = "; ".join(f"{where} ({what})" for where, what in list(held.items())[:10])
+def provenance(plan: Plan, not_reused: str = "") -> dict[str, Scalar]:
+    """Return versions, numerical path and settings that the numbers depend on; and why nothing was reused, if so."""
     return {
         "wheeltap": __version__,
         "torch": str(torch.__version__),
@@ -309,5 +297,5 @@ def provenance(plan: Plan, subjects: Sequence[Subject]) -> dict[str, Scalar]:
         "alpha": plan.alpha,
         "draws": plan.effort.draws,
         "plan": plan.key,
-        **({"not read of the model": unread} if unread else {}),
+        **({NOT_REUSED: not_reused} if not_reused else {}),
     }

@@ -45,6 +45,7 @@ from wheeltap.recipes.base import recipes
 from wheeltap.runs.budget import Prices, least, within
 from wheeltap.runs.given import Examples, Model, scored, subjects_of, task_of
 from wheeltap.runs.request import Budget, Given, Request, RequestOptions, audits_of, door, functions_of, margin_of
+from wheeltap.runs.reuse import set_variants
 from wheeltap.runs.shipping import found
 
 
@@ -312,6 +313,7 @@ def planned(
     several = subjects_of(subjects)
     _require_different(several)
     task = settled_on(task_of(task), several, measure=request.measure)
+    set_variants(several)
     margin = _usual_margin(several[0], task) if request.margin is None else request.margin
     if request.margin is not None:
         margin = margin_of(margin, of_answers=task.measure.bounded)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from wheeltap.core import canon
 from wheeltap.core.bounded import opened
 from wheeltap.core.errors import UsageError
-from wheeltap.core.fingerprint import described
+from wheeltap.core.fingerprint import identify
 from wheeltap.core.subject import Subject
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.plans.shipped import UNKNOWN, Fault, ShippedFile, TensorRow
@@ -170,7 +170,7 @@ class ShippedModule(ShippedModel):
 
     def fingerprint(self) -> str:
         """See ``ShippedModel.fingerprint``."""
-        return canon.key("shipped", [VERSION, described(self.model()).digest()])
+        return canon.key("shipped", [VERSION, identify(self.model()).digest()])
 
     def model(self) -> nn.Module:
         """See ``ShippedModel.model``."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from wheeltap.core.errors import UsageError, WheeltapError
-from wheeltap.core.fingerprint import described
+from wheeltap.core.fingerprint import identify
 from wheeltap.engine.readings import Reading, Readings
 from wheeltap.testing import planted
 from wheeltap.testing.planted import PlantedCase
@@ -60,9 +60,9 @@ class ReadingContract:
     def test_it_leaves_the_model_as_it_was(self) -> None:
         """Every weight, hook, attribute and mode."""
         case = self.case()
-        before = described(case.subject.model)
+        before = identify(case.subject.model)
         self._read(case)
-        assert not before.differing(described(case.subject.model))
+        assert not before.differing(identify(case.subject.model))
 
     def test_unknown_settings_are_refused(self) -> None:
         """A setting that it does not have: ``UsageError``."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from wheeltap.core.errors import DataError, UsageError
+from wheeltap.core.fingerprint import source_of
 from wheeltap.core.measures.classes import LinearStatistic
 from wheeltap.core.measures.family import Kind
 
@@ -43,10 +44,8 @@ class AveragePrecision(LinearStatistic):
 
     @property
     def identity(self) -> list[str]:
-        """Its name, and the function's code."""
-        from wheeltap.core.describe import digest_of
-
-        return [self.name, digest_of(self.match)]
+        """The name and the matching function's source text."""
+        return [self.name, source_of(self.match)]
 
     def __call__(self, scores: Tensor, targets: Tensor, clean: Tensor) -> Tensor:
         """See ``Measure.__call__``; in double precision."""

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from wheeltap import gauge
 from wheeltap.core import measure, seeds
-from wheeltap.core.anatomy import tensor_parts
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError, ModelError, WheeltapError
+from wheeltap.core.fingerprint import tensor_parts
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, as_scores
 from wheeltap.core.typed import to_tensor

@@ -363,10 +363,10 @@ def sparsified(
     """As ``sparsify``, with what was recorded: ``validation`` and ``nonzero`` (see ``HeldOutLoss``)."""
     settings = {"embedding_share": float(settings.get("share", SparsifiedSettings().share)) ** 0.5, **settings}
     recipe, task = SparsifiedModel(settings), Task(tokens[:, :-1], tokens[:, -1], name="sequences")
-    of, known = named(module)
+    of = named(module, tokens[:, :-1])
     spec = specified(SparsifiedModel, settings, seed=seed, of=(of,), data=task.digest)
     given = Given(spec, (module,), task, next(module.parameters()).device)
-    return make(given, recipe, Artifacts(Path(folder)) if folder and known else None, watch=watch)
+    return make(given, recipe, Artifacts(Path(folder)) if folder else None, watch=watch)
 
 
 def sequences(data: Any, *, places: int) -> Tensor:
