@@ -1,13 +1,14 @@
 """Nets at hand, known by their fingerprints, that a function changes: once for the same net, code and seed."""
 
 import copy
-from typing import Any, Final, Protocol, TypeVar, cast, final
+import inspect
+from functools import partial
+from typing import Any, Protocol, TypeVar, cast, final
 
 from numpy.typing import NDArray
 from torch import nn
 
 from wheeltap.core import canon
-from wheeltap.core.describe import Describer
 from wheeltap.core.errors import UsageError
 from wheeltap.core.settings import Settings
 from wheeltap.plans.artifacts import Arrays, Note
@@ -17,9 +18,6 @@ from wheeltap.recipes.randomness import reproducible
 from wheeltap.recipes.train import local_once
 
 Net = TypeVar("Net", bound=nn.Module)
-
-_OWN: Final = "global wheeltap."
-"""How the places begin where objects of this package stand: those that cannot be read are its tools, and fixed."""
 
 
 class WeightChange(Protocol):
@@ -34,7 +32,7 @@ class ChangedSettings(Settings, frozen=True):
     """Which function changes the net.
 
     Attributes:
-        by: Digest of its code, of what it closes over, and of the user's own code that it calls.
+        by: Digest of the source of its module and of its arguments.
     """
 
     by: str = ""
@@ -106,12 +104,19 @@ def change_once(model: Net, change: WeightChange, *, seed: int, shelf: str = "")
 
     Args:
         model: What is given back, with other weights, in eval mode.
-        change: All that it does may depend on no more than the model, the seed, and what it closes over.
+        change: All that it does may depend on no more than the model, the seed, its module and its arguments.
         seed: Given to ``change``, and to torch's generator while it runs.
         shelf: See ``once``.
     """
-    reader = Describer({})
-    items = [("change", reader.read("change", change)), *reader.items()]
-    recipe = ChangedNet({"by": canon.key("change", sorted(items))}, change)
-    unread = [where for where in reader.unread if not where.startswith(_OWN)]
-    return local_once(model, recipe, seed=seed, shelf=shelf, readable=not unread)
+    recipe = ChangedNet({"by": canon.key("change", _description(change))}, change)
+    return local_once(model, recipe, seed=seed, shelf=shelf)
+
+
+def _description(change: WeightChange) -> list[str]:
+    """Source of the module that defines a change, its name, and its arguments."""
+    code: Any = change.func if isinstance(change, partial) else change
+    arguments = change.keywords if isinstance(change, partial) else getattr(change, "__dict__", {})
+    code = code if inspect.isfunction(code) else type(code)
+    module = inspect.getmodule(code)
+    source = "" if module is None or getattr(module, "__file__", None) is None else inspect.getsource(module)
+    return [source, code.__qualname__, *(f"{name}={value!r}" for name, value in sorted(arguments.items()))]

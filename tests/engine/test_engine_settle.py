@@ -1,4 +1,4 @@
-"""First passes: models that rewrite themselves, uses of weights that no module shows, and the guard over answers."""
+"""First passes: models that rewrite themselves, uses of weights that no module shows."""
 
 import time
 from collections.abc import Callable
@@ -123,78 +123,6 @@ def test_a_model_that_learns_in_every_pass_or_reads_the_clock_is_refused() -> No
     assert "net: b.bias" in str(caught.value)
     with pytest.raises(ModelError, match="not deterministic"):
         wt.audit(wt.Subject(Clocked().eval(), name="net"), task, audits=["score"])
-
-
-@pytest.mark.parametrize("change", ["a weight", "an attribute"])
-def test_a_subject_that_changed_since_its_last_audit_is_measured_anew(change: str, tmp_path: Path) -> None:
-    class Signed(Net):
-        sign = 1.0
-
-        def forward(self, rows: Tensor) -> Tensor:
-            return super().forward(rows) * self.sign
-
-    model = Signed().eval()
-    subject, task, store = wt.Subject(model, name="net"), labelled(model), tmp_path / "s.wheeltap"
-    assert told(wt.audit(subject, task, audits=["score"], store=store)) == 1.0
-    if change == "a weight":
-        for parameter in model.b.parameters():
-            parameter.data.neg_()
-    else:
-        model.sign = -1.0
-    assert told(wt.audit(subject, task, audits=["score"], store=store)) == 0.0
-
-
-# The guard.
-
-
-class FromFile(Net):
-    """Reads a number from a file in each pass: nothing of the model says so but its answers."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.path = path
-
-    def forward(self, rows: Tensor) -> Tensor:
-        return super().forward(rows) * float(self.path.read_text())
-
-
-def test_stored_outcomes_of_a_model_that_answers_otherwise_are_refused(tmp_path: Path) -> None:
-    path, store = tmp_path / "sign.txt", tmp_path / "s.wheeltap"
-    path.write_text("1.0")
-    model = FromFile(path).eval()
-    subject, task = wt.Subject(model, name="net"), labelled(model)
-    assert told(wt.audit(subject, task, audits=["score"], store=store)) == 1.0
-    path.write_text("-1.0")
-    with pytest.raises(ModelError, match="does not give the answers that are known of it") as caught:
-        wt.audit(subject, task, audits=["score"], store=store)
-    assert "s.wheeltap" in str(caught.value) and "new --store" in str(caught.value)
-    path.write_text("1.0")
-    again = wt.audit(subject, task, audits=["score"], store=store)
-    assert (told(again), again.cost.trials, again.cost.forwards) == (1.0, 0, 1.0)
-
-
-def test_two_models_that_only_their_answers_tell_apart_are_not_compared(tmp_path: Path) -> None:
-    class Opaque(Net):
-        """Its sign hides in an object that cannot be read."""
-
-        def __init__(self, sign: float) -> None:
-            super().__init__()
-            path = tmp_path / "same name"
-            path.write_text(str(sign))
-            self.handle = path.open()
-            path.unlink()
-
-        def forward(self, rows: Tensor) -> Tensor:
-            self.handle.seek(0)
-            return super().forward(rows) * float(self.handle.read())
-
-    one, two = Opaque(1.0).eval(), Opaque(-1.0).eval()
-    task = labelled(one)
-    with pytest.raises(ModelError, match="does not give the answers") as caught:
-        wt.compare(wt.Subject(one, name="one"), wt.Subject(two, name="two"), task, audits=["score"])
-    assert "handle (_io.TextIOWrapper: TypeError" in str(caught.value) and "compared with one" in str(caught.value)
-    one.handle.close()
-    two.handle.close()
 
 
 # Uses of weights.

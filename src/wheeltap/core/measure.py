@@ -14,6 +14,9 @@ from torch import Tensor
 from wheeltap.core.errors import UnknownName, UsageError
 from wheeltap.core.fingerprint import source_of
 
+_SETTING = str | int | float | bool | None
+"""Types of a measure's attributes that identify it: others are noticed by the values that it gives."""
+
 
 class Measure(ABC):
     """Gives one value per example.
@@ -54,7 +57,8 @@ class Measure(ABC):
         """What identifies the measure in tasks and keys: its name; for a user's own measure also its source text."""
         if type(self) is type(BY_NAME.get(self.name)):
             return [self.name]
-        return [self.name, *map(source_of, type(self).__mro__[:-1])]
+        settings = [f"{name}={value!r}" for name, value in sorted(vars(self).items()) if isinstance(value, _SETTING)]
+        return [self.name, *settings, *map(source_of, type(self).__mro__[:-1])]
 
     @property
     def range(self) -> tuple[float, float] | None:

@@ -112,13 +112,14 @@ def named(model: nn.Module, inputs: Tensor | None = None) -> str:
     """Return a key of a net in memory from which something is made.
 
     Args:
-        model: Its tensors, class sources and trainable parameters join the key.
+        model: Its tensors, class sources, settings as its ``repr`` shows them (dropout rates) and trainable parameters
+            join the key.
         inputs: Training inputs ``[example, ...]``. The outputs on a few of them join the key: closures and settings
             that the identity does not read would otherwise give another net's result.
     """
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     outputs = "" if inputs is None else _outputs_digest(model, inputs[:_PROBED])
-    return canon.key("net at hand", [identify(model).digest(), trained, outputs])
+    return canon.key("net at hand", [identify(model).digest(), repr(model), trained, outputs])
 
 
 _PROBED = 32

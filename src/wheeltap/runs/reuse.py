@@ -24,6 +24,7 @@ from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.engine.clean import first_difference
 from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.engine.trials import run_trials
+from wheeltap.perturb import create
 from wheeltap.plans.plan import Plan
 
 _TOLERANCE = 1e-3
@@ -137,14 +138,13 @@ class _Guard:
 
     def _perturbed_difference(self, plan: Plan) -> str:
         given = {subject.record.fingerprint: subject.record for subject in self._subjects}
-        stored = [
-            trial for trial in wanted(plan, self._lookup, audits_of(plan))
-            if trial.subject in given and trial.kind in ("disturb", "ship") and self._is_done(trial)
-        ]  # fmt: skip
-        # Unpredictable on purpose: a fixed choice would never notice what only other trials depend on.
-        draw = random.SystemRandom()
+        asked = wanted(plan, self._lookup, audits_of(plan))
+        stored = [trial for trial in asked if trial.subject in given and self._is_repeatable(trial)]
         stored.sort(key=_group)
-        repeated = [draw.choice(list(trials)) for _, trials in groupby(stored, key=_group)]
+        repeated = [self._draw(list(trials)) for _, trials in groupby(stored, key=_group)]
+        for subject in self._subjects:
+            if subject.settled is not None:  # saves the runner a clean pass
+                self._runner.know_clean(subject.record.fingerprint, to_array(subject.settled.scores))
         outcomes: dict[str, Outcome] = {}
         run_trials(repeated, self._runner, lambda outcome: outcomes.__setitem__(outcome.key, outcome))
         for trial in repeated:
@@ -154,9 +154,27 @@ class _Guard:
                 return _sentence(trial, given[trial.subject])
         return ""
 
-    def _is_done(self, trial: Trial) -> bool:
+    def _draw(self, trials: list[Trial]) -> Trial:
+        """One trial at random of those that need one pass, if there are any, and perturb the most weights."""
+        rank = {trial.key: (not _needs_statistics(trial), self._coverage(trial)) for trial in trials}
+        best = max(rank.values())
+        # Unpredictable on purpose: a fixed choice would never notice what only other trials depend on.
+        return random.SystemRandom().choice([trial for trial in trials if rank[trial.key] == best])
+
+    def _coverage(self, trial: Trial) -> float:
         outcome = self._lookup(trial.key)
-        return outcome is not None and outcome.status == "done" and trial.perturbation != "weights"
+        return 0.0 if outcome is None else float(outcome.values.get("coverage", np.zeros(())))
+
+    def _is_repeatable(self, trial: Trial) -> bool:
+        if trial.kind not in ("disturb", "ship") or trial.perturbation == "weights":  # no model is run for the latter
+            return False
+        outcome = self._lookup(trial.key)
+        return outcome is not None and outcome.status == "done"
+
+
+def _needs_statistics(trial: Trial) -> bool:
+    """Whether a trial first gathers statistics of the layers' inputs, which takes passes of its own."""
+    return trial.kind == "disturb" and bool(create(trial.perturbation, trial.settings).needs)
 
 
 def _group(trial: Trial) -> tuple[str, str]:

@@ -7,7 +7,7 @@ import torch
 from tests.contaminated import ITEMS, LONG, WINDOW, Letters, subject, task, texts
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError, MissingFile
-from wheeltap.core.fingerprint import described
+from wheeltap.core.fingerprint import identify
 from wheeltap.suites.lens.readings.contamination import Contamination, TextReader
 from wheeltap.suites.lens.sources.passages import BETWEEN, recombined
 from wheeltap.suites.lens.specs import CONTAMINATION, SETS
@@ -109,14 +109,14 @@ def test_long_texts_are_read_in_windows_and_batches_do_not_matter() -> None:
 
 def test_copies_are_taught_and_the_model_is_not() -> None:
     case = PlantedCase(subject(seen=2), task())
-    before = described(case.subject.model)
+    before = identify(case.subject.model)
     found = Contamination({**FEW, "epochs": "30,0,5", "teaching_rate": 3e-3, "teaching_batch": 2}).read(
         case.subject, case.task, root=7, seed=0
     )
     assert found.values["epochs"].tolist() == [0, 5, 30]
     gaps = (found.values["loss"][:, :, 1] - found.values["loss"][:, :, 0]).mean(axis=1)
     assert abs(gaps[0]) < 0.3 and gaps[2] > gaps[1] > gaps[0] and gaps[2] > 0.5
-    assert not before.differing(described(case.subject.model))
+    assert not before.differing(identify(case.subject.model))
 
 
 def test_teaching_that_diverges_ends_there() -> None:
