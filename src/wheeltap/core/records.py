@@ -1,6 +1,7 @@
 """The records that travel between floors and into files: frozen, typed, free of torch."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final, Literal
 
 import msgspec
@@ -196,7 +197,7 @@ class Subset(msgspec.Struct, frozen=True):
         return np.sort(np.array_split(order, self.of)[place])
 
 
-class Trial(ChoiceRecord, frozen=True, kw_only=True):
+class Trial(ChoiceRecord, frozen=True, kw_only=True, dict=True):
     """One disturbance of one subject on one task. Its ``key`` is its identity.
 
     Attributes:
@@ -231,7 +232,7 @@ class Trial(ChoiceRecord, frozen=True, kw_only=True):
     subset: Subset | None = None
     generation: int = 0
 
-    @property
+    @cached_property  # looked up many times: by what is stored, what is missing, and every audit
     def key(self) -> str:
         """Content key, 32 hex characters."""
         return canon.key("trial", self)

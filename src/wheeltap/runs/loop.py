@@ -199,10 +199,10 @@ class _Run:
 
     def finish(self) -> Report:
         began = perf_counter()
-        ignored, asked = unread(self.store), self._missing()
+        ignored, required = unread(self.store), wanted(self.plan, self.lookup, self.audits)
+        asked = self._missing(required)
         now = {trial.key for trial in asked}
-        every = wanted(self.plan, self.lookup, self.audits)
-        reused = sum(self.lookup(trial.key) is not None and trial.key not in now for trial in every)
+        reused = sum(self.lookup(trial.key) is not None and trial.key not in now for trial in required)
         while asked:
             asked = [*self._passed_again(asked), *asked]
             self._tell_clean(asked)
@@ -213,7 +213,7 @@ class _Run:
             self.spent += run(asked, self.runner, self._commit)
             if "make" in kinds and self.pool is not None:
                 self.pool.close()  # its workers do not know what was made
-            asked = self._missing()
+            asked = self._missing(wanted(self.plan, self.lookup, self.audits))
         cost = Cost(forwards=self.spent, seconds=perf_counter() - began, trials=self.done, reused=reused)
         found = judged(self.plan, self.lookup, cost=cost, provenance={**noted(self.store, self.plan.key), **ignored})
         if self.shard is None:
@@ -223,8 +223,8 @@ class _Run:
         left = sum(self.lookup(trial.key) is None for trial in wanted(self.plan, self.lookup, self.audits))
         return Report(unfinished(found, left, shard=str(self.shard)))
 
-    def _missing(self) -> list[Trial]:
-        asked = [trial for trial in wanted(self.plan, self.lookup, self.audits) if self.lookup(trial.key) is None]
+    def _missing(self, required: Sequence[Trial]) -> list[Trial]:
+        asked = [trial for trial in required if self.lookup(trial.key) is None]
         asked = [trial for trial in asked if self.shard is None or self.shard.has(trial)]
         asked = [*self._to_make(asked), *asked]
         require_installed(asked)
