@@ -1,4 +1,4 @@
-"""Writes keys.json. Only to be run together with a new ``canon.KEY_VERSION``: every store in the world turns stale."""
+"""Write keys.json. Only with a new ``canon.KEY_VERSION`` or ``STORE_VERSION``: all existing stores become unusable."""
 
 import json
 from pathlib import Path

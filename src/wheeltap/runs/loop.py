@@ -131,7 +131,10 @@ def run(
         # What another shard's trial failed with is known here: this one cannot try it again.
         lookup = Outcomes(kept, retry=shard is None)
         if shard is None:
-            reuse = reusable(plan, several, runner, lookup, where=kept.path.name)
+            # Nothing is stored yet in a new store: members that code gives need not be loaded twice then.
+            members_by_code = members.loaded_by_code(task) if members is not None and kept.keys() else ()
+            checked = [*several, *members_by_code]
+            reuse = reusable(plan, checked, runner, lookup, where=kept.path.name)
             plan = reuse.plan
             note_run(kept, plan, provenance(plan, reuse.reason), again)
         else:

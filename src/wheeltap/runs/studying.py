@@ -1,7 +1,7 @@
 """Studies: members, what they are measured and trained on, and their plan."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -35,7 +35,7 @@ from wheeltap.recipes.make import Artifact, ArtifactMaker, make
 from wheeltap.recipes.together import at_once, make_together
 from wheeltap.runs.planning import require_named
 from wheeltap.runs.request import StudyRequest
-from wheeltap.sources.base import is_code_of_examples, require_no_code
+from wheeltap.sources.base import is_code, is_code_of_examples, require_no_code
 from wheeltap.sources.specs import SharedExamples, load_model, load_task
 from wheeltap.studies.base import Study
 from wheeltap.studies.rules import require_sound
@@ -159,6 +159,18 @@ class MemberMaker:
         if key not in self._records:
             raise StoreError("What a member is made from is no member of the study.", where=key)
         return self._records[key]
+
+    def loaded_by_code(self, task: BaseTask) -> Iterator[Subject]:
+        """Load the members that code gives, each after its first pass over the task.
+
+        Files are identified by their tensors; code may give the same tensors and other outputs.
+        """
+        for record in self._records.values():
+            if record.artifact is None and is_code(self._sources.get(record.fingerprint, "")):
+                subject = Subject(self._loaded(record), name=record.name)
+                settle(subject, task)
+                subject.known_as(record)
+                yield subject
 
     def _loaded(self, record: SubjectRecord) -> nn.Module:
         subject = load_model(self._sources[record.fingerprint], name=record.name)
