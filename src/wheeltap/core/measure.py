@@ -58,7 +58,8 @@ class Measure(ABC):
         if type(self) is type(BY_NAME.get(self.name)):
             return [self.name]
         settings = [f"{name}={value!r}" for name, value in sorted(vars(self).items()) if isinstance(value, _SETTING)]
-        return [self.name, *settings, *map(source_of, type(self).__mro__[:-1])]
+        functions = [source_of(value) for _, value in sorted(vars(self).items()) if callable(value)]
+        return [self.name, *settings, *functions, *map(source_of, type(self).__mro__[:-1])]
 
     @property
     def range(self) -> tuple[float, float] | None:

@@ -203,10 +203,12 @@ class Subject:
 
     @property
     def identity(self) -> str:
-        """Digest of the tensors and class sources alone: equal for models that only their outputs tell apart."""
+        """Digest of tensors, class sources and chosen output: equal for models that only their outputs tell apart."""
         if self.settled is None:
-            return identify(self.model).digest()
-        return self.settled.identity.digest(without=self.settled.volatile)
+            digest = identify(self.model).digest()
+        else:
+            digest = self.settled.identity.digest(without=self.settled.volatile)
+        return digest if self.output is None else canon.key("output", [digest, self.output])
 
     def _fingerprint(self) -> str:
         return self.identity if not self._variant else canon.key("variant", [self.identity, self._variant])
