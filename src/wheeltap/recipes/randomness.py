@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 CPU: Final = torch.device("cpu")
-_DENORMAL: Final = 1e-40  # in single precision
 
 States = dict[str, Tensor]
 """Of torch's global generators that a computation on a device may draw from, by name."""
@@ -53,17 +52,6 @@ def one_thread() -> Generator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-@contextmanager
-def denormals_as_zero() -> Generator[None]:
-    """A block in which this thread takes denormal numbers for 0: they take ten times as long as others."""
-    before = float(torch.full((1,), _DENORMAL).mul_(1.0)) == 0.0
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(before)
 
 
 def random_states(device: torch.device) -> States:

@@ -53,7 +53,7 @@ def drawing(subject: Subject) -> Cppn:
 
 @final
 class PictureNumbers(Reading):
-    """How a picture answers to changes of weights, what the hidden units hold, and how the links are wired.
+    """How a picture answers to changes of weights, and what the hidden units hold.
 
     Source: see ``studies.pictures``.
     """
@@ -62,7 +62,7 @@ class PictureNumbers(Reading):
     settings: NumbersSettings
 
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
-        """About ten passes for each weight and direction and fifteen for each draw, most of them over a part of a net.
+        """About twenty passes for each weight, most of them over a part of a net.
 
         Raises:
             ModelError: If the subject draws no picture.
@@ -87,9 +87,8 @@ class PictureNumbers(Reading):
             "sparse": np.array(sparse),
             "symmetric": np.array(sight.symmetry is not None),
             "mirror": np.array(sight.symmetry is not None and sight.symmetry.name.startswith("mirror left-right")),
-            "parts": np.array(0 if sight.regions is None else len(sight.regions)),
         }
-        return Readings(values, forwards=10.0 * (2 * len(moves) + 2 * self.settings.directions + self.settings.draws))
+        return Readings(values, forwards=20.0 * len(moves))
 
 
 @final

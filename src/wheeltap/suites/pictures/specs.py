@@ -8,11 +8,8 @@ from numpy.typing import NDArray
 from wheeltap.core.settings import Settings
 from wheeltap.plans.readings.base import Array, ReadingSpec
 
-METRICS: Final = (
-    "response_symmetry", "direction_symmetry", "feature_symmetry", "unit_parity", "distinct_maps", "effective_rank",
-    "regions", "modularity", "roughness", "noise_symmetry", "noise_dose",
-)  # fmt: skip
-"""The numbers, in the order in which they are kept."""
+METRICS: Final = ("response_symmetry", "feature_symmetry", "distinct_maps")
+"""The numbers, in the order in which they are stored."""
 
 BLOCKS: Final = ("abs", "cache", "cos", "gaussian", "identity", "relu", "sigmoid", "sin", "tanh")
 """Activations in the order in which the units of each are counted."""
@@ -47,32 +44,16 @@ class MovedSettings(Settings, frozen=True, kw_only=True):
     effect: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 0.09
 
 
-class SampledSettings(MovedSettings, frozen=True, kw_only=True):
-    """How much of a net is looked at.
-
-    Attributes:
-        directions: Random directions moved.
-        draws: Draws of noise.
-        rewirings: Graphs with the same degrees that the strongest links are compared with.
-    """
-
-    directions: _Some = 48
-    draws: _Some = 10
-    rewirings: _Some = 8
-
-
-class NumbersSettings(SampledSettings, frozen=True, kw_only=True):
-    """How much of a net is looked at, and where.
+class NumbersSettings(MovedSettings, frozen=True, kw_only=True):
+    """Which weights are moved, and where.
 
     Attributes:
         folds: 0: the task's symmetry, on the task's pixels. From 4 on: turns by as many parts of a circle, and mirror
             images, on points of circles.
-        strongest: Strongest links that make up the net's graph; 0 leaves modularity out.
         reordered: Whether a copy is read, with its units in another order within each block.
     """
 
     folds: _Count = 0
-    strongest: _Count = 0
     reordered: bool = False
 
 
@@ -126,6 +107,7 @@ class DrawnNet(msgspec.Struct, frozen=True, kw_only=True):
 
 PICTURE_NUMBERS: Final = ReadingSpec(
     name="picture-numbers",
+    version=2,
     title="Numbers of a net that draws a picture",
     settings_type=NumbersSettings,
     # Metrics are in the order of METRICS.
@@ -133,14 +115,13 @@ PICTURE_NUMBERS: Final = ReadingSpec(
         "there": Array("metric", "whether the net has this number", "flag"),
         "value": Array("metric", "the number; 0 where it is not there"),
         "se": Array("metric", "standard error within the net; 0 where it is exact"),
-        "sampled": Array("metric", "what that is over: weights, units, draws; 0 where it is exact", "count"),
-        "short": Array("metric", "changes or draws that did not reach the effect", "count"),
+        "sampled": Array("metric", "what that is over: weights or layers; 0 where it is exact", "count"),
+        "short": Array("metric", "changes that did not reach the effect", "count"),
         "moved": Array("", "single weights moved", "count"),
         "movable": Array("", "weights that these are of", "count"),
         "sparse": Array("", "whether these are the true links of a sparse net", "flag"),
         "symmetric": Array("", "whether a symmetry of the picture is known", "flag"),
         "mirror": Array("", "whether that is the one mirror image", "flag"),
-        "parts": Array("", "parts of the picture that are known", "count"),
     },
 )
 
@@ -173,12 +154,12 @@ PICTURE_INSIDE: Final = ReadingSpec(
 
 PICTURE_GRAPH: Final = ReadingSpec(
     name="picture-graph",
+    version=2,
     title="The graph that a layered net was laid out from",
     settings_type=GraphSettings,
     arrays={
         "gap": Array("", "largest share of hue, saturation or brightness that is off, in double", optional=True),
         "rmse": Array("", "root mean square difference of color, in single precision", optional=True),
-        "strongest": Array("", "weights other than 0", "count"),
         "folds": Array("", "see NumbersSettings", "count"),
         "factor": Array("factor 4", "weights with a name, see PICTURE_INSIDE's place", "count", optional=True),
         "about": Array("about", "a sentence on the picture, as UTF-8 bytes", "count"),

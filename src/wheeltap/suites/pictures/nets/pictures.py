@@ -1,7 +1,7 @@
 """Pictures with known factors: CPPNs written by hand, one meaning for each named weight.
 
-They stand where a genome from Picbreeder is not at hand, and their parts, symmetries and factors are known by
-construction: a face (mirror image), a flower (turns and mirror images) and a scene (independent objects).
+They stand where a genome from Picbreeder is not at hand, and their symmetries and factors are known by construction:
+a face (mirror image), a flower (turns and mirror images) and a scene (independent objects).
 """
 
 import math
@@ -9,17 +9,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, final
 
-import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 
-from wheeltap.core.errors import UnknownName, UsageError
+from wheeltap.core.errors import UnknownName
 from wheeltap.core.symmetry import Symmetry, mirror, rotations
-from wheeltap.core.typed import to_array
 from wheeltap.models.cppn import INPUTS, OUTPUTS, grid
-from wheeltap.suites.pictures.nets.genome import Genome, GenomeLink, GenomeNode, Key
+from wheeltap.suites.pictures.nets.genome import Genome, GenomeLink, GenomeNode
 
 EDGE: Final = 3.0
 """Weight of each step that makes an edge sharper: the largest that Picbreeder's site allowed."""
@@ -97,12 +94,6 @@ class Sketch:
         return Genome(self._nodes, self._links, name=name)
 
 
-REST: Final = "background"
-"""Region of all pixels that belong to no part."""
-
-SEARCHED: Final = 64
-"""Largest size that is looked at to name one that shows every part."""
-
 Points = Float[Tensor, "point 2"]
 Symmetric = Callable[[int], tuple[Points, Symmetry]]
 """Points (x, y), about as many as a square picture of this size has, and how the symmetry moves them."""
@@ -117,73 +108,13 @@ class KnownPicture:
         name: What it is called by.
         about: One sentence for people.
         genome: The CPPN; its meaningful weights have names.
-        parts: Parts that lie on one another, the lowest first, each with the nodes that are above 1/2 on it.
         symmetric: Its symmetry and the points on which it acts, or ``None``.
     """
 
     name: str
     about: str
     genome: Genome
-    parts: Mapping[str, tuple[str, ...]]
     symmetric: Symmetric | None = None
-
-    @property
-    def regions(self) -> tuple[str, ...]:
-        """Names of the regions: the parts, then the background."""
-        return (*self.parts, REST)
-
-    def masks(self, size: int) -> NDArray[np.bool_]:
-        """Which pixels of a square picture belong to each region, ``[region, pixel]``; every pixel to one.
-
-        A pixel belongs to the uppermost part there. The parts are read off the genome's own nodes.
-
-        Raises:
-            UsageError: If ``size`` is not from 2 to 4096.
-        """
-        owner = np.full(size * size, len(self.parts))
-        for at, nodes in enumerate(self.parts.values()):
-            for node in nodes:
-                owner[to_array(node_map(self.genome, node, grid(size))) > 0.5] = at
-        return owner == np.arange(len(self.regions))[:, None]
-
-    def require_parts(self, size: int) -> None:
-        """Makes sure that a square picture of this size shows every part, so that changes of each can be measured.
-
-        Raises:
-            UsageError: If a part, or the background, has no pixel of its own; it names a size that does.
-        """
-        if not (unseen := self._unseen(size)):
-            return
-        sizes = range(size + 1, SEARCHED + 1)
-        wanted = next((str(larger) for larger in sizes if not self._unseen(larger)), f"more than {SEARCHED}")
-        raise UsageError(
-            "The picture is too small for its parts.",
-            where=f"{self.name}, {size} x {size} pixels",
-            expected="one pixel or more of each part",
-            got=f"none of {', '.join(unseen)}",
-            do=f"Take {wanted} pixels a side (--size).",
-        )
-
-    def _unseen(self, size: int) -> list[str]:
-        """Regions without a pixel."""
-        if not self.parts:
-            return []
-        return [name for name, mask in zip(self.regions, self.masks(size), strict=True) if not mask.any()]
-
-
-def node_map(genome: Genome, key: Key, inputs: Float[Tensor, "pixel 4"]) -> Float[Tensor, "pixel"]:
-    """What one node of a genome gives at each pixel.
-
-    Raises:
-        UnknownName: If there is no such node.
-    """
-    known = [node.key for node in genome.nodes]
-    if key not in known:
-        raise UnknownName("node", str(key), map(str, known))
-    outputs = {node.key for node in genome.nodes if node.kind == "out"}
-    links = [link for link in genome.links if link.target not in outputs]
-    alone = Genome(genome.nodes, [*links, *(GenomeLink(key, output, 1.0) for output in outputs)], name=genome.name)
-    return alone.evaluate(inputs)[:, OUTPUTS.index("brightness")]
 
 
 def _ellipse(sketch: Sketch, name: str, across: str, along: str, *, size: NamedWeight, steps: int) -> str:
@@ -246,13 +177,6 @@ def _face() -> KnownPicture:
         "A face, the same left and right: both eyes, both brows and the two halves of the mouth are drawn by the same "
         "nodes from |x|.",
         sketch.paint(layers, BACKDROP, name="face"),
-        {
-            "head": ("head seen",),
-            "hair": ("hair seen",),
-            "brows": ("brows seen",),
-            "eyes": ("eyes seen",),
-            "mouth": ("lips seen",),
-        },
         mirror_image,
     )
 
@@ -333,7 +257,6 @@ def _flower() -> KnownPicture:
         f"A flower with {PETALS} petals, the same after a turn by {360 / PETALS:g} degrees and in a mirror: gaussians "
         "across equally turned directions add up.",
         sketch.paint(layers, LEAVES, name="flower"),
-        {"petals": ("petals seen",), "heart": ("heart seen",)},
         lambda size: turned(size, PETALS),
     )
 
@@ -396,7 +319,6 @@ def _scene() -> KnownPicture:
         "scene",
         "A house on a hill before an evening sky: sun, hill and house are drawn by nodes of their own.",
         sketch.paint(layers, SKY, name="scene", gradient={"saturation": {"y": -0.12}, "hue": {"y": 0.03}}),
-        {"sun": ("sun seen",), "hill": ("hill seen",), "house": ("wall seen", "roof seen")},
     )
 
 

@@ -1,43 +1,50 @@
 """Nets that are trained to draw a picture.
 
 Full batch, mean squared error in RGB, Adam on the gradient normalized to unit length at every step, LeCun normal start,
-no biases. What a net becomes depends on its own seed alone; on another machine or with another torch, up to rounding.
+no biases. A net depends on its own seed alone; on another machine or with another torch, its last bits may differ.
 
-Source: Kumar et al. 2025, arXiv:2505.11581, and its code (the text names neither Adam nor the normalization). Rescue of
-nets that no longer move is ours: where every pixel is clipped the gradient is 0, and the recipe has no way out.
+Source: Kumar et al. 2025, arXiv:2505.11581, and its code (the text names neither Adam nor the normalization). Replacing
+a start without a gradient is ours: where every pixel is clipped the gradient is 0, and the recipe has no way out.
 """
 
-from typing import Annotated, Any, Final, cast, final
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Final, cast, final
 
 import msgspec
 import numpy as np
 import torch
-from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
 from wheeltap.core import seeds
-from wheeltap.core.errors import DataError, UsageError
+from wheeltap.core.errors import DataError
 from wheeltap.core.settings import Settings
 from wheeltap.core.task import BaseTask, Task
-from wheeltap.core.typed import to_tensor
-from wheeltap.models.cppn import INPUTS, Cppn, Fold, Layout, folded, grid
-from wheeltap.plans.artifacts import Arrays, Note
-from wheeltap.recipes.base import Given, Recipe, State, Status, counted
-from wheeltap.recipes.make import numbers, put
-from wheeltap.recipes.randomness import denormals_as_zero, one_thread
+from wheeltap.core.typed import largest, to_tensor
+from wheeltap.models.cppn import INPUTS, Cppn, Fold, Layout, grid
+from wheeltap.recipes.base import Given, Recipe
+from wheeltap.recipes.fit import Fit, Hook, TrainSettings
+from wheeltap.recipes.hooks import Sharpness
 from wheeltap.suites.pictures.nets.pictures import picture
-from wheeltap.suites.pictures.recipes.picture_loss import PictureLoss
 
-_FIRST_DECAY, _SECOND_DECAY, _ADAM_EPS = 0.9, 0.999, 1e-8
-_NORM_EPS = 1e-12
+MAX_STARTS: Final = 5
+"""Starts that are tried until one has a gradient."""
+
+SOLVED: Final = 1e-8
+"""Error below which a net without a gradient draws the picture, and is not stuck."""
+
+PRUNING: Final = (0.1, 0.7)
+"""Shares of the steps after which pruning begins and has ended."""
+
+PRUNED_EVERY: Final = 20
+"""Steps between two rounds of pruning: in between, weights that were cut may grow again."""
+
 _LARGEST: Final = 10**12
 """Of a setting: beyond it, a scale would not fit single precision."""
-_TRUNCATED_STD = 0.87962566
+_NORM_EPS: Final = 1e-12
+_TRUNCATED_STD: Final = 0.87962566
 """Standard deviation of a standard normal cut off at -2 and 2."""
 
-
-Positive = Annotated[int, msgspec.Meta(ge=1, le=_LARGEST)]
 NonNegative = Annotated[float, msgspec.Meta(ge=0.0, le=_LARGEST)]
 
 
@@ -47,52 +54,29 @@ class PictureSettings(Settings, frozen=True, kw_only=True):
     Attributes:
         steps: Updates; 0 leaves a net untrained.
         rate: Adam's step size.
-        records: Intervals between recorded errors.
         fold: ``abs-x`` trains nets that read |x|, whose pictures are mirror images of themselves.
         units: Activation of all hidden units, in place of the layout's; none where empty.
-        l1: Weight of the sum of absolute weights in what is minimised.
+        l1: Weight of the sum of absolute weights in the loss.
         decay: Share of every weight lost in a step, over the rate (decoupled, as in AdamW).
-        rho: Length of the step uphill before the gradient is taken (sharpness-aware minimisation); 0 for none.
+        rho: Length of the step uphill before the gradient is taken (sharpness-aware minimization); 0 for none.
         share: Of the weights, those that are not 0 in the end; pruned by magnitude, over all layers.
-        prune_from: Share of the steps after which pruning begins.
-        prune_to: Share of the steps after which it has ended.
-        prune_every: Steps between two rounds of pruning.
-        patience: Steps without any gradient after which a net starts again.
-        solved: Error at which a net may well have no gradient.
-        tries: Starts before a net is given up.
         picture: One of wheeltap's own pictures; where empty, the task of the spec is drawn: inputs of each pixel and
             its color.
         size: Of that picture, in pixels a side.
         layout: Of the net; where empty, that of the net that the spec is made from, or that draws the picture.
-
-    Raises:
-        UsageError: If pruning ends before it begins.
     """
 
     steps: Annotated[int, msgspec.Meta(ge=0, le=_LARGEST)] = 4000
     rate: Annotated[float, msgspec.Meta(gt=0.0, le=_LARGEST)] = 3e-3
-    records: Positive = 40
     fold: Fold = ""
     units: str = ""
     l1: NonNegative = 0.0
     decay: NonNegative = 0.0
     rho: NonNegative = 0.0
     share: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 1.0
-    prune_from: NonNegative = 0.1
-    prune_to: Annotated[float, msgspec.Meta(le=1.0)] = 0.7
-    prune_every: Positive = 20
-    patience: Positive = 10
-    solved: NonNegative = 1e-8
-    tries: Positive = 5
     picture: str = ""
     size: int = 64
     layout: str = ""
-
-    def __post_init__(self) -> None:
-        if not self.prune_from < self.prune_to:
-            got = f"{self.prune_from} and {self.prune_to}"
-            what, expected = "Pruning cannot end before it begins.", "prune_from < prune_to"
-            raise UsageError(what, where="recipe picture", expected=expected, got=got)
 
     def laid_out(self, layout: Layout) -> Layout:
         """The layout of the nets: the given one, or as deep and wide with other units.
@@ -102,168 +86,99 @@ class PictureSettings(Settings, frozen=True, kw_only=True):
         """
         return Layout(layout.layers, ((self.units, layout.width),)) if self.units else layout
 
-    def kept(self, step: int, parameters: int) -> int:
-        """Weights that may differ from 0 after a step.
-
-        Source: Zhu and Gupta 2017, arXiv:1710.01878, equation 1 (cubic schedule).
-        """
-        begin, end = self.prune_from * self.steps, self.prune_to * self.steps
-        left = 1.0 - min(max((step - begin) / (end - begin), 0.0), 1.0) if self.steps else 0.0
-        return max(round(parameters * (self.share + (1.0 - self.share) * left**3)), 1)
-
-    @property
-    def recorded(self) -> NDArray[np.int64]:
-        """Steps before which the error is recorded, ``[checkpoint]``; the last is after all."""
-        return np.unique(np.linspace(0, self.steps, self.records + 1).round().astype(np.int64))
-
 
 def start(layout: Layout, seed: int) -> list[NDArray[np.float32]]:
     """Kernels ``[in, out]`` of an untrained net: LeCun normal, cut off at two standard deviations."""
     rng = np.random.default_rng(seed)
-    found: list[NDArray[np.float32]] = []
+    kernels: list[NDArray[np.float32]] = []
     for fan_in, units in layout.shapes:
-        drawn = rng.standard_normal((fan_in, units)).clip(-2.0, 2.0) / _TRUNCATED_STD / np.sqrt(fan_in)
-        found.append(drawn.astype(np.float32))
-    return found
+        sample = rng.standard_normal((fan_in, units)).clip(-2.0, 2.0) / _TRUNCATED_STD / np.sqrt(fan_in)
+        kernels.append(sample.astype(np.float32))
+    return kernels
 
 
 @final
-class Trainee(State):
-    """One net in training.
+@dataclass(eq=False)
+class UnitLengthGradient(Hook):
+    """The gradient, with that of an L1 penalty, is divided by its length over all parameters.
 
-    Stuck is one whose last start led to a picture that nothing moves; diverged, to numbers that are not finite.
+    Training ends as ``stuck`` where the error has no gradient and the picture is not drawn.
 
-    Args:
-        settings: How it is trained.
-        seed: Of its start.
-        loss: Of its layout, against its picture; its own.
+    Attributes:
+        l1: Weight of the sum of absolute weights.
+        starts_lost: Starts without a gradient that were replaced; reported as ``restarts``.
     """
 
-    def __init__(self, settings: PictureSettings, seed: int, *, loss: PictureLoss) -> None:
-        self.settings, self.seed, self.loss = settings, seed, loss
-        self.recorded = settings.recorded
-        self.status = cast("Status", "training")
-        self.step = self.still = self.restarts = 0
-        self.steps = settings.steps
-        self._weights = loss.pack(start(loss.layout, seed))
-        self._first, self._second = torch.zeros_like(self._weights), torch.zeros_like(self._weights)
-        self._mask = torch.ones_like(self._weights)
-        self._tensors = {"weights": self._weights, "first": self._first, "second": self._second, "mask": self._mask}
-        self.errors = np.zeros(len(self.recorded))
-        self.error = 0.0
+    l1: float
+    starts_lost: int
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """See ``State.arrays``."""
-        return {**{name: numbers(tensor) for name, tensor in self._tensors.items()}, "errors": self.errors.copy()}
-
-    def note(self) -> dict[str, int | str]:
-        """See ``State.note``."""
-        return {**super().note(), "still": self.still, "restarts": self.restarts}
-
-    def resume(self, arrays: Arrays, note: Note) -> None:
-        """See ``State.resume``."""
-        settings = self.settings
-        most = {"step": settings.steps, "still": settings.patience, "restarts": settings.tries}
-        counts = counted(note, most)
-        for name, tensor in self._tensors.items():
-            put(arrays[name], tensor)
-        self.errors[:] = arrays["errors"]
-        self.error = float(self.errors[-1])
-        self.step, self.still, self.restarts = (counts[name] for name in ("step", "still", "restarts"))
-        self.status = cast("Status", note["status"])
+    def after_gradient(self, fit: Fit) -> None:
+        """See ``Hook.after_gradient``."""
+        if _length(_gradients(fit)) == 0.0 and float(fit.gradient()) > SOLVED:
+            fit.status = "stuck"
+        gradients = _gradients(fit)
+        if self.l1:
+            for parameter, gradient in zip(fit.trained, gradients, strict=True):
+                gradient.add_(parameter.detach().sign(), alpha=self.l1)
+        length = _length(gradients)
+        for gradient in gradients:
+            gradient.div_(length + _NORM_EPS)
 
     def report(self) -> dict[str, NDArray[Any]]:
-        """``errors`` before these ``steps`` (the last after all), and the ``restarts``: starts that were lost."""
-        counts = {"steps": self.recorded.astype(np.int32), "restarts": np.array(self.restarts, dtype=np.int32)}
-        return {"errors": self.errors.copy(), **counts}
+        """See ``Hook.report``."""
+        return {"restarts": np.array(self.starts_lost, dtype=np.int32)}
 
-    def made(self) -> Cppn:
-        """See ``State.made``."""
-        return Cppn.of(self.loss.layout, self.loss.unpack(self._weights), fold=self.settings.fold)
 
-    def advance(self, until: int) -> None:
-        """See ``State.advance``."""
-        until = min(until, self.steps)
-        # Tails of gaussians are full of denormal numbers.
-        with torch.no_grad(), one_thread(), denormals_as_zero():
-            while self.status == "training" and self.step < until:
-                self._step()
-            if self.status == "training" and self.step >= self.steps:
-                self.error = self.loss.value(self._weights)
-                if np.isfinite(self.error):
-                    self.errors[-1], self.status = self.error, "done"
-                else:
-                    self._restart("diverged")
+@final
+class Pruning(Hook):
+    """Cuts the smallest weights of all layers together, round by round; from the end of pruning on, cut ones stay 0.
 
-    def _step(self) -> None:
-        settings, loss, gradient = self.settings, self.loss, self.loss.gradient
-        self.error = loss.value_and_gradient(self._weights)
-        size = _norm(gradient)
-        if not (np.isfinite(self.error) and np.isfinite(size)):
-            self._restart("diverged")
-            return
-        self.still = self.still + 1 if size == 0.0 and self.error > settings.solved else 0
-        if self.still >= settings.patience:
-            self._restart("stuck")
-            return
-        self.errors[np.searchsorted(self.recorded, self.step) :] = self.error
-        if settings.rho:
-            # A little uphill. Source: Foret et al. 2021, arXiv:2010.01412, equation 3.
-            here = self._weights.clone()
-            self._weights.add_(gradient, alpha=settings.rho / (size + _NORM_EPS))
-            loss.value_and_gradient(self._weights)
-            self._weights.copy_(here)
-        if settings.l1:
-            gradient.add_(self._weights.sign(), alpha=settings.l1)
-        self._update(gradient.div_(_norm(gradient) + _NORM_EPS))
+    Source: Zhu and Gupta 2017, arXiv:1710.01878, equation 1 (cubic schedule).
 
-    def _update(self, direction: Tensor) -> None:
-        settings = self.settings
-        self.step += 1
-        self._first.lerp_(direction, 1.0 - _FIRST_DECAY)
-        self._second.mul_(_SECOND_DECAY).addcmul_(direction, direction, value=1.0 - _SECOND_DECAY)
-        unbiased = (1.0 - _SECOND_DECAY**self.step) ** 0.5
-        spread = self._second.sqrt().div_(unbiased).add_(_ADAM_EPS)
-        if settings.decay:
-            self._weights.mul_(1.0 - settings.rate * settings.decay)
-        self._weights.addcdiv_(self._first, spread, value=-settings.rate / (1.0 - _FIRST_DECAY**self.step))
-        if settings.share < 1.0:
-            self._prune()
+    Args:
+        share: Of the weights, those that are not 0 in the end.
+    """
 
-    def _prune(self) -> None:
-        """Cuts the smallest weights; until pruning has ended, they may grow again before the next round."""
-        settings = self.settings
-        if self.step % settings.prune_every == 0 or self.step == settings.steps:
-            order = self._weights.abs().argsort(descending=True, stable=True)
-            kept = torch.zeros_like(self._mask)
-            kept[order[: settings.kept(self.step, len(order))]] = 1.0
-            self._weights.mul_(kept)
-            if self.step >= settings.prune_to * settings.steps:
+    def __init__(self, share: float) -> None:
+        self.share = share
+        self._mask = torch.ones(0)
+
+    def start(self, fit: Fit) -> None:
+        """See ``Hook.start``."""
+        self._mask = torch.ones(sum(parameter.numel() for parameter in fit.trained), device=fit.device)
+
+    def kept(self, step: int, *, steps: int, parameters: int) -> int:
+        """Weights that may differ from 0 after a step."""
+        begin, end = (share * steps for share in PRUNING)
+        remaining = 1.0 - min(max((step - begin) / (end - begin), 0.0), 1.0) if steps else 0.0
+        return max(round(parameters * (self.share + (1.0 - self.share) * remaining**3)), 1)
+
+    def after_step(self, fit: Fit) -> None:
+        """See ``Hook.after_step``."""
+        weights = torch.cat([parameter.detach().flatten() for parameter in fit.trained])
+        if fit.step % PRUNED_EVERY == 0 or fit.step == fit.steps:
+            kept = largest(weights.abs(), self.kept(fit.step, steps=fit.steps, parameters=len(weights)))
+            weights.mul_(kept)
+            if fit.step >= PRUNING[1] * fit.steps:
                 self._mask.copy_(kept)
-        self._weights.mul_(self._mask)
+        weights.mul_(self._mask)
+        parts = weights.split([parameter.numel() for parameter in fit.trained])  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        with torch.no_grad():
+            for parameter, part in zip(fit.trained, cast("tuple[Tensor, ...]", parts), strict=True):
+                parameter.copy_(part.view_as(parameter))
 
-    def _restart(self, status: Status) -> None:
-        """Another start, from a seed that follows from its own; or the end, at a start that draws something."""
-        given_up = self.restarts + 1 >= self.settings.tries
-        if given_up:
-            self.status = status
-            if status == "stuck":
-                self.errors[np.searchsorted(self.recorded, self.step) :] = self.error
-                return
-        else:
-            self.restarts += 1
-        origin = seeds.derive(self.seed, "paint", self.restarts) if self.restarts else self.seed
-        self._weights.copy_(self.loss.pack(start(self.loss.layout, origin)))
-        self._first.zero_()
-        self._second.zero_()
-        self._mask.fill_(1.0)
-        self.step = self.still = 0
-        self.error = self.loss.value(self._weights)
-        self.errors[:] = self.error
+    def tensors(self) -> dict[str, Tensor]:
+        """See ``Hook.tensors``."""
+        return {"mask": self._mask}
 
 
-def _norm(values: Float[Tensor, " weight"]) -> float:
-    return float(torch.linalg.vector_norm(values))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+def _gradients(fit: Fit) -> list[Tensor]:
+    return [parameter.grad for parameter in fit.trained if parameter.grad is not None]
+
+
+def _length(tensors: list[Tensor]) -> float:
+    """Of all of them as one vector."""
+    return float(torch.stack([tensor.square().sum() for tensor in tensors]).sum().sqrt())
 
 
 MOST_PIXELS: Final = 1024**2
@@ -275,6 +190,7 @@ class PictureNet(Recipe):
 
     name = "picture"
     title = "net trained to draw a picture"
+    version: ClassVar[int] = 2  # 1 had gradients derived by hand: other last bits, and training amplifies them
     settings_type = PictureSettings
     settings: PictureSettings
 
@@ -290,11 +206,30 @@ class PictureNet(Recipe):
         """See ``Recipe.blank``."""
         return Cppn(self._layout(given), fold=self.settings.fold).eval()
 
-    def start(self, given: Given) -> Trainee:
+    def start(self, given: Given) -> Fit:
         """See ``Recipe.start``."""
-        inputs, target = self._canvas(given)
-        loss = PictureLoss(self._layout(given), folded(inputs.cpu().float(), self.settings.fold), target.cpu().float())
-        return Trainee(self.settings, given.spec.seed, loss=loss)
+        how, layout = self.settings, self._layout(given)
+        inputs, target = (values.float().to(given.device) for values in self._canvas(given))
+
+        def error(model: Cppn) -> Tensor:
+            return (model(inputs) - target).square().mean()
+
+        for attempt in range(MAX_STARTS if how.steps else 1):
+            seed = seeds.derive(given.spec.seed, "paint", attempt) if attempt else given.spec.seed
+            net = Cppn.of(layout, start(layout, seed), fold=how.fold).to(given.device)
+            with torch.enable_grad():
+                gradients = torch.autograd.grad(error(net), list(net.parameters()))
+            if any(bool(gradient.any()) for gradient in gradients):
+                break
+        settings = TrainSettings(
+            seed=given.spec.seed, steps=how.steps, rate=how.rate, decay=how.decay, optimizer="adamw",
+            schedule="constant",
+        )  # fmt: skip
+        # Hooks take a gradient in reverse order: uphill first, then normalized.
+        hooks: list[Hook] = [UnitLengthGradient(how.l1, attempt)]
+        hooks += [Sharpness(how.rho)] if how.rho else []
+        hooks += [Pruning(how.share)] if how.share < 1.0 else []
+        return Fit(net, lambda rows, step: error(net), examples=0, settings=settings, hooks=hooks)
 
     def _layout(self, given: Given) -> Layout:
         how = self.settings

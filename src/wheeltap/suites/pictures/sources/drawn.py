@@ -137,23 +137,20 @@ def picture_named(kind: str, rest: str) -> KnownPicture:
         f"The picture of {path.name}: {len(net.links())} links, laid out as {net.layout.layers} layers of "
         f"{net.layout.width} units. {said}"
     )
-    return KnownPicture(found.name, about, found, {}, mirror_image if mirrored else None)
+    return KnownPicture(found.name, about, found, mirror_image if mirrored else None)
 
 
 def task_named(kind: str, rest: str) -> Task:
     """The square picture that ``picture:NAME,SIZE`` or ``genome:FILE,SIZE`` names.
 
-    Inputs are what a net reads at each pixel, targets the colors there. Parts that are known are its behaviors, and
-    a symmetry that acts on the pixels is its own.
+    Inputs are what a net reads at each pixel, targets the colors there. A symmetry that acts on the pixels is its own.
 
     Raises:
-        UsageError: If a part has no pixel of this size.
         DataError: If the picture is blank.
     """
     name, comma, asked = rest.rpartition(",")
     whole = bool(comma) and asked.isdigit()
     drawn, size = picture_named(kind, name if whole else rest), int(asked) if whole else SIZE
-    drawn.require_parts(size)
     colors = drawn.genome.render(size)
     if float(np.ptp(colors.reshape(-1, colors.shape[-1]), axis=0).max()) < BLANK:
         raise DataError(
@@ -166,8 +163,6 @@ def task_named(kind: str, rest: str) -> Task:
     inputs, target = grid(size), to_tensor(colors).view(-1, 3)
     name = f"{drawn.name}, {size} x {size} pixels"
     task = Task(inputs, target, measure=measure.squared_error, batch=len(inputs), name=name)
-    if drawn.parts:
-        task = task.with_behaviors(drawn.masks(size).argmax(0))
     return task.with_symmetry(mirror(inputs[:, :2])) if drawn.symmetric is mirror_image else task
 
 
@@ -263,7 +258,6 @@ class PictureGraph(Reading):
         if drawn.symmetric is not None and drawn.symmetric is not mirror_image:
             folds = drawn.symmetric(8)[1].order // 2  # turns, where the symmetry is more than one mirror
         values: dict[str, NDArray[Any]] = {
-            "strongest": np.array(np.count_nonzero(net.flat_parameters())),
             "folds": np.array(folds),
             "about": np.array(as_bytes(drawn.about)),
         }

@@ -55,16 +55,6 @@ METRICS: Final[tuple[Metric, ...]] = (
         ends=SHARE,
     ),
     Metric(
-        key="direction_symmetry",
-        title="Symmetry of response, random directions",
-        unit="symmetric share of the change",
-        code="WT204",
-        reads="The same where all weights that leave a unit move together, in a random direction: no single weight "
-        "has to mean anything.",
-        toward="high",
-        ends=SHARE,
-    ),
-    Metric(
         key="feature_symmetry",
         title="Symmetry of features",
         unit="basis-free parity purity",
@@ -72,15 +62,6 @@ METRICS: Final[tuple[Metric, ...]] = (
         reads="Whether what a layer's units span together splits into a part with the symmetry and a part without, in "
         "whatever basis. Untrained nets often lie above trained ones; a net that is given |x| has 1 for a mirror "
         "image. Defined where the symmetry is one mirror: even and odd parts.",
-        toward="high",
-        ends=SHARE,
-    ),
-    Metric(
-        key="unit_parity",
-        title="Symmetry of single units",
-        unit="parity purity",
-        code="WT206",
-        reads="The same unit by unit: it depends on the basis the units happen to be written in.",
         toward="high",
         ends=SHARE,
     ),
@@ -95,61 +76,6 @@ METRICS: Final[tuple[Metric, ...]] = (
         toward="low",
         ends=(1.0, None),
         grain=1.0,
-    ),
-    Metric(
-        key="effective_rank",
-        title="Effective rank of the maps",
-        unit="dimensions",
-        code="WT207",
-        reads="Over how many dimensions the maps spread. It grows with training and does not distinguish "
-        "untrained nets from unified ones.",
-        toward="low",
-        ends=(1.0, None),
-    ),
-    Metric(
-        key="regions",
-        title="Parts of the picture one weight moves",
-        unit="effective number of parts",
-        code="WT202",
-        reads="A weight that belongs to one object changes that object alone (1); one that is entangled changes all. "
-        "It needs a picture with parts that are known.",
-        toward="low",
-        ends=(1.0, None),
-    ),
-    Metric(
-        key="modularity",
-        title="Modularity beyond rewired wiring",
-        unit="Q, less that of rewired graphs",
-        code="WT202",
-        reads="How well the graph of the strongest weights falls into modules, with as many weights kept in every net, "
-        "less what graphs with the same degrees have. On the published nets it separates nothing.",
-    ),
-    Metric(
-        key="roughness",
-        title="Roughness of the maps",
-        unit="cycles per picture",
-        code="WT207",
-        reads="Mean spatial frequency of the units' maps.",
-        ends=(0.0, None),
-    ),
-    Metric(
-        key="noise_symmetry",
-        title="Symmetry under function-space noise",
-        unit="symmetric share of the change",
-        code="WT102",
-        reads="All weights are disturbed at once, each layer in proportion to what it carries, until the picture "
-        "changes by the same fixed amount; the share of the change that has the symmetry.",
-        toward="high",
-        ends=SHARE,
-    ),
-    Metric(
-        key="noise_dose",
-        title="Function-space noise for that change",
-        unit="share of each layer's output",
-        code="WT102",
-        reads="How much of that noise it takes: less means more fragile. Copies that a layered genome carries through "
-        "its layers are disturbed at each, so depth counts against it.",
-        ends=(0.0, None),
     ),
 )  # fmt: skip
 
@@ -182,29 +108,13 @@ TESTED: Final = {
         "unit of the net is alive.",
     ),
     "distinct_maps": TestedMargin(0.5, "No hidden unit of the net is alive.", relative=True),
-    "regions": TestedMargin(0.5, "No parts of the picture are known, or fewer than two weights change it enough."),
-    "noise_symmetry": TestedMargin(
-        0.1,
-        "No symmetry of the picture is known, or the noise is not defined on this net, or no draw of it changes the "
-        "picture enough.",
-    ),
 }
-"""The other metrics are shown beside these."""
 
-_BOOTSTRAP: Final = "bootstrap over {{sampled}} {} of this net; {{short}} changes up or down fell short"
 OVER: Final[dict[str, str]] = {
-    **{key: _BOOTSTRAP.format("weights") for key in ("response_symmetry", "regions")},
-    "direction_symmetry": _BOOTSTRAP.format("directions"),
+    "response_symmetry": "bootstrap over {sampled} weights of this net; {short} changes up or down fell short",
     "feature_symmetry": "over {sampled} layers",
-    **dict.fromkeys(("unit_parity", "roughness"), "over {sampled} units"),
-    "modularity": "over {sampled} rewired graphs",
-    **dict.fromkeys(("noise_symmetry", "noise_dose"), "over {sampled} draws"),
 }
 """What the error of a number within its net is over."""
-
-SHORT: Final[dict[str, str]] = dict.fromkeys(("noise_symmetry", "noise_dose"), "; {short} more fell short at any dose")
-"""The same of draws that did not reach the effect, where there are any."""
-
 
 ROUNDING: Final = 1e-6
 """Share of a number that a difference may be by rounding alone."""
@@ -345,34 +255,6 @@ class StudyWords:
             lines += [f"{cohort.name}: {' '.join(parts)}"] if parts else []
         return tuple(lines)
 
-    def noise_answer(self) -> tuple[tuple[str, str], ...]:
-        """Whether function-space noise separates the nets where weight sweeps do."""
-        keys = ("response_symmetry", "noise_symmetry")
-        if not {*keys} <= self.table.numbers.get(self.own, {}).keys():
-            return ()
-        sweeps, noise = (self.table.metric(key).title for key in keys)
-        status = {finding.title: finding.status for finding in self.findings}
-        shown = status.get(sweeps) == "found", status.get(noise) == "found"
-        answer = {
-            (True, True): "Yes. Both do.",
-            (True, False): "Weight sweeps do; for function-space noise it is not shown.",
-            (False, True): "It does; for weight sweeps it is not shown.",
-            (False, False): "It is shown for neither.",
-        }[shown]
-        if shown == (True, True) and (self._ahead(keys[0]) > 0) != (self._ahead(keys[1]) > 0):
-            answer = "Both do, in opposite directions: they disagree on which net is the more symmetric."
-        both = f"{sweeps.lower()} {self._against(keys[0])}; {noise.lower()} {self._against(keys[1])}"
-        dose = self._against("noise_dose")
-        more = f" The dose that changes the picture as much: {dose}." if dose else ""
-        question = "Does function-space noise separate them where weight sweeps do?"
-        return ((question, f"{answer} {both[:1].upper()}{both[1:]}.{more}"),)
-
-    def _against(self, key: str) -> str:
-        """The number of the net under study beside that of the trained ones; empty where no net has it."""
-        if all(row.metric.key != key for row in self.table.rows()):
-            return ""
-        return f"{_number(self._of(key, self.own))} against {self._of(key, TRAINED) or 'none'}"
-
 
 def _small(title: str) -> str:
     return f"{title[:1].lower()}{title[1:]}"
@@ -398,8 +280,8 @@ def caveats(moved: Sequence[tuple[str, Arrays]], count: int, *, by_hand: bool) -
         "descent at large, about language models, or about how the one net came to be.",
         "The two kinds differ in more than how they were found: the layered genome has few links and copies values "
         "through its layers, the trained nets use every weight. Control nets separate some of this, not all.",
-        "Metrics ask for the symmetry or the parts that are known beforehand. A net can be unified in ways they do not "
-        "ask about, and pass them without being so.",
+        "Metrics ask for the symmetry that is known beforehand. A net can be unified in ways they do not ask about, "
+        "and pass them without being so.",
         "Weights are compared at equal effect on the picture; what a sweep shows at another effect may differ.",
         f"Weights moved one by one: {_moved(read)} of {own}{also}.",
     ]
