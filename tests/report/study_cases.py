@@ -115,7 +115,6 @@ def study_record(table: MemberTable, *, pictures: bool = True) -> StudyRecord:
         ),
         rows=table.rows(),
         notes=("By symmetry alone, nets that read |x| would pass for unified.",),
-        answers=(("Does noise separate them where sweeps do?", "It cannot be told from these nets."),),
         caveats=("One net is compared with a few trained by one recipe.", "Metrics ask for what is known beforehand."),
     )  # fmt: skip
 

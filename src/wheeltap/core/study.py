@@ -217,7 +217,6 @@ class StudyRecord(msgspec.Struct, frozen=True, kw_only=True):
         members: Every net, those included that are in no number.
         rows: Every metric.
         notes: How to read the numbers together.
-        answers: Questions the study was made for, with their answers.
         caveats: What the numbers cannot say.
     """
 
@@ -229,5 +228,4 @@ class StudyRecord(msgspec.Struct, frozen=True, kw_only=True):
     members: tuple[Member, ...]
     rows: tuple[MetricRow, ...]
     notes: tuple[str, ...] = ()
-    answers: tuple[tuple[str, str], ...] = ()
     caveats: tuple[str, ...] = ()

@@ -342,9 +342,9 @@ def detail(record: ReportRecord, study: StudyRecord) -> list[ReportPart]:
     rules = Text(text="\n\n".join(filter(None, asked)), place="page")
     note = "as fixed before the first net was made, and what came of each"
     parts.append(ReportPart(title="Rules", blocks=(rules, *view.findings(record)), folded=True, note=note))
-    if study.notes or study.answers:
-        read = [*(f"- {line}" for line in study.notes), *(f"{asks} {says}" for asks, says in study.answers)]
-        parts.append(ReportPart(title="Read together", blocks=(Text(text="\n\n".join(read), place="page"),)))
+    if study.notes:
+        notes = "\n\n".join(f"- {line}" for line in study.notes)
+        parts.append(ReportPart(title="Read together", blocks=(Text(text=notes, place="page"),)))
     return parts
 
 

@@ -35,14 +35,12 @@ class StudyAnswer:
         headline: The result in one sentence.
         about: What the nets have in common.
         notes: How to read the numbers together.
-        answers: Questions it was made for, with their answers.
         caveats: What the numbers cannot say.
     """
 
     headline: str
     about: str = ""
     notes: tuple[str, ...] = ()
-    answers: tuple[tuple[str, str], ...] = ()
     caveats: tuple[str, ...] = ()
 
 
@@ -225,7 +223,7 @@ class Study(Audit):
         record = StudyRecord(
             name=planned.name, question=self.question, about=said.about, cohorts=planned.cohorts, rules=planned.rules,
             members=members, rows=rules.with_verdicts(rows, planned.rules, findings), notes=said.notes,
-            answers=said.answers, caveats=said.caveats,
+            caveats=said.caveats,
         )  # fmt: skip
         return said.headline, record
 
