@@ -75,7 +75,7 @@ CLASSES: Final = (
         benchmark="in part: fresh items, margins",
         weights="yes; the question is what that adds to outputs and input noise",
         works=("2510.24256", "2605.01699"),
-        retests=(("C5", "memory"),),
+        retests=(),
     ),
     FailureClass(
         name="Broken organization inside, as such",

@@ -10,9 +10,8 @@ from wheeltap.perturb.base import Draw, Perturbation, Weights
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
-Adapter = Literal["full", "lora", "last", "gain", "bias", "output-gain", "output-bias"]
-"""What is trained: every weight and bias; changes of low rank; the last layer; a gain for each unit, and biases; biases
-alone; the latter two of the last layer alone."""
+Adapter = Literal["full", "lora", "output-gain"]
+"""What is trained: every weight and bias; changes of low rank; a gain for each unit of the last layer, and its bias."""
 
 
 class FineTuneSettings(Settings, frozen=True, kw_only=True):

@@ -185,23 +185,23 @@ class TuningCopy(Knowledge):
         for layer in self._layers.values():
             weight, size = self.model.get_parameter(layer.weight), sizes.get(layer.name, 1.0)
             spread = float(weight.detach().float().square().mean().sqrt()) or 1.0
-            whole = how.adapter == "full" or (how.adapter == "last" and layer.name == last)
-            if how.adapter.startswith("output") and layer.name != last:
+            whole = how.adapter == "full"
+            if how.adapter == "output-gain" and layer.name != last:
                 continue
             if how.adapter == "lora" and layer.kind != "embedding":
                 parts.append(_TrainedParameter(weight, "low rank", how.rate * spread, layer, rank=how.rank))
             if whole:
                 parts.append(_TrainedParameter(weight, "whole", how.rate * spread))
-            if how.adapter.endswith("gain"):
+            if how.adapter == "output-gain":
                 parts.append(_TrainedParameter(weight, "gain", how.rate, layer))
-            if layer.bias is not None and (whole or how.adapter.endswith(("gain", "bias"))):
+            if layer.bias is not None and how.adapter != "lora":
                 parts.append(_TrainedParameter(self.model.get_parameter(layer.bias), "whole", how.rate * size))
             if whole and layer.length is not None:
                 parts.append(_TrainedParameter(self.model.get_parameter(layer.length), "whole", how.rate * spread))
         if not parts:
             raise DataError(
                 "There is nothing such to train in this model.", where=self._name, expected=how.adapter,
-                got="layers without biases" if self._layers else "no layers", do="Leave this adapter out.",
+                got="no layers", do="Leave this adapter out.",
             )  # fmt: skip
         return parts
 

@@ -1,7 +1,7 @@
 """Examples with known, independent factors, some pairs of whose values are held out of training, and nets for them.
 
-Small images, points of a painted picture, and starts of sentences. A net is asked all factors at once: each combination
-of values is one option, whose score is the sum of its values' scores.
+Small images, and points of a painted picture. A net is asked all factors at once: each combination of values is one
+option, whose score is the sum of its values' scores.
 """
 
 from collections.abc import Callable, Mapping
@@ -233,103 +233,3 @@ POINTS: Final = World(
 
 points: Final = POINTS.task
 """Points that nets are measured on."""
-
-
-# ---- starts of sentences --------------------------------------------------------------------------------------------
-
-_SENTENCE: Final[Mapping[str, int]] = {"subject": 3, "attractor": 3, "time": 3, "link": 2}
-"""Number of the subject and of the attractor; past, present or future; a preposition or a relative pronoun."""
-
-PLACES: Final = 7
-"""Words of a sentence; shorter ones are filled up at their start."""
-
-_BLANK: Final = 0
-_GAP: Final = 1
-_ADJECTIVES: Final = 2 + np.arange(20)
-_NOUNS: Final = 22 + np.arange(36).reshape(3, 12)  # [number, noun]
-_TIMES: Final = 58 + np.arange(36).reshape(3, 12)  # [time, adverb]
-_LINKS: Final = 94 + np.arange(8).reshape(2, 4)  # [link, word]
-WORDS: Final = 102
-
-
-def _sentences(labels: Labels, rng: np.random.Generator) -> Tensor:
-    """Sentences ``[example, place, feature]``: which word it is and which place, one feature for each, 0 or 1.
-
-    A small language with three numbers (one, two, many). A sentence starts so: an adverb of time, the subject, a link,
-    an attractor, and the gap where the verb is to stand; each noun has an adjective or none, so that places vary. The
-    verb agrees with the number of the subject and with the time, whatever number the attractor nearer to it has. Words
-    are numbers: nothing in a word's form tells its meaning.
-    """
-    sentences = np.full((len(labels), PLACES), _BLANK)
-    for row, (subject, attractor, time, link) in enumerate(labels):
-        first, second = (rng.choice(_ADJECTIVES, size=rng.integers(2)) for _ in range(2))
-        subjects, attractors = rng.choice(_NOUNS[subject]), rng.choice(_NOUNS[attractor])
-        words = [rng.choice(_TIMES[time]), *first, subjects, rng.choice(_LINKS[link]), *second, attractors, _GAP]
-        sentences[row, PLACES - len(words) :] = words
-    places = np.broadcast_to(np.eye(PLACES, dtype=np.float32), (len(labels), PLACES, PLACES))
-    return to_tensor(np.concatenate([np.eye(WORDS, dtype=np.float32)[sentences], places], 2))
-
-
-@final
-class SentenceAttention(nn.Module):
-    """What each asking place takes from all places, one head for each factor, added to what it holds.
-
-    Args:
-        width: Of what a place holds.
-        last: Whether the last place alone asks.
-    """
-
-    def __init__(self, width: int, *, last: bool) -> None:
-        super().__init__()
-        self.query, self.key, self.value, self.output = (nn.Linear(width, width) for _ in range(4))
-        self.last = last
-
-    def forward(self, stream: Tensor) -> Any:
-        """``[example, place, feature]`` of the places that ask."""
-        asking = stream[:, -1:] if self.last else stream
-        query, key, value = (  # [example, head, place, feature]
-            part.unflatten(2, (len(_SENTENCE), -1)).transpose(1, 2)
-            for part in (self.query(asking), self.key(stream), self.value(stream))
-        )
-        weights = (query @ key.transpose(2, 3) / query.shape[-1] ** 0.5).softmax(-1)
-        return asking + self.output((weights @ value).transpose(1, 2).flatten(2))
-
-
-@final
-class SentenceReader(nn.Module):
-    """A transformer of two blocks without norms: attention and ReLU units in each; the second one asks from the gap.
-
-    Args:
-        units: Of each hidden layer, for each factor; as many features of what a place holds.
-    """
-
-    def __init__(self, units: int) -> None:
-        super().__init__()
-        width = units * len(_SENTENCE)
-        self.embed = nn.Linear(WORDS + PLACES, width, bias=False)
-        torch.nn.init.normal_(self.embed.weight, std=0.5)  # a place holds one word, so one column of each kind
-        self.first_attention = SentenceAttention(width, last=False)
-        self.first_up, self.first, self.first_down = nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)
-        self.second_attention = SentenceAttention(width, last=True)
-        self.second_up, self.second = nn.Linear(width, width), nn.ReLU()
-        self.values, self.joint = nn.Linear(width, sum(_SENTENCE.values())), Joint(_SENTENCE)
-
-    def forward(self, inputs: Tensor) -> Any:
-        """Scores of every combination of values, ``[example, option]``."""
-        stream = self.first_attention(self.embed(inputs))
-        stream = stream + self.first_down(self.first(self.first_up(stream)))
-        gap = self.second_attention(stream)[:, 0]
-        return self.joint(self.values(self.second(self.second_up(gap))))
-
-
-SENTENCES: Final = World(
-    name="sentences",
-    factors=_SENTENCE,
-    held=(("subject", 0, "attractor", 0), ("subject", 1, "time", 1)),
-    examples=300,
-    drawn=_sentences,
-    net=SentenceReader,
-)
-
-sentences: Final = SENTENCES.task
-"""Sentences that nets are measured on."""

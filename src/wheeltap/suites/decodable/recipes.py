@@ -15,7 +15,7 @@ from wheeltap.core.settings import Settings
 from wheeltap.recipes.base import Given, Recipe, require_fit
 from wheeltap.recipes.fit import Fit, Hook, TrainSettings
 from wheeltap.recipes.randomness import reproducible
-from wheeltap.suites.decodable.nets import POINTS, SENTENCES, SHAPES, World
+from wheeltap.suites.decodable.nets import POINTS, SHAPES, World
 from wheeltap.suites.decodable.specs import On
 
 Wiring = Literal["modules", "guided", "plain", "scattered", "mixed"]
@@ -27,7 +27,7 @@ are there as in ``modules``, at places drawn at random. ``mixed``: every weight 
 unit of the last hidden layer to serve all factors alike.
 """
 
-WORLDS: Final[Mapping[On, World]] = {"images": SHAPES, "pictures": POINTS, "agreement": SENTENCES}
+WORLDS: Final[Mapping[On, World]] = {"images": SHAPES, "pictures": POINTS}
 
 _TINY: Final = 1e-12
 

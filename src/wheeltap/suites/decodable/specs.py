@@ -13,8 +13,8 @@ KINDS: Final = ("layers", "blocks", "named")
 STATUSES: Final = ("measured", "one class", "too few examples", "too many classes")
 """How measuring a factor ended."""
 
-On = Literal["images", "pictures", "agreement"]
-"""What a net reads: small images, places in a picture that it paints, or starts of sentences whose verb is to agree."""
+On = Literal["images", "pictures"]
+"""What a net reads: small images, or places in a picture that it paints."""
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 

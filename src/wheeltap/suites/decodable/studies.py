@@ -45,7 +45,6 @@ class Domain:
         about: In a sentence.
         factors: Their names.
         task: What nets are measured on, by its spec.
-        hidden: Modules whose outputs are the hidden layers.
         disturbed: How inputs are disturbed: settings of the reading ``input-shift``.
         lesson: Examples of a lesson.
         rewritten: Gauges that write a net in another way: those that its activations let through.
@@ -56,7 +55,6 @@ class Domain:
     about: str
     factors: tuple[str, ...]
     task: str
-    hidden: str
     disturbed: Mapping[str, Scalar]
     lesson: int
     rewritten: str = "permute,rescale"
@@ -68,7 +66,6 @@ DOMAINS: Final[Mapping[On, Domain]] = {
         about="Images with four independent factors; ReLU nets of two hidden layers.",
         factors=("shape", "place", "ground", "slope"),
         task="wheeltap.suites.decodable.nets:shapes",
-        hidden="1,3",
         disturbed={"shifts": "noise", "image": "12x12"},
         lesson=8192,
     ),
@@ -76,23 +73,16 @@ DOMAINS: Final[Mapping[On, Domain]] = {
         about="Points of a picture with four independent factors; nets of sines and Gaussians (CPPNs) that paint it.",
         factors=("column", "row", "stripe", "ring"),
         task="wheeltap.suites.decodable.nets:points",
-        hidden="1,3",
         disturbed={"shifts": "feature noise"},
         lesson=16384,
         rewritten="permute",
         doses=((0.03, 0.06, 0.125), (0.125, 0.25, 0.5)),
     ),
-    "agreement": Domain(
-        about="Starts of sentences with four independent factors; transformers of two blocks that say how the verb "
-        "agrees.",
-        factors=("subject", "attractor", "time", "link"),
-        task="wheeltap.suites.decodable.nets:sentences",
-        hidden="first,second",
-        disturbed={"shifts": "feature dropout"},
-        lesson=4096,
-    ),
 }
 
+
+HIDDEN: Final = "1,3"
+"""Modules whose outputs are the hidden layers of these nets."""
 
 MODULES, GUIDED, ORDINARY, SCATTERED, MIXED = "modules", "guided", "ordinary", "scattered", "mixed"
 """Kinds of trained nets, from organized to disorganized."""
@@ -248,8 +238,7 @@ class DecodableShiftSettings(Settings, frozen=True, kw_only=True):
     """Which nets, and how much of each is looked at.
 
     Attributes:
-        on: What nets read: small images (ReLU nets), points of a picture that they paint (CPPNs), or starts of
-            sentences whose verb is to agree (transformers).
+        on: What nets read: small images (ReLU nets), or points of a picture that they paint (CPPNs).
         seeds: Nets of each kind.
         control_seeds: Reparametrized and canceling copies, of the first modular nets.
         seed: Root of what nets are made from.
@@ -469,7 +458,7 @@ class DecodableShift(Study):
 
     def _readings(self, plan: Plan, member: SubjectRecord) -> tuple[Trial, Trial, Trial]:
         asked: dict[str, Scalar] = {
-            "layers": self.domain.hidden, "draws": 8, "matched": 1, "held": 1, "controls": 2, "group": 0,
+            "layers": HIDDEN, "draws": 8, "matched": 1, "held": 1, "controls": 2, "group": 0,
         }  # fmt: skip
         return (
             plan.reading(member, FACTOR_EFFECTS.name, {}),

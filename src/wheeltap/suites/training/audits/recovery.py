@@ -21,13 +21,11 @@ from wheeltap.stats.sample import Sample
 
 TUNE: Final = "fine-tune"
 
-ATTACKS: Final[dict[str, float]] = {
-    "output-bias": 0.1, "output-gain": 0.1, "bias": 0.01, "gain": 0.01, "last": 0.1, "lora": 0.1, "full": 0.03,
-}  # fmt: skip
+ATTACKS: Final[dict[str, float]] = {"output-gain": 0.1, "lora": 0.1, "full": 0.03}
 """Ways to bring a group back, the cheapest first, each with its first step size: see ``perturb.tune``."""
 
-CHEAP: Final = ("output-gain",)
-"""Attacks on a few numbers, which hardly hold what a net never knew: what they bring back was there."""
+CHEAPEST: Final = "output-gain"
+"""The attack on a few numbers, which hardly hold what a net never knew: what it brings back was there."""
 
 HIDING: Final = 64  # steps in which a group is hidden in a copy: the control
 
@@ -46,7 +44,7 @@ Source: Genovese, Roeder & Wasserman (2006, Biometrika 93), weighted Bonferroni.
 
 PLAIN: Final = "plain"  # the training on the group's shots alone, as an attack
 
-Attack = Literal["output-bias", "output-gain", "bias", "gain", "last", "lora", "full"]
+Attack = Literal["output-gain", "lora", "full"]
 
 Limits = tuple[float, float]
 
@@ -92,7 +90,7 @@ class RelearningSettings(Settings, frozen=True, kw_only=True):
     optimizer: Literal["adam", "sgd"] = "adam"
     adapter: Literal["full", "lora"] = "full"
     rank: Count = 8
-    attacks: tuple[Attack, ...] = ("output-bias", "output-gain", "bias", "gain", "last", "lora", "full")
+    attacks: tuple[Attack, ...] = ("output-gain", "lora", "full")
     attack_steps: Count = 32
     others: Count = 32
     control_draws: Annotated[int, msgspec.Meta(ge=2)] = 4
@@ -285,9 +283,8 @@ class NetRecovery:
 
     @cached_property
     def cheapest(self) -> Recovery:
-        """After the strongest of the attacks on a few numbers; where none can be made, of all."""
-        cheap = {name: scores for name, scores in self.attacks.items() if name in CHEAP}
-        return strongest(cheap) if cheap else self.strongest
+        """After the attack on a few numbers; where it was not made, after the strongest of all."""
+        return strongest({CHEAPEST: self.attacks[CHEAPEST]}) if CHEAPEST in self.attacks else self.strongest
 
 
 @dataclass(frozen=True)
@@ -368,7 +365,7 @@ def measure(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Sco
 
 
 def _table(case: Case, trials: list[list[Trial]]) -> Values | None:
-    """Scores ``[row, draw, example]``; ``None`` where one cannot be had: an attack on biases of a net without any."""
+    """Scores ``[row, draw, example]``; ``None`` where one cannot be had: training diverged, say."""
     try:
         return case.table(trials)
     except NoAnswer:
