@@ -11,7 +11,7 @@ from scipy import stats
 from benchmarks.members.families import Family
 from benchmarks.members.worlds import Array, Rng, World
 from wheeltap.stats import members
-from wheeltap.stats.added_value import log_odds
+from wheeltap.stats.ridge_logistic import log_odds
 from wheeltap.stats.members import MemberTest
 
 GAIN_SIZES: Final = (3, 5, 10, 20, 30)

@@ -13,7 +13,7 @@ from simulation import ends, slack
 from benchmarks.members.gains import Scores, scored
 from benchmarks.members.worlds import ALPHA
 from wheeltap.core.errors import DataError
-from wheeltap.stats.added_value import log_odds
+from wheeltap.stats.ridge_logistic import log_odds
 from wheeltap.stats.family import holm
 from wheeltap.stats.members import MemberTest, NumberScale, Single, added, mean
 from wheeltap.stats.members.adding import SPLITS

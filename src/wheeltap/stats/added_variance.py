@@ -1,7 +1,7 @@
 """What scores add to cheaper ones for predicting a number of each item, in share of its variance, on items unseen.
 
-The counterpart of ``added_value`` for a label that is a number. A regression that contains another fits its own items
-better whatever is added, so errors are those of fits to the other folds alone.
+A regression that contains another fits its own items better whatever is added, so errors are those of fits to the other
+folds alone.
 
 Source: Hoerl & Kennard (1970), eq. 2.1, ridge regression; Stone (1974), sec. 2, cross-validated prediction.
 """

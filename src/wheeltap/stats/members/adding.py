@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError
-from wheeltap.stats.added_value import log_odds
+from wheeltap.stats.ridge_logistic import log_odds
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.members.base import MemberTest
 from wheeltap.stats.members.over import checked
