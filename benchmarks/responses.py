@@ -1,9 +1,8 @@
 """``python -m benchmarks.responses [--json FILE] [--data FOLDER] [--quick]``: measured numbers beside published ones.
 
 The skull and the butterfly of arXiv:2505.11581, evolved (pb) and trained (sgd), and an untrained net of the same layout
-(init): symmetry of response at fixed changes, in the limit and at equal effect; random directions; feature maps; and
-modularity at an equal number of links. ``--quick`` takes an eighth of the weights and leaves the published numbers of
-samples out of reach.
+(init): symmetry of response at fixed changes, in the limit and at equal effect; distinct feature maps and the symmetry
+of features. ``--quick`` takes an eighth of the weights and leaves the published numbers of samples out of reach.
 """
 
 import argparse
@@ -17,18 +16,17 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from benchmarks.published import DELTAS, at_fixed_deltas, at_no_effect, map_metrics
+from benchmarks.published import DELTAS, at_fixed_deltas, at_no_effect
 from wheeltap.core import symmetry
 from wheeltap.models.cppn import Cppn, Layout, grid
 from wheeltap.stats.clusters import ClusterMean
-from wheeltap.suites.pictures.engine import Evaluation, Moves, at_equal_effect, random_directions, single_weights
-from wheeltap.suites.pictures.stats import net_modularity
+from wheeltap.suites.pictures import stats
+from wheeltap.suites.pictures.engine import Evaluation, Moves, at_equal_effect, single_weights
 
 SIZE: Final = 64
 EFFECTS: Final = (0.02, 0.045, 0.09, 0.18, 0.35)
 KINDS: Final = ("pb", "sgd", "init")
 SAMPLE: Final = {"skull": 800, "butterfly": 200}
-LINKS: Final = {"skull": 147, "butterfly": 281}
 BINS: Final = ("S .01-.03", "S .03-.06", "S .06-.12", "S .12-.25", "S .25-.6")
 
 # Jacobian, |dw| = 1, the five bins; share of weights with Jacobian S > .8; median RMSE at |dw| = 1.
@@ -46,30 +44,15 @@ MEDIANS: Final = {
     ("skull", "pb"): 0.298, ("skull", "sgd"): 0.097, ("skull", "init"): 0.216, ("butterfly", "pb"): 0.147,
     ("butterfly", "sgd"): 0.063,
 }  # fmt: skip
-DIRECTIONS: Final = {
-    ("skull", "pb"): 0.778, ("skull", "sgd"): 0.605, ("skull", "init"): 0.544, ("butterfly", "pb"): 0.812,
-    ("butterfly", "sgd"): 0.599,
-}  # fmt: skip
-DIRECTION_BINS: Final = {
-    ("butterfly", "pb"): (0.683, 0.685, 0.699, 0.746, 0.849), ("butterfly", "sgd"): (0.554, 0.564, 0.582, 0.658, 0.738),
-}  # fmt: skip
-MAPS: Final = (
-    "live",
-    "distinct_99",
-    "distinct_90",
-    "effective_rank",
-    "purity",
-    "basis_free",
-    "pure_directions",
-    "roughness",
-)
+MAPS: Final = ("distinct_99", "distinct_90", "basis_free")
+# All units; without copies.
 FEATURES: Final[dict[tuple[str, str], tuple[tuple[float, ...], tuple[float, ...]]]] = {
-    ("skull", "pb"): ((97, 20, 16, 6.0, 0.994, 0.963, 0.79, 2.30), (19, 17, 13, 6.3, 0.979, 0.964, 0.82)),
-    ("skull", "sgd"): ((264, 260, 242, 22.5, 0.350, 0.629, 0.29, 3.62), (84, 84, 82, 24.7, 0.325, 0.479, 0.10)),
-    ("skull", "init"): ((264, 261, 142, 6.7, 0.436, 0.721, 0.47, 2.68), (84, 84, 63, 8.3, 0.398, 0.634, 0.35)),
-    ("butterfly", "pb"): ((190, 32, 25, 9.0, 0.980, 0.959, 0.87, 2.68), (30, 29, 22, 11.1, 0.943, 0.936, 0.83)),
-    ("butterfly", "sgd"): ((365, 362, 309, 18.1, 0.513, 0.598, 0.27, 3.58), (95, 95, 95, 28.1, 0.394, 0.482, 0.11)),
-    ("butterfly", "init"): ((368, 364, 184, 6.5, 0.450, 0.771, 0.54, 2.42), (96, 96, 76, 8.4, 0.441, 0.679, 0.29)),
+    ("skull", "pb"): ((20, 16, 0.963), (17, 13, 0.964)),
+    ("skull", "sgd"): ((260, 242, 0.629), (84, 82, 0.479)),
+    ("skull", "init"): ((261, 142, 0.721), (84, 63, 0.634)),
+    ("butterfly", "pb"): ((32, 25, 0.959), (29, 22, 0.936)),
+    ("butterfly", "sgd"): ((362, 309, 0.598), (95, 95, 0.482)),
+    ("butterfly", "init"): ((364, 184, 0.771), (96, 76, 0.679)),
 }
 
 
@@ -134,11 +117,6 @@ def responses(name: str, kind: str, net: Cppn, *, part: int) -> Iterator[Cell]:
         swept = at_equal_effect(picture, some(moves, part), effect=effect)
         note = f"n {swept.symmetry.values} of {swept.symmetry.clusters} weights, {swept.unreached} unreached"
         yield Cell(at, "equal effect", f"S at {effect:.3f}", swept.symmetry.value, swept.symmetry.se, None, note)
-    along = random_directions(net, 200 // part, rng=np.random.default_rng(0))
-    one = picture.respond(along, np.array([1.0, -1.0]))
-    large = one.rmse > 1e-3
-    yield Cell(at, "directions, |t| = 1", "S", float(one.symmetry[large].mean()), None, DIRECTIONS.get(key))
-    yield from levels(at, "directions, fixed", at_fixed_deltas(picture, along), DIRECTION_BINS.get(key, ()))
 
 
 def some(moves: Moves, part: int) -> Moves:
@@ -159,18 +137,15 @@ def features(name: str, kind: str, net: Cppn) -> Iterator[Cell]:
         layers = [maps.numpy() for maps in net.double().maps(inputs.double())]
     net.float()
     group = symmetry.mirror(inputs[:, :2]).examples.numpy()
-    for at, (table, excluded) in enumerate((("maps", None), ("maps without copies", net.layout.carried))):
-        found = map_metrics(layers, group, size=128, excluded=excluded)
-        published = FEATURES[name, kind][at]
-        for place, number in enumerate(MAPS):
-            wanted = published[place] if place < len(published) else None
-            yield Cell(f"{name} {kind}", table, number, float(getattr(found, number)), None, wanted)
-
-
-def wiring(name: str, kind: str, net: Cppn) -> Iterator[Cell]:
-    found = net_modularity(net.kernels(), links=LINKS[name], rewirings=20, rng=np.random.default_rng(0))
-    note = f"rewired {found.rewired.mean():.3f}, z {found.z:.2f}, p {found.p:.3f}"
-    yield Cell(f"{name} {kind}", f"{LINKS[name]} links", "Q", found.value, None, None, note)
+    every = np.ones(net.layout.width, dtype=np.bool_)
+    for at, (table, kept) in enumerate((("maps", every), ("maps without copies", ~net.layout.carried))):
+        maps = [layer[:, kept] for layer in layers]
+        pooled = np.concatenate(maps, 1)
+        spans = [stats.directions(layer, group) for layer in maps if stats.live(layer).any()]
+        pure = float(np.mean([np.abs(2.0 * shares - 1.0).mean() for shares in spans]))
+        measured = (*(stats.distinct(pooled, threshold=threshold) for threshold in (0.99, 0.90)), pure)
+        for number, value, published in zip(MAPS, measured, FEATURES[name, kind][at], strict=True):
+            yield Cell(f"{name} {kind}", table, number, value, None, published)
 
 
 def main() -> None:
@@ -183,11 +158,7 @@ def main() -> None:
     found: list[dict[str, Any]] = []
     print(f"{'net':16}{'table':22}{'number':18}{'measured':>9}{' (se)':9}{'published':>10}{'gap':>10}")
     for name, kind, net in nets(options.data):
-        for cells in (
-            features(name, kind, net),
-            responses(name, kind, net, part=8 if options.quick else 1),
-            wiring(name, kind, net),
-        ):
+        for cells in (features(name, kind, net), responses(name, kind, net, part=8 if options.quick else 1)):
             for cell in cells:
                 print(cell, flush=True)
                 found.append(asdict(cell))

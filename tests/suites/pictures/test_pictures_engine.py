@@ -1,20 +1,18 @@
-"""Responses of pictures to changes of weights, the fast path beside a slow one; noise at equal effect."""
+"""Responses of pictures to changes of weights, the fast path beside a slow one."""
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
-import wheeltap as wt
 from benchmarks.published import STILL, at_fixed_deltas, at_no_effect, changes
 from published import needs_data, published_net
 from wheeltap.core import symmetry
-from wheeltap.core.errors import DataError, ModelError
-from wheeltap.core.fingerprint import weights_digest
+from wheeltap.core.errors import DataError
 from wheeltap.core.symmetry import Symmetry
 from wheeltap.models.cppn import Cppn, Fold, Layout, grid
 from wheeltap.suites.pictures import engine as mv
-from wheeltap.suites.pictures.engine import Evaluation, at_equal_effect, noise_responses
+from wheeltap.suites.pictures.engine import Evaluation, at_equal_effect
 from wheeltap.suites.pictures.specs import MovedSettings
 
 LAYOUT = Layout.parse("4;cache:3,gaussian:2,identity:1,sigmoid:1,sin:2")
@@ -41,23 +39,18 @@ def slow_change(net: Cppn, moves: mv.Moves, at: int, delta: float, inputs: torch
     layer = net.dense[int(moves.layer[at])]
     before, clean = layer.weight.detach().clone(), net(inputs).detach()
     with torch.no_grad():
-        if moves.direction is None:
-            layer.weight[int(moves.target[at]), int(moves.source[at])] += delta
-        else:
-            along = torch.from_numpy(moves.direction[at, : len(before)])
-            layer.weight[:, int(moves.source[at])] += delta * along.to(before)
+        layer.weight[int(moves.target[at]), int(moves.source[at])] += delta
         changed = net(inputs)
         layer.weight.copy_(before)
     return changed - clean
 
 
 @pytest.mark.parametrize("fold", ["", "abs-x"])
-@pytest.mark.parametrize("kind", ["weights", "directions"])
-def test_the_fast_path_is_the_slow_one(kind: str, fold: Fold) -> None:
+def test_the_fast_path_is_the_slow_one(fold: Fold) -> None:
     """Every layer, several copies of one layer in a call, in double precision to rounding."""
     net, inputs = random_net(fold=fold).double(), grid(16).double()
     rng = np.random.default_rng(1)
-    moves = some_weights(net, 90, seed=1) if kind == "weights" else mv.random_directions(net, 40, rng=rng)
+    moves = some_weights(net, 90, seed=1)
     assert set(moves.layer) == set(range(5))
     deltas = rng.uniform(-2, 2, len(moves))
     fast = changes(Evaluation(net, inputs, dtype=torch.float64), moves, deltas)
@@ -77,9 +70,7 @@ def test_single_precision_is_good_to_rounding() -> None:
 def test_numbers_are_those_of_their_formulas() -> None:
     size, net = 16, random_net()
     inputs, group = grid(size).double(), mirrored(size)
-    regions = torch.stack([inputs[:, 1] < -0.2, (inputs[:, 1] >= -0.2) & (inputs[:, 0] < 0), inputs[:, 1] > 9])
-    regions[2] = ~regions[:2].any(0)
-    picture = Evaluation(net, inputs, symmetry=group, regions=regions, dtype=torch.float64)
+    picture = Evaluation(net, inputs, symmetry=group, dtype=torch.float64)
     moves = some_weights(net, 30, seed=2)
     found = picture.respond(moves, np.array([0.4, -0.1]))
     for column, delta in enumerate((0.4, -0.1)):
@@ -88,12 +79,8 @@ def test_numbers_are_those_of_their_formulas() -> None:
             if found.rmse[at, column] <= STILL:
                 continue
             even = (image + image[:, ::-1]) / 2
-            pixels = np.square(change).sum(1)
-            q = np.array([pixels[region.numpy()].mean() for region in regions])
-            q = q[q > 0] / q.sum()
             assert found.rmse[at, column] == pytest.approx(np.sqrt(np.square(change).mean()))
             assert found.symmetry[at, column] == pytest.approx(np.square(even).sum() / np.square(image).sum())
-            assert found.regions[at, column] == pytest.approx(np.exp(-(q * np.log(q)).sum()))
 
 
 def test_a_change_that_does_nothing_has_no_numbers() -> None:
@@ -175,39 +162,14 @@ def test_sparse_genomes_are_moved_by_their_links_and_dense_nets_by_any_weight() 
     assert len(chosen(sparse, 40, 1)) == 1
 
 
-def test_directions_are_unit_vectors_within_their_layer() -> None:
-    moves = mv.random_directions(random_net(), 50, rng=np.random.default_rng(0))
-    assert moves.direction is not None
-    assert np.square(moves.direction).sum(1) == pytest.approx(np.ones(50))
-    assert not moves.direction[moves.layer == 4][:, 3:].any()
-    assert (moves.source < np.array([s[0] for s in LAYOUT.shapes])[moves.layer]).all()
-
-
-# ---- published numbers: S of the bins .01-.03-.06-.12-.25-.6, of the derivative, and at |dw| = 1 --------------------
-
-PUBLISHED = {
-    ("skull", "pb"): (0.701, 0.717, 0.753, 0.786, 0.839),
-    ("skull", "sgd"): (0.562, 0.569, 0.583, 0.624, 0.689),
-    ("butterfly", "pb"): (0.732, 0.672, 0.643, 0.701, 0.866),
-    ("butterfly", "sgd"): (0.544, 0.548, 0.576, 0.651, 0.787),
-}
-SLOPES = {"skull": (0.721, 20, 57), "butterfly": (0.691, 24, 97)}
-SAMPLE = {"skull": 800, "butterfly": 200}
-
-
-def swept_weights(net: Cppn, picture: str, kind: str) -> mv.Moves:
-    """True links of the evolved net; of the trained one, a sample of all published ids."""
-    return mv.single_weights(net.layout, net.links()) if kind == "pb" else some_weights(net, SAMPLE[picture], seed=0)
-
-
 @needs_data
 @pytest.mark.slow
-@pytest.mark.parametrize(("picture", "kind"), list(PUBLISHED))
-def test_symmetry_of_response_is_as_published(picture: str, kind: str) -> None:
-    net = published_net(picture, kind)
-    means = at_fixed_deltas(Evaluation(net, grid(64), symmetry=mirrored(64)), swept_weights(net, picture, kind))
-    measured = [mean.value for mean in means]
-    assert measured == pytest.approx(PUBLISHED[picture, kind], abs=0.00051)
+def test_symmetry_of_response_is_as_published() -> None:
+    """S of the bins .01-.03-.06-.12-.25-.6 of the effect."""
+    net = published_net("skull", "pb")
+    picture = Evaluation(net, grid(64), symmetry=mirrored(64))
+    means = at_fixed_deltas(picture, mv.single_weights(net.layout, net.links()))
+    assert [mean.value for mean in means] == pytest.approx((0.701, 0.717, 0.753, 0.786, 0.839), abs=0.00051)
     for mean in means:
         assert mean.clusters < mean.values
         assert mean.low is not None and mean.low < mean.value
@@ -215,68 +177,27 @@ def test_symmetry_of_response_is_as_published(picture: str, kind: str) -> None:
 
 @needs_data
 @pytest.mark.slow
-@pytest.mark.parametrize("picture", list(SLOPES))
-def test_symmetry_of_slopes_is_as_published(picture: str) -> None:
-    net = published_net(picture, "pb")
+def test_symmetry_of_slopes_is_as_published() -> None:
+    net = published_net("skull", "pb")
     found = at_no_effect(net, grid(64), mirrored(64), mv.single_weights(net.layout, net.links()))
-    mean, symmetric, live = SLOPES[picture]
-    assert found.mean.value == pytest.approx(mean, abs=0.00051)
-    assert (int((found.symmetry > 0.8).sum()), int(found.kept.sum())) == (symmetric, live)
-    assert found.dropped == len(found.moves) - live
+    assert found.mean.value == pytest.approx(0.721, abs=0.00051)
+    assert (int((found.symmetry > 0.8).sum()), int(found.kept.sum())) == (20, 57)
+    assert found.dropped == len(found.moves) - 57
 
 
-NOISY = Layout(3, (("cache", 3), ("gaussian", 4), ("sin", 2)))
-POINTS = grid(20)
-
-
-def net(fold: str = "") -> Cppn:
-    rng = np.random.default_rng(1)
-    return Cppn.of(NOISY, [rng.normal(0, 1 / np.sqrt(s[0]), s).astype(np.float32) for s in NOISY.shapes], fold=fold)
-
-
-def task(of: Cppn) -> wt.Task:
-    with torch.no_grad():
-        made = wt.Task(POINTS, of(POINTS), measure=wt.measure.squared_error)
-    return made.with_symmetry(symmetry.mirror(POINTS[:, :2]))
-
-
-@pytest.mark.parametrize("kind", ["function", "relative"])
-def test_every_draw_changes_the_picture_as_much_as_asked(kind: str) -> None:
-    drawn = net()
-    before = weights_digest(drawn)
-    dose, _ = noise_responses(wt.Subject(drawn), task(drawn), kind, effect=0.05, draws=4, root=0)
-    assert np.isfinite(dose).all()
-    assert weights_digest(drawn) == before
-    assert len(set(dose)) == 4
-    again, share = noise_responses(wt.Subject(drawn), task(drawn), kind, effect=0.05, draws=4, root=0)
-    assert np.array_equal(dose, again) and share.max() < 0.95
-    folded = net("abs-x")  # answers with full symmetry
-    _, share = noise_responses(wt.Subject(folded), task(folded), kind, effect=0.05, draws=4, root=0)
-    assert np.allclose(share, 1.0, atol=1e-6)
-    still = Cppn.of(NOISY, [np.zeros(shape, dtype=np.float32) for shape in NOISY.shapes])  # out of reach
-    found = noise_responses(wt.Subject(still), task(still), "relative", effect=0.05, draws=2, root=0)
-    assert np.isnan(found).all()
-
-
-def test_what_does_not_fit_is_refused() -> None:
+def test_a_symmetry_of_another_size_is_refused() -> None:
     with pytest.raises(DataError):
         Evaluation(random_net(), grid(8), symmetry=mirrored(9))
-    with pytest.raises(DataError):
-        Evaluation(random_net(), grid(8), regions=torch.zeros(2, 64, dtype=torch.bool))
-    drawn, few = net(), grid(3)
-    with torch.no_grad():
-        small = wt.Task(few, drawn(few), measure=wt.measure.squared_error)
-    with pytest.raises(ModelError):
-        noise_responses(wt.Subject(drawn), small, "function", effect=0.05, draws=1, root=0)
 
 
 def test_the_symmetric_share_is_that_of_energies() -> None:
-    group = symmetry.mirror(POINTS[:, :2])
-    x, y = POINTS[:, :1], POINTS[:, 1:2]
+    points = grid(20)
+    group = symmetry.mirror(points[:, :2])
+    x, y = points[:, :1], points[:, 1:2]
     even, odd = (x.square() + y), x * y.exp()
     share = float(even.square().sum() / (even.square().sum() + odd.square().sum()))
     assert float(group.share(even + odd)) == pytest.approx(share, abs=1e-6)
-    assert float(group.share(torch.zeros(len(POINTS), 3))) == 0.0
+    assert float(group.share(torch.zeros(len(points), 3))) == 0.0
     both = group.share(torch.stack([even + odd, even.expand_as(odd)]))
     assert both.tolist() == pytest.approx([share, 1.0], abs=1e-6)
     known = (even + odd).square().sum()

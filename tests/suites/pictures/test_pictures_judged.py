@@ -22,7 +22,7 @@ from wheeltap.suites.pictures.sources.drawn import gaps
 from wheeltap.suites.pictures.studies.pictures import METRICS, SAME, PictureStudy, recoded, same_function
 from wheeltap.suites.pictures.studies.report import StudyWords
 
-RUNS = 100
+RUNS = 40
 Net = dict[str, float]
 
 
@@ -33,8 +33,6 @@ def nets(rng: np.random.Generator, count: int, *, symmetry: float, maps: float, 
             "response_symmetry": float(rng.normal(symmetry, 0.02)),
             "feature_symmetry": float(rng.normal(symmetry, 0.03)),
             "distinct_maps": float(rng.normal(maps, 8.0)),
-            "noise_symmetry": float(rng.normal(symmetry, 0.03)),
-            "noise_dose": float(rng.normal(0.02, 0.002)),
         }
         for _ in range(count)
     ]
@@ -66,8 +64,6 @@ UNIFIED = {
     "response_symmetry": 0.85,
     "feature_symmetry": 0.99,
     "distinct_maps": 16.0,
-    "noise_symmetry": 0.9,
-    "noise_dose": 0.004,
 }
 
 
@@ -76,60 +72,36 @@ def findings(made: MemberTable) -> list[Finding]:
     return settle([rules.draft(rule, made, among=len(planned), alpha=0.05) for rule in planned], alpha=0.05)
 
 
-def judged(made: MemberTable) -> tuple[dict[str, str], str, tuple[str, ...]]:
-    found = findings(made)
-    words = StudyWords(made, found, "face")
-    return {finding.title: finding.status for finding in found}, words.headline(), words.fooled()
+def statuses(made: MemberTable) -> dict[str, str]:
+    return {finding.title: finding.status for finding in findings(made)}
 
 
 def test_a_unified_net_is_distinguished_from_five_trained_ones() -> None:
-    status, headline, _ = judged(planted(0, own=UNIFIED))
-    assert status.pop("Parts of the picture one weight moves") == "not_applicable"
-    assert set(status.values()) == {"found"}
-    start = (
-        "Pictures matched to 34.0 dB (PSNR), different wiring: beside 5 nets trained to draw it, face is more unified"
-    )
-    assert headline.startswith(f"{start} by symmetry of response, ") and "4 of 4 tests" in headline
-    _, headline, _ = judged(planted(0, own={**UNIFIED, "distinct_maps": 900.0}))
-    assert "(3 of 4 tests); less unified by distinct feature maps." in headline
-    made = planted(0, own=UNIFIED, error=0.02)
-    _, headline, _ = judged(made)
-    assert headline.startswith("Pictures matched to 17.0 dB (PSNR) (that is far apart: train longer), different wiring")
-    assert StudyWords(made, (), "face").distance().startswith("The trained nets draw the picture to 16.990 [")
+    assert set(statuses(planted(0, own=UNIFIED)).values()) == {"found"}
 
 
-def test_what_does_not_matter_is_excluded_and_what_few_nets_leave_open_said_to_be() -> None:
-    own = {"response_symmetry": 0.58, "feature_symmetry": 0.58, "distinct_maps": 220.0, "noise_symmetry": 0.58}
-    status, headline, _ = judged(planted(3, own=own, trained=12))
-    assert set(status.values()) == {"excluded", "not_applicable"}
-    assert "no difference in wiring of a size that matters" in headline
-    own = {"response_symmetry": 0.72, "feature_symmetry": 0.6, "distinct_maps": 190.0, "noise_symmetry": 0.6}
-    status, headline, _ = judged(planted(0, own=own))
-    assert status["Symmetry of response"] == "inconclusive"
-    assert "not enough to decide whether the wiring differs" in headline
-    status, headline, _ = judged(planted(0, own=UNIFIED, trained=1))
-    assert set(status.values()) == {"inconclusive", "not_applicable"} and "not enough to decide" in headline
+def test_what_does_not_matter_is_excluded_and_what_few_nets_leave_open_is_inconclusive() -> None:
+    same = {"response_symmetry": 0.58, "feature_symmetry": 0.58, "distinct_maps": 220.0}
+    assert set(statuses(planted(3, own=same, trained=12)).values()) == {"excluded"}
+    near = {"response_symmetry": 0.72, "feature_symmetry": 0.6, "distinct_maps": 190.0}
+    assert statuses(planted(0, own=near))["Symmetry of response"] == "inconclusive"
+    assert set(statuses(planted(0, own=UNIFIED, trained=1)).values()) == {"inconclusive"}
 
 
-def test_what_the_picture_does_not_allow_is_said() -> None:
-    made = planted(0, own={key: value for key, value in UNIFIED.items() if "symmetry" not in key})
-    status, headline, _ = judged(made)
-    assert status["Symmetry of response"] == "not_applicable" and "(1 of 1 tests)" in headline
-    lacking = [line.split(". ")[0] for line in StudyWords(made, (), "face").lacking()]
-    regions = "Parts of the picture one weight moves"
-    without = ("Symmetry of response", "Symmetry of features", regions, "Symmetry under function-space noise")
-    assert lacking == [f"Without a number: {title}" for title in without]
+def test_what_the_picture_does_not_allow_is_not_applicable() -> None:
+    made = planted(0, own={"distinct_maps": 16.0})
+    assert statuses(made) == {
+        "Symmetry of response": "not_applicable", "Symmetry of features": "not_applicable",
+        "Distinct feature maps": "found",
+    }  # fmt: skip
+    assert len(StudyWords(made, (), "face").lacking()) == 2
 
 
-@pytest.mark.full
 def test_one_more_net_of_the_recipe_is_seldom_called_apart() -> None:
     false = 0
     for seed in range(RUNS):
         (own,) = nets(np.random.default_rng(10_000 + seed), 1, symmetry=0.58, maps=220)
-        status, headline, _ = judged(planted(seed, own=own))
-        alarm = "found" in status.values()
-        assert ("different wiring" in headline) == alarm
-        false += alarm
+        false += "found" in statuses(planted(seed, own=own)).values()
     assert false <= 0.05 * RUNS + 3 * np.sqrt(0.05 * 0.95 * RUNS)
 
 
@@ -138,49 +110,30 @@ def of_maps(values: list[float], *, own: float = 17.0) -> MemberTable:
     return table({"distinct_maps": own}, sgd=[{"error": 4e-4, "distinct_maps": value} for value in values])
 
 
-def left_out(made: MemberTable) -> tuple[str, str]:
-    control = rules.left_out(made, PictureStudy().rules())[0]
-    return control.status, control.because
+def left_out(made: MemberTable) -> str:
+    return rules.left_out(made, PictureStudy().rules())[0].status
 
 
 def test_nets_left_out_in_turn_are_not_called_apart_unless_one_is_foreign() -> None:
     made = planted(0, own=UNIFIED, trained=14)
-    assert left_out(made)[0] == "passed"
+    assert left_out(made) == "passed"
     foreign = {**made.numbers["sgd 1"], "feature_symmetry": Single(0.97)}
-    assert left_out(replace(made, numbers={**made.numbers, "sgd 1": foreign}))[0] == "failed"
-    assert left_out(planted(0, own=UNIFIED, trained=3))[0] == "skipped"
-    wide = left_out(of_maps([20.0, 80.0, 45.0, 60.0, 35.0]))
-    assert wide[0] == "skipped" and "No power" in wide[1]
+    assert left_out(replace(made, numbers={**made.numbers, "sgd 1": foreign})) == "failed"
+    assert left_out(planted(0, own=UNIFIED, trained=3)) == "skipped"
+    assert left_out(of_maps([20.0, 80.0, 45.0, 60.0, 35.0])) == "skipped"  # without power
     # Near the largest count that there can be, all others have it: the test rejects, and it means nothing.
-    assert left_out(of_maps([84.0] * 6 + [83.0, 76.0]))[0] == "passed"
-    assert left_out(of_maps([84.0] * 6 + [83.0, 17.0]))[0] == "failed"
+    assert left_out(of_maps([84.0] * 6 + [83.0, 76.0])) == "passed"
+    assert left_out(of_maps([84.0] * 6 + [83.0, 17.0])) == "failed"
     for own, decided in ((17.0, "found"), (84.0, "excluded")):  # of nets with one and the same count
-        status, _, _ = judged(of_maps([84.0, 84.0, 84.0], own=own))
-        assert status["Distinct feature maps"] == decided
+        assert statuses(of_maps([84.0, 84.0, 84.0], own=own))["Distinct feature maps"] == decided
 
 
-def test_controls_are_said_to_fool_what_they_fool() -> None:
-    _, _, lines = judged(planted(0, own={**UNIFIED, "noise_symmetry": 0.72}))
-    assert [line.split(":")[0] for line in lines] == ["untrained", "abs-x"]
-    untrained, folded = lines
-    assert folded.startswith("abs-x: Look unified by")
-    passes, apart = folded.split("Shown to differ by")
-    assert "symmetry of response (" in passes and ", against 0.85)" in passes
-    assert "distinct feature maps" in apart
-    assert untrained.startswith("untrained: Shown to differ by symmetry of response")
-    assert "Look unified" not in untrained
-
-
-def test_the_question_about_noise_is_answered_by_the_numbers() -> None:
-    for own, words in {
-        0.9: "Yes. Both do.",
-        0.6: "Weight sweeps do; for function-space noise it is not shown.",
-        0.2: "Both do, in opposite directions",
-    }.items():
-        made = planted(0, own={**UNIFIED, "noise_symmetry": own})
-        ((_, answer),) = StudyWords(made, findings(made), "face").noise_answer()
-        assert answer.startswith(words)
-        assert "Symmetry of response 0.85 against" in answer and "changes the picture as much: 0.004 against" in answer
+def test_controls_that_reach_the_net_under_study_pass_and_others_differ() -> None:
+    words = StudyWords(planted(0, own=UNIFIED), (), "face")
+    assert words.likeness("response_symmetry", "abs-x") == "passes"
+    assert words.likeness("distinct_maps", "abs-x") == "apart"
+    assert words.likeness("response_symmetry", "untrained") == "apart"
+    assert words.likeness("response_symmetry", "sgd") == ""
 
 
 def genome(links: list[GenomeLink], *, hidden: int, activation: str = "identity") -> Genome:
@@ -261,26 +214,23 @@ def case(values: dict[str, float]) -> tuple[Case, Trial]:
 def test_the_control_is_about_double_precision_and_stores_no_number_that_is_none() -> None:
     control = same_function(*case({"gap": 2e-15, "rmse": 1e-3}))
     assert (control.status, len(control.estimates)) == ("passed", 2)
-    assert "double precision" in control.because
     assert same_function(*case({"gap": 2e-9, "rmse": 1e-9})).status == "failed"
     steep = same_function(*case({"gap": 1e-15}))
     assert (steep.status, len(steep.estimates)) == ("passed", 1)
-    assert "not finite" in steep.because
     none = same_function(*case({}))
     assert (none.status, none.estimates) == ("failed", ())
 
 
-NUMBERS = {"feature_symmetry": Single(0.9), "effective_rank": Single(5.0), "response_symmetry": Single(0.7)}
+NUMBERS = {"feature_symmetry": Single(0.9), "response_symmetry": Single(0.7)}
 
 
 @pytest.mark.parametrize(
     ("twin", "status"),
     [
         ({}, "passed"),
-        ({"effective_rank": Single(5.04), "response_symmetry": Single(0.1)}, "passed"),
+        ({"feature_symmetry": Single(0.9005), "response_symmetry": Single(0.1)}, "passed"),
         ({"feature_symmetry": Single(0.89)}, "failed"),
-        ({"effective_rank": Single(math.nan)}, "failed"),
-        ({"roughness": Single(0.2)}, "failed"),
+        ({"feature_symmetry": Single(math.nan)}, "failed"),
     ],
 )
 def test_a_twin_must_have_the_same_numbers(twin: dict[str, Single], status: str) -> None:
@@ -288,18 +238,17 @@ def test_a_twin_must_have_the_same_numbers(twin: dict[str, Single], status: str)
         control = recoded(one, other)
         assert control.status == status
         assert all(math.isfinite(estimate.value) for estimate in control.estimates)
-        assert "feature_symmetry" in control.because
 
 
 def test_where_nothing_is_compared_nothing_is_passed() -> None:
-    responses = {"response_symmetry": Single(0.7), "direction_symmetry": Single(0.4)}
+    responses = {"response_symmetry": Single(0.7)}
     for own in ({}, responses):
         control = recoded(own, own)
-        assert control.status == "skipped"
-        assert control.estimates == ()
+        assert (control.status, control.estimates) == ("skipped", ())
     assert recoded(NUMBERS, responses).status == "failed"
 
 
 def test_a_number_next_to_zero_is_not_compared_as_a_share() -> None:
-    assert recoded({"unit_parity": Single(1e-16)}, {"unit_parity": Single(3e-16)}).status == "passed"
-    assert recoded({"unit_parity": Single(0.0)}, {"unit_parity": Single(1e-3)}).status == "failed"
+    tiny, other, zero, larger = ({"feature_symmetry": Single(value)} for value in (1e-16, 3e-16, 0.0, 1e-3))
+    assert recoded(tiny, other).status == "passed"
+    assert recoded(zero, larger).status == "failed"

