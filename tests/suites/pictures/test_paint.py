@@ -1,17 +1,19 @@
 """Nets trained to draw a picture: their updates, what each kind becomes, what becomes of starts that are lost."""
 
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 import pytest
 import torch
-from painted import asked, paint
 
 from wheeltap.core.errors import DataError, UnknownName, UsageError
 from wheeltap.core.task import Task
 from wheeltap.models.cppn import Cppn, Layout, grid
+from wheeltap.recipes.base import Given, recipe_of, spec
+from wheeltap.recipes.make import make
 from wheeltap.suites.pictures.recipes.picture import MAX_STARTS, PictureNet, Pruning, start
 from wheeltap.suites.pictures.studies.pictures import KINDS
 from wheeltap.testing.recipe_contract import RecipeContract
@@ -19,6 +21,28 @@ from wheeltap.testing.recipe_contract import RecipeContract
 LAYOUT = Layout.parse("3;cache:3,gaussian:3,sin:1")
 SHORT = 40
 """Steps of a training whose end does not matter."""
+
+
+class Painted(NamedTuple):
+    """Nets in the order of their seeds: how each ended, and the starts that were lost."""
+
+    nets: list[Cppn]
+    status: tuple[str, ...]
+    restarts: tuple[int, ...]
+
+    @property
+    def bits(self) -> list[bytes]:
+        return [net.flat_parameters().tobytes() for net in self.nets]
+
+
+def asked(layout: Layout, canvas: Task, seed: int, **settings: Any) -> Given:
+    return Given(spec("picture", {**settings, "layout": str(layout)}, seed=seed, data=canvas.digest), task=canvas)
+
+
+def paint(layout: Layout, canvas: Task, *, seeds: Iterable[int], **settings: Any) -> Painted:
+    made = [make(given, recipe_of(given.spec)) for given in (asked(layout, canvas, seed, **settings) for seed in seeds)]
+    nets = [cast("Cppn", one.model) for one in made]
+    return Painted(nets, tuple(one.status for one in made), tuple(int(one.report["restarts"]) for one in made))
 
 
 def _picture(size: int = 16) -> torch.Tensor:

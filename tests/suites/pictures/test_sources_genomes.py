@@ -49,14 +49,14 @@ def zipped(data: bytes, *, name: str = "a", method: int = zipfile.ZIP_DEFLATED) 
     return stream.getvalue()
 
 
-def refused(folder: Path, data: bytes, *, says: str, kind: type[WheeltapError] = FileFormatError) -> str:
-    """The message that a file of these bytes gives, which says where and what."""
+def refused(folder: Path, data: bytes, *, kind: type[WheeltapError] = FileFormatError) -> WheeltapError:
+    """The error of a file of these bytes, which says where it is."""
     path = folder / "stranger.zip"
     path.write_bytes(data)
-    with pytest.raises(kind, match=says) as caught:
+    with pytest.raises(kind) as caught:
         read_genome(path)
-    assert "stranger" in str(caught.value) or kind is UnknownName
-    return str(caught.value)
+    assert str(path) in str(caught.value) or kind is UnknownName
+    return caught.value
 
 
 # The published genomes
@@ -150,54 +150,36 @@ PROLOGS = (
     '<!DOCTYPE data [<!ENTITY k SYSTEM "file:///etc/passwd">]>',
     '<!DOCTYPE data [<!ENTITY % k SYSTEM "http://192.0.2.1/x">%k;]>',
 )
-WRONG: list[tuple[bytes, str]] = [
-    (b"", "not XML"),
-    (b"\0" * 100, "not XML"),
-    (b"a skull", "not XML"),
-    (b"<data><genome>", "not XML"),
-    (b"<data/>\n<data/>", "not XML"),
-    (b"\x89PNG\r\n\x1a\n", "not XML"),
-    (GOOD.encode("utf-16"), "not XML"),
-    (GOOD.replace("UTF-8", "UTF-13").encode(), "not XML"),
-    (GOOD.replace("bias", "bi\xe4s").encode("latin-1"), "not XML"),
-    (b"<html><body/></html>", "holds no genome"),
-    (b"<data><genome/></data>", "no nodes/node"),
-    (xml([*INPUTS, *COLOURS], []).encode(), "no links/link"),
-    (change(GOOD, "-0.5", "half"), "no number"),
-    (change(GOOD, "-0.5", "0x10"), "no number"),
-    (change(GOOD, "-0.5", ""), "no <weight>"),
-    (change(GOOD, "<weight>-0.5</weight>", ""), "no <weight>"),
-    (change(GOOD, 'source branch="b" ', "source "), "no <source> with branch and id"),
-    (change(GOOD, 'marking branch="b" id="0"', 'marking branch="b"'), "no <marking> with branch and id"),
-    (change(GOOD, '<target branch="b" id="5"/>', ""), "no <target> with branch and id"),
-    (change(GOOD, "<activation>sin(x)</activation>", ""), "no <activation>"),
-    (change(GOOD, 'type="out"', 'type="output"'), "no known type"),
-    (change(GOOD, 'type="out"', ""), "no known type"),
-]
-UNSOUND: list[tuple[str, str]] = [  # of all that a genome refuses (see test_pictures_nets), what a file can hold
-    (xml([*INPUTS, *COLOURS[:2]], FED[:2]), "one output brightness"),
-    (xml([*INPUTS, *GREY, *GREY], [(0, 4, "1")]), "one output hue"),
-    (xml([*INPUTS, *COLOURS, *GREY], FED), "others beside them"),
-    (xml([*INPUTS, *COLOURS], [*FED, (4, 5, "1"), (5, 4, "1")]), "without cycles"),
-    (xml([*INPUTS, *COLOURS], [*FED, (0, 4, "NaN")]), "weights of at most"),
-    (xml([*INPUTS, *COLOURS], [*FED, (0, 4, "-1e999")]), "weights of at most"),
-    (GOOD.replace('id="6"', 'id="5"', 1), "given twice"),
-]
+NO_GENOMES: list[bytes] = [
+    b"", b"\0" * 100, b"a skull", b"<data><genome>", b"<data/>\n<data/>", b"\x89PNG\r\n\x1a\n",
+    GOOD.encode("utf-16"), GOOD.replace("UTF-8", "UTF-13").encode(),
+    GOOD.replace("bias", "bi\xe4s").encode("latin-1"), b"<html><body/></html>", b"<data><genome/></data>",
+    xml([*INPUTS, *COLOURS], []).encode(), change(GOOD, "-0.5", "half"), change(GOOD, "-0.5", "0x10"),
+    change(GOOD, "-0.5", ""), change(GOOD, "<weight>-0.5</weight>", ""),
+    change(GOOD, 'source branch="b" ', "source "), change(GOOD, 'marking branch="b" id="0"', 'marking branch="b"'),
+    change(GOOD, '<target branch="b" id="5"/>', ""), change(GOOD, "<activation>sin(x)</activation>", ""),
+    change(GOOD, 'type="out"', 'type="output"'), change(GOOD, 'type="out"', ""),
+]  # fmt: skip
+UNSOUND: list[str] = [  # of all that a genome refuses (see test_pictures_nets), what a file can hold
+    xml([*INPUTS, *COLOURS[:2]], FED[:2]), xml([*INPUTS, *GREY, *GREY], [(0, 4, "1")]),
+    xml([*INPUTS, *COLOURS, *GREY], FED), xml([*INPUTS, *COLOURS], [*FED, (4, 5, "1"), (5, 4, "1")]),
+    xml([*INPUTS, *COLOURS], [*FED, (0, 4, "NaN")]), xml([*INPUTS, *COLOURS], [*FED, (0, 4, "-1e999")]),
+    GOOD.replace('id="6"', 'id="5"', 1),
+]  # fmt: skip
 
 
-def test_what_is_no_genome_is_refused_and_a_part_that_is_wrong_named(tmp_path: Path) -> None:
-    for data, says in WRONG:
-        refused(tmp_path, data, says=says)
-    for text, says in UNSOUND:
-        refused(tmp_path, text.encode(), says=says, kind=DataError)
+def test_what_is_no_genome_is_refused(tmp_path: Path) -> None:
+    for data in NO_GENOMES:
+        refused(tmp_path, data)
+    for text in UNSOUND:
+        refused(tmp_path, text.encode(), kind=DataError)
     for prolog in PROLOGS:
         text = GOOD.replace(HEAD, HEAD + prolog).replace("-0.5", "&k;")
         for data in (text.encode(), zipped(text.encode())):
-            refused(tmp_path, data, says="document type or entities")
-    says = refused(tmp_path, change(GOOD, "sin(x)", "sine(x)"), says="no activation called 'sine'", kind=UnknownName)
-    assert "Did you mean 'sin'?" in says
+            assert refused(tmp_path, data).expected == "plain XML"
+    assert "'sine'" in str(refused(tmp_path, change(GOOD, "sin(x)", "sine(x)"), kind=UnknownName))
     for path in (tmp_path / "nothing.zip", tmp_path):
-        with pytest.raises(MissingFile, match="no genome at this path"):
+        with pytest.raises(MissingFile):
             read_genome(path)
 
 
@@ -212,23 +194,23 @@ def test_a_zip_file_has_one_member(tmp_path: Path) -> None:
         archive.mkdir("folder")
         for name in ("a", "b"):
             archive.writestr(name, GOOD)
-    refused(tmp_path, empty.getvalue(), says="0 members")
-    refused(tmp_path, two.getvalue(), says="2 members")
+    refused(tmp_path, empty.getvalue())
+    refused(tmp_path, two.getvalue())
 
 
 def test_a_zip_file_that_is_not_as_it_should_be_is_refused(tmp_path: Path) -> None:
     for name in ("../a", "a/../../b", "/etc/passwd", "..\\a", "C:\\a", "\\\\host\\a"):
-        refused(tmp_path, zipped(GOOD.encode(), name=name), says="plain name")
+        refused(tmp_path, zipped(GOOD.encode(), name=name))
     assert [path.name for path in tmp_path.iterdir()] == ["stranger.zip"]
     for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
-        refused(tmp_path, zipped(GOOD.encode(), method=method), says="stored or deflated")
+        refused(tmp_path, zipped(GOOD.encode(), method=method))
     data = zipped(GOOD.encode())
     for length in (2, 3, 10, 30, len(data) // 2, len(data) - 1):
-        refused(tmp_path, data[:length], says="whole zip")
+        refused(tmp_path, data[:length])
     encrypted = bytearray(data)
     encrypted[6] |= 1
     encrypted[data.index(b"PK\x01\x02") + 8] |= 1
-    refused(tmp_path, bytes(encrypted), says="is encrypted")
+    refused(tmp_path, bytes(encrypted))
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -252,15 +234,15 @@ def test_a_damaged_file_never_gives_another_kind_of_error(
 def test_a_bomb_is_refused_without_its_memory(tmp_path: Path) -> None:
     bomb = zipped(b"\0" * 100_000_000)
     tracemalloc.start()
-    refused(tmp_path, bomb, says="at most 4,194,304 bytes")
+    refused(tmp_path, bomb)
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert most < 20 * 2**20
     lying = bytearray(zipped(b" " * 10_000_000 + GOOD.encode()))
     entry = lying.index(b"PK\x01\x02")
     lying[22:26] = lying[entry + 24 : entry + 28] = struct.pack("<I", 500)
-    refused(tmp_path, bytes(lying), says="cannot be read|not XML")
-    refused(tmp_path, b" " * 4_194_305, says="at most 4,194,304 bytes")
+    refused(tmp_path, bytes(lying))
+    refused(tmp_path, b" " * 4_194_305)
 
 
 @pytest.mark.parametrize(
@@ -276,7 +258,7 @@ def test_a_bomb_is_refused_without_its_memory(tmp_path: Path) -> None:
     ids=["deep", "deeper", "wide", "a million nodes", "attributes", "a node too many"],
 )
 def test_floods_of_elements_are_refused(tmp_path: Path, text: str) -> None:
-    refused(tmp_path, zipped(text.encode()), says="holds no genome|more elements|at most 4,194,304|1 to 5,000")
+    refused(tmp_path, zipped(text.encode()))
 
 
 def test_a_deep_genome_is_read(tmp_path: Path) -> None:

