@@ -9,21 +9,9 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from wheeltap.core.seeds import generator
 from wheeltap.core.typed import to_array
-from wheeltap.recipes.randomness import reproducible
-from wheeltap.suites.decodable.nets import (
-    PLACES,
-    POINTS,
-    SENTENCES,
-    SHAPES,
-    SHIFTED,
-    WORDS,
-    Joint,
-    SentenceReader,
-    World,
-    combinations,
-)
+from wheeltap.suites.decodable.nets import POINTS, SHAPES, SHIFTED, Joint, World, combinations
 
-WORLDS = (SHAPES, SENTENCES, POINTS)
+WORLDS = (SHAPES, POINTS)
 
 
 def labels_of(world: World, options: Any) -> Any:
@@ -61,10 +49,9 @@ def test_joint_scores_are_sums_of_the_values_scores() -> None:
 
 def test_factors_are_independent_but_for_the_held_out_pairs() -> None:
     """The last factor is in no pair: it is as frequent beside every value of the first."""
-    for world in (SHAPES, SENTENCES):
-        labels, count = labels_of(world, world.lesson(6000, seed=2)[1]), list(world.factors.values())
-        shares = [float((labels[labels[:, 0] == value, -1] == 0).mean()) for value in range(count[0])]
-        assert shares == pytest.approx([1.0 / count[-1]] * count[0], abs=0.05)
+    labels, count = labels_of(SHAPES, SHAPES.lesson(6000, seed=2)[1]), list(SHAPES.factors.values())
+    shares = [float((labels[labels[:, 0] == value, -1] == 0).mean()) for value in range(count[0])]
+    assert shares == pytest.approx([1.0 / count[-1]] * count[0], abs=0.05)
 
 
 @pytest.mark.parametrize("name", SHAPES.factors)
@@ -85,45 +72,3 @@ def test_every_point_is_where_its_values_say() -> None:
     assert np.searchsorted([-1 / 3, 1 / 3], y).tolist() == labels[:, 1].tolist()
     assert ((3.0 * (x + y) / 2.0) % 1.0 < 0.5).tolist() == (labels[:, 2] == 1).tolist()
     assert ((2.5 * distance) % 1.0 < 0.5).tolist() == (labels[:, 3] == 1).tolist()
-
-
-# Numbers of the first word of each kind, by hand.
-NOUNS, TIMES, LINKS = 22, 58, 94
-
-
-def test_values_follow_from_the_words_whose_places_vary() -> None:
-    inputs, options = SENTENCES.lesson(400, seed=3)
-    parts = inputs.numpy()
-    assert parts.shape == (400, PLACES, WORDS + PLACES) and set(np.unique(parts)) == {0.0, 1.0}
-    assert (parts[..., :WORDS].sum(2) == 1.0).all() and np.array_equal(parts[0, :, WORDS:], np.eye(PLACES))
-    words = parts[..., :WORDS].argmax(2)
-    for row, (subject, attractor, time, link) in zip(words, labels_of(SENTENCES, options), strict=True):
-        nouns = [int(word - NOUNS) // 12 for word in row if NOUNS <= word < TIMES]
-        assert nouns == [subject, attractor]
-        assert [int(word - TIMES) // 12 for word in row if TIMES <= word < LINKS] == [time]
-        assert [int(word - LINKS) // 4 for word in row if word >= LINKS] == [link]
-        assert row[-1] == 1, "the gap comes last"
-    assert {int(np.flatnonzero((row >= NOUNS) & (row < TIMES))[0]) for row in words} == {2, 3}
-    assert {int((row == 0).sum()) for row in words} == {0, 1, 2}
-
-
-def test_attention_is_that_of_loops_and_the_second_one_asks_from_the_gap() -> None:
-    with reproducible(5):
-        model = SentenceReader(3)
-    inputs, _ = SENTENCES.lesson(4, seed=1)
-    layer = model.first_attention
-    with torch.no_grad():
-        stream = model.embed(inputs)
-        taken = torch.empty_like(stream)
-        for example in range(4):
-            for head in range(len(SENTENCES.factors)):
-                own = slice(3 * head, 3 * head + 3)
-                query, key, value = (part(stream[example])[:, own] for part in (layer.query, layer.key, layer.value))
-                for place in range(PLACES):
-                    share = torch.exp(key @ query[place] / 3**0.5)
-                    taken[example, place, own] = (share / share.sum()) @ value
-        assert torch.allclose(layer(stream), stream + layer.output(taken), atol=1e-5)
-        second = model.second_attention
-        last = second(stream)
-        second.last = False
-        assert last.shape[1] == 1 and torch.allclose(last[:, 0], second(stream)[:, -1], atol=1e-5)

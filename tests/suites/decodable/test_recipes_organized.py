@@ -15,7 +15,7 @@ from wheeltap.recipes.base import Given, specified
 from wheeltap.recipes.make import make, weights
 from wheeltap.recipes.planted import RecodedNet
 from wheeltap.recipes.randomness import reproducible
-from wheeltap.suites.decodable.nets import SENTENCES, SHAPES
+from wheeltap.suites.decodable.nets import SHAPES
 from wheeltap.suites.decodable.recipes import WORLDS, OrganizedNet, crossings, layers
 from wheeltap.testing.recipe_contract import RecipeContract
 
@@ -32,27 +32,17 @@ class TestOrganized(RecipeContract):
     recipe = OrganizedNet
     settings: ClassVar[dict[str, Any]] = {**SMALL, "wiring": "guided"}
     other: ClassVar[dict[str, Any]] = {
-        "on": "agreement", "wiring": "mixed", "pressure": 3.0, "units": 4, "examples": 210, "epochs": 3, "batch": 50,
+        "on": "pictures", "wiring": "mixed", "pressure": 3.0, "units": 4, "examples": 210, "epochs": 3, "batch": 50,
         "rate": 1e-2,
     }  # fmt: skip
 
 
-class TestImitating(RecipeContract):
-    test_killed_it_comes_to_the_same_bits = None  # as of the one above
-    recipe = OrganizedNet
-    settings: ClassVar[dict[str, Any]] = {**SMALL, "wiring": "scattered"}
-    other: ClassVar[dict[str, Any]] = {name: one for name, one in TestOrganized.other.items() if name != "on"}
-    idle: ClassVar[dict[str, str]] = {"on": "the net that is imitated reads images"}
-    beside: ClassVar[dict[str, Any]] = {"pressure": {"wiring": "mixed"}}
-
-    def of(self) -> tuple[nn.Module, ...]:
-        return (teacher(),)
-
-
 class TestRecoded(RecipeContract):
+    test_killed_it_comes_to_the_same_bits = None  # there is no middle of a single step
     recipe = RecodedNet
+    brief = True
     settings: ClassVar[dict[str, Any]] = {"gauges": "permute,rescale,dead,permute,cancel"}
-    other: ClassVar[dict[str, Any]] = {"gauges": "permute,rescale,cancel", "pairs": 0.25, "scale": 2.0}
+    other: ClassVar[dict[str, Any]] = {"gauges": "permute,rescale,cancel", "pairs": 0.25, "scale": 2.0, "spread": 0.5}
 
     def of(self) -> tuple[nn.Module, ...]:
         return (teacher(),)
@@ -83,7 +73,7 @@ def crossing(model: nn.Module) -> float:
     return max(float(w[gone].sum() / w.sum()) for w, gone in squares)
 
 
-@pytest.mark.parametrize(("on", "count"), [("images", 2), ("agreement", 12)])
+@pytest.mark.parametrize(("on", "count"), [("images", 2), ("pictures", 2)])
 def test_modules_have_no_weight_between_factors_and_learn_the_others(on: str, count: int) -> None:
     model = made("modules", on=on)
     found = between(model, on)
@@ -92,30 +82,7 @@ def test_modules_have_no_weight_between_factors_and_learn_the_others(on: str, co
         assert torch.equal(layer.weight == 0.0, gone) and torch.equal(own, gone)
 
 
-def test_no_word_moves_another_factors_answer_in_a_modular_transformer() -> None:
-    """Whole parts of the net are set to noise: those of one factor alone change its own scores alone."""
-    model, (inputs, _) = made("modules", on="agreement"), SENTENCES.lesson(20, seed=9)
-    clean = values(model, inputs)
-    with torch.no_grad():
-        for layer, gone in between(model, "agreement"):
-            own = ~gone
-            own[layer.out_features // 4 if layer is not layers(model)[-1] else 3 :] = False  # the first factor's rows
-            layer.weight.add_(torch.randn(layer.weight.shape, generator=torch.Generator().manual_seed(0)) * own)
-    moved = (values(model, inputs) - clean).abs().amax(0)
-    assert bool((moved[:3] > 0.01).all()) and bool((moved[3:] == 0.0).all())
-
-
-def values(model: nn.Module, inputs: Tensor) -> Tensor:
-    """The scores of all factors' values, before they are joined."""
-    taken: list[Tensor] = []
-    handle = layers(model)[-1].register_forward_hook(lambda module, args, output: taken.append(output))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType, reportUnknownLambdaType]
-    with torch.no_grad():
-        model(inputs)
-    handle.remove()
-    return taken[0]
-
-
-@pytest.mark.parametrize("on", ("images", "agreement"))
+@pytest.mark.parametrize("on", ("images", "pictures"))
 def test_scattered_nets_have_as_many_weights_of_each_unit_at_other_places(on: str) -> None:
     one, two = (between(made(wiring, on=on), on) for wiring in ("modules", "scattered"))
     for (own, _), (other, gone) in zip(one, two, strict=True):
@@ -166,14 +133,14 @@ def test_a_copy_computes_the_same_with_other_weights(gauges: str, *, same: bool)
 
 def test_what_cannot_be_made_is_refused() -> None:
     two = (teacher(), teacher())
-    with pytest.raises(UsageError, match="imitates"):
+    with pytest.raises(UsageError):
         OrganizedNet().blank(Given(specified(OrganizedNet, seed=0, of=("a", "b")), two))
-    given = {**SMALL, "on": "agreement"}
-    with pytest.raises(UsageError, match="reads the same"):
+    given = {**SMALL, "on": "pictures"}
+    with pytest.raises(UsageError):
         OrganizedNet(given).start(Given(specified(OrganizedNet, given, seed=0, of=("a",)), two[:1]))
-    with pytest.raises(UsageError, match="of one net"):
+    with pytest.raises(UsageError):
         RecodedNet().blank(Given(specified(RecodedNet, seed=0, of=("a", "b")), two))
-    with pytest.raises(ModelError, match="rewritten"):
+    with pytest.raises(ModelError):
         RecodedNet().blank(Given(specified(RecodedNet, seed=0, of=("a",)), (mlp((3, 2)).eval(),)))
-    with pytest.raises(UsageError, match="gauge"):
+    with pytest.raises(UsageError):
         RecodedNet({"gauges": " , "})
