@@ -28,7 +28,7 @@ DIGITS = WORLDS["digits"].task()
 
 LITTLE: dict[str, Any] = {
     "draws": 4, "steps": [4, 16], "benign_steps": [16], "noise": [0.2], "noise_draws": 10,
-    "attacks": ["output-gain", "full"], "control_draws": 2,
+    "attacks": ["output-gain", "full"], "control_draws": 4,
 }  # fmt: skip
 
 
