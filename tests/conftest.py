@@ -37,7 +37,7 @@ LONGEST = (
     "test_page", "test_cli_verbs", "test_audits_relearning", "test_report_explorer", "test_circuits_of_edges",
     "test_studies_run", "test_plugin_package", "test_audits_contamination", "test_studies_pictures", "test_report",
     "test_studies_seal_health", "test_audits_passes", "test_audits_parts", "test_engine_contamination",
-    "test_studies_example_detection", "test_studies_rlvr", "test_zoo", "test_circuits_search", "test_cli_study",
+    "test_studies_rlvr", "test_zoo", "test_circuits_search", "test_cli_study",
     "test_engine_pool", "test_recipes_rlvr", "test_audits_improvement", "test_seal_folder", "test_audits_decodable",
 )  # fmt: skip
 """Files that take longest, as measured. Each is one process's, so they come first: else one would idle in the end."""

@@ -12,7 +12,7 @@ from wheeltap.cli.options import Whole
 from wheeltap.plans.plan import Plan
 
 VERBS = [name for name in application(overview=True) if not name.startswith("-")]
-SHOWN = [*([verb] for verb in VERBS if verb != "fer"), ["pictures", "fetch"], ["doctor", "--plant"]]
+SHOWN = [*([verb] for verb in VERBS), ["doctor", "--plant"]]
 
 
 @pytest.mark.parametrize("words", SHOWN, ids=" ".join)
@@ -42,7 +42,7 @@ def test_help_names_what_audits_need_of_the_data_and_of_which_draws_an_option_is
 
 
 WITHIN = {
-    "circuits": ("train", "find", "check"), "claims": ("retest",), "dictionary": ("train", "check"), "pictures": (),
+    "circuits": ("train", "find", "check"), "claims": ("retest",), "dictionary": ("train", "check"),
     "init": ("ci",),
 }  # fmt: skip
 

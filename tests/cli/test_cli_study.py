@@ -351,7 +351,7 @@ def test_every_setting_of_every_study_is_a_flag_with_its_words() -> None:
 def test_studies_and_recipes_are_listed_and_explained(capsys: pytest.CaptureFixture[str]) -> None:
     for words, said in (
         (["studies"], "pictures"), (["recipes"], "classifier"), (["studies", "pictures"], "control_seeds"),
-        (["recipes", "picture"], "patience"),
+        (["recipes", "picture"], "share"),
     ):  # fmt: skip
         assert main(["list", *words]) == 0
         assert said in capsys.readouterr().out
@@ -393,7 +393,7 @@ def test_the_example_of_the_docs_is_a_sound_study(tmp_path: Path) -> None:
 QUICK = ("--seeds", "2", "--control-seeds", "1", "--controls", "abs-x,l1", "--pictures-size", "16", "--steps", "3")
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_the_folder_of_a_study_of_pictures_has_the_explorer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -413,8 +413,8 @@ def test_the_folder_of_a_study_of_pictures_has_the_explorer(
 @pytest.mark.parametrize(
     ("words", "instead"),
     [
-        (("fer", "--picture", "face", "--seeds", "1"), "wheeltap study pictures --picture NAME"),
-        (("fer", "skull.zip"), "wheeltap study pictures --picture NAME"),
+        (("fer", "--picture", "face", "--seeds", "1"), "wheeltap study pictures"),
+        (("pictures", "fetch"), "wheeltap study pictures --genome FILE"),
         (("judge", "s.wheeltap"), "wheeltap report STORE"),
         (("show", "s.wheeltap", "WT001"), "wheeltap report FILE CODE"),
     ],

@@ -110,7 +110,7 @@ class TestSpecs:
             ("digits", {"share": 0.0}, "a share above 0"),
             ("digits", {"epochs": -1}, "epochs"),
             ("digits", {"dropout": 1.0}, "less than 1"),
-            ("picture", {"rate": 0.0}, "a rate above 0"),
+            ("picture", {"rate": 0.0}, "rate"),
             ("picture", {"fold": "abs-z"}, "abs-x"),
         ],
     )
@@ -150,10 +150,10 @@ def test_kinds_are_what_they_say() -> None:
 
 def test_a_net_that_nothing_moves_is_resumed_to_the_same_end() -> None:
     nowhere = Task(torch.zeros(16, 4), torch.full((16, 3), 0.5))
-    asked = spec("picture", {"layout": "2;cache:3,sin:2", "steps": 90, "tries": 3}, seed=0, data=nowhere.digest)
+    asked = spec("picture", {"layout": "2;cache:3,sin:2", "steps": 30}, seed=0, data=nowhere.digest)
     given = Given(asked, task=nowhere)
     whole = make(given, recipe_of(asked))
-    assert whole.status == "stuck" and whole.report["restarts"] == 2
+    assert whole.status == "stuck" and whole.report["restarts"] == 4
     state = recipe_of(asked).start(given)
     while state.status == "training":
         anew = recipe_of(asked).start(given)
@@ -161,7 +161,7 @@ def test_a_net_that_nothing_moves_is_resumed_to_the_same_end() -> None:
         anew.advance(anew.step + 1)
         state = anew
     assert (state.status, digest(weights(state.made()))) == ("stuck", whole.digest)
-    assert state.report()["restarts"] == 2
+    assert state.report()["restarts"] == 4
 
 
 def test_wanted_outputs_are_learnt_too() -> None:

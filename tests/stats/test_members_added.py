@@ -13,12 +13,12 @@ from simulation import ends, slack
 from benchmarks.members.gains import Scores, scored
 from benchmarks.members.worlds import ALPHA
 from wheeltap.core.errors import DataError
-from wheeltap.stats.ridge_logistic import log_odds
 from wheeltap.stats.family import holm
 from wheeltap.stats.members import MemberTest, NumberScale, Single, added, mean
 from wheeltap.stats.members.adding import SPLITS
 from wheeltap.stats.members.means import shared_sample
 from wheeltap.stats.members.student import LocationLaw, welch
+from wheeltap.stats.ridge_logistic import log_odds
 
 WORLDS = {(one.name, one.within): one for one in scored()}
 RUNS = 40

@@ -455,7 +455,6 @@ WITHIN = {
     "claims": ("list", "show", "check", "why", "export", "retest", "diff"),
     "dictionary": ("train", "check"),
     "init": ("ci",),
-    "pictures": ("fetch",),
     "study": ("pictures", "detection"),
 }
 FREE_FLAGS = {"--name", "--expect-name", "--conversion", "--penalties"}
@@ -497,7 +496,7 @@ NAMED = {
 
 def _commands() -> list[tuple[tuple[str, ...], Any]]:
     app = application(overview=False)
-    groups = ("circuits", "claims", "dictionary", "init", "pictures", "fer")
+    groups = ("circuits", "claims", "dictionary", "init")
     own = {(verb,): app[verb] for verb in app if verb not in groups and not verb.startswith("-")}
     own |= {(verb, name): app[verb][name] for verb, names in WITHIN.items() for name in names}
     own[("doctor", "--plant")] = app["doctor"]["--plant"]

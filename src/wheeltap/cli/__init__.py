@@ -68,7 +68,12 @@ _VERBS = {
 _HOMES = {"compare": "audit", "plan": "audit", "status": "run", "list": "listing"}
 """Modules of verbs that have another name: one called list would hide the builtin in this package."""
 
-_FORMER = {"judge": "wheeltap report STORE", "show": "wheeltap report FILE, or wheeltap report FILE CODE"}
+_FORMER = {
+    "judge": "wheeltap report STORE",
+    "show": "wheeltap report FILE, or wheeltap report FILE CODE",
+    "fer": "wheeltap study pictures",
+    "pictures": "wheeltap study pictures --genome FILE; docs/pictures.md has the addresses of published genomes",
+}
 """Verbs that there were, and what does the same."""
 
 
@@ -161,7 +166,7 @@ def _called(words: list[str]) -> int:
         if words and words[0] in _FORMER:
             raise UsageError(
                 f"There is no verb {words[0]} any more.",
-                expected=_FORMER[words[0]], got=words[0], do="See: wheeltap report --help",
+                expected=_FORMER[words[0]], got=words[0], do="See: wheeltap --help",
             )  # fmt: skip
         app = application(overview=not words or words[0] in ("--help", "-h"))
         for point in entry_points(group="wheeltap.verbs", name=words[0] if words else ""):

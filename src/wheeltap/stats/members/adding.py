@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError
-from wheeltap.stats.ridge_logistic import log_odds
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.members.base import MemberTest
 from wheeltap.stats.members.over import checked
 from wheeltap.stats.members.student import LocationLaw, LocationScale, Spread, in_proportion, welch
+from wheeltap.stats.ridge_logistic import log_odds
 
 FEWEST: Final = 3
 """Members of the smaller cohort, or pairs: half of them are fitted to, and two or more are left to compare."""
