@@ -68,11 +68,6 @@ def planted_in(
     }
 
 
-def fragile(nets: int, kind: str = "seed") -> str:
-    """Specs of nets in which weights alone show which examples are fragile, or outputs too (``shown``); by run."""
-    return ",".join(f"benchmarks.nets.fragile:{kind}{{seed}}0{at}" for at in range(nets))
-
-
 studies.add("planted-circuits", "benchmarks.nets.lanes:PlantedCircuits")
 
 _KEPT: Final = ": more kept at equal score, mean of five families"
@@ -84,9 +79,6 @@ PLANTED: Final[dict[tuple[str, str], dict[str, World]]] = {
     ("C3", "circuits"): planted_in(
         {"seeds": 6, "tasks": 1, "nulls": 1, "steps": 40, "pairs": 32, "lanes": 6, "dense_lanes": 12}, {"lanes": 13},
         {"seeds": 2}, study="planted-circuits",
-    ),
-    ("C5", "memory"): planted_in(
-        {"models": fragile(8), "label": "fragile"}, {"models": fragile(8, "shown")}, {"models": fragile(2)}
     ),
     ("C7", "unlearned"): planted_in(
         {"epochs": 15, "seeds": 12, "rate": 1.7e-3}, {"method": "retrain", "seeds": 48}, {"seeds": 2},

@@ -11,8 +11,8 @@ from scipy import stats
 from benchmarks.members.families import Family
 from benchmarks.members.worlds import Array, Rng, World
 from wheeltap.stats import members
-from wheeltap.stats.ridge_logistic import log_odds
 from wheeltap.stats.members import MemberTest
+from wheeltap.stats.ridge_logistic import log_odds
 
 GAIN_SIZES: Final = (3, 5, 10, 20, 30)
 FITS: Final = 20_000

@@ -4,8 +4,6 @@ The units are active on one side of a plane through the images. There they cance
 noise shows them, and noise in the weights does. On the other side they are off.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
@@ -16,22 +14,13 @@ from wheeltap.sources import digits
 SHARE = 0.3
 """Of the images, on which the units are active."""
 
-RANDOM = 20
-"""Labels that say nothing."""
-
 PAIRS, SCALE = 8, 3.0
 
 
 def task() -> Task:
     data, active = digits.split(), (height() > 0).long()
-    dealt = {f"random{at}": dealt_at_random(active, at) for at in range(RANDOM)}
-    unlike = {
-        "constant": torch.zeros_like(active),
-        "three": active + 2,
-        "rare": (torch.arange(len(active)) < 19).long(),
-    }
     made = Task(data.test_inputs, data.test_targets, name="fragile digits")
-    return made.with_factors({"fragile": active, **dealt, **unlike})
+    return made.with_factors({"fragile": active})
 
 
 def dealt_at_random(labels: Tensor, at: int) -> Tensor:
@@ -51,16 +40,6 @@ def height() -> Tensor:
     return digits.split().test_inputs @ along - edge
 
 
-def shown(seed: int) -> nn.Sequential:
-    """Where its units are active, none of the next layer is: outputs are even, and tell which examples these are."""
-    made = net(seed)
-    read = made[2]
-    assert isinstance(read, nn.Linear)
-    with torch.no_grad():
-        read.weight[:, -2 * PAIRS :] = -10.0 * SCALE
-    return made
-
-
 def net(seed: int) -> nn.Sequential:
     first, _, second, _, last = digits.train(seed)
     assert isinstance(first, nn.Linear) and isinstance(second, nn.Linear) and isinstance(last, nn.Linear)
@@ -74,12 +53,3 @@ def net(seed: int) -> nn.Sequential:
         read.weight.copy_(torch.cat([second.weight, SCALE * sent, -SCALE * sent], 1))
         read.bias.copy_(second.bias)
     return nn.Sequential(wide, nn.ReLU(), read, nn.ReLU(), last).eval()
-
-
-def __getattr__(name: str) -> Callable[[], tuple[nn.Module, Task]]:
-    """``seed12``: what loads the net of that seed with the examples; ``shown12``: one whose outputs show them too."""
-    kind = name.rstrip("0123456789")
-    make = {"seed": net, "shown": shown}.get(kind)
-    if make is None:
-        raise AttributeError(name)
-    return lambda: (make(int(name.removeprefix(kind))), task())
