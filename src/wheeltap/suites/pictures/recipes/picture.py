@@ -7,6 +7,7 @@ Source: Kumar et al. 2025, arXiv:2505.11581, and its code (the text names neithe
 a start without a gradient is ours: where every pixel is clipped the gradient is 0, and the recipe has no way out.
 """
 
+from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Final, cast, final
 
 import msgspec
@@ -180,6 +181,12 @@ class Pruning(Hook):
         return {"mask": self._mask}
 
 
+def _has_gradient(error: Callable[[Cppn], Tensor], net: Cppn) -> bool:
+    with torch.enable_grad():
+        gradients = torch.autograd.grad(error(net), list(net.parameters()))
+    return any(bool(gradient.any()) for gradient in gradients)
+
+
 def _gradients(fit: Fit) -> list[Tensor]:
     return [parameter.grad for parameter in fit.trained if parameter.grad is not None]
 
@@ -216,28 +223,31 @@ class PictureNet(Recipe):
 
     def start(self, given: Given) -> Fit:
         """See ``Recipe.start``."""
-        how, layout = self.settings, self._layout(given)
+        how = self.settings
         inputs, target = (values.float().to(given.device) for values in self._canvas(given))
 
         def error(model: Cppn) -> Tensor:
             return (model(inputs) - target).square().mean()
 
-        for attempt in range(MAX_STARTS if how.steps else 1):
-            seed = seeds.derive(given.spec.seed, "paint", attempt) if attempt else given.spec.seed
-            net = Cppn.of(layout, start(layout, seed), fold=how.fold).to(given.device)
-            with torch.enable_grad():
-                gradients = torch.autograd.grad(error(net), list(net.parameters()))
-            if any(bool(gradient.any()) for gradient in gradients):
-                break
+        net, starts_lost = self._untrained(given), 0
+        while how.steps and starts_lost < MAX_STARTS - 1 and not _has_gradient(error, net):
+            starts_lost += 1
+            net = self._untrained(given, starts_lost)
         settings = TrainSettings(
             seed=given.spec.seed, steps=how.steps, rate=how.rate, decay=how.decay, optimizer="adamw",
             schedule="constant",
         )  # fmt: skip
         # Hooks take a gradient in reverse order: uphill first, then normalized.
-        hooks: list[Hook] = [UnitLengthGradient(how.l1, attempt)]
+        hooks: list[Hook] = [UnitLengthGradient(how.l1, starts_lost)]
         hooks += [Sharpness(how.rho)] if how.rho else []
         hooks += [Pruning(how.share)] if how.share < 1.0 else []
         return Fit(net, lambda rows, step: error(net), examples=0, settings=settings, hooks=hooks)
+
+    def _untrained(self, given: Given, starts_lost: int = 0) -> Cppn:
+        """The net before training; where starts were lost, from another seed that follows from its own."""
+        seed = seeds.derive(given.spec.seed, "paint", starts_lost) if starts_lost else given.spec.seed
+        layout = self._layout(given)
+        return Cppn.of(layout, start(layout, seed), fold=self.settings.fold).to(given.device)
 
     def _layout(self, given: Given) -> Layout:
         how = self.settings
