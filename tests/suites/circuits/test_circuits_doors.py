@@ -183,7 +183,6 @@ def test_while_searches_have_not_run_the_best_so_far_says_so(place: Path) -> Non
         (["find", "artifact:there.safetensors", "--task", "quote"], "no artifact at this path"),
         (["check", "mynets:net", "mynets.py", "--task", "pairs.jsonl"], "no file of a circuit"),
         (["check", "mynets:net", "there.json", "--task", "pairs.jsonl"], "no circuit at this path"),
-        (["train", "--model", "mynets:net", "-o", "x.safetensors"], "sequences of your own"),
     ],
 )
 def test_what_cannot_be_is_refused(
