@@ -201,7 +201,8 @@ def test_what_cannot_be_made() -> None:
     """Settings and examples that do not fit: said before anything is trained."""
     plain = Task(torch.zeros(4, 3, dtype=torch.long), torch.zeros(4, dtype=torch.long))
     for error, how in (
-        (UsageError, {"k": 17}), (UsageError, {"architecture": "gated"}), (UsageError, {"kind": "mean codes", "positions": "all"}),
+        (UsageError, {"k": 17}), (UsageError, {"architecture": "gated"}),
+        (UsageError, {"kind": "mean codes", "positions": "all"}),
         (UsageError, {"kind": "untrained net", "of": (), "task": of_array(planted(9)[0])}),
         (DataError, {"of": (), "task": plain}), (UnknownName, {"site": ""}), (UnknownName, {"site": "blocks.7"}),
         (DataError, {"kind": "pca", "of": (), "task": of_array(torch.ones(5, 3))}),
