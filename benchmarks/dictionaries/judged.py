@@ -118,7 +118,7 @@ def planted_nets(count: int, each: int) -> list[tuple[str, wt.Report]]:
             "true": true, "random": random_like(true, vectors, 100 + seed), "permuted": permuted(true, seed),
             "other net": planted(1000 + seed)[2][0], "other random": random_like(true, vectors, 200 + seed),
         }  # fmt: skip
-        like = {"architecture": "jumprelu", "features": true.settings.features, "k": 5, "steps": 600}
+        like = {"architecture": "topk", "features": true.settings.features, "k": 5, "steps": 600}
         found += verdicts(net, task, "site", candidates, like=like, seed=seed).items()
         print(seed, {name: report.headline.split(":")[0] for name, report in found[-len(candidates) :]}, flush=True)
     return found

@@ -2,7 +2,7 @@
 
     python -m benchmarks.dictionaries layouts
 
-Needs sae-lens, eai-sparsify and dictionary-learning, each in its turn: a library that is not installed is left out.
+Needs sae-lens and dictionary-learning, each in its turn: a library that is not installed is left out.
 """
 
 import importlib
@@ -34,7 +34,7 @@ def drawn(model: nn.Module) -> nn.Module:
 
 
 def saelens(folder: Path, x: Tensor) -> Iterator[Written]:
-    """Every architecture of today, and files of before 6.0."""
+    """Every architecture."""
     saes = importlib.import_module("sae_lens.saes")
     settings: dict[str, dict[str, Any]] = {"Standard": {}, "JumpReLU": {}, "Gated": {}, "TopK": {"k": K}}
     normalizations = ("none", "layer_norm", "constant_norm_rescale")
@@ -60,28 +60,6 @@ def saelens(folder: Path, x: Tensor) -> Iterator[Written]:
         for kind in ("inference", "training"):
             codes = sae.encode(x)
             yield f"saelens BatchTopK {kind}", folder / f"{kind} {lengths}", codes, sae.decode(codes)
-    before = {"model_name": "gpt2", "hook_point": "blocks.5.hook_resid_pre", "hook_point_layer": 5, "d_in": WIDTH,
-              "d_sae": FEATURES, "dtype": "float32", "hook_point_head_index": None, "l1_coefficient": 8e-5}  # fmt: skip
-    topk = {"activation_fn_str": "topk", "activation_fn_kwargs": {"k": K}, "architecture": "standard"}
-    for kind, extra in {"Standard": {}, "TopK": topk, "JumpReLU": {"architecture": "jumprelu"}}.items():
-        place = folder / f"saelens {kind} none centered"
-        (place / "cfg.json").write_text(json.dumps(before | extra))
-        sae = saes.SAE.load_from_disk(place)
-        codes = sae.encode(x)
-        yield f"saelens before 6.0 {kind}", place, codes, sae.decode(codes)
-
-
-def sparsify(folder: Path, x: Tensor) -> Iterator[Written]:
-    """Autoencoders and transcoders, with a skip and without."""
-    library = importlib.import_module("sparsify")
-    for transcode, skip in product((False, True), (False, True)):
-        config = library.SaeConfig(num_latents=FEATURES, k=K, transcode=transcode, skip_connection=skip)
-        model: Any = drawn(library.Sae(WIDTH, config))
-        name = f"sparsify {'transcoder' if transcode else ''} {'skip' if skip else ''}".strip()
-        model.save_to_disk(folder / name)
-        found = model.encode(x)
-        codes = torch.zeros(len(x), FEATURES).scatter(1, found.top_indices, found.top_acts)
-        yield name, folder / name, codes, model(x).sae_out
 
 
 def dictionary_learning(folder: Path, x: Tensor) -> Iterator[Written]:
@@ -110,7 +88,7 @@ def main(argv: list[str]) -> None:
     del argv
     torch.manual_seed(0)
     x, furthest = torch.randn(100, WIDTH) * 2 + 0.2, 0.0
-    libraries: tuple[Callable[[Path, Tensor], Iterator[Written]], ...] = (saelens, sparsify, dictionary_learning)
+    libraries: tuple[Callable[[Path, Tensor], Iterator[Written]], ...] = (saelens, dictionary_learning)
     for library in libraries:
         with tempfile.TemporaryDirectory() as place:
             try:

@@ -29,7 +29,7 @@ SIZES = {
     "published": Truth(width=768, features=16_384, active=34.0, seed=0),
 }
 RUNS: dict[str, list[tuple[str, str]]] = {
-    "small": [*((name, "own") for name in ("topk", "batchtopk", "jumprelu", "gated", "relu")),
+    "small": [("topk", "own"), ("relu", "own"),
               ("topk", "frozen decoder"), ("topk", "soft-frozen decoder")],
     "published": [("topk", "own"), ("topk", "frozen decoder")],
 }  # fmt: skip
@@ -59,7 +59,8 @@ def measured(one: Dictionary, truth: Truth, fresh: Tensor) -> str:
     explained = 1.0 - left / float((fresh - fresh.mean(0)).square().sum())
     matched = float("nan")
     if len(true) <= MATCHED:  # mean cosine of true directions with those that they are matched with one to one
-        likeness = stats.cosines(true.numpy(), one.W_dec.numpy())
+        units = one.W_dec / one.W_dec.norm(dim=1, keepdim=True).clamp_min(1e-12)
+        likeness = (true @ units.T).numpy()  # true directions have norm 1
         matched = float(likeness[stats.matching(likeness)].sum()) / max(likeness.shape)
     near = "  ".join(f"{float((best > edge).float().mean()):5.1%}" for edge in NEAR)
     return (f"explained {explained:6.1%}  L0 {active:5.2f}  dead {int((~fired).sum()):5d}  MCC {matched:.3f}  "

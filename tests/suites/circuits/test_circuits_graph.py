@@ -94,8 +94,8 @@ def test_a_report_shows_the_circuit_with_its_losses_and_nulls(tmp_path: Path) ->
     how = {"circuit": packed(KEPT), "random": 19, "subsets": 1, "weight_draws": 2}
     report = wt.audit(Subject(PLANTED.net, name="planted"), TASK, audits=[wt.AuditSpec("circuit-sufficient", how)])
     [shown], [graph] = report.record.sections, blocks(report.record, Graph)
-    assert shown.brief == f"{KEPT.sum():,} of {len(KEPT):,} units" and "target" not in shown.says
-    assert len(graph.nodes) == int(KEPT.sum()) and len(graph.views) == 8 and "are drawn" not in graph.note
+    assert shown.brief == f"{KEPT.sum():,} of {len(KEPT):,} units"
+    assert len(graph.nodes) == int(KEPT.sum()) and len(graph.views) == 8
     assert not blocks(report.record, Table, "Found")  # a circuit that is given was not searched for
     held = halves(pairs_of(TASK))[1]
     net = UnitNet(PLANTED.net, next(iter(held.batches())).clean)
@@ -129,4 +129,3 @@ def test_what_lies_beyond_the_axis_is_in_the_table_alone() -> None:
         assert chart.series[0].x == (9.0, 40.0) and chart.y.high is not None and chart.y.high < 2
         looks.append([one.look for one in chart.series])
     assert looks == [["points", "range", "mark"], ["points", "mark"]]
-    assert "median 10.500, 9.000 to 12.000 (2 draws)" in str(shown.blocks[-1])

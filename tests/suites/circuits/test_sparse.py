@@ -1,17 +1,12 @@
-"""Training with sparse weights against a slow loop; what is counted after every step; models of others."""
+"""Training with sparse weights against a slow loop; what is counted after every step."""
 
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-import wheeltap as wt
-from wheeltap.core.errors import DataError, ModelError
-from wheeltap.core.task import BaseTask, Task
 from wheeltap.plans.artifacts import digest
 from wheeltap.recipes.base import Given, specified
 from wheeltap.recipes.fit import Fit
@@ -20,12 +15,9 @@ from wheeltap.recipes.randomness import reproducible
 from wheeltap.suites.circuits.nets.sparse_transformer import Shape, SparseTransformer
 from wheeltap.suites.circuits.recipes.sparse import (
     Sparse,
-    SparsifiedModel,
-    SparsitySettings,
-    cuts_of,
+    SparseSettings,
     next_token_loss,
     sparse_fit,
-    sparsified,
 )
 from wheeltap.testing.recipe_contract import RecipeContract
 
@@ -34,7 +26,7 @@ OTHER: dict[str, Any] = {
     "share": 0.3, "embedding_share": 0.5, "alive": 3, "until": 0.25, "steps": 5, "batch": 5, "rate": 1e-2,
     "warm_up": 0.5, "decay": 0.0, "softness": 1e-3,
 }  # fmt: skip
-HOW = SparsitySettings(share=0.1, embedding_share=0.4, alive=2, steps=30, batch=8, rate=0.05, decay=0.5, warm_up=0.1)
+HOW = SparseSettings(share=0.1, embedding_share=0.4, alive=2, steps=30, batch=8, rate=0.05, decay=0.5, warm_up=0.1)
 TOKENS = torch.randint(0, 9, (40, 8), generator=torch.Generator().manual_seed(2))
 
 
@@ -51,23 +43,10 @@ class TestSparse(RecipeContract):
     }  # fmt: skip
 
 
-class TestSparsified(RecipeContract):
-    test_killed_it_comes_to_the_same_bits = None  # as of the one above
-    recipe = SparsifiedModel
-    settings: ClassVar[dict[str, Any]] = TINY
-    other: ClassVar[dict[str, Any]] = {**OTHER, "held": 0.3}
-
-    def task(self) -> BaseTask:
-        return Task(TOKENS[:, :-1], TOKENS[:, -1])
-
-    def of(self) -> tuple[nn.Module, ...]:
-        return (net().eval(),)
-
-
 # ---- the mathematics -----------------------------------------------------------------------------------------------
 
 
-def begun(how: SparsitySettings = HOW) -> Fit:
+def begun(how: SparseSettings = HOW) -> Fit:
     return sparse_fit(net(), TOKENS, how, held=TOKENS[:5], seed=1)
 
 
@@ -84,7 +63,7 @@ def left(matrix: Tensor, share: float, *, alive: int = 0, columns: bool = False)
                          for row in range(count)])  # fmt: skip
 
 
-def slow(model: SparseTransformer, how: SparsitySettings, steps: int) -> SparseTransformer:
+def slow(model: SparseTransformer, how: SparseSettings, steps: int) -> SparseTransformer:
     order = torch.Generator().manual_seed(1)
     batches = [rows for _ in range(how.steps) for rows in torch.randperm(40, generator=order).split(how.batch)]
     moments = {name: [torch.zeros_like(one), torch.zeros_like(one)] for name, one in model.named_parameters()}
@@ -124,7 +103,7 @@ def test_it_is_the_slow_loop() -> None:
 
 @pytest.mark.parametrize("alive", [0, 3])
 def test_counts_are_exact_after_every_step_and_weights_come_back(alive: int) -> None:
-    how = SparsitySettings(share=0.1, embedding_share=0.4, alive=alive, steps=24, batch=8, rate=0.2)
+    how = SparseSettings(share=0.1, embedding_share=0.4, alive=alive, steps=24, batch=8, rate=0.2)
     fit = begun(how)
     named, zero = dict(fit.model.named_parameters()), list[Tensor]()
     for step in range(1, 25):
@@ -160,115 +139,3 @@ def test_a_dense_twin_starts_alike_and_keeps_every_weight() -> None:
         matrix = dict(fit.model.named_parameters())["blocks.0.mlp.rise.weight"]
         assert int(torch.count_nonzero(matrix)) == round(share * 1024)
     assert digest(weights(nets[0])) == digest(weights(nets[1]))
-
-
-# ---- models of others ----------------------------------------------------------------------------------------------
-
-
-class Own(nn.Module):
-    """A language model as somebody may write one: its scores depend on the last two tokens."""
-
-    def __init__(self, ahead: int = 0) -> None:
-        super().__init__()
-        self.table, self.mix, self.head = nn.Embedding(9, 6), nn.Linear(12, 24), nn.Linear(24, 9)
-        self.drop, self.ahead = nn.Dropout(0.1), ahead
-
-    def forward(self, tokens: Tensor) -> dict[str, Tensor]:
-        held = self.table(tokens)
-        pair = torch.cat([held, held.roll(-1 if self.ahead else 1, 1)], 2)
-        pair[:, 0 if not self.ahead else -1, 6:] = 0.0
-        return {"logits": self.head(self.drop(self.mix(pair).relu()))}
-
-
-def own(ahead: int = 0) -> Own:
-    with reproducible(6):
-        return Own(ahead).eval()
-
-
-def rule(sequences: int = 60) -> Tensor:
-    """Sequences in which each token is the sum of the two before it, modulo 9."""
-    rows = torch.randint(0, 9, (sequences, 10), generator=torch.Generator().manual_seed(5))
-    for place in range(2, 10):
-        rows[:, place] = (rows[:, place - 1] + rows[:, place - 2]) % 9
-    return rows
-
-
-def test_a_model_of_ones_own_is_made_sparse_and_left_as_it_was() -> None:
-    model = own()
-    before = digest(weights(model))
-    made = wt.circuits.sparsify(model, rule(), share=0.5, steps=150, rate=0.05, seed=3)
-    assert digest(weights(model)) == before and not made.training
-    count = {name: int(torch.count_nonzero(one)) for name, one in made.named_parameters()}
-    assert count == {
-        "table.weight": round(54 * 0.5**0.5), "mix.weight": 144, "mix.bias": 24, "head.weight": round(216 * 0.5**0.5),
-        "head.bias": 9,
-    }  # fmt: skip
-    losses = [next_token_loss(one, rule(20)).item() for one in (model, made)]
-    assert losses[1] < losses[0] - 0.3
-
-
-class Stop(Exception):
-    """What a user's interrupt raises."""
-
-
-def test_broken_off_it_goes_on_to_the_same_bits(tmp_path: Path) -> None:
-    def run(folder: Path | None, watch: Any = None) -> Any:
-        return sparsified(own(), rule(), {"steps": 40, "share": 0.3}, seed=1, folder=folder, watch=watch)
-
-    def stop(taken: int, steps: int) -> None:
-        if taken >= 5:
-            raise Stop
-
-    wanted = run(None)
-    with pytest.raises(Stop):
-        run(tmp_path, stop)
-    resumed = run(tmp_path)
-    assert 0 < resumed.steps < 40 and (resumed.digest, resumed.status) == (wanted.digest, "done")
-    assert all(np.array_equal(array, resumed.report[name]) for name, array in wanted.report.items())
-    assert run(tmp_path).steps == 0
-    assert sparsified(own(), rule(59), {"steps": 40, "share": 0.3}, seed=1, folder=tmp_path).steps == 40
-
-
-def test_one_row_of_tokens_is_cut_into_sequences() -> None:
-    row, how = rule().flatten(), {"steps": 3, "share": 0.5}
-    cut = wt.circuits.sparsify(own(), [*row.tolist(), 1, 2], steps=3, share=0.5, places=10)
-    whole = sparsified(own(), rule(), {**how, "embedding_share": 0.5**0.5})
-    assert digest(weights(cut)) == whole.digest
-
-
-def test_gpt2_of_transformers_is_cut_by_neuron() -> None:
-    """Its matrices are stored the other way around, and it embeds tokens by the matrix that scores them."""
-    transformers = pytest.importorskip("transformers")
-    config = transformers.GPT2Config(vocab_size=9, n_positions=16, n_embd=8, n_layer=1, n_head=2)
-    with reproducible(2):
-        model = transformers.GPT2LMHeadModel(config).eval()
-    cuts = cuts_of(model, SparsitySettings(alive=1), vocabulary=9)
-    found = {name: cuts[one].neurons for name, one in model.named_parameters() if one in cuts and "h.0" in name}
-    assert found == {
-        "transformer.h.0.attn.c_attn.weight": 1, "transformer.h.0.attn.c_proj.weight": 0,
-        "transformer.h.0.mlp.c_fc.weight": 1, "transformer.h.0.mlp.c_proj.weight": 0,
-    }  # fmt: skip
-    made = wt.circuits.sparsify(model, rule(), share=0.25, steps=3, rate=1e-3)
-    assert int(torch.count_nonzero(made.transformer.h[0].mlp.c_fc.weight)) == 64
-    assert int(torch.count_nonzero(made.lm_head.weight)) == 36 and made.lm_head.weight is made.transformer.wte.weight
-
-
-@pytest.mark.parametrize(
-    ("data", "said"),
-    [(torch.zeros(4, 1).long(), "no sequences of tokens"), (torch.rand(4, 5), "no sequences of tokens"),
-     ([1, 2, 3], "no sequences of tokens"), (torch.full((3, 4), 9), "does not know"), ([["a"]], "not numbers")],
-)  # fmt: skip
-def test_data_that_cannot_be_learned_is_refused(data: Any, said: str) -> None:
-    with pytest.raises(DataError, match=said):
-        wt.circuits.sparsify(own(), data, steps=3)
-
-
-def test_models_that_are_no_language_models_are_refused() -> None:
-    with pytest.raises(ModelError, match="still to come"):
-        wt.circuits.sparsify(own(ahead=1), rule(), steps=3)
-    with pytest.raises(ModelError, match="does not score the next token"):
-        wt.circuits.sparsify(nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(36, 9)), rule(), steps=3)
-    broken = own()
-    broken.head.weight.data.mul_(1e38)
-    with pytest.raises(ModelError, match="could not be trained"):
-        wt.circuits.sparsify(broken, rule(), steps=3)

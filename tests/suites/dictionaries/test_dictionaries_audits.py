@@ -18,7 +18,7 @@ from wheeltap.plans.plan import AuditSpec, Plan
 from wheeltap.suites.dictionaries.audits.claims import AUDITS
 from wheeltap.suites.dictionaries.audits.common import lines, no_better
 from wheeltap.suites.dictionaries.audits.scores import edited, f1_of, reconstructed
-from wheeltap.suites.dictionaries.specs import DISTURBANCES, KINDS, MATCHES, PARTS, STATUSES
+from wheeltap.suites.dictionaries.specs import DISTURBANCES, KINDS, PARTS, STATUSES
 
 EXAMPLES, GROUPS, PAIRS, VALUES, LIVE = 320, 16, 160, 5, 40
 
@@ -97,14 +97,6 @@ class World:
             "texts": np.frombuffer(b'[["Then Tom and Kate"],["Later Anna"]]', dtype=np.uint8),
         }  # fmt: skip
 
-    def matched(self, other: int) -> dict[str, NDArray[Any]]:
-        rng = np.random.default_rng([self.seed, other, 3])
-        cosine = np.clip(self.good[self.kinds[other]] + 0.1 * rng.standard_normal(LIVE), -1.0, 1.0)
-        count = len(MATCHES)
-        return {"kinds": np.array([KINDS.index(kind) for kind in self.kinds]), "matched": cosine,
-                "rank": np.full(count, 8), "overlap": np.full(count, 0.6),
-                "chance": np.full(count, 0.1)}  # fmt: skip
-
     def outcome(self, trial: Trial) -> Outcome:
         if trial.kind == "clean":
             values: dict[str, NDArray[Any]] = {
@@ -112,8 +104,6 @@ class World:
                 "scores": np.random.default_rng(0).standard_normal((EXAMPLES, 3)).astype(np.float32),
                 "group": np.arange(EXAMPLES) % self.groups,
             }  # fmt: skip
-        elif trial.perturbation == "dictionary-match":
-            values = self.matched(int(trial.settings["other"]))
         else:
             values = self.read(trial)
         return Outcome(key=trial.key, status="done", values=values)
@@ -156,8 +146,7 @@ def statuses(report: ReportRecord, code: str) -> set[str]:
 def test_a_good_dictionary_is_better_than_every_null() -> None:
     report = judged(World(GOOD))
     assert not report.void and report.headline.startswith("BETTER THAN EVERY NULL: the dictionary of net")
-    for code in ("WT402", "WT406"):
-        assert statuses(report, code) == {"found"}, code
+    assert statuses(report, "WT402") == {"found"}
     for code in ("WT401", "WT403"):
         assert statuses(report, code) == {"found", "measured"}, code
     assert statuses(report, "WT405") == {"measured"}
@@ -232,7 +221,6 @@ def test_a_lead_over_the_average_null_is_not_one_over_the_next_null() -> None:
 
 def test_without_nulls_nothing_is_claimed_and_controls_that_could_not_fail_are_skipped() -> None:
     report = judged(World(GOOD, kinds=("own",)), planned("own"))
-    assert statuses(report, "WT406") == {"not_applicable"}
     assert statuses(report, "WT401") == {"skipped"} and "a score alone says nothing" in report.headline
     names = [one for one in report.controls if one.name.startswith("WT4")]
     assert {one.status for one in names if "random" in one.name or "supervised" in one.name} == {"skipped"}

@@ -18,11 +18,10 @@ from wheeltap.suites.dictionaries.readings import (
     DictionaryControl,
     DictionaryDisturbance,
     DictionaryFeatures,
-    DictionaryMatch,
     DictionaryReconstruction,
     counterfactuals,
 )
-from wheeltap.suites.dictionaries.specs import DISTURBANCES, GAUGES, KINDS, MATCHES, PARTS, REPLACEMENTS, STATUSES
+from wheeltap.suites.dictionaries.specs import DISTURBANCES, GAUGES, KINDS, PARTS, REPLACEMENTS, STATUSES
 
 VALUES, WIDTH = {"a": 4, "b": 3, "c": 2}, 20
 FEATURES = sum(VALUES.values())
@@ -219,19 +218,6 @@ def test_a_twin_moves_every_feature_and_a_rewritten_dictionary_follows() -> None
     assert np.array_equal(found["a|rows"], control["a|rows"])
     for before, after in zip(net().parameters(), given.model.net.parameters(), strict=True):
         assert torch.equal(before, after)
-
-
-def test_matched_features_are_the_same_whatever_their_order() -> None:
-    order = torch.randperm(FEATURES, generator=torch.Generator().manual_seed(0))
-    shuffled = planted(W_enc=torch.linalg.pinv(atoms())[:, order], W_dec=2.0 * atoms()[order])
-    given = subject(planted(), shuffled, random_like(planted(), vectors(), 1))
-    found = read(DictionaryMatch({"other": 1}), given)
-    assert found["matched"] == pytest.approx(1.0)
-    assert dict(zip(MATCHES, found["rank"].tolist(), strict=True)) == {"all": 9, "matched": 9, "unmatched": 0}
-    assert found["overlap"] == pytest.approx([1.0, 1.0, 0.0], abs=1e-5)
-    assert found["chance"] == pytest.approx([0.45, 0.45, 0.0])
-    random = read(DictionaryMatch({"other": 2}), given)
-    assert random["matched"].mean() < 0.7 and (random["matched"] > 0.9).mean() < 0.5
 
 
 def test_what_cannot_be_read_is_refused_or_has_a_status() -> None:

@@ -10,13 +10,11 @@ from wheeltap.core.errors import DataError
 from wheeltap.suites.dictionaries.stats import (
     best_values,
     correlations,
-    cosines,
     cover,
     edit,
     f1,
     fit,
     matching,
-    overlap,
     weights,
 )
 from wheeltap.suites.dictionaries.supervised import least_squares_codes, mean_codes
@@ -86,10 +84,10 @@ def test_cover_counts_the_features_that_a_value_needs() -> None:
 def test_matches_find_permuted_features() -> None:
     rng = np.random.default_rng(0)
     rows, order = rng.standard_normal((6, 20)), rng.permutation(6)
-    likeness = cosines(rows, 3.0 * rows[order])
+    units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    likeness = units @ units[order].T
     own, other = matching(likeness)
     assert likeness[own, other] == pytest.approx(1.0) and order[other].tolist() == own.tolist()
-    assert cosines(rows, np.zeros((1, 20))).tolist() == [[0.0]] * 6
 
 
 def test_correlations_are_numpys_and_zero_without_variation() -> None:
@@ -99,20 +97,6 @@ def test_correlations_are_numpys_and_zero_without_variation() -> None:
     found = correlations(one, other)
     assert found[:2] == pytest.approx([np.corrcoef(one[:, at], other[:, at])[0, 1] for at in range(2)])
     assert found[2] == 0.0
-
-
-def test_overlap_of_subspaces_and_its_chance_level() -> None:
-    rng = np.random.default_rng(0)
-    first = rng.standard_normal((50, 4)) @ rng.standard_normal((4, 40))
-    turned = rng.standard_normal((50, 4)) @ np.linalg.svd(first)[2][:4]
-    assert overlap(first, turned, 16) == (4, pytest.approx(1.0))
-    random = [overlap(rng.standard_normal((4, 40)), rng.standard_normal((9, 40)), 4) for _ in range(300)]
-    assert {rank for rank, _ in random} == {4}
-    assert np.mean([share for _, share in random]) == pytest.approx(4 / 40, abs=0.01)
-    assert overlap(np.zeros((3, 40)), first, 4) == (0, 0.0)
-
-
-# ---- closed forms ----------------------------------------------------------------------------------------------------
 
 
 def planted(count: int, seed: int, *, noise: float = 0.0) -> tuple[Floats, dict[str, NDArray[np.int64]], list[Floats]]:

@@ -17,16 +17,15 @@ from wheeltap.core.lazy import lazy
 
 if TYPE_CHECKING:
     from wheeltap.suites.circuits.cli import SparseNetSpec
-    from wheeltap.suites.circuits.recipes.sparse import sparsify
     from wheeltap.suites.circuits.runs import CircuitSearchResult, SparseNet, check, find, task, train
 
-__all__ = ["CircuitSearchResult", "SparseNet", "SparseNetSpec", "check", "find", "sparsify", "task", "train"]
+__all__ = ["CircuitSearchResult", "SparseNet", "SparseNetSpec", "check", "find", "task", "train"]
 
 __getattr__ = lazy(
     __name__,
     {
         "CircuitSearchResult": "runs",
         "check": "runs", "find": "runs", "task": "runs", "SparseNet": "runs", "SparseNetSpec": "cli",
-        "train": "runs", "sparsify": "recipes.sparse",
+        "train": "runs",
     },
 )  # fmt: skip

@@ -75,12 +75,6 @@ class SparseNetSpec:
     steps: Annotated[
         Whole | None, Parameter(validator=Number(gte=1), help="Batches in all; by default what the two nets need.")
     ] = None
-    model: Annotated[
-        str | None, Parameter(help="A decoder of your own, module:callable, instead of the small one.")
-    ] = None
-    data: Annotated[
-        Path | None, Parameter(help="With --model: its sequences, .npz with an array tokens [sequence, place].")
-    ] = None
     seed: Annotated[Whole, Parameter(help="Of weights and order.")] = 0
 
 
@@ -106,9 +100,8 @@ Try it:
 Task = Annotated[
     str,
     Parameter(
-        help="Examples by name: quote, bracket, set_or_string, with_as, for_while, if_ternary, var_swap or lambda, for "
-        "nets of circuits train; agreement, for language models; or .jsonl of {clean, corrupted, answer, wrong}. "
-        "Audit takes these too, as pairs:NAME."
+        help="Task name: quote, bracket or set_or_string, for nets of circuits train; agreement, for language models; "
+        "or a .jsonl file of {clean, corrupted, answer, wrong}. Audit takes these too, as pairs:NAME."
     ),
 ]
 
@@ -128,8 +121,8 @@ def find(  # noqa: PLR0913 - a door: each is a choice of its own
 ) -> int:
     """Finds a small circuit that does a task, and checks it: sufficient, necessary, nulls, stable.
 
-    It says first about how long that takes. The file holds the best circuit so far from the first search on, marked as
-    undecided until a search has reached the target. If it is interrupted, the same command resumes it.
+    The file holds the best circuit so far from the first search on, marked as undecided until a search has reached the
+    target. If it is interrupted, the same command resumes it.
 
     Try it:
 
@@ -173,13 +166,12 @@ def train(
 ) -> int:
     """Trains a small decoder with sparse weights on lines that look like Python, on which its circuits can be found.
 
-    Or makes the weights of a decoder of your own sparse. If it is interrupted, the same command resumes it.
+    If it is interrupted, the same command resumes it.
 
     Try it:
 
       wheeltap circuits train -o sparse.safetensors
       wheeltap circuits train --dense -o dense.safetensors
-      wheeltap circuits train --model my_nets:decoder --data tokens.npz -o mine.safetensors
     """
     from wheeltap.cli.progress import step_progress
     from wheeltap.report.files import require_writable
@@ -191,8 +183,7 @@ def train(
     print(
         f"{file}: {made.nonzero:,} weights that are not 0; loss on sequences held out {made.loss:.4f} nats per token."
     )
-    if spec.model is None:
-        print(f"Find a circuit: wheeltap circuits find artifact:{file} --task quote")
+    print(f"Find a circuit: wheeltap circuits find artifact:{file} --task quote")
     return 0
 
 
@@ -206,7 +197,6 @@ def _judged(  # noqa: PLR0913 - what the two doors have in common
     from wheeltap.cli.progress import spinner
     from wheeltap.report.files import require_writable
     from wheeltap.runs import planning
-    from wheeltap.runs.pace import lasting
     from wheeltap.sources.specs import located
     from wheeltap.suites.circuits import runs
 
@@ -224,13 +214,6 @@ def _judged(  # noqa: PLR0913 - what the two doors have in common
         )
         plan = planning.plan(subjects, examples, audits=audits, seed=seed, sources=(model,), data=data)
     store = execution.store or default_store(subjects[0].name)
-    if not output.quiet:
-        with spinner("timing a pass"):
-            left = runs.remaining(plan, subjects[0], examples, store=store, workers=execution.workers or 1)
-        searches = f"{left.searches} search{'es' * (left.searches != 1)}"
-        readings = f"{left.judgments} reading{'s' * (left.judgments != 1)} of what the circuit does"
-        about = f"about {lasting(left.seconds)} as the machine is now: {searches}, {readings}"
-        print(f"wheeltap: {about}", file=sys.stderr, flush=True)
     place = runs.marked(asked) if isinstance(asked, Path) else ""
 
     def keep() -> None:

@@ -5,16 +5,14 @@ For example: ``task = wt.circuits.task("pairs.jsonl")``, ``found = wt.circuits.f
 """
 
 import tempfile
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 import msgspec
 import numpy as np
-import torch
 
 from wheeltap.audits.base import Case, create
 from wheeltap.audits.case import Arrays
@@ -23,7 +21,6 @@ from wheeltap.core.choices import ChoiceTask, Tokenizer
 from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.engine.clean import threads_for
 from wheeltap.plans.artifacts import Artifacts
 from wheeltap.plans.plan import AuditSpec, Plan
 from wheeltap.plans.store import Outcomes, Store
@@ -35,12 +32,9 @@ from wheeltap.runs.loop import run
 from wheeltap.runs.planning import plan
 from wheeltap.runs.ray_cluster import RayCluster
 from wheeltap.sources import artifact
-from wheeltap.sources.arrays import load_sequences
 from wheeltap.sources.base import ExampleReader
-from wheeltap.sources.specs import load_model
 from wheeltap.suites.circuits import sources as source
-from wheeltap.suites.circuits.audits.claims import CircuitStableAudit
-from wheeltap.suites.circuits.audits.common import CHANCE, CircuitAudit, CircuitAuditSettings, unable
+from wheeltap.suites.circuits.audits.common import CHANCE, CircuitAudit, unable
 from wheeltap.suites.circuits.audits.view import answer
 from wheeltap.suites.circuits.circuit import (
     FORMAT,
@@ -55,124 +49,12 @@ from wheeltap.suites.circuits.circuit import (
     read_mib,
     write_mib,
 )
-from wheeltap.suites.circuits.engine.ablation import (
-    REPHRASED,
-    ROUNDS,
-    EdgePairs,
-    UnitPairs,
-    halves,
-    of_group,
-    pairs_of,
-    wired,
-)
+from wheeltap.suites.circuits.engine.ablation import pairs_of, wired
 from wheeltap.suites.circuits.engine.units import UnitNet
-from wheeltap.suites.circuits.recipes.search import GRADIENTS, REFINED, SCANNED, SCANNED_EDGES
-from wheeltap.suites.circuits.recipes.sparse import DENSE, sparsified
-from wheeltap.suites.circuits.specs import CIRCUIT_EFFECTS, CIRCUIT_SEARCH, DEFINITIONS, KINDS, RESAMPLES
+from wheeltap.suites.circuits.recipes.sparse import DENSE
 
 if TYPE_CHECKING:
     from wheeltap.suites.circuits.cli import SparseNetSpec
-
-_HELD: Final = 4
-"""Passes of a search beside those of its sizes: held-out pairs, the whole net, no part of it."""
-
-
-_PATIENCE: Final = 0.5
-"""Seconds that timing one thing may take: other work on the machine shows in that time."""
-
-
-@final
-class RemainingWork(NamedTuple):
-    """What is left to do of a run on a circuit.
-
-    Attributes:
-        seconds: About how long it takes on this machine as it is now.
-        searches: For a circuit, in nulls, and by other seeds.
-        judgments: Readings of what the circuit does.
-    """
-
-    seconds: float
-    searches: int
-    judgments: int
-
-
-def remaining(plan: Plan, subject: Subject, task: BaseTask, *, store: Path, workers: int) -> RemainingWork:
-    """Times one pass with parts ablated and one step of a search; counts what the store lacks.
-
-    Args:
-        plan: Of audits of circuits.
-        subject: Its model.
-        task: Of pairs.
-        store: Where outcomes are, if it is there.
-        workers: Processes that share the work.
-
-    Raises:
-        ModelError: If the units (edges) of the model are not known, or the task has no pairs.
-    """
-    audits = [one for spec in plan.audits if isinstance(one := create(spec.name, dict(spec.settings)), CircuitAudit)]
-    searches, judgments = _left(plan, audits, store, rephrased=REPHRASED in task.annotations.factors)
-    how = audits[0].settings
-    each, step, slope = _seconds(how, subject, task) if searches or judgments else (0.0, 0.0, 0.0)
-    if how.method == "masks":
-        search = how.steps * step + (SCANNED + REFINED + _HELD) * each
-    else:
-        search = GRADIENTS[how.method] * slope + (SCANNED_EDGES + REFINED + _HELD) * each
-    weights = 2 * len(KINDS) * how.weight_draws * (how.method == "masks")
-    passes = len(DEFINITIONS) + 2 * RESAMPLES + how.subsets + 2 * how.random + weights
-    whole = searches * search + judgments * (passes * each + ROUNDS * slope)
-    return RemainingWork(whole / max(workers, 1), searches, judgments)
-
-
-def _left(plan: Plan, audits: list[CircuitAudit], store: Path, *, rephrased: bool) -> tuple[int, int]:
-    """Searches and judgments that have not run."""
-    if store.is_file():
-        with Store(store, readonly=True) as held:
-            case = Case(plan, Outcomes(held))
-            if case.known(plan.baselines()) and case.known(audits[0].searches(plan, plan.reference)):
-                wanted = {trial.key: trial for audit in audits for trial in audit.ask(case) if not case.known([trial])}
-                kinds = [trial.perturbation for trial in wanted.values()]
-                return kinds.count(CIRCUIT_SEARCH.name), kinds.count(CIRCUIT_EFFECTS.name)
-            own = sum(not case.known([trial]) for trial in audits[0].searches(plan, plan.reference))
-    else:
-        own = len(audits[0].searches(plan, plan.reference))
-    more = sum(audit.settings.again for audit in audits if isinstance(audit, CircuitStableAudit))
-    nulls = sum(audit.most_more() for audit in audits if audit.name == "circuit-nulls")
-    return own + more + nulls, 1 + rephrased
-
-
-def _seconds(how: CircuitAuditSettings, subject: Subject, task: BaseTask) -> tuple[float, float, float]:
-    """Of a pass over half of the pairs, of a step of the search for masks, and of a gradient over half of the pairs."""
-    searched, _ = halves(pairs_of(of_group(task, how.group, most=how.pairs)))
-    with threads_for(subject.record.parameters), torch.no_grad():
-        if how.method == "masks":
-            net = UnitNet(subject.model, next(searched.batches()).clean)
-            whole, parts = UnitPairs(searched, net), net.units
-            step = UnitPairs(searched.part(range(min(how.batch, len(searched)))), net)
-        else:
-            known = wired(subject, searched)
-            whole = step = EdgePairs(searched, known, "patch" if how.ablation == "patch" else "zero")
-            parts = len(known.graph.edges)
-        mask = (torch.arange(parts, device=whole.device) % 2).float()
-        slope = _timed(lambda: whole.slope(mask))
-        return _timed(lambda: whole.gaps(mask)), _timed(lambda: step.slope(mask)), slope
-
-
-def _timed(run: Callable[[], object]) -> float:
-    """Seconds of a run, the mean of as many as fit into half a second after one that warms up.
-
-    The first alone, where that takes longer.
-    """
-    began = perf_counter()
-    run()
-    took, count = perf_counter() - began, 1
-    if took < _PATIENCE:
-        began, count = perf_counter(), 0
-        while not count or perf_counter() - began < _PATIENCE:
-            run()
-            count += 1
-        took = perf_counter() - began
-    return took / count
-
 
 MASKED: Final = 5_000_000
 """Weights up to which units are searched by default: for more, masks would take hours, and edges are searched."""
@@ -351,32 +233,20 @@ class SparseNet(NamedTuple):
 
 
 def train(asked: "SparseNetSpec", out: Path, *, watch: Watch | None = None) -> SparseNet:
-    """Trains the small decoder of the recipe ``sparse``, or a decoder of the user's own; writes it to a file.
+    """Train the small decoder of the recipe ``sparse`` and write it to a file.
 
-    States are kept in the user's cache: broken off, it is taken up again.
+    States are kept in the user's cache, so an interrupted call is resumed by the same call.
 
     Raises:
-        UsageError: If a model is given without data, or data without a model.
-        WheeltapError: If it cannot be trained.
+        WheeltapError: If it cannot be trained or written.
     """
-    shelf, share = place("circuits"), 1.0 if asked.dense else asked.share
-    how: dict[str, Scalar] = {"share": share}
+    cache, share = place("circuits"), 1.0 if asked.dense else asked.share
+    settings: dict[str, Scalar] = {"share": share}
     if asked.steps is not None:
-        how["steps"] = asked.steps
-    if asked.model is None and asked.data is None:
-        spec = base.spec("sparse", {**DENSE, **how} if share == 1.0 else how, seed=asked.seed)
-        made = make(base.Given(spec), base.recipe_of(spec), Artifacts(shelf) if shelf else None, watch=watch)
-        artifact.save(made.done(f"recipe {spec.recipe}"), spec, out)
-    elif asked.model is None or asked.data is None:
-        raise UsageError(
-            "A decoder of your own is trained on sequences of your own.", where="wheeltap circuits train",
-            expected="--model module:callable and --data FILE.npz, or neither",
-            got="--data alone" if asked.model is None else "--model alone",
-        )  # fmt: skip
-    else:
-        model, tokens = load_model(asked.model).model, load_sequences(asked.data)
-        made = sparsified(model, tokens, how, seed=asked.seed, folder=shelf, watch=watch)
-        artifact.save_weights(made.done(f"{asked.model}"), out)
+        settings["steps"] = asked.steps
+    spec = base.spec("sparse", {**DENSE, **settings} if share == 1.0 else settings, seed=asked.seed)
+    made = make(base.Given(spec), base.recipe_of(spec), Artifacts(cache) if cache else None, watch=watch)
+    artifact.save(made.done(f"recipe {spec.recipe}"), spec, out)
     return SparseNet(int(made.report["nonzero"][0]), float(made.report["validation"][-1]))
 
 

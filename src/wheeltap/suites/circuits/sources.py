@@ -20,6 +20,7 @@ from wheeltap.sources.grammar import PEOPLE, THINGS
 from wheeltap.suites.circuits.nets import python
 from wheeltap.suites.circuits.nets.python import Variant, decode
 from wheeltap.suites.circuits.pairs import Pairs, Tokens, require_pair
+from wheeltap.suites.circuits.specs import TASKS
 
 COUNT: Final = 512
 """Pairs of a task on Python-like lines: half of them to search on, half of them held out."""
@@ -54,7 +55,7 @@ _Some = tuple[str, Variant, int]
 
 
 def python_task(name: str, *, count: int = COUNT) -> ChoiceTask:
-    """One of the eight tasks on Python-like lines, in ids of ``nets.python.TOKENS``.
+    """A built-in task on Python-like lines, in ids of ``nets.python.TOKENS``.
 
     A quarter as many rephrased pairs follow, with the factor ``rephrased``; means are over the corpus.
 
@@ -65,16 +66,15 @@ def python_task(name: str, *, count: int = COUNT) -> ChoiceTask:
 
 
 def python_suite(*, count: int = COUNT) -> ChoiceTask:
-    """All eight tasks, a group each in the order of ``python.NAMES``, and as many nonsense ones after these.
+    """All built-in tasks, a group each in the order of ``TASKS``, and equally many nonsense ones after these.
 
     In a nonsense task the label follows from an irrelevant token.
     """
     variants: tuple[tuple[Variant, int], ...] = (("plain", count), ("rephrased", count // 4), ("irrelevant", count))
-    asked: list[_Some] = [(name, variant, some) for name in python.NAMES for variant, some in variants]
+    asked: list[_Some] = [(name, variant, some) for name in TASKS for variant, some in variants]
     made = _marked(asked, name="Python-like lines")
-    names = list(python.NAMES)
     groups = [
-        names.index(name) + len(names) * (variant == "irrelevant") for name, variant, some in asked for _ in range(some)
+        TASKS.index(name) + len(TASKS) * (variant == "irrelevant") for name, variant, some in asked for _ in range(some)
     ]
     return made.with_behaviors(groups)
 
@@ -251,7 +251,7 @@ class PairData(DataSource):
 
     form = "pairs:NAME"
     title = (
-        f"Pairs of prompts for circuits: {', '.join(python.NAMES)}, agreement; or FILE.jsonl with clean, "
+        f"Pairs of prompts for circuits: {', '.join(TASKS)}, agreement; or FILE.jsonl with clean, "
         "corrupted, answer, wrong."
     )
 
@@ -260,19 +260,19 @@ class PairData(DataSource):
         return path.suffix == ".jsonl" and {"clean", "corrupted"} <= jsonl.first(path).keys()
 
     def load(self, rest: str, reader: ExampleReader) -> ChoiceTask:
-        """The task of pairs with this name: one of ``python.NAMES``, ``agreement``, or a ``.jsonl`` file.
+        """The task of pairs with this name: one of ``TASKS``, ``agreement``, or a ``.jsonl`` file.
 
         Raises:
             UnknownName: If there is none.
             DataError: If a line of the file is no pair.
             UsageError: If it is text, and the model reads none.
         """
-        if rest in python.NAMES:
+        if rest in TASKS:
             return python_task(rest)
         if rest.endswith(".jsonl"):
             return load(Path(rest), reader.tokenizer)
         if rest != "agreement":
-            raise UnknownName("task of pairs", rest, (*python.NAMES, "agreement"))
+            raise UnknownName("task of pairs", rest, (*TASKS, "agreement"))
         if reader.tokenizer is None:
             raise UsageError(
                 "The pairs of this task are text.",

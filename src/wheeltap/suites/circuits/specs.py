@@ -51,6 +51,9 @@ class CircuitSearchSettings(Settings, frozen=True, kw_only=True):
     null: Null = "none"
 
 
+TASKS: Final = ("quote", "bracket", "set_or_string")
+"""Built-in tasks on Python-like lines. The training corpus has the idioms of all three, and of others."""
+
 EASY: Final = 0.1
 """Loss that is low enough for any circuit, nats, where no target is given: one that just reaches it is clearly within
 what the audits call sufficient."""
@@ -59,7 +62,7 @@ CIRCUIT_SEARCH: Final = ReadingSpec(
     name="circuit-search",
     title="Search for the smallest circuit",
     settings_type=CircuitSearchSettings,
-    version=2,
+    version=3,
     arrays={
         "rank": Array("unit", "place of each unit (edge) by its threshold (score), the highest first, from 0", "count"),
         "score": Array("unit", "threshold of each unit; score of each edge, in logits"),
@@ -76,10 +79,6 @@ CIRCUIT_SEARCH: Final = ReadingSpec(
         "edges_above": Array("", "the same of the units with a threshold above 0", "count"),
         "loss": Array("", "its cross-entropy on pairs that were held out, nats; chance where there is none"),
         "loss_above": Array("", "the same of the units with a threshold above 0"),
-        "calibrated": Array("", "loss of the smallest circuit that reaches the target with its scores scaled and "
-                            "shifted, both fitted on the pairs searched"),
-        "calibrated_size": Array("", "units of that circuit; 0 for none", "count"),
-        "calibrated_edges": Array("", "its weights that are not 0", "count"),
         "own": Array("", "cross-entropy of the whole net on pairs that were held out, nats"),
         "empty": Array("", "the same with every unit ablated"),
         "sizes": Array("point", "circuits that were tried: units", "count"),

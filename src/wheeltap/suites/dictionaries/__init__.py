@@ -5,7 +5,7 @@
 
 In reading order: ``doors`` (train, check), ``dictionary`` (what one is) and ``files`` (of five libraries), ``specs``,
 ``activations`` and ``recipes`` (vectors, and what is trained on them), ``nets`` and ``sources`` (a net, tasks),
-``supervised``, ``stats`` and ``readings`` (editing, scoring), ``audits`` (WT401 to WT406), ``studies``, ``cli``.
+``supervised``, ``stats`` and ``readings`` (editing, scoring), ``audits`` (WT401 to WT405), ``studies``, ``cli``.
 """
 
 from typing import TYPE_CHECKING

@@ -40,7 +40,7 @@ class DictionaryFlags(TrainingFlags):
     """Which dictionary is trained."""
 
     architecture: Annotated[
-        Literal["topk", "batchtopk", "jumprelu", "gated", "relu"], Parameter(help="How codes are computed.")
+        Literal["topk", "relu"], Parameter(help="Activation: topk, or relu with an L1 penalty.")
     ] = "topk"
     features: Annotated[
         Whole | None, Parameter(validator=Number(gte=1), help="By default 8 for each number of a vector.")
@@ -139,8 +139,8 @@ def train(
 @dictionary.command
 def check(
     model: Annotated[str, Parameter(help="The model that it is of.")],
-    file: Annotated[Path, Parameter(help="Of dictionary train; or a file or folder of SAELens, eai-sparsify, "
-                                    "dictionary-learning or Gemma Scope.")],
+    file: Annotated[Path, Parameter(help="File of dictionary train, or a folder of SAELens or "
+                                    "dictionary-learning.")],
     *,
     task: Task = None,
     beside: NullFlags = _NULLS,

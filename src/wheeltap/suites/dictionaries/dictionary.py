@@ -42,7 +42,6 @@ class DictionarySettings(Settings, frozen=True, kw_only=True):
         k: Features that are active: of each vector (``topk``), or of each on average (``batchtopk``); else 0.
         center: Whether the bias of the decoder is subtracted from vectors before features read them.
         normalize: What is done to vectors before.
-        skip: Whether a linear map of the vector is added to what is decoded (transcoders).
         attributes: Names of the attributes of ``supervised``.
     """
 
@@ -52,7 +51,6 @@ class DictionarySettings(Settings, frozen=True, kw_only=True):
     k: Annotated[int, msgspec.Meta(ge=0)] = 0
     center: bool = True
     normalize: Normalization = "none"
-    skip: bool = False
     attributes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -75,8 +73,7 @@ class DictionarySettings(Settings, frozen=True, kw_only=True):
                 "gated": ("b_gate", "r_mag", "b_mag"), "supervised": ("attribute", "value")}  # fmt: skip
         found = {"W_enc": (width, features)} if self.architecture != "supervised" else {}
         found |= dict.fromkeys(each.get(self.architecture, ("b_enc",)), (features,))
-        found |= {"W_dec": (features, width), "b_dec": (width,)}
-        return found | ({"W_skip": (width, width)} if self.skip else {})
+        return found | {"W_dec": (features, width), "b_dec": (width,)}
 
 
 @final
@@ -96,7 +93,6 @@ class Dictionary(nn.Module):
     b_gate: Tensor  # [feature], of gated: added to what opens a gate
     r_mag: Tensor  # [feature], of gated: logarithm of the factor between that and what goes through
     b_mag: Tensor  # [feature], of gated: added to what goes through
-    W_skip: Tensor  # [width, width], where there is one: the vector times its transpose is added
     attribute: Tensor  # [feature], of supervised: which attribute each feature is of
     value: Tensor  # [feature], of supervised: which value of it
 
@@ -160,7 +156,7 @@ class Dictionary(nn.Module):
     def encode(self, x: Tensor) -> Tensor:
         """Codes ``[row, feature]`` of vectors ``[row, width]``, 0 where a feature is not active.
 
-        Of ``batchtopk`` by its threshold, as at inference; see ``batch_codes`` for training.
+        Codes of ``batchtopk`` are computed by its threshold, as at inference.
 
         Raises:
             ModelError: If it is supervised, or the vectors have another width.
@@ -178,15 +174,6 @@ class Dictionary(nn.Module):
                 return before
             case _:
                 return before.relu()
-
-    def batch_codes(self, x: Tensor) -> Tensor:
-        """Codes ``[row, feature]`` of which ``k`` per vector are active on average, the largest of all.
-
-        Source: arXiv:2412.06410.
-        """
-        codes = self.preactivations(x).relu()
-        least = codes.detach().flatten().topk(self.settings.k * len(x), sorted=True).values[-1]
-        return codes * (codes >= least)
 
     def codes(self, labels: Tensor) -> Tensor:
         """Codes ``[row, feature]`` of examples: 1 for each value that they have, 0 for all others.
@@ -212,8 +199,7 @@ class Dictionary(nn.Module):
 
         Args:
             codes: Of each row.
-            x: The vectors ``[row, width]`` that they are of: needed where vectors are normalized one by one, and where
-                there is a skip.
+            x: The vectors ``[row, width]`` that they are of: needed where vectors are normalized one by one.
 
         Raises:
             ModelError: If that is needed and not given.
@@ -221,16 +207,15 @@ class Dictionary(nn.Module):
         return self._outer(codes @ self.W_dec + self.b_dec, x)
 
     def _outer(self, decoded: Tensor, x: Tensor | None) -> Tensor:
-        how = self.settings
+        plain = self.settings.normalize == "none"
         if x is None:
-            if how.skip or how.normalize != "none":
+            if not plain:
                 raise ModelError("These codes cannot be decoded without the vectors that they are of.",
                                  where="dictionary", expected="decode(codes, x), x [row, width]", got="codes alone"
                                  )  # fmt: skip
             return decoded
         _, stretch, shift = self.normalized(x)
-        found = decoded if how.normalize == "none" else decoded * stretch + shift
-        return found + x.to(found.dtype) @ self.W_skip.T if how.skip else found
+        return decoded if plain else decoded * stretch + shift
 
     def reconstructed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of ``topk``: what is made of vectors ``[row, width]``, their codes ``[row, k]`` and features ``[row, k]``.

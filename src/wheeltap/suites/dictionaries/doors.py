@@ -165,7 +165,10 @@ def prepared(  # noqa: PLR0913 - a door: each is a choice of its own
 def _like(
     given: Dictionary, net: Subject, fitted: BaseTask, how: DictionaryTrainingSettings
 ) -> DictionaryTrainingSettings:
-    """The training of nulls as large as a dictionary, of its architecture, with as many active features."""
+    """Return the training of nulls as large as a dictionary, with equally many active features.
+
+    They have its architecture where that can be trained; others are TopK.
+    """
     own = given.settings
     k, known = own.k, own.architecture in get_args(Trained)
     if not k and own.architecture != "supervised":
@@ -191,7 +194,7 @@ def check(
 
     Args:
         model: A net in eval mode, which comes back as it was.
-        dictionary: Of ``train``; or a file or folder of SAELens, eai-sparsify, dictionary-learning or Gemma Scope.
+        dictionary: Of ``train``; or a file of ``save``, or a folder of SAELens or dictionary-learning.
         task: With attributes (``task.with_factors``) for control and interpretability.
         site: Module path whose output the dictionary is of.
         store: File that keeps every outcome; the same call resumes. In a temporary file if not given.

@@ -374,7 +374,6 @@ def rewritten(dictionary: Dictionary, turn: Tensor) -> Dictionary:
     by = turn.to(dictionary.b_dec)
     changes: Mapping[str, Callable[[Tensor], Tensor]] = {
         "W_enc": lambda held: by.T @ held, "W_dec": lambda held: held @ by, "b_dec": lambda held: held @ by,
-        "W_skip": lambda held: by.T @ held @ by,
     }  # fmt: skip
     state |= {name: changes[name](state[name]) for name in changes.keys() & state}
     made = Dictionary(dictionary.settings, state).to(by.device)

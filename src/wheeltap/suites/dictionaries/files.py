@@ -1,4 +1,4 @@
-"""Files of dictionaries: those of four libraries and our own are read, SAELens' layout and our own are written.
+"""Files of dictionaries: those of SAELens, dictionary-learning and our own are read, the first and last are written.
 
 Strict: what a file holds beside what is known could change what the dictionary computes, so it is refused; so is what
 is missing, of another shape, or no number. A dictionary with a silently dropped threshold computes something else.
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
-import numpy as np
 import torch
 from safetensors.torch import load_file, save  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor
@@ -24,7 +23,6 @@ from torch import Tensor
 from wheeltap.core import bounded
 from wheeltap.core.errors import FileFormatError, UsageError
 from wheeltap.core.files import write_whole
-from wheeltap.core.typed import to_tensor
 from wheeltap.suites.dictionaries.dictionary import Architecture, Dictionary, DictionarySettings, Normalization
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -34,30 +32,16 @@ _TINY: Final = 1e-12
 _VERSION: Final = "6.54.12"  # of SAELens, whose layout is written
 
 _BESIDE: Final = (
-    "act_store_device adam_beta1 adam_beta2 anneal_end anneal_start autocast autocast_lm aux_loss_coefficient "
-    "auxk_alpha b_dec_init_method bandwidth cached_activations_path checkpoint_path compile_llm compile_sae "
-    "context_size dataset_path dataset_trust_remote_code dead_feature_threshold dead_feature_window decay_start "
-    "decoder_heuristic_init decoder_heuristic_init_norm decoder_init_norm decoder_orthogonal_init device dtype "
-    "eval_batch_size_prompts eval_every_n_wandb_logs exclude_special_tokens expansion_factor feature_sampling_method "
-    "feature_sampling_window finetuning_method finetuning_tokens from_pretrained_path group_fractions group_sizes "
-    "group_weights hf_hook_name hook_eval hook_head_index hook_layer hook_name hook_name_out hook_point "
-    "hook_point_head_index hook_point_layer hook_point_template init_encoder_as_decoder_transpose "
-    "is_dataset_tokenized jumprelu_bandwidth jumprelu_init_threshold jumprelu_sparsity_loss_mode "
-    "jumprelu_ste_to_input jumprelu_tanh_scale l0_coefficient l0_warm_up_steps l1_coefficient l1_penalty "
-    "l1_warm_up_steps layer llm_compilation_mode lm_name log_activations_store_to_wandb log_optimizer_state_to_wandb "
-    "log_to_wandb log_weights_to_wandb lp_norm lr lr_decay_steps lr_end lr_scheduler_name lr_warm_up_steps "
-    "matryoshka_widths metadata model_class_name model_from_pretrained_kwargs model_kwargs model_name "
-    "mse_loss_normalization multi_topk n_batches_in_buffer n_checkpoints n_eval_batches n_restart_cycles "
-    "n_sparsity_updates neuronpedia_id new_cached_activations_path noise_scale norm_factor normalize_decoder "
-    "normalize_sae_decoder p_end p_start pre_act_loss_coefficient prepend_bos resample_batches resample_steps resume "
-    "run_name sae_compilation_mode sae_lens_training_version sae_lens_version scale_sparsity_penalty_by_decoder_norm "
-    "seed seqpos_slice sparsity_function sparsity_penalty sparsity_queue_length sparsity_warmup_steps steps "
-    "store_batch_size store_batch_size_prompts streaming submodule_name target_l0 threshold_beta threshold_start_step "
-    "tokens_per_buffer top_k_aux topk_threshold_lr total_training_tokens train_batch_size train_batch_size_tokens "
-    "trainer_class training_tokens use_cached_activations use_ghost_grads use_matryoshka_aux_loss "
-    "use_sparse_activations verbose wandb_entity wandb_id wandb_log_frequency wandb_name wandb_project warmup_steps"
+    "anneal_end anneal_start aux_loss_coefficient auxk_alpha bandwidth dead_feature_threshold decay_start "
+    "decoder_init_norm device dtype group_fractions group_sizes group_weights jumprelu_bandwidth "
+    "jumprelu_init_threshold jumprelu_sparsity_loss_mode jumprelu_ste_to_input jumprelu_tanh_scale l0_coefficient "
+    "l0_warm_up_steps l1_coefficient l1_penalty l1_warm_up_steps layer lm_name lp_norm lr matryoshka_widths "
+    "mse_loss_normalization n_sparsity_updates noise_scale norm_factor p_end p_start pre_act_loss_coefficient "
+    "resample_batches resample_steps seed sparsity_function sparsity_penalty sparsity_queue_length "
+    "sparsity_warmup_steps steps submodule_name target_l0 threshold_beta threshold_start_step top_k_aux "
+    "topk_threshold_lr trainer_class use_matryoshka_aux_loss use_sparse_activations wandb_name warmup_steps"
 )
-"""What libraries write beside: where the vectors came from, and how the dictionary was trained."""
+"""Settings that libraries write about the vectors and the training: none changes what the dictionary computes."""
 
 _MOST_PICKLED: Final = 2**20  # bytes of the settings of a file, or of a pickle that lists tensors
 
@@ -69,39 +53,17 @@ _LISTS: Final = frozenset(
 
 
 class _SaeLens(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Of SAELens; before 6.0 much could be left out, and TopK was an activation."""
+    """Settings of SAELens from 6.0 on."""
 
     d_in: int
     d_sae: int
-    architecture: str = "standard"
-    apply_b_dec_to_input: bool = True
-    normalize_activations: Normalization | Literal["expected_average_only_in"] | bool | None = None
+    architecture: str
+    apply_b_dec_to_input: bool
+    normalize_activations: Normalization
+    metadata: dict[str, Any]
     reshape_activations: Literal["none", "hook_z"] = "none"
-    activation_fn: Literal["relu", "topk"] = "relu"
-    activation_fn_str: Literal["relu", "topk"] = "relu"
-    activation_fn_kwargs: dict[Literal["k"], int] = {}
-    finetuning_scaling_factor: bool = False
     k: float | None = None
     rescale_acts_by_decoder_norm: bool = False
-    metadata: dict[str, Any] | None = None
-    hook_name: Any = None
-    hook_point: Any = None
-    model_name: Any = None
-
-
-_ALWAYS: Final = frozenset({"architecture", "apply_b_dec_to_input", "normalize_activations"})
-"""What SAELens always writes from 6.0 on."""
-
-
-class _Sparsify(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    d_in: int
-    k: int
-    activation: Literal["topk"] = "topk"
-    num_latents: int = 0
-    expansion_factor: float = 32
-    signed: bool = False
-    skip_connection: bool = False
-    transcode: bool = False
 
 
 class _LearningConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -136,15 +98,12 @@ _LEARNING_NAMES: Final[Mapping[str, tuple[Architecture, Mapping[str, str]]]] = {
 The threshold of its TopK is not used unless asked for.
 """
 
-_SPARSIFY_NAMES: Final = {"encoder.weight": "W_enc.T", "encoder.bias": "b_enc", "W_dec": "W_dec", "b_dec": "b_dec",
-                          "W_skip": "W_skip"}  # fmt: skip
-
 
 def read(path: str | Path) -> Dictionary:
     """The dictionary in a folder or file; its layout is known by the names of the files.
 
     Args:
-        path: Of a folder of a library, of Gemma Scope's npz, or of a file of ``write``.
+        path: Of a folder of a library, or of a file of ``write``.
 
     Raises:
         MissingFile: If there is no such path.
@@ -155,22 +114,33 @@ def read(path: str | Path) -> Dictionary:
         names = [name for name in _LAYOUTS if os.path.exists(place / name)]
     else:
         bounded.size_of(place, _NOUN, do="Give the folder of a dictionary, or a file of wheeltap.")
-        if place.suffix == ".npz":
-            return _gemma_scope(place, place)
         if place.suffix == ".safetensors" and _OWN in (held := bounded.tensors(place, _NOUN)[1]):
-            return _made(place, _safetensors(place), **_table(held[_OWN].encode(), place))
+            settings = _table(held[_OWN].encode(), place)
+            if settings.pop("skip", False):  # files of before have this key, which is false but for transcoders
+                raise _refused(place, "a dictionary without a skip, which is no longer supported", "skip true")
+            return _made(place, _safetensors(place), **settings)
         names = list[str]()
+    if not names and (library := next((one for name, one in _REMOVED.items() if _holds(place, name)), "")):
+        raise FileFormatError(
+            f"The layout of {library} is no longer read.", where=str(path), got=f"a dictionary of {library}",
+            expected=" or ".join(_LAYOUTS), do="Load it with SAELens and save it again: sae.save_model(FOLDER).",
+        )  # fmt: skip
     if len(names) != 1:
         known = (*_LAYOUTS, *(beside for beside, _ in _LAYOUTS.values()))
         raise FileFormatError(
             "This folder holds several dictionaries." if names else "This is no dictionary of a known layout.",
             where=str(path), got=", ".join(names) or "none of these",
-            expected="; ".join(f"{name} and {beside}" if beside else name for name, (beside, _) in _LAYOUTS.items()),
+            expected="; ".join(f"{name} and {beside}" for name, (beside, _) in _LAYOUTS.items()),
             do=f"Give the folder: {place.parent}" if place.name in known else
             "Give the folder of one site, or a file that wheeltap wrote (a .safetensors file with settings inside).",
         )  # fmt: skip
     beside, reader = _LAYOUTS[names[0]]
     return reader(place / beside, place / names[0])
+
+
+def _holds(place: Path, name: str) -> bool:
+    """Return whether a path is a file of this name, or a folder with one."""
+    return place.name == name or (place.is_dir() and os.path.exists(place / name))
 
 
 _UNKNOWN: Final = "This file is no dictionary that can be computed exactly."
@@ -227,8 +197,8 @@ def _config(path: Path, kind: type[T], *, within: str = "") -> T:
         if unknown := sorted(held.keys() - {within, "buffer"}):
             raise _refused(path, f"{within} and buffer", f"{unknown[0]!a}")
         held = _table(msgspec.json.encode(held.get(within)), f"{path}: {within}")
-    if kind is _SaeLens and "metadata" in held and (missing := sorted(_ALWAYS - held.keys())):
-        raise _refused(path, missing[0], "none")
+    if kind is _SaeLens and "metadata" not in held:
+        raise _refused(path, "settings of SAELens 6.0 or later: a table metadata", "none: of an older SAELens")
     known = kind.__struct_fields__
     own = {name: value for name, value in held.items() if name in known or name not in _BESIDE.split()}
     if unknown := sorted(own.keys() - set(known)):
@@ -255,38 +225,24 @@ def _table(data: bytes, where: object) -> dict[str, Any]:
 def _saelens(path: Path, weights: Path) -> Dictionary:
     state, held = _safetensors(weights), _config(path, _SaeLens)
     own, k = _activation(path, held)
-    normalize = held.normalize_activations
-    if normalize is True or normalize == "expected_average_only_in":
-        folded = "normalize_activations none: folded into the tensors"
-        raise _refused(path, folded, "a factor that the file does not hold")
-    for name in ("scaling_factor", "finetuning_scaling_factor"):
-        if name in state and bool((state[name] == 1.0).all()):
-            del state[name]  # written by some versions, of no effect
     if own == "batchtopk" and "topk_threshold" in state:  # of a run of training
         state["threshold"] = state.pop("topk_threshold")
     made = _made(weights, state, architecture=own, width=held.d_in, features=held.d_sae, k=k,
-                 center=held.apply_b_dec_to_input, normalize=normalize or "none")  # fmt: skip
+                 center=held.apply_b_dec_to_input, normalize=held.normalize_activations)  # fmt: skip
     with torch.no_grad():
         if held.rescale_acts_by_decoder_norm:  # codes are lengths: the same as with rows of length 1
             norms = made.W_dec.square().sum(1).sqrt()
             made.W_enc.mul_(norms)
             made.b_enc.mul_(norms)
             made.W_dec.div_(norms.clamp_min(_TINY)[:, None])
-    said = {"hook_name": held.hook_name or held.hook_point, "model_name": held.model_name} | (held.metadata or {})
-    made.origin = " of ".join(str(said[name])[:80] for name in ("hook_name", "model_name") if said[name])
+    named = (held.metadata.get(name) for name in ("hook_name", "model_name"))
+    made.origin = " of ".join(str(name)[:80] for name in named if name)
     return made
 
 
 def _activation(path: Path, held: _SaeLens) -> tuple[Architecture, int]:
     """What we call the architecture, and how many codes are active."""
     architecture, k = held.architecture, held.k
-    if "topk" in (held.activation_fn, held.activation_fn_str):
-        if architecture not in ("standard", "topk"):
-            raise _refused(path, f"activation 'relu' of architecture {architecture!r}", "'topk'")
-        architecture = "topk"
-        k = held.activation_fn_kwargs.get("k") if k is None else k
-    elif held.activation_fn_kwargs and held.activation_fn_kwargs != {"k": k}:
-        raise _refused(path, "no settings of the activation 'relu'", str(held.activation_fn_kwargs))
     if architecture not in _ARCHITECTURES:
         raise _refused(path, f"architecture {', '.join(_ARCHITECTURES)}", repr(architecture))
     own = _ARCHITECTURES[architecture]
@@ -297,18 +253,6 @@ def _activation(path: Path, held: _SaeLens) -> tuple[Architecture, int]:
     if k is None or not float(k).is_integer():
         raise _refused(path, "a whole number k", str(k))
     return own, int(k)
-
-
-def _sparsify(path: Path, weights: Path) -> Dictionary:
-    held = _config(path, _Sparsify)
-    if held.signed:
-        raise _refused(path, "signed false: codes are not below 0", "true")
-    features = held.num_latents or held.d_in * held.expansion_factor
-    if not float(features).is_integer():
-        raise _refused(path, "a whole number of features", str(features))
-    return _made(weights, _named(weights, _safetensors(weights), _SPARSIFY_NAMES), architecture="topk",
-                 width=held.d_in, features=int(features), k=held.k, center=not held.transcode,
-                 skip=held.skip_connection)  # fmt: skip
 
 
 def _learning(path: Path, weights: Path) -> Dictionary:
@@ -327,26 +271,13 @@ def _learning(path: Path, weights: Path) -> Dictionary:
                  center=held.dict_class not in ("AutoEncoderNew", "JumpReluAutoEncoder"))  # fmt: skip
 
 
-def _gemma_scope(_: Path, path: Path) -> Dictionary:
-    with bounded.Npz(path, _NOUN) as file:
-        names = [f"W_{name[2:]}" if name.startswith("w_") else name for name in file.names]
-        if sorted(names) != sorted(_PLAIN):
-            raise _refused(path, f"arrays {', '.join(_PLAIN)}", ", ".join(map(ascii, file.names)))
-        kinds = {name: np.dtype(np.float32) for name in file.names}
-        if odd := [name for name in file.names if file.header(name)[1].kind != "f"]:
-            raise _refused(f"{path}: {odd[0]}", "floating-point numbers", file.header(odd[0])[1])
-        file.require_small(kinds)
-        state = {own: to_tensor(file.array(name, kinds[name])) for own, name in zip(names, file.names, strict=True)}
-    shape = state["W_enc"].shape
-    width, features = shape if len(shape) == 2 else (0, 0)
-    return _made(path, state, architecture="jumprelu", width=width, features=features, center=False)
-
-
 _LAYOUTS: Final[Mapping[str, tuple[str, Callable[[Path, Path], Dictionary]]]] = {
-    "sae_weights.safetensors": ("cfg.json", _saelens), "sae.safetensors": ("cfg.json", _sparsify),
-    "ae.pt": ("config.json", _learning), "params.npz": ("", _gemma_scope),
+    "sae_weights.safetensors": ("cfg.json", _saelens), "ae.pt": ("config.json", _learning),
 }  # fmt: skip
-"""By which file a layout is known: where its settings stand, and what reads both."""
+"""File by which each layout is recognized: the file of its settings, and the function that reads both."""
+
+_REMOVED: Final = {"sae.safetensors": "eai-sparsify", "params.npz": "Gemma Scope"}
+"""File by which a layout that is no longer read is recognized: its library."""
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
@@ -417,10 +348,9 @@ def write(dictionary: Dictionary, path: str | Path) -> None:
         write_whole(place, save(state, {_OWN: msgspec.json.encode(how).decode()}))
         return
     names = {"relu": "standard", "topk": "topk", "batchtopk": "jumprelu", "jumprelu": "jumprelu", "gated": "gated"}
-    if how.architecture not in names or how.skip:
+    if how.architecture not in names:
         raise UsageError("SAELens has no such dictionary.", where=str(place), expected=", ".join(sorted(names)),
-                         got=f"{how.architecture}{' with a skip' if how.skip else ''}",
-                         do="Give a path that ends in .safetensors.")  # fmt: skip
+                         got=how.architecture, do="Give a path that ends in .safetensors.")  # fmt: skip
     config = {
         "architecture": names[how.architecture], "d_in": how.width, "d_sae": how.features, "dtype": "float32",
         "device": "cpu", "apply_b_dec_to_input": how.center, "reshape_activations": "none",

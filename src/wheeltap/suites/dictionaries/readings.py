@@ -1,4 +1,4 @@
-"""Readings of dictionaries: what they reconstruct, control and say, what survives a disturbance, what two share.
+"""Readings of dictionaries: what they reconstruct, control and say, and what survives a disturbance.
 
 Source: Makelov, Lange and Nanda 2024, arXiv:2405.08366, sections 4 (approximation, control, interpretability) and 5
 (occlusion, splitting).
@@ -49,8 +49,7 @@ class EntryReading(Reading):
             entries, sites = len(subject.model.all), len(subject.model.sites)
             own = self.settings
             numbers = own.numbers if isinstance(own, specs.DictionaryDisturbedSettings) else [getattr(own, "entry", 0)]
-            numbered = (("entry", max(numbers), entries), ("other", getattr(own, "other", 0), entries),
-                        ("site", getattr(own, "site", 0), sites))  # fmt: skip
+            numbered = (("entry", max(numbers), entries), ("site", getattr(own, "site", 0), sites))
             for name, asked, count in numbered:
                 if asked >= count:
                     raise UsageError(f"The model has no such {name}.", where=f"{subject.name}: setting {name}",
@@ -395,40 +394,3 @@ class DictionaryDisturbance(EntryReading):
         twin = site_twin(bench, root=root)
         for back in (False, True):
             yield ("none", bench, None) if twin is None else (twin[1], twin[0], twin[2] if back else None)
-
-
-@final
-class DictionaryMatch(EntryReading):
-    """Pairs the features of two dictionaries, and compares the subspaces that matched and unmatched ones span."""
-
-    spec = specs.DICTIONARY_MATCH
-
-    def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
-        """See ``Reading.read``; one pass."""
-        how = self.settings
-        bench, dictionaries, found = self.opened(subject, task, how.entry, how.other)
-        codes, atoms = list[NDArray[Any]](), list[NDArray[Any]]()
-        for dictionary in dictionaries:
-            own = bench.codes(dictionary, bench.vectors[0]).cpu().numpy()
-            live = np.flatnonzero((own != 0).any(0))
-            codes.append(own[:, live].astype(np.float64))
-            atoms.append(dictionary.W_dec.double().cpu().numpy()[live])
-        likeness = stats.cosines(*atoms)
-        if any(dictionary.settings.architecture == "linear" for dictionary in dictionaries):
-            likeness = np.abs(likeness)
-        rows, columns = stats.matching(likeness)
-        matched = np.zeros(len(likeness))
-        matched[rows] = likeness[rows, columns]
-        near = likeness[rows, columns] >= specs.NEAR
-        same = [np.zeros(count, dtype=np.bool_) for count in likeness.shape]
-        same[0][rows[near]] = same[1][columns[near]] = True
-        parts = list[tuple[int, float]]()
-        for some in ([np.ones_like(one) for one in same], same, [~one for one in same]):
-            own, other = (one[:, kept] @ rows[kept] for one, rows, kept in zip(codes, atoms, some, strict=True))
-            parts.append(stats.overlap(own, other, specs.RANK))
-        ranks = np.array([rank for rank, _ in parts])
-        found |= {
-            "matched": matched, "rank": ranks,
-            "overlap": np.array([one for _, one in parts]), "chance": ranks / bench.vectors[0].shape[1],
-        }  # fmt: skip
-        return Readings(found, bench.forwards)

@@ -119,7 +119,7 @@ def _shape(how: DictionaryRecipeSettings, width: int, task: BaseTask) -> Diction
                             got="none", do="Give them: task.with_factors({'name': labels}).")  # fmt: skip
         values = sum(len(np.unique(labels.numpy())) for labels in factors.values())
         return DictionarySettings(architecture="supervised", width=width, features=values, attributes=tuple(factors))
-    k = how.k if how.architecture in ("topk", "batchtopk") else 0
+    k = how.k if how.architecture == "topk" else 0
     return DictionarySettings(architecture=how.architecture, width=width, features=how.features, k=k)
 
 

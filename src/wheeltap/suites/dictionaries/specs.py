@@ -47,12 +47,6 @@ GAUGES: Final = ("none", "rotation", "permutation")
 """What the gauge twin does to the site: a rotation of the residual stream, another order of hidden units, or nothing,
 where no gauge is known that moves this site's vectors (its numbers are then those of ``none``)."""
 
-MATCHES: Final = ("all", "matched", "unmatched")
-"""Live features of two dictionaries: all, those that have a partner of at least ``NEAR``, and the rest."""
-
-NEAR, RANK = 0.7, 16
-"""Cosine from which two matched features count as the same; dimensions of the subspaces that are compared, at most."""
-
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
 Pairs = Annotated[int, msgspec.Meta(ge=2)]
@@ -238,35 +232,6 @@ DICTIONARY_DISTURBED: Final = ReadingSpec(
 )  # fmt: skip
 """WT404. A rotated residual stream leaves the function as it is and moves every feature: what a dictionary says is of a
 net as it is written. ``gauge twin, rewritten`` shows that nothing else was lost."""
-
-
-class DictionaryMatchSettings(DictionaryEntrySettings, frozen=True, kw_only=True):
-    """Which two dictionaries.
-
-    Attributes:
-        other: Number of the other entry.
-        site: Number of the site among the model's.
-    """
-
-    other: Count = 1
-    site: Count = 0
-
-
-DICTIONARY_MATCH: Final = ReadingSpec(
-    name="dictionary-match",
-    title="Features and subspaces that two dictionaries of one site share",
-    settings_type=DictionaryMatchSettings,
-    arrays=_KINDS | {
-        "matched": Array("live", "cosine of each feature that is active in some examples with its partner; 0 for none"),
-        "rank": Array("matching", "dimensions of the subspaces compared, of each of MATCHES", "count"),
-        "overlap": Array("matching", "mean squared cosine of the principal angles between the subspaces that the two "
-                         "sets of contributions span most; 0 where one is empty"),
-        "chance": Array("matching", "the same for random subspaces: rank over width"),
-    },
-)  # fmt: skip
-"""WT406. Features are matched one to one so that the sum of cosines is largest (of signed codes, their sizes).
-
-Source: mean correlation coefficient, Hyvarinen and Morioka 2016; of dictionaries, arXiv:2505.20254."""
 
 
 SHOWN, TOP = 8, 3  # features that a page shows, at most, and examples of each

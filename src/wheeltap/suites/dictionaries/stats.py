@@ -1,4 +1,4 @@
-"""Statistics of features: edits of a few of them, F1 for sets of values, matches and subspaces of two dictionaries."""
+"""Statistics of features: edits of a few of them, F1 for sets of values, one-to-one matching."""
 
 from typing import Any, Final, cast
 
@@ -127,12 +127,6 @@ def matching(likeness: Floats) -> tuple[Index, Index]:
     return cast("tuple[Index, Index]", found)
 
 
-def cosines(one: Floats, other: Floats) -> NDArray[np.float64]:
-    """Cosines of rows ``[row, width]`` with rows ``[column, width]``; 0 with a row of zeros."""
-    scaled = [rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30) for rows in (one, other)]
-    return np.asarray(scaled[0].astype(np.float64) @ scaled[1].astype(np.float64).T)
-
-
 def correlations(one: Floats, other: Floats) -> NDArray[np.float64]:
     """Correlation over examples of two codes ``[example, feature]`` each, ``[feature]``; 0 where one does not vary."""
     first, second = (codes - codes.mean(0) for codes in (one.astype(np.float64), other.astype(np.float64)))
@@ -140,17 +134,3 @@ def correlations(one: Floats, other: Floats) -> NDArray[np.float64]:
     floor = 1e-12 * np.sqrt(np.square(one).sum(0) * np.square(other).sum(0))
     varies = size > np.maximum(floor, _TINY)
     return np.where(varies, (first * second).sum(0) / np.where(varies, size, 1.0), 0.0)
-
-
-def overlap(one: Floats, other: Floats, rank: int) -> tuple[int, float]:
-    """Dimensions, at most ``rank``, of the subspaces that rows ``[row, width]`` span most, and how much they overlap.
-
-    That is the mean squared cosine of principal angles; of random subspaces the dimensions over the width; 0 where one
-    is empty.
-    """
-    spans = list[NDArray[np.float64]]()
-    for rows in (one, other):
-        _, sizes, across = np.linalg.svd(rows.astype(np.float64), full_matrices=False)
-        spans.append(across[sizes > 1e-9 * max(float(sizes.max(initial=0.0)), _TINY)])
-    fewer = min(rank, *map(len, spans))
-    return fewer, float(np.square(spans[0][:fewer] @ spans[1][:fewer].T).sum()) / max(fewer, 1)

@@ -103,7 +103,7 @@ class DictionariesSettings(Settings, frozen=True, kw_only=True):
     Attributes:
         net: The nets.
         site: Module path whose output dictionaries are of; by default one that suits the net.
-        architecture: ``topk``, ``batchtopk``, ``jumprelu``, ``gated`` or ``relu``.
+        architecture: ``topk``, or ``relu`` (with an L1 penalty).
         features: Of each dictionary.
         k: Features that are active, on average.
         steps: Of each training.
@@ -115,7 +115,7 @@ class DictionariesSettings(Settings, frozen=True, kw_only=True):
 
     net: Net = "ioi-net"
     site: str = ""
-    architecture: Literal["topk", "batchtopk", "jumprelu", "gated", "relu"] = "topk"
+    architecture: Literal["topk", "relu"] = "topk"
     features: Annotated[int, msgspec.Meta(ge=2, le=2**20)] = 512
     k: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 8
     steps: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 2000

@@ -1,10 +1,10 @@
 """How dictionaries are trained: what they go down, rows of norm 1, a steered penalty, dead features revived.
 
 Vectors are centered and scaled to a mean square of 1 while a dictionary is trained; both are then written into its
-biases and thresholds, so that it reads the net's own vectors.
+biases, so that it reads the net's own vectors.
 """
 
-from typing import Annotated, Any, Final, Literal, cast, final
+from typing import Annotated, Any, Final, Literal, final
 
 import msgspec
 import torch
@@ -19,18 +19,13 @@ from wheeltap.suites.dictionaries.activations import Positions, center
 from wheeltap.suites.dictionaries.dictionary import Dictionary
 from wheeltap.suites.dictionaries.specs import SUPERVISED, Kind
 
-Trained = Literal["topk", "batchtopk", "jumprelu", "gated", "relu"]
-"""TopK (arXiv:2406.04093), BatchTopK (arXiv:2412.06410), JumpReLU with a penalty on the distance of L0 from k
-(arXiv:2407.14435), gated (arXiv:2404.16014), and an L1 penalty (``relu``)."""
+Trained = Literal["topk", "relu"]
+"""TopK (arXiv:2406.04093), and a ReLU with an L1 penalty (``relu``). Others are read and evaluated, not trained."""
 
 CONE: Final = 0.8  # Least cosine between a row of a soft-frozen decoder and where it began. Source: arXiv:2602.14111.
 WINDOW, REVIVED_UNTIL = 0.05, 0.75
 """Shares of the steps: a feature that was active in none of so many batches is dead, and so often dead ones are
 revived; and after so many no more."""
-
-_BANDWIDTH: Final = 0.5  # of the slope of a step of JumpReLU, where vectors have a mean square of 1
-_PRESSURE: Final = 0.1
-"""Of the squared relative distance of L0 from k, of JumpReLU, beside the unexplained share of the variance."""
 
 _PENALTY, _STEER = 0.03, 0.02
 """The L1 penalty at the start, and the logarithm by which it grows in a step in which twice as many features are active
@@ -128,11 +123,10 @@ class DictionaryHook(Hook):
         with reproducible(seed), torch.no_grad():
             one.W_dec.copy_(unit(torch.randn(one.W_dec.shape)))
             one.W_enc.copy_(one.W_dec.T)
-            bias = {"relu": "b_enc", "gated": "b_gate", "jumprelu": "threshold"}.get(how.architecture)
-            if bias is not None:  # as many are active as wanted
-                getattr(one, bias).fill_(self.least() if bias == "threshold" else -self.least())
+            if how.architecture == "relu":  # k features are active at the start
+                one.b_enc.fill_(-self.least())
         for name, parameter in one.named_parameters():
-            parameter.requires_grad_(name != frozen and (name, how.architecture) != ("threshold", "batchtopk"))
+            parameter.requires_grad_(name != frozen)
         self.began = one.W_dec.detach().clone()
 
     def vectors(self, rows: Tensor) -> Tensor:
@@ -149,29 +143,18 @@ class DictionaryHook(Hook):
     def loss(self, rows: Tensor, step: int) -> Tensor:
         """Unexplained share of the variance and penalty; see ``Fit``."""
         self.latest = vectors = self.vectors(rows)
-        one, decoded, beside = self.one, vectors, vectors.new_zeros(())
-        fired = torch.zeros_like(self.quiet, dtype=torch.bool)
-        match self.how.architecture:
-            case "topk":
-                decoded, values, index = one.reconstructed(vectors)
-                fired[index[values > 0]] = True
-            case "jumprelu":
-                values, count = jumprelu(one.preactivations(vectors), one.threshold)
-                beside = _PRESSURE * (count / self.how.k - 1.0).square()
-            case "gated":
-                gates, values = (one.preactivations(vectors) + one.b_gate).relu(), one.encode(vectors)
-                left = gates @ one.W_dec.detach() + one.b_dec.detach() - vectors
-                beside = self.penalty * gates.sum() / vectors.numel() + left.square().mean()
-            case "relu":
-                values = one.encode(vectors)
-                beside = self.penalty * values.sum() / vectors.numel()
-            case "batchtopk":
-                values = one.batch_codes(vectors)
-        if self.how.architecture != "topk":
+        one, penalty = self.one, vectors.new_zeros(())
+        if self.how.architecture == "topk":
+            decoded, values, index = one.reconstructed(vectors)
+            fired = torch.zeros_like(self.quiet, dtype=torch.bool)
+            fired[index[values > 0]] = True
+        else:
+            values = one.encode(vectors)
+            penalty = self.penalty * values.sum() / vectors.numel()
             decoded, fired = one.decode(values), (values != 0).any(0)
         self.active = (values != 0).sum() / len(vectors)
         self.quiet.add_(1).masked_fill_(fired, 0)
-        return (decoded - vectors).square().mean() + beside
+        return (decoded - vectors).square().mean() + penalty
 
     def after_gradient(self, fit: Fit) -> None:
         """See ``Hook.after_gradient``."""
@@ -201,23 +184,16 @@ class DictionaryHook(Hook):
             chances = left.square().sum(1).double().cpu() + _TINY
             one.W_dec[dead] = unit(left[torch.multinomial(chances, len(dead)).to(left.device)])
         one.W_enc[:, dead] = one.W_enc.square().sum(0).sqrt()[live].mean() * one.W_dec[dead].T
-        for name in ("b_enc", "b_gate", "b_mag", "r_mag", "threshold"):
-            if name in one.settings.shapes:
-                values = cast("Tensor", getattr(one, name))
-                values[dead] = values[live].mean()
+        one.b_enc[dead] = one.b_enc[live].mean()
         self.quiet[dead] = 0
         self.revived += len(dead)
 
     @torch.no_grad()
     def finish(self, fit: Fit) -> None:
         """See ``Hook.finish``."""
-        if self.how.architecture == "batchtopk":
-            self.one.threshold.fill_(self.least())
         mean, scale = center(self.own, where=self.how.site)
-        for name in ("b_enc", "b_gate", "b_mag", "threshold", "b_dec"):
-            if name in self.one.settings.shapes:
-                getattr(self.one, name).div_(scale)
-        self.one.b_dec.add_(mean.to(self.device))
+        self.one.b_enc.div_(scale)
+        self.one.b_dec.div_(scale).add_(mean.to(self.device))
 
     def tensors(self) -> dict[str, Tensor]:
         """See ``Hook.tensors``."""
@@ -227,18 +203,6 @@ class DictionaryHook(Hook):
         """``revived`` features, and those that are ``dead`` at the end."""
         dead = (self.quiet >= self.every).sum(dtype=torch.int32)[None]
         return {"revived": self.revived.numpy().copy(), "dead": dead.cpu().numpy()}
-
-
-def jumprelu(before: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
-    """Codes ``[row, feature]`` and the mean number of active features of a row.
-
-    Slopes towards thresholds are those of a smoothed step. Source: Rajamanoharan et al. 2024, arXiv:2407.14435,
-    equations 11 and 12.
-    """
-    gap = before.detach() - threshold
-    active, near = (gap > 0).to(before), (gap.detach().abs() < _BANDWIDTH / 2) / _BANDWIDTH
-    slope = near * (gap - gap.detach())  # 0, with a gradient
-    return before * active + threshold.detach() * slope, (active + slope).sum() / len(before)
 
 
 def unit(rows: Tensor) -> Tensor:

@@ -172,8 +172,8 @@ ABLE: Final = 0.2
 """Share of the loss of a guess that a net's own must be below it for a circuit of it to be judged."""
 
 _OTHER_VERSION: Final = (
-    "This run measured by version {} of circuit-effects, and this wheeltap has version {}, whose values of other "
-    "prompts are of other pairs. Run the command again with this store: what was searched is kept."
+    "This run was measured by version {} of {}, and this wheeltap has version {}, which measures other arrays. Run the "
+    "command again: what the store holds of other versions is not reused."
 )
 
 
@@ -282,11 +282,11 @@ class CircuitAudit(Audit):
         """What the circuit does.
 
         Raises:
-            NoAnswer: If there is none, or the plan is of another version of the reading.
+            NoAnswer: If there is none, or the plan is of another version of a reading.
         """
-        version = case.plan.versions.get(CIRCUIT_EFFECTS.name, CIRCUIT_EFFECTS.version)
-        if version != CIRCUIT_EFFECTS.version:
-            raise NoAnswer("not_applicable", _OTHER_VERSION.format(version, CIRCUIT_EFFECTS.version))
+        for spec in (CIRCUIT_SEARCH, CIRCUIT_EFFECTS):
+            if (version := case.plan.versions.get(spec.name, spec.version)) != spec.version:
+                raise NoAnswer("not_applicable", _OTHER_VERSION.format(version, spec.name, spec.version))
         names = set(CircuitEffectsSettings.__struct_fields__) & set(CircuitAuditSettings.__struct_fields__)
         given: dict[str, Scalar] = {name: getattr(self.settings, name) for name in sorted(names)}
         own = {"circuit": self.chosen(case, subject)[0], "rephrased": rephrased, "parts": self.parts}

@@ -1,4 +1,4 @@
-"""A small language that looks like Python: its words, the idioms of eight tasks, their pairs and a corpus."""
+"""A small language that looks like Python: its words, its idioms, the pairs of tasks and a training corpus."""
 
 import re
 import zlib
@@ -14,6 +14,7 @@ from wheeltap.core import seeds
 from wheeltap.core.errors import DataError, UnknownName, UsageError
 from wheeltap.core.typed import to_tensor
 from wheeltap.suites.circuits.pairs import PairBatch
+from wheeltap.suites.circuits.specs import TASKS
 
 
 def _tokens(text: str) -> tuple[str, ...]:
@@ -276,8 +277,6 @@ IDIOMS: Final[Mapping[str, Callable[[PythonDraw], Idiom]]] = {
 Variant = Literal["plain", "rephrased", "irrelevant"]
 Split = Literal["train", "test"]
 
-NAMES: Final = tuple(IDIOMS)
-
 PLACES: Final = 24
 """Tokens of a context."""
 
@@ -286,7 +285,7 @@ REPHRASED: Final = (3, 4, 5)
 """Forms of plain lines that stand before the idiom."""
 
 OTHER: Final = 0.4
-"""Share of other tasks' idioms among the lines before."""
+"""Share of other idioms among the lines before."""
 
 TRIES: Final = 2000
 """Draws for each pair, most of which do not fill the places exactly."""
@@ -298,7 +297,7 @@ def pairs(
     """Pairs of a task; answers take turns, and no context comes twice.
 
     Args:
-        name: Of ``NAMES``.
+        name: Of ``specs.TASKS``.
         seed: Of what is drawn.
         count: How many.
         variant: ``plain``; ``rephrased``: the same rule with other names, words and lines before, one of which is of
@@ -311,8 +310,8 @@ def pairs(
         UnknownName: If there is no such task.
         UsageError: If there are not so many different pairs of this length.
     """
-    if name not in IDIOMS:
-        raise UnknownName("task on Python-like lines", name, NAMES)
+    if name not in TASKS:
+        raise UnknownName("task on Python-like lines", name, TASKS)
     rephrased = variant == "rephrased"
     draw = PythonDraw(seeds.generator(seed, "python pairs", name, split), second=rephrased)
     contexts, ends, seen = list[list[list[str]]](), list[tuple[str, str]](), set[tuple[str, ...]]()

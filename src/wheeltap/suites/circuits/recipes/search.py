@@ -37,7 +37,7 @@ from wheeltap.suites.circuits.engine.ablation import (
     wired,
 )
 from wheeltap.suites.circuits.engine.edges import EdgeDecoder, EdgeRun
-from wheeltap.suites.circuits.engine.units import Kept, UnitNet, two_sided
+from wheeltap.suites.circuits.engine.units import Kept, UnitNet
 from wheeltap.suites.circuits.specs import CIRCUIT_SEARCH, EASY, CircuitSearchSettings
 from wheeltap.suites.circuits.stats import SHARES, faithfulness
 
@@ -314,8 +314,7 @@ class _PartOrder:
     def found(self, target: float) -> dict[str, NDArray[Any]]:
         """Every array of the reading."""
         above, total, held = self.above, len(self.rank), self.sides[1]
-        size = self._smallest(target, lambda searched: float(two_sided(searched).mean()))
-        scaled = self._smallest(target, lambda searched: float(two_sided(_scaled(searched)(searched)).mean()))
+        size = self._smallest(target)
         whole, none = (mean_loss(held.gaps(mask)) for mask in (None, torch.zeros(total, device=held.device)))
         tried = sorted(self.gaps)
         decoder = {} if self.graph is None else {"decoder": self.graph.numbers}
@@ -323,18 +322,16 @@ class _PartOrder:
             "rank": self.rank, "score": self.scores, "above": np.array(above),
             "size": np.array(size), "edges": np.array(self._edges(size)), "edges_above": np.array(self._edges(above)),
             "loss": np.array(self._held(size)), "loss_above": np.array(self._held(above)),
-            "calibrated": np.array(self._held(scaled, scaled=True)), "calibrated_size": np.array(scaled),
-            "calibrated_edges": np.array(self._edges(scaled)),
             "own": np.array(whole), "empty": np.array(none), "sizes": np.array(tried),
             "losses": np.array([mean_loss(self.gaps[one]) for one in tried]),
             "weights": np.array(self._edges(total)), "target": np.array(target),
         }  # fmt: skip
 
-    def _smallest(self, target: float, loss: Callable[[Tensor], float]) -> int:
+    def _smallest(self, target: float) -> int:
         """The fewest parts whose loss is at most the target; 0 where there are none."""
         scanned = SCANNED if self.graph is None else SCANNED_EDGES
         points = {int(size) for size in np.geomspace(1, len(self.rank), scanned).round()} | {max(self.above, 1)}
-        enough = [size for size in sorted(points) if loss(self._of(size)) <= target]
+        enough = [size for size in sorted(points) if mean_loss(self._of(size)) <= target]
         if not enough:
             return 0
         high = enough[0]
@@ -343,7 +340,7 @@ class _PartOrder:
             if high - low <= 1:
                 break
             middle = (low + high) // 2
-            low, high = (low, middle) if loss(self._of(middle)) <= target else (middle, high)
+            low, high = (low, middle) if mean_loss(self._of(middle)) <= target else (middle, high)
         return high
 
     def _of(self, size: int) -> Tensor:
@@ -359,34 +356,6 @@ class _PartOrder:
         """Weights between the units of a circuit, or its edges."""
         return self.weights(self.rank < size) if size else 0
 
-    def _held(self, size: int, *, scaled: bool = False) -> float:
+    def _held(self, size: int) -> float:
         """Loss on pairs that were held out; chance where there is no circuit."""
-        if not size:
-            return CHANCE
-        gaps = self._alone(size, self.sides[1])
-        return float(two_sided(_scaled(self._of(size))(gaps) if scaled else gaps).mean())
-
-
-def _scaled(gaps: Tensor) -> Callable[[Tensor], Tensor]:
-    """The scale and shift of scores that fit some pairs best, as a function of score gaps ``[side, pair]``.
-
-    A circuit keeps the order of answers better than the size of its scores. A shift moves the two sides in opposite
-    directions: it favors one of the two answers.
-    """
-    with torch.enable_grad():
-        free = torch.tensor([0.0, 0.0], requires_grad=True)
-        optimizer = torch.optim.LBFGS([free], max_iter=16, line_search_fn="strong_wolfe")
-        side = torch.tensor([[1.0], [-1.0]])
-
-        def moved(some: Tensor) -> Tensor:
-            return some * free[0].exp() + side * free[1]
-
-        def closure() -> Tensor:
-            optimizer.zero_grad()
-            value = two_sided(moved(gaps)).mean() + 1e-4 * free.square().sum()  # bounded where all are right
-            value.backward()  # pyright: ignore[reportUnknownMemberType]
-            return value
-
-        optimizer.step(closure)  # pyright: ignore
-    scale, shift = free.detach().exp()[0], free.detach()[1]
-    return lambda some: some * scale + side * shift
+        return mean_loss(self._alone(size, self.sides[1])) if size else CHANCE

@@ -1,4 +1,4 @@
-"""WT401 to WT406: is a dictionary better than dictionaries that know nothing, at what dictionaries are for?
+"""WT401 to WT405: is a dictionary better than dictionaries that know nothing, at what dictionaries are for?
 
 A score of the dictionary is held against the same score of nulls, row by row. It is better only where it lies beyond
 what one more null of every kind would get; it is no better where its lead over some kind is shown to be within the
@@ -8,7 +8,7 @@ Source: Makelov, Lange and Nanda 2024, arXiv:2405.08366 (the three tests); arXiv
 as well).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -21,7 +21,7 @@ from wheeltap.audits.base import Case, Hypothesis, NoAnswer, Verdict
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import Words
 from wheeltap.audits.controls import Check, silent, surely
-from wheeltap.core.plain import fixed, many
+from wheeltap.core.plain import fixed
 from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.core.section import Block, Cell, Section, Table, Text
 from wheeltap.plans.plan import Plan
@@ -38,7 +38,6 @@ from wheeltap.suites.dictionaries.audits.common import (
 )
 from wheeltap.suites.dictionaries.audits.scores import (
     SHARE,
-    NullComparison,
     Scores,
     by_attribute,
     edited,
@@ -49,7 +48,7 @@ from wheeltap.suites.dictionaries.audits.scores import (
 
 AUDITS: Final = (
     "dictionary-sufficient", "dictionary-control", "dictionary-interpretable", "dictionary-disturbed",
-    "dictionary-splitting", "dictionary-stable",
+    "dictionary-splitting",
 )  # fmt: skip
 
 
@@ -393,74 +392,3 @@ class DictionarySplittingAudit(DictionaryAudit):
         size = fixed(float(read["own"][name]["size"]), 3)
         said = f"The attribute {name} is {size} of the vectors' variance. {' '.join(parts)}"
         return measured(f"{self.title}: {name}", said, *beside)
-
-
-_NO_OTHERS: Final = "It takes the same training by another seed, and two random dictionaries."
-_STABLE: Final = Words("found again by other seeds", "found again no more than random ones", "may be found again")
-
-
-@final
-class DictionaryStableAudit(DictionaryAudit):
-    """Whether other seeds find the same features, and the same subspace."""
-
-    name = "dictionary-stable"
-    code = "WT406"
-    title = "Features are found again"
-    reads = (
-        "Features of the dictionary are matched one to one with those of the same training by another seed; scored is "
-        "the cosine of each pair. Among many random features good matches come by chance, so random dictionaries are "
-        "matched too. Features that are not found again may still span the same subspace."
-    )
-    reading = specs.DICTIONARY_MATCH
-    each: ClassVar[float] = 2.0
-
-    def readings(self, plan: Plan, subject: SubjectRecord) -> list[Trial]:
-        """One for each other dictionary."""
-        return [self.trial(plan, subject, entry=0, other=other) for other in self.of_kind("reseed", "random")]
-
-    def read(self, case: Case, subject: SubjectRecord, *, seed: int = 0, **changed: Scalar) -> Arrays:
-        """Beside the first other dictionary, where no ``other`` is asked for."""
-        others = self.of_kind("reseed", "random")
-        if self.kinds and not others:
-            raise NoAnswer("not_applicable", _NO_OTHERS)
-        return super().read(case, subject, seed=seed, **(changed or {"other": next(iter(others), 0)}))
-
-    def singles(self, case: Case, subject: SubjectRecord, read: Arrays) -> list[Hypothesis]:
-        """The features, beside chance; the subspaces."""
-        again, nulls = (
-            [self.read(case, subject, other=other) for other in self.of_kind(kind)] for kind in ("reseed", "random")
-        )
-        if not again or len(nulls) < 2:
-            raise NoAnswer("not_applicable", _NO_OTHERS)
-        if not len(again[0]["matched"]):
-            raise NoAnswer("not_applicable", "No feature of the dictionary is active on these examples.")
-        rows, margin = np.arange(len(again[0]["matched"])), self.settings.margin
-        own = Scores(np.mean([one["matched"] for one in again], axis=0), rows)
-        beside = NullComparison("random ones", own, [Scores(one["matched"], rows) for one in nulls], None, margin)
-        lead, cosine = beside.lead, [float(np.mean([one["matched"] for one in some])) for some in (again, nulls)]
-        test = msgspec.structs.replace(lead.estimate, p=lead.above(margin, "more"))
-        said = (
-            f"Mean cosine of a live feature with its partner in {len(again)} other seed{'s' * (len(again) > 1)} "
-            f"{fixed(cosine[0], 3)}, in {len(nulls)} random dictionaries {fixed(cosine[1], 3)}: {test} more. "
-            f"{' '.join(_subspace(again, specs.MATCHES.index(what)) for what in specs.MATCHES[1:])}"
-        )
-        return [Hypothesis(
-            test=test, margin=margin, evidence=beside.sample, words=_STABLE, one_sided=True, alarm=False,
-            # Features are the sample, not examples.
-            by_example=False, title=self.title, otherwise=said,
-            beside=(Estimate.exact("cosine with reseeds", cosine[0], "cosine", n=len(again)),
-                    Estimate.exact("cosine with random ones", cosine[1], "cosine", n=len(nulls))),
-            found=f"Other seeds find the features again, more than chance does. {said}",
-        )]  # fmt: skip
-
-
-def _subspace(again: Sequence[Arrays], at: int) -> str:
-    """How much the subspaces of matched features, or of the others, overlap."""
-    rank = int(np.mean([one["rank"][at] for one in again]))
-    if not rank:
-        return f"There are no {specs.MATCHES[at]} features."
-    overlap, chance = (float(np.mean([one[key][at] for one in again])) for key in ("overlap", "chance"))
-    return (
-        f"The subspaces that {specs.MATCHES[at]} features span most ({many(rank, 'dimension')}) overlap by "
-        f"{fixed(overlap, 3)} (chance {fixed(chance, 3)})."
-    )

@@ -33,7 +33,7 @@ _FOR: Final = {SUFFICIENT: "keeping the task", CONTROLS: "edits", INTERPRETABLE:
 """What each claim beside nulls is about."""
 
 _FEWEST: Final = 4  # random dictionaries that a control takes
-_TESTS: Final = 9  # of a report on one dictionary, which one correction is over
+_TESTS: Final = 8  # of a report on one dictionary, which one correction is over
 _NOISE: Final = 2.0  # standard deviations over reseeds up to which a lead is said to be no larger than their noise
 _MISSING: Final = "Not asked beside: "
 
