@@ -234,7 +234,6 @@ def _names(items: tuple[str, ...], groups: tuple[str, ...], parts: Sequence[Answ
         items=tuple(item[:_LONGEST_NAME] for item in items) if len(items) <= _MOST_NAMED else (),
         groups=tuple(sorted(set(groups))),
         labels=next((part.labels for part in parts if part.labels), ()) if votes is None else votes.labels,
-        raters=None if votes is None or votes.ballots is None else tuple(name[:_LONGEST_NAME] for name in votes.raters),
     )
 
 
