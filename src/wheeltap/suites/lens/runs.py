@@ -23,6 +23,9 @@ from wheeltap.suites.lens import recorded
 from wheeltap.suites.lens.recorded.base import AnswerFile, Answers, ReadingArrays, Votes, on_all
 from wheeltap.suites.lens.specs import LABEL_PROBABILITIES, SAMPLES, VOTES
 
+EXAMPLE: Final = Path(__file__).with_name("example.jsonl")
+"""Made-up answers of two systems and votes of five raters on 20 items, half of them ambiguous."""
+
 _MOST_NAMED: Final = 100_000
 """Items up to which a plan keeps their names."""
 
