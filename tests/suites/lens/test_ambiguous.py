@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from letters import Letters
 from logs import lines
+from wheeltap.suites.lens.sources.ambiguous import answer, task_of
 
 from tests.published import published
 from wheeltap.core.errors import DataError, FileFormatError, UsageError
 from wheeltap.sources.base import ExampleReader
 from wheeltap.suites.lens.annotations import Ambiguity
 from wheeltap.suites.lens.sources import ambiguous
-from wheeltap.suites.lens.sources.ambiguous import answer, task_of
 from wheeltap.suites.lens.specs import LABELS, TEMPLATES
 
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from wheeltap.suites.lens.stats.order_cues import CUES, SHOWN, cues
 
 from benchmarks.contamination import NOUNS, ROMAN
 from wheeltap.stats.delong1988 import auc
 from wheeltap.suites.lens.stats.exchangeability import flipped, mean_interval, more_often, order_test
 from wheeltap.suites.lens.stats.model_free import CONTEXT, FOLDS, by_letters, by_words, compressed, overlap, words
-from wheeltap.suites.lens.stats.order_cues import CUES, SHOWN, cues
 
 PLAIN = ("red", "green", "blue", "one", "two", "three", "up", "down", "left", "right")
 

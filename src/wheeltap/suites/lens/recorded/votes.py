@@ -20,6 +20,7 @@ from wheeltap.suites.lens.recorded.ambient import confirmed
 from wheeltap.suites.lens.recorded.base import AnswerFile
 from wheeltap.suites.lens.recorded.gathered import AnswerTable, in_order
 from wheeltap.suites.lens.recorded.lines import decoded, first, head_of, misfit, numbered, table
+from wheeltap.suites.lens.specs import LABELS
 
 TABLE: Final = "a table of votes"
 CROWD: Final = "votes of AmbiEnt's crowd"
@@ -28,7 +29,7 @@ LONGEST: Final = 100_000
 """Characters of one text of votes."""
 
 _PREFIX: Final = "c_"
-_NAMES: Final = ("id", "example_id", "uid", "item", "item_id")
+_NAMES: Final = ("id", "example_id")
 _SUM: Final = "n"
 _PERSON: Final = re.compile("a[0-9]+")
 
@@ -155,7 +156,7 @@ def table_of_votes(path: Path) -> AnswerFile:
         raise FileFormatError(
             "A table has no votes.",
             where=str(path),
-            expected=f"a column {' or '.join(_NAMES[:2])}, and one {_PREFIX}LABEL for each label",
+            expected=f"a column {' or '.join(_NAMES)}, and one {_PREFIX}LABEL for each label",
             got=", ".join(head)[:200] or "an empty file",
             do="See docs/lens.md for what a table may look like; answers are JSON lines.",
         )

@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import Final, final
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse  # type: ignore[import-untyped]
 
 from wheeltap.core import seeds
@@ -19,11 +18,8 @@ from wheeltap.stats.clusters import Groups, clustered
 from wheeltap.stats.crossed import FloatArray, crossed
 from wheeltap.suites.lens.stats.votes import Counts, PanelHalves, halves, shares, splits_for
 
-DRAWS: Final = 1000
-"""Resamples: the standard error is then known within 2% of its value."""
-
-_FEWEST_DRAWS, _CELLS = 100, 10_000_000
-"""Resamples of very many items, whose weights would take more memory than these cells (40 MB)."""
+DRAWS, _FEWEST_DRAWS, _CELLS = 1000, 100, 10_000_000
+"""Resamples: the standard error is then known within 2%. Fewer where their weights would take more than 80 MB."""
 
 MAX_ROWS: Final = 200
 """Rows of a table: from that many raters on, Student's quantile is the normal one."""
@@ -75,15 +71,18 @@ class Ballots:
         return left
 
     @cached_property
-    def _weights(self) -> tuple[NDArray[np.float32], FloatArray]:
-        """How often each item ``[draw, item]`` and each rater ``[draw, rater]`` is drawn."""
-        items = np.arange(len(self.votes)) if self.groups is None else np.unique(self.groups, return_inverse=True)[1]
-        draws = int(np.clip(_CELLS // len(items), _FEWEST_DRAWS, DRAWS))
+    def _units(self) -> Counts:
+        """``[item]``, what is resampled: the item or its group."""
+        return np.unique(np.arange(len(self.votes)) if self.groups is None else self.groups, return_inverse=True)[1]
+
+    @cached_property
+    def _weights(self) -> tuple[FloatArray, FloatArray]:
+        """How often each item or group ``[draw, unit]`` and each rater ``[draw, rater]`` is drawn."""
+        sizes = int(self._units.max()) + 1, self.raters
+        draws = int(np.clip(_CELLS // max(sizes), _FEWEST_DRAWS, DRAWS))
         rng = seeds.generator(self.seed, "raters", "resamples")
-        of_items, of_raters = (
-            rng.multinomial(n, np.full(n, 1.0 / n), size=draws) for n in (int(items.max()) + 1, self.raters)
-        )
-        return of_items[:, items].astype(np.float32), of_raters.astype(np.float64)
+        of_units, of_raters = (rng.multinomial(n, np.full(n, 1.0 / n), size=draws) for n in sizes)
+        return of_units.astype(np.float64), of_raters.astype(np.float64)
 
     def table(self, values: FloatArray, without: FloatArray, *, fewest: int = FEWEST + 1) -> FloatArray:
         """A table ``[rater, item]`` of a mean over items, whose spread is that of the bootstrap.
@@ -122,13 +121,14 @@ class Ballots:
             values: ``[item]``.
             pulls: ``[ballot]``, change of an item's value per unit of weight of the rater.
         """
-        of_items, of_raters = self._weights
+        of_units, of_raters = self._weights
         column = np.unique(self.rater, return_inverse=True)[1]
-        table = sparse.csr_array((pulls, (self.item, column)), shape=(len(values), self.raters))
+        cells = sparse.csr_array((pulls, (self._units[self.item], column)), shape=(of_units.shape[1], self.raters))
         # Weights vary less over resamples of n raters than over n new ones, by the factor (n - 1) / n in variance.
-        moved = (of_items @ table) * (of_raters - 1.0) * np.sqrt(self.raters / (self.raters - 1.0))
-        means = (of_items @ values + moved.sum(1)) / of_items.sum(1)
-        return float(means.var(ddof=1)) - 2.0 * float(pulls @ pulls) / len(values) ** 2
+        moved = (of_units @ cells) * (of_raters - 1.0) * np.sqrt(self.raters / (self.raters - 1.0))
+        sums, counts = np.bincount(self._units, weights=values), np.bincount(self._units)
+        means = (of_units @ sums + moved.sum(1)) / (of_units @ counts)
+        return float(means.var(ddof=1)) - 2.0 * float(cells.power(2).sum()) / len(values) ** 2
 
     def of_shares(self, values: FloatArray, measure: Callable[[FloatArray, Counts], FloatArray]) -> FloatArray:
         """The table of a measure from shares of votes ``[ballot, label]`` and items ``[ballot]`` to ``[ballot]``."""
