@@ -1,18 +1,18 @@
 """``wheeltap lens`` as a user would type it: the answer from files of recorded answers."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
-from logs import lines
+from logs import lines, released
 
 import wheeltap as wt
 from tests.published import published
 from wheeltap.cli import main
 from wheeltap.report import jsonfile
+from wheeltap.suites.lens.runs import EXAMPLE
 
 
 def log(path: Path, right: str) -> str:
@@ -25,15 +25,21 @@ def printed(capsys: pytest.CaptureFixture[str]) -> str:
     return " ".join(capsys.readouterr().out.split())
 
 
-def test_the_released_solutions_of_gsm8k(capsys: pytest.CaptureFixture[str]) -> None:
-    path = published("gsm8k/example_model_solutions.jsonl")
+def test_the_released_solutions_of_gsm8k(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # The third system is worse than the second: that alarms.
-    assert main(["lens", str(path)]) == 1
-    out = printed(capsys)
-    assert "graded solutions: 4 systems, 1,319 items, 1 answer each." in out
-    assert "39.0 % v 34.7 %: 6b_verification is better" in out
-    assert "exact McNemar p .0032, unpaired p .021)." in out
-    assert "6b_verification 39.0 % 36.4 % to 41.7 %" in out
+    assert main(["lens", str(released(tmp_path / "gsm8k.jsonl")), "--json", "-"]) == 1
+    report: dict[str, Any] = json.loads(capsys.readouterr().out)
+    [gap] = [one for one in report["findings"] if one["subject"] == "6b_verification vs 175b_finetuning"]
+    assert (gap["status"], gap["alarm"]) == ("found", True)
+
+
+def test_the_example_needs_no_data(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["lens", "--example", "--json", "-"]) == 0
+    report: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert {one["subject"] for one in report["findings"]} == {"people", "small", "large", "small vs large"}
+    assert {one["code"] for one in report["findings"]} == {"WT001", "WT501"}
+    assert main(["lens", "--example", "x.jsonl"]) == 2
+    assert EXAMPLE.is_file() and len(EXAMPLE.read_text().splitlines()) == 40
 
 
 def test_the_answer_fits_a_screen(
@@ -74,7 +80,7 @@ def test_json_alone_and_the_answer_alone(tmp_path: Path, capsys: pytest.CaptureF
     jsonschema.validate(report, jsonfile.schema())
     assert "1 system, 4 items" in report["provenance"]["recorded"]
     assert main(["lens", path, "--quiet"]) == 0
-    assert re.fullmatch(r"a: scores 0\.750 \[.*\] on 4 items\.", capsys.readouterr().out.strip())
+    assert len(capsys.readouterr().out.strip().splitlines()) == 1
 
 
 def test_parts_of_the_benchmark_have_their_names(capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,7 +115,7 @@ def test_what_cannot_be_judged_is_an_error_that_names_the_files(
 ) -> None:
     answers, others = log(tmp_path / "a.jsonl", "1101"), log(tmp_path / "b.jsonl", "1100")
     for files, said in (
-        ([], "no file to look at"), ([answers, "--votes", others], "There are no votes in this file"),
+        ([], "lens FILE"), ([answers, "--votes", others], "There are no votes in this file"),
         ([answers, "--votes", others], "b.jsonl"), ([crowd(tmp_path / "single.jsonl", 3)], "single.jsonl"),
     ):  # fmt: skip
         assert main(["lens", *files]) == 2
