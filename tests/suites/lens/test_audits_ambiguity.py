@@ -135,25 +135,6 @@ def test_recorded_systems_are_compared_item_by_item(capsys: pytest.CaptureFixtur
     assert "difference -6.5 points" in out and "0.2 [0.0, 1.0]; 543" in out
 
 
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("results/TF_gpt-4", "63.0 % [61.6, 64.4] (n 4,692 of 543 items)"),
-        ("results/TF_gpt-4", "113 without an answer counted as wrong (64.6 % [63.2, 65.9] (n 4,579 of 543 items)"),
-        ("results/KL_llama-65b", "397 of 576 sentences, by chance 33.2 %"),
-        ("crowdworker_annotations", "489 of 542. The published figure for rewrites of gpt-4 is 16 of 50 items"),
-    ],
-)
-def test_published_figures_in_the_terminal(
-    name: str, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "100")
-    assert main(["lens", str(published(f"ambient/{name}.jsonl"))]) == 0
-    out = capsys.readouterr().out
-    assert said in " ".join(out.split())
-    assert len(out.splitlines()) <= 40 and max(map(len, out.splitlines())) <= 100
-
-
 class TestScores:
     """Numbers of small arrays by hand."""
 

@@ -100,12 +100,6 @@ def test_pairs_are_compared_on_the_same_items(three: ReportRecord) -> None:
     assert square.low <= expected <= square.high
 
 
-def test_few_votes_favor_a_model_that_is_too_sure(tmp_path: Path) -> None:
-    """JS distance to two votes: the report says that the squared distance to all people has it the other way."""
-    record = report(tmp_path, recording(votes(2), "knows", "sure"))
-    assert "it is the other way" in finding(record, "knows vs sure", CLOSER).because
-
-
 LEFT = "What is left where people must agree"
 
 
@@ -275,15 +269,6 @@ def test_shares_and_distances_of_two_items_lie_where_they_can(tmp_path: Path) ->
     same, _, far, soft, *_ = people.estimates
     assert (same.low, same.high) == (0.0, 1.0) and (soft.low, soft.high) == (0.0, 1.0)
     assert far.low == 0.0 and far.high <= 0.8326
-
-
-def test_systems_that_all_tie_change_no_places(tmp_path: Path) -> None:
-    held = recording(votes(3), "knows")
-    twins = tuple(replace(held.systems[0], name=name) for name in ("x", "y", "z"))
-    record = report(tmp_path, replace(held, systems=twins))
-    [hides] = [text for text in texts(record) if text.startswith("One label an item")]
-    assert "All systems score the same." in hides and "places" not in hides
-    assert "share of right answers" in blocks(record, Table, LEFT)[0].title
 
 
 def asked(*, ordinal: bool = False) -> Task:

@@ -9,7 +9,6 @@ import pytest
 from logs import lines, released
 
 import wheeltap as wt
-from tests.published import published
 from wheeltap.cli import main
 from wheeltap.report import jsonfile
 from wheeltap.suites.lens.runs import EXAMPLE
@@ -52,17 +51,6 @@ def test_the_answer_fits_a_screen(
     assert len(out) <= 40 and max(map(len, out)) <= 100
 
 
-def test_a_second_look_into_a_store_adds_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    store, path = str(tmp_path / "x.wheeltap"), log(tmp_path / "a.jsonl", "1101")
-    assert main(["lens", path, "--store", store]) == 0
-    assert "2 of 2 outcomes are new to the store." in printed(capsys)
-    assert main(["lens", path, "--store", store]) == 0
-    assert "0 of 2 outcomes are new to the store: it had all of them, and nothing was run." in printed(capsys)
-    Path(path).unlink()
-    assert main(["report", store]) == 0
-    assert "a: scores 0.750" in printed(capsys)
-
-
 def test_python_reads_the_same(tmp_path: Path) -> None:
     files = [log(tmp_path / "a.jsonl", "1101" * 9), log(tmp_path / "b.jsonl", "0110" * 9)]
     main(["lens", *files, "--json", str(tmp_path / "r.json"), "--quiet"])
@@ -81,12 +69,6 @@ def test_json_alone_and_the_answer_alone(tmp_path: Path, capsys: pytest.CaptureF
     assert "1 system, 4 items" in report["provenance"]["recorded"]
     assert main(["lens", path, "--quiet"]) == 0
     assert len(capsys.readouterr().out.strip().splitlines()) == 1
-
-
-def test_parts_of_the_benchmark_have_their_names(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["lens", *(str(published(f"passk/{name}.jsonl")) for name in ("base", "rl")), "--full"]) in (0, 1)
-    out = printed(capsys)
-    assert "aime24 (30 items)" in out and "fresh32k-" in out
 
 
 @pytest.mark.parametrize(
@@ -128,11 +110,3 @@ def test_answers_in_a_file_of_votes_are_no_competitor(tmp_path: Path, capsys: py
     assert main(["lens", path, "--votes", votes, "--store", str(store), "--json", "-"]) in (0, 1)
     report: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert {one["subject"] for one in report["findings"]} <= {"a", "people"}
-
-
-def test_votes_of_their_own_file_are_the_ones_that_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = crowd(tmp_path / "a.jsonl", 1, 1, 1, correct=True)
-    assert main(["lens", path, "--votes", crowd(tmp_path / "v.jsonl", 8, 8, 8)]) in (0, 1)
-    out = printed(capsys)
-    assert "Votes are those of v.jsonl: others are left out." in out and "9 votes each" in out
-    assert "Several files have votes" not in out

@@ -109,27 +109,12 @@ def test_a_line_of_another_kind_is_named(tmp_path: Path) -> None:
     assert "line 2" in str(caught.value)
 
 
-@pytest.mark.parametrize("text", [None, 5, ""])
-def test_a_first_line_that_is_no_text_is_named_as_one(tmp_path: Path, text: object) -> None:
-    path = written(tmp_path, {"text": text, "twin": None})
-    with pytest.raises(FileFormatError, match="is no text") as caught:
-        load_task(path, tokenizer=Letters())
-    assert f"{path}: line 1" in str(caught.value) and "what to do" in str(caught.value)
-
-
 def test_an_empty_twin_is_named_by_its_line(tmp_path: Path) -> None:
     # The repeated line is left out and counts as a line all the same.
     path = written(tmp_path, *[{"text": "ab", "twin": "ba"}] * 2, {"text": "cd", "twin": ""})
     with pytest.raises(DataError, match="cannot be read") as caught:
         load_task(path, tokenizer=Letters())
     assert f"{path}: line 3, twin" in str(caught.value) and "what to do" in str(caught.value)
-
-
-def test_an_empty_file_says_what_texts_look_like(tmp_path: Path) -> None:
-    (tmp_path / "none.jsonl").write_text("")
-    with pytest.raises(DataError, match="is empty") as caught:
-        load_task(tmp_path / "none.jsonl", tokenizer=Letters())
-    assert '"twin"' in str(caught.value) and "what to do" in str(caught.value)
 
 
 def test_lines_with_the_same_text_or_twin_count_once(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ Source: Owen (2007), "The pigeonhole bootstrap", Annals of Applied Statistics 1:
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, final
+from typing import Any, Final, cast, final
 
 import numpy as np
 from scipy import sparse  # type: ignore[import-untyped]
@@ -26,6 +26,8 @@ MAX_ROWS: Final = 200
 
 FEWEST: Final = 2
 """Votes of an item from which two raters can agree."""
+
+_table = cast(Callable[..., Any], sparse.csr_array)
 
 
 @final
@@ -87,8 +89,7 @@ class Ballots:
     def table(self, values: FloatArray, without: FloatArray, *, fewest: int = FEWEST + 1) -> FloatArray:
         """A table ``[rater, item]`` of a mean over items, whose spread is that of the bootstrap.
 
-        A row shifts all items alike: the spread of the shifts is what raters add to the spread over items. So the mean
-        is tested like one over draws and examples (``crossed``), with Student's t for few raters.
+        A row shifts all items alike, by what raters add to the spread: tests are those of ``crossed``, with Student's t.
 
         Args:
             values: ``[item]``.
@@ -96,8 +97,7 @@ class Ballots:
             fewest: Votes from which ``without`` is known; an item with fewer leaves the mean together with its rater.
 
         Returns:
-            One row where nothing shows how other raters would vote: one rater gave all votes, or is on every item and
-            no item has a value without that rater.
+            One row where nothing shows how other raters would vote.
         """
         sizes = self.votes.sum(1)
         small = sizes < fewest
@@ -105,7 +105,7 @@ class Ballots:
         if self.raters < FEWEST or len(sizes) < FEWEST or whole:
             return values[None, :]
         mean_without = np.bincount(self.item, weights=without, minlength=len(sizes)) / sizes
-        pulls = (mean_without[self.item] - without) * (1.0 - 1.0 / sizes[self.item])
+        pulls: FloatArray = (mean_without[self.item] - without) * (1.0 - 1.0 / sizes[self.item])
         pulls = np.where(small[self.item], values[self.item] - values.mean(), pulls)
         by_items = float(crossed(clustered(values[None, :], self.groups)).example)
         by_raters = max(self._variance(values, pulls) - by_items, 0.0)
@@ -123,12 +123,12 @@ class Ballots:
         """
         of_units, of_raters = self._weights
         column = np.unique(self.rater, return_inverse=True)[1]
-        cells = sparse.csr_array((pulls, (self._units[self.item], column)), shape=(of_units.shape[1], self.raters))
+        cells: Any = _table((pulls, (self._units[self.item], column)), shape=(of_units.shape[1], self.raters))
         # Weights vary less over resamples of n raters than over n new ones, by the factor (n - 1) / n in variance.
-        moved = (of_units @ cells) * (of_raters - 1.0) * np.sqrt(self.raters / (self.raters - 1.0))
+        moved: FloatArray = (of_units @ cells) * (of_raters - 1.0) * np.sqrt(self.raters / (self.raters - 1.0))
         sums, counts = np.bincount(self._units, weights=values), np.bincount(self._units)
-        means = (of_units @ sums + moved.sum(1)) / (of_units @ counts)
-        return float(means.var(ddof=1)) - 2.0 * float(cells.power(2).sum()) / len(values) ** 2
+        means: FloatArray = (of_units @ sums + moved.sum(1)) / (of_units @ counts)
+        return float(means.var(ddof=1)) - 2.0 * float(np.square(cells.data).sum()) / len(values) ** 2
 
     def of_shares(self, values: FloatArray, measure: Callable[[FloatArray, Counts], FloatArray]) -> FloatArray:
         """The table of a measure from shares of votes ``[ballot, label]`` and items ``[ballot]`` to ``[ballot]``."""
