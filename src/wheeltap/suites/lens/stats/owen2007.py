@@ -89,7 +89,7 @@ class Ballots:
     def table(self, values: FloatArray, without: FloatArray, *, fewest: int = FEWEST + 1) -> FloatArray:
         """A table ``[rater, item]`` of a mean over items, whose spread is that of the bootstrap.
 
-        A row shifts all items alike, by what raters add to the spread: tests are those of ``crossed``, with Student's t.
+        A row shifts all items alike, by what raters add to the spread: it is tested by ``crossed``, with Student's t.
 
         Args:
             values: ``[item]``.
