@@ -253,9 +253,7 @@ def drawn(
 
 
 DESIGNS: dict[str, Design] = {
-    "one task": lambda rng, loss: drawn(rng, {"a": (500, loss)}),
     "tiny": lambda rng, loss: drawn(rng, {"a": (15, loss)}),
-    "all in one task": lambda rng, loss: drawn(rng, {"a": (300, 3 * loss), "b": (300, 0.0), "c": (300, 0.0)}),
     "skewed": lambda rng, loss: (
         {"a": np.ones(400, dtype=int)}, {"a": (rng.random(400) >= loss).astype(int)}
     ),
