@@ -4,17 +4,16 @@ Nets are GPT-2-like and trained here, on windows of problems one after the other
 million numbers that saw 200 problems again and again, against problems that they never saw. ``--only clean``: nets that
 saw other problems, each asked of 20 sets of items; half of the sets are held against problems from the same source,
 half against rewordings of the same items (GSM8K, where the data are at hand). ``--only power``: what the audit itself
-says that it would have found. ``--only invented``: 48 sets written on the spot, whose order their texts tell, asked of SmolLM2:
-none may be said to be known. ``--only taught``: nets that read 20 sets again and again, by the order of the items alone,
-and by the audit, which leaves out an order that texts tell and asks for more than new items of the same form gain.
+says that it would have found. ``--only invented``: 24 sets written on the spot, whose order their texts tell, asked of
+SmolLM2: none may be said to be known. ``--only taught``: nets that read 20 sets again and again, by the order of the items
+alone, and by the audit, which asks for more than new items of the same form gain.
 """
 
 import argparse
 import datetime
 import json
-import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -33,7 +32,7 @@ from wheeltap.sources.smollm2 import load_smollm2
 from wheeltap.stats.family import holm
 from wheeltap.suites.lens.audits.contamination import CopyScores, CopyTest
 from wheeltap.suites.lens.readings.contamination import Contamination
-from wheeltap.suites.lens.sources.passages import task_of, value_of
+from wheeltap.suites.lens.sources.passages import task_of
 from wheeltap.suites.lens.specs import CONTAMINATION
 from wheeltap.suites.lens.stats.exchangeability import order_test
 
@@ -134,26 +133,24 @@ _NAMES: Final = ("Ana", "Ben", "Chloe", "Dev", "Elif", "Farid", "Grace", "Hugo",
 _THINGS: Final = ("apples", "books", "candles", "eggs", "marbles", "pencils", "ribbons", "shells", "stamps", "tickets")
 _PLACES: Final = ("the market", "a fair", "school", "the harbor", "a garden", "the station", "the library", "a shop")
 _TEMPLATES: Final = (
-    ("{name} has {a} {thing} and finds {b} more at {place}. How many {thing} does {name} have now?", "a+b"),
-    ("At {place} {name} sells {a} {thing} for ${c} each. How many dollars does {name} get?", "a*c"),
-    ("{name} packs {a} {thing} into every box and fills {c} boxes at {place}. How many {thing} are packed?", "a*c"),
-    ("{name} brings {s} {thing} to {place} and gives {a} of them to {other}. How many {thing} are left?", "s-a"),
-    ("{other} owns {a} {thing}, and {name} owns {c} times as many. How many {thing} do both own?", "a+a*c"),
-    ("{name} buys {a} {thing} at {place} on Monday and {b} on Friday, then loses {c}. How many are left?", "a+b-c"),
-    ("For {c} days {name} carries {a} {thing} to {place} a day and {other} takes {b} in all. How many stay?", "a*c-b"),
-    ("{name} shares {m} {thing} equally among {c} friends at {place}. How many {thing} does each friend get?", "m/c"),
-)  # fmt: skip
+    "{name} has {a} {thing} and finds {b} more at {place}. How many {thing} does {name} have now?",
+    "At {place} {name} sells {a} {thing} for ${c} each. How many dollars does {name} get?",
+    "{name} packs {a} {thing} into every box and fills {c} boxes at {place}. How many {thing} are packed?",
+    "{name} brings {s} {thing} to {place} and gives {a} of them to {other}. How many {thing} are left?",
+    "{other} owns {a} {thing}, and {name} owns {c} times as many. How many {thing} do both own?",
+    "{name} buys {a} {thing} at {place} on Monday and {b} on Friday, then loses {c}. How many are left?",
+    "For {c} days {name} carries {a} {thing} to {place} a day and {other} takes {b} in all. How many stay?",
+    "{name} shares {m} {thing} equally among {c} friends at {place}. How many {thing} does each friend get?",
+)
 
 
 def problem(kind: int, rng: np.random.Generator) -> str:
-    text, rule = _TEMPLATES[kind]
     name, other = (_NAMES[int(at)] for at in rng.choice(len(_NAMES), 2, replace=False))
     a, b, c = int(rng.integers(20, 100)), int(rng.integers(10, 20)), int(rng.integers(2, 10))
-    numbers = {"a": a, "b": b, "c": c, "s": a + int(rng.integers(10, 100)), "m": a * c}
+    s, m = a + int(rng.integers(10, 100)), a * c
     places = {"thing": _THINGS[int(rng.integers(len(_THINGS)))], "place": _PLACES[int(rng.integers(len(_PLACES)))]}
-    value = value_of(re.sub("[abcms]", lambda found: str(numbers[found.group()]), rule))
-    assert value is not None and value.denominator == 1, "templates have whole answers"
-    return f"{text.format(name=name, other=other, **places, **numbers)}\nAnswer: {value}"
+    answer = (a + b, a * c, a * c, s - a, a + a * c, a + b - c, a * c - b, a)[kind]
+    return f"{_TEMPLATES[kind].format(name=name, other=other, a=a, b=b, c=c, s=s, m=m, **places)}\nAnswer: {answer}"
 
 
 def generated(count: int, *, seed: int) -> list[tuple[str, str]]:
@@ -244,41 +241,12 @@ def power() -> None:
             print(f"  {time.process_time() - start:.0f} s of processor time", flush=True)
 
 
-def _dated(form: str, step: int) -> Callable[[int], str]:
-    return lambda at: (datetime.date(2024, 1, 3) + datetime.timedelta(days=step * at)).strftime(form)
-
-
 NOUNS: Final = (
     "apple", "river", "stone", "cloud", "paper", "lamp", "horse", "bridge", "garden", "window", "coffee", "button",
     "forest", "mirror", "pencil", "basket", "candle", "rocket", "violin", "hammer", "island", "jacket", "kettle",
     "ladder", "magnet", "needle", "orange", "pillow", "quartz", "ribbon", "saddle", "tunnel", "umbrella", "valley",
     "wagon", "yarn", "zipper", "anchor", "barrel", "castle",
 )  # fmt: skip
-ROMAN: Final = (
-    "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII", "XIII", "XIV", "XV", "XVI", "XVII",
-    "XVIII", "XIX", "XX",
-)  # fmt: skip
-_DAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-_MONTHS: Final = (
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
-    "December",
-)  # fmt: skip
-_WORDS: Final = (
-    "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen",
-    "fourteen", "fifteen",
-)  # fmt: skip
-
-MARKS_OF: Final[dict[str, tuple[Callable[[int], str], ...]]] = {
-    "numbered": (
-        lambda at: f"Question {at + 1}", lambda at: f"{at + 1}", lambda at: f"Task {60 - at}", lambda at: ROMAN[at % 20],
-        lambda at: f"Step {_WORDS[at % 15]}", lambda at: f"Exercise {at // 10 + 1}.{at % 10 + 1}",
-        lambda at: "ABCDEFGHIJ"[at % 10], lambda at: f"ID {1000 + 7 * at}",
-    ),
-    "dated": (
-        _dated("%Y-%m-%d", 1), _dated("%B %d, %Y", 3), _dated("%d.%m.%Y", 5), _dated("%d %b %Y", 11),
-        _dated("%m/%d/%y", 2), lambda at: _DAYS[at % 7], lambda at: _MONTHS[at % 12], lambda at: f"In {1900 + 3 * at}",
-    ),
-}  # fmt: skip
 ASKED: Final = (
     "What is a {}?", "Describe a {} in one line.", "Who would buy a {}?", "Where do people keep a {}?",
     "Name a use of a {}.", "How old can a {} be?", "Is a {} heavy?", "Which color has a {}?",
@@ -286,17 +254,14 @@ ASKED: Final = (
 
 
 def inventions() -> Iterator[tuple[str, list[str]]]:
-    """48 sets of 40 items, eight of each form."""
+    """24 sets of 40 items, eight of each form."""
     for at, ask in enumerate(ASKED):
         nouns = [str(noun) for noun in np.random.default_rng(at).permutation(NOUNS)]
-        for name, marks in MARKS_OF.items():
-            yield name, [f"{marks[at](place)}: {ask.format(noun)}" for place, noun in enumerate(nouns)]
+        yield "numbered", [f"Question {at + place + 1}: {ask.format(noun)}" for place, noun in enumerate(nouns)]
+        first = datetime.date(2024, 1, 3 + at)
+        yield "dated", [f"{first + datetime.timedelta(days=place)}: {ask.format(noun)}"
+                        for place, noun in enumerate(nouns)]  # fmt: skip
         yield "sorted", [ask.format(noun) for noun in sorted(nouns, reverse=at % 2 == 1)]
-        yield "by length", [f"{ask.format(noun)}{' Explain it well.' * (place // 10)}"
-                            for place, noun in enumerate(sorted(nouns, key=len))]  # fmt: skip
-        yield "templated", [ask.format(noun) for noun in nouns]
-        cycle = [ASKED[(at + turn) % 8] for turn in range(2 + at % 3)]
-        yield "cycle of templates", [cycle[place % len(cycle)].format(noun) for place, noun in enumerate(nouns)]
 
 
 def invented() -> None:

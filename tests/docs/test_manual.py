@@ -81,7 +81,7 @@ def test_every_code_has_its_section() -> None:
     known = {audits.get(name).code for name in audits}
     for source in (ROOT / "src").rglob("*.py"):  # rules of studies, slices
         known |= set(re.findall(r'"(WT\d{3})"', source.read_text()))
-    assert len(known) > 40 and known - set(told) == set()
+    assert len(known) > 30 and known - set(told) == set()
     for code, text in told.items():
         missing = [
             part for part in ("Measured", "Fooled by", "Figures", "Do") if f"**{part}**" not in " ".join(text.split())

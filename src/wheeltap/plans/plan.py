@@ -100,13 +100,11 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
         items: One for each example; none where there are too many to be named.
         groups: Of the parts of the benchmark, by their number.
         labels: Of votes and of probabilities, in their order.
-        raters: Of the people who voted, by their number, where they are known.
     """
 
     items: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
-    raters: tuple[str, ...] | None = None
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.published import published
 from wheeltap.suites.lens.recorded import AnswerFile, read
 
 
@@ -93,3 +94,17 @@ def written(path: Path, content: Any) -> Path:
 def loaded(path: Path, content: Any) -> AnswerFile:
     """What is read of a file with this content."""
     return read(written(path, content))
+
+
+def released(path: Path) -> Path:
+    """The released solutions of GSM8K as our own rows: four systems, 1,319 questions."""
+    rows = map(json.loads, published("gsm8k/example_model_solutions.jsonl").read_text().splitlines())
+    return lines(
+        path,
+        [
+            {"id": at, "system": name, "correct": solution["is_correct"]}
+            for at, row in enumerate(rows)
+            for name, solution in row.items()
+            if isinstance(solution, dict)
+        ],
+    )

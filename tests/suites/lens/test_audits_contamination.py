@@ -3,7 +3,6 @@
 import functools
 import json
 import math
-import re
 from pathlib import Path
 
 import numpy as np
@@ -56,28 +55,19 @@ def test_a_net_that_has_read_the_items() -> None:
     for title, verdict in ((ORDER, "prefers order"), (VERSIONS, "prefers published")):
         assert (made[title].status, made[title].verdict, made[title].alarm) == ("found", verdict, True), made[title]
     assert made[COMPLETION].status in ("found", "inconclusive")
-    headline = report(seen=0).record.headline
-    assert " prefers the items in their order: seen in training, or each leads to the next" in headline
-    assert "seen in training, or the twins are worse English" in headline
-    assert "A copy taught the items 1, 40 times would be found with probability" in headline  # also of what was found
     aurocs = {one.name: one for one in made[VERSIONS].estimates}
     assert all((aurocs[f"AUROC of {name}"].value or 0.0) >= 0.95 for name in ("loss", "Min-K%++"))
     assert abs((aurocs["AUROC of words, no model"].value or 0.0) - 0.5) < 0.2
 
 
-@pytest.mark.full
 def test_a_net_that_has_read_others_is_not_called_clean() -> None:
     made, record = findings(report(seen=2)), report(seen=2).record
     assert [made[title].status for title in TITLES] == ["inconclusive"] * 3
     assert not any(one.alarm for one in made.values())
-    assert "clean" not in record.headline and "does not show that the texts are unseen" in made[ORDER].because
     # A copy that read them once is hardly seen, one that read them forty times surely.
     [once, often] = made["What would have been found"].estimates
     assert once.value < 0.5 and often.value > 0.95 and once.name.startswith("taught once")
     assert once.low <= once.value <= once.high <= often.high and often.low >= once.low
-    power = r"taught the items 1, 40 times would be found with probability .* \[0\.\d\d, [01]\.\d\d\]"
-    assert re.search(power, made[ORDER].because)
-    assert "taught the items 1, 40 times would be found with probability" in record.headline
     [control] = [one for one in record.controls if one.kind == "planted"]
     assert control.status == "passed"
 
@@ -87,40 +77,30 @@ def test_without_twins_the_order_is_all_there_is(tmp_path) -> None:
     corpus.write_text("nothing of the kind")
     made = findings(report(seen=0, twins=False, corpus=str(corpus)))
     assert made[ORDER].status == "found"
-    assert made[VERSIONS].status == made[COMPLETION].status == "not_applicable" and "twin" in made[VERSIONS].because
+    assert made[VERSIONS].status == made[COMPLETION].status == "not_applicable"
     assert made["Overlap with the corpus"].status == "measured"
 
 
-def asked_of(subject: Subject, items: list[str]) -> tuple[Finding, str]:
-    """What is found of the order of items without twins, and the headline."""
+def asked_of(subject: Subject, items: list[str]) -> Finding:
+    """What is found of the order of items without twins."""
     named = task_of([(text, None) for text in items], Letters(), name="items")
     asked = [wt.AuditSpec(name="contamination", settings={**SETTINGS, "exposures": "1"})]
-    made = wt.audit(subject, named, audits=asked)
-    return findings(made)[ORDER], made.record.headline
+    return findings(wt.audit(subject, named, audits=asked))[ORDER]
 
 
 def test_an_order_that_the_form_tells_is_no_sign_of_memory() -> None:
-    order, _ = asked_of(knows_marks(), marked(seed=0))
+    order = asked_of(knows_marks(), marked(seed=0))
     items = task_of([(text, None) for text in marked(seed=0)], Letters(), name="items")
     read = Contamination({"window": WINDOW, "shards": 6, "shuffles": 5}).read(knows_marks(), items, root=0, seed=0)
     assert order_test(read.values["order"][0], np.random.default_rng(0)).p < 0.001  # by itself it would be called seen
     assert order.status == "inconclusive" and not order.alarm
-    assert "new items of the same form in the same order gain" in order.because
 
 
-@pytest.mark.parametrize(
-    ("items", "why"),
-    [
-        ([f"{at + 1}. {text}" for at, text in enumerate(texts(seed=0))], "it follows numbers"),
-        (sorted(texts(seed=0)), "it follows alphabetical order"),
-        ([f"Say {text.replace(' ', '')}" for text in texts(seed=0)], "one template with one part of its own each"),
-    ],
-)
-def test_an_order_that_the_texts_tell_is_not_tested(items: list[str], why: str) -> None:
-    order, headline = asked_of(subject(seen=0), items)
+def test_an_order_without_other_items_to_compare_is_not_tested() -> None:
+    """One template with one part of its own each: no new items of the same form can be made."""
+    order = asked_of(subject(seen=0), [f"Say {text.replace(' ', '')}" for text in texts(seed=0)])
     assert (order.status, order.verdict, order.alarm) == ("inconclusive", "cannot tell", False)
-    assert why in order.because and why in headline and not order.estimates
-    assert "No test is left that could find anything." in headline
+    assert not order.estimates
 
 
 def arrays(rng: np.random.Generator, *, items: int = 60, **world: float) -> CopyScores:
@@ -141,7 +121,7 @@ def arrays(rng: np.random.Generator, *, items: int = 60, **world: float) -> Copy
         {
             "epochs": np.array([0]), "loss": np.stack([base, base + 0.1 * gaps], axis=1)[None], "words": words,
             "bytes": rng.integers(90, 110, (items, 2)), "kept": kept, "tail": np.full((items, 2, 3), 9),
-            "order": orders[0], "order_twins": orders[1], "cues": np.ones(6), "shard_tokens": np.full(6, 100),
+            "order": orders[0], "order_twins": orders[1], "shard_tokens": np.full(6, 100),
         },
         0, root=int(rng.integers(2**31)),
     )  # fmt: skip
@@ -188,8 +168,7 @@ def test_repeated_items_are_looked_at_once(tmp_path: Path) -> None:
     record = wt.audit(subject(seen=2), load_passages(path, Letters()), audits=asked).record
     assert not [one for one in record.findings if one.status in ("found", "error")]
     assert record.task.examples == 6 and record.task.name == "items, 6 of 60 without repeats"
-    assert "Of 60 lines 54 repeat another one and are left out." in record.headline
-    assert "copy taught the items once would" in record.headline and "No power" in record.headline
+    assert {one.status for one in record.controls if one.kind == "planted"} == {"skipped"}  # no power
 
 
 def test_twins_with_errors_are_no_sign_of_training() -> None:
@@ -200,7 +179,6 @@ def test_twins_with_errors_are_no_sign_of_training() -> None:
     usual = CopyScores({**read, "letters": letters}, 0, 0)
     assert VERSIONS in found(CopyScores(read, 0, root=0)) and VERSIONS not in found(usual)
     [shown] = [one for one in usual.shown() if one.title == VERSIONS]
-    assert "usual letters alone sort 100 %" in shown.numbers
     # The interval of the gap leaves 0 out, and the test says nothing: then nothing leans.
     said = Finding(code="WT503", title=VERSIONS, status="found", subject="x", estimates=(shown.effect,), because="x")
     [settled] = settle(

@@ -100,12 +100,6 @@ def test_pairs_are_compared_on_the_same_items(three: ReportRecord) -> None:
     assert square.low <= expected <= square.high
 
 
-def test_few_votes_favor_a_model_that_is_too_sure(tmp_path: Path) -> None:
-    """JS distance to two votes: the report says that the squared distance to all people has it the other way."""
-    record = report(tmp_path, recording(votes(2), "knows", "sure"))
-    assert "it is the other way" in finding(record, "knows vs sure", CLOSER).because
-
-
 LEFT = "What is left where people must agree"
 
 
@@ -137,10 +131,8 @@ def test_the_ceiling_is_beside_the_scores_and_on_the_page(three: ReportRecord) -
     shown = page(three)
     for words in ("half of the people", "Reliability by agreement, sure", SPLIT, "Items where far is furthest"):
         assert words in shown
-    far = [(float(cells[2]), *map(float, cells[3].split(" to "))) for cells in
-           rows(three, "Items where far").values()]  # fmt: skip
-    assert len(far) > 1 and all(low <= distance <= high for distance, low, high in far)
-    assert [one[0] for one in far] == sorted((one[0] for one in far), reverse=True)
+    far = [float(cells[2]) for cells in rows(three, "Items where far").values()]
+    assert len(far) > 1 and far == sorted(far, reverse=True)
 
 
 def test_entropies_of_few_people_are_refused(tmp_path: Path) -> None:
@@ -233,13 +225,13 @@ def by_raters(raters: int, each: int, *, odd: float = 0.0) -> Votes:
     counts = np.zeros((ITEMS, 3), dtype=np.int32)
     np.add.at(counts, (item, label), 1)
     ballots = np.column_stack([item, who, label]).astype(np.int32)
-    return Votes(labels=LABELS, votes=counts, raters=tuple(f"p{at}" for at in range(raters)), ballots=ballots)
+    return Votes(labels=LABELS, votes=counts, ballots=ballots)
 
 
 def test_people_who_are_known_are_a_sample_too(tmp_path: Path) -> None:
     said = by_raters(6, 3, odd=0.8)
     apart = report(tmp_path / "apart", recording(said, "knows", "far"))
-    strangers = report(tmp_path / "strangers", recording(replace(said, raters=(), ballots=None), "knows", "far"))
+    strangers = report(tmp_path / "strangers", recording(replace(said, ballots=None), "knows", "far"))
     for subject, title, name in (
         ("people", "Agreement of people", "agreement of two people"),
         ("far", "Distance to people", "JS distance to votes"),
@@ -248,23 +240,12 @@ def test_people_who_are_known_are_a_sample_too(tmp_path: Path) -> None:
         both = [number(finding(record, subject, title), name) for record in (apart, strangers)]
         widths = [one.high - one.low for one in both]
         assert both[0].value == pytest.approx(both[1].value) and widths[0] > 1.1 * widths[1], name
-    odd = finding(apart, "people", "Raters")
-    assert "1 of them differs" in odd.because and "p0 chooses yes" in odd.because
-    assert "of single people it is" in finding(apart, "people", "One person left out").because
-    assert finding(apart, "knows", "One person left out").estimates[0].value > 0.0
-    alone = finding(strangers, "people", "Agreement of people").because
-    assert "intervals suppose other people on every item" in alone
-    assert "suppose" not in finding(apart, "people", "Agreement of people").because
-    assert not [one for one in strangers.findings if one.title == "Raters"]
 
 
 def test_two_people_who_vote_on_everything_say_nothing_of_others(tmp_path: Path) -> None:
     record = report(tmp_path, recording(by_raters(2, 2), "knows", "far"))
     agreed = finding(record, "people", "Agreement of people").estimates[0]
     assert agreed.low is agreed.high is None and "too few people" in agreed.method
-    said = finding(record, "people", "Raters").because
-    assert "They are few" in said and "Two people do not say how often others would agree" in said
-    assert "no interval" in finding(record, "people", "One person left out").because
     assert finding(record, "far", AGAINST).status == "inconclusive"
     # What a system gets of each of them is known.
     assert number(finding(record, "far", "Distance to people"), "soft accuracy").low is not None
@@ -272,9 +253,8 @@ def test_two_people_who_vote_on_everything_say_nothing_of_others(tmp_path: Path)
 
 def test_one_person_who_gave_all_votes_is_not_people(tmp_path: Path) -> None:
     said = by_raters(2, 2)
-    alone = replace(said, ballots=said.ballots * np.array([1, 0, 1], dtype=np.int32), raters=("p0",))
+    alone = replace(said, ballots=said.ballots * np.array([1, 0, 1], dtype=np.int32))
     record = report(tmp_path, recording(alone, "knows"))
-    assert finding(record, "people", "Raters").status == "not_applicable"
     agreed = finding(record, "people", "Agreement of people").estimates[0]
     assert agreed.low is agreed.high is None and "too few people" in agreed.method
 
@@ -289,15 +269,6 @@ def test_shares_and_distances_of_two_items_lie_where_they_can(tmp_path: Path) ->
     same, _, far, soft, *_ = people.estimates
     assert (same.low, same.high) == (0.0, 1.0) and (soft.low, soft.high) == (0.0, 1.0)
     assert far.low == 0.0 and far.high <= 0.8326
-
-
-def test_systems_that_all_tie_change_no_places(tmp_path: Path) -> None:
-    held = recording(votes(3), "knows")
-    twins = tuple(replace(held.systems[0], name=name) for name in ("x", "y", "z"))
-    record = report(tmp_path, replace(held, systems=twins))
-    [hides] = [text for text in texts(record) if text.startswith("One label an item")]
-    assert "All systems score the same." in hides and "places" not in hides
-    assert "share of right answers" in blocks(record, Table, LEFT)[0].title
 
 
 def asked(*, ordinal: bool = False) -> Task:

@@ -1,21 +1,20 @@
 """Differences of scores between recorded answers: exact where there is one answer an item, clustered where repeated."""
 
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from logs import released
 from numpy.typing import NDArray
 from scipy import stats
 
-from tests.published import published
 from wheeltap.audits import settle
 from wheeltap.core.records import Cost, Finding
 from wheeltap.core.report import ReportRecord
 from wheeltap.plans.plan import AuditSpec
 from wheeltap.runs.stored import judge
 from wheeltap.suites.lens.audits.score import MOST
-from wheeltap.suites.lens.recorded import AnswerFile, Answers
+from wheeltap.suites.lens.recorded import AnswerFile, Answers, read
 from wheeltap.suites.lens.runs import imported
 
 
@@ -44,19 +43,17 @@ def findings(*systems: tuple[NDArray[np.int32], int]) -> dict[str, Finding]:
 
 
 def test_the_released_solutions_of_gsm8k(tmp_path: Path) -> None:
-    from wheeltap.suites.lens.recorded import read
-
     store = tmp_path / "x.wheeltap"
-    imported([read(published("gsm8k/example_model_solutions.jsonl"))]).put(store)
+    imported([read(released(tmp_path / "gsm8k.jsonl"))]).put(store)
     found = {one.subject: one for one in judge(store).record.findings}
     assert len(found) == 4 + 6
     gap = found["6b_verification vs 175b_finetuning"]
     paired, unpaired = gap.estimates
     assert paired.p == pytest.approx(stats.binomtest(152, 361).pvalue) and paired.p == pytest.approx(0.0032, abs=5e-5)
     assert unpaired.p == pytest.approx(0.0214, abs=2e-4)
-    assert gap.status == "found" and "exact McNemar p .0032, unpaired p .021" in gap.said
-    assert "difference -4.3 points [-7.1, -1.5]" in gap.said and gap.alarm  # the second less the first
-    assert "6b_verification does better on 209 items, 175b_finetuning on 152" in gap.because
+    assert gap.status == "found" and gap.alarm
+    ends = [paired.value, paired.low, paired.high]  # the second less the first
+    assert ends == pytest.approx([-0.043, -0.071, -0.015], abs=6e-4)
     assert found["6b_verification"].estimates[0].value == pytest.approx(515 / 1319)
 
 
@@ -64,7 +61,6 @@ def test_two_that_never_differ_are_equivalent_and_that_is_said() -> None:
     same = (np.arange(1000) % 3 == 0).astype(np.int32)
     gap = findings((same, 1), (same, 1))["s0 vs s1"]
     assert gap.status == "excluded" and gap.verdict == "equivalent" and gap.estimates[0].p == 1.0
-    assert "There is no item on which they differ" in gap.because
 
 
 @pytest.mark.parametrize("right", [0, 1])
@@ -99,10 +95,7 @@ def test_few_items_with_partial_credit_prove_nothing(items: int) -> None:
     assert gap.status == "inconclusive" and gap.margin == 0.02
     assert all(one.low is not None and one.high is not None and one.high - one.low > 0.2
                for finding in record.findings for one in finding.estimates[:1])  # fmt: skip
-    assert len(alone) == 2 and re.search(
-        r"Cannot tell: s0 vs s1, .*: 0\.0 points \[-\d.*; at least \d+ items would show 4 points, or exclude 2 points",
-        record.headline,
-    )
+    assert len(alone) == 2
 
 
 def test_repeats_that_are_the_same_on_few_items_keep_a_width() -> None:
@@ -119,14 +112,13 @@ def test_the_margin_of_partial_credit_does_not_depend_on_the_score() -> None:
 
 def test_scores_beyond_one_that_differ_by_the_same_amount_have_no_test() -> None:
     gap = judged(*graded([5.0] * 5, [7.0] * 5)).findings[-1]
-    assert gap.status == "measured" and gap.estimates[0].low is None and "no test" in gap.because
+    assert gap.status == "measured" and gap.estimates[0].low is None
 
 
 @pytest.mark.parametrize("count", [1, 8])
-@pytest.mark.full
 def test_false_differences_are_rare_with_and_without_repeats(count: int) -> None:
     """Items differ in how hard they are, for each system in its own way: answers to one are no independent items."""
-    rng, runs = np.random.default_rng(count), 200
+    rng, runs = np.random.default_rng(count), 80
     found = 0
     for _ in range(runs):
         two = [(rng.binomial(count, rng.beta(0.3, 0.3, size=60)).astype(np.int32), count) for _ in range(2)]

@@ -111,17 +111,6 @@ def test_other_numbers_of_answers_are_not_compared_by_what_is_solved_once(tmp_pa
     assert "k ends at 4: after has only 4 answers to every item." in texts(record)
 
 
-def test_one_item_with_few_answers_ends_k_and_that_is_said(tmp_path: Path, ability: np.ndarray) -> None:
-    several = [np.full(ITEMS, SAMPLES), np.full(ITEMS, SAMPLES)]
-    several[1][3] = 3
-    record = report(tmp_path, ability, ability, samples=tuple(several))
-    assert blocks(record, Chart)[0].series[0].x[-1] == 3
-    note = f"k ends at 3: after has only 3 answers to 1 item; on the other {ITEMS - 1:,} it would end at {SAMPLES}."
-    assert note in texts(record)
-    assert "(base 32 an item, after 3 to 32)" in finding(record, SOLVED).because
-    assert note in said(record)
-
-
 def test_few_items_that_never_differ_are_undecided_and_what_would_decide_is_said(tmp_path: Path) -> None:
     record = report(tmp_path, np.repeat([0.0, 1.0], 6), np.repeat([0.0, 1.0], 6))
     once = finding(record, ONCE)

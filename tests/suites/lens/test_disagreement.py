@@ -12,15 +12,14 @@ from scipy.spatial import distance
 
 from wheeltap.core.errors import DataError
 from wheeltap.stats.effect import mean_effect, score_interval
-from wheeltap.suites.lens.stats import panels
-from wheeltap.suites.lens.stats import panels as dis
+from wheeltap.suites.lens.stats import votes as dis
 
 VOTES = hnp.arrays(np.int64, st.tuples(st.integers(1, 5), st.integers(2, 4)), elements=st.integers(0, 6)).map(
     lambda votes: votes + (votes.sum(1, keepdims=True) < 2)
 )
 SIZES = ((2, 2), (2, 9), (9, 9))
 LOW, HIGH = 0.93, 0.97
-REPEATS, ITEMS, NOISE = 1500, 150, 0.012
+REPEATS, ITEMS, NOISE = 600, 150, 0.018
 """Of a simulation; the last is twice the standard error of its coverage."""
 
 
@@ -53,7 +52,7 @@ def test_ends_of_the_scales() -> None:
 
 @given(VOTES)
 def test_shares_and_halves_keep_everybody(votes: np.ndarray) -> None:
-    split = panels.halves(votes, splits=3, rng=np.random.default_rng(0))
+    split = dis.halves(votes, splits=3, rng=np.random.default_rng(0))
     assert split.one.shape == (4, *votes.shape)
     assert (split.one + split.two == votes).all() and (split.one >= 0).all() and (split.two >= 0).all()
     assert (split.one.sum(-1) == votes.sum(1) // 2).all()
@@ -65,7 +64,7 @@ def test_shares_and_halves_keep_everybody(votes: np.ndarray) -> None:
 def test_agreement_is_the_share_of_pairs(votes: np.ndarray) -> None:
     people = [np.repeat(np.arange(votes.shape[1]), row) for row in votes]
     expected = [np.mean([a == b for a, b in combinations(row, 2)]) for row in people]
-    assert panels.agreement(votes) == pytest.approx(expected)
+    assert dis.agreement(votes) == pytest.approx(expected)
 
 
 @given(VOTES)
@@ -73,12 +72,12 @@ def test_ties_are_broken_at_random(votes: np.ndarray) -> None:
     top = dis.top(votes)
     assert np.allclose(top.sum(1), 1.0)
     assert (top[votes != votes.max(1, keepdims=True)] == 0.0).all()
-    assert panels.another(top, top) == pytest.approx(1.0 - (top**2).sum(1))
+    assert dis.another(top, top) == pytest.approx(1.0 - (top**2).sum(1))
 
 
 def test_halves_are_drawn_fairly() -> None:
     """Every half of 4 people, two of whom chose each label, as often as there are ways to choose it."""
-    split = panels.halves(np.tile([[2, 2]], (4000, 1)), splits=2, rng=np.random.default_rng(1))
+    split = dis.halves(np.tile([[2, 2]], (4000, 1)), splits=2, rng=np.random.default_rng(1))
     assert np.bincount(split.one[0, :, 0]) / 4000 == pytest.approx([1 / 6, 4 / 6, 1 / 6], abs=0.03)
 
 
@@ -95,8 +94,8 @@ def test_kappa_of_the_textbook() -> None:
     """Fleiss (1971), the example of ten items that 14 people put in 5 classes: .21."""
     rows = ([0, 0, 0, 0, 14], [0, 2, 6, 4, 2], [0, 0, 3, 5, 6], [0, 3, 9, 2, 0], [2, 2, 8, 1, 1], [7, 7, 0, 0, 0],
             [3, 2, 6, 3, 0], [2, 5, 3, 2, 2], [6, 5, 2, 1, 0], [0, 2, 2, 3, 7])  # fmt: skip
-    assert panels.kappa(np.array(rows)).value == pytest.approx(0.210, abs=5e-4)
-    assert panels.kappa(np.array([[3, 0], [2, 0]])).value is None
+    assert dis.kappa(np.array(rows)).value == pytest.approx(0.210, abs=5e-4)
+    assert dis.kappa(np.array([[3, 0], [2, 0]])).value is None
 
 
 def test_what_cannot_be_shares_is_refused() -> None:
@@ -132,12 +131,12 @@ def covered(values: np.ndarray, truth: float) -> float:
 def test_intervals_over_items_hold_for_fresh_people_on_fresh_items(sizes: tuple[int, int]) -> None:
     """The distance to votes, the split-half ceiling, and the difference of the two: resampling items is enough."""
     truth, votes = people(sizes, REPEATS * ITEMS, seed=0)
-    split = panels.halves(votes, splits=4, rng=np.random.default_rng(1))
+    split = dis.halves(votes, splits=4, rng=np.random.default_rng(1))
     far = dis.js_distance(believed(truth), dis.shares(votes))
     ceiling = dis.js_distance(split.other, split.target).mean(0)
     against = dis.js_distance(believed(truth), split.target).mean(0) - ceiling
-    other, again = people(sizes, 600_000, seed=2)  # what is estimated, from other items and other people
-    fresh = panels.halves(again, splits=2, rng=np.random.default_rng(3))
+    other, again = people(sizes, 200_000, seed=2)  # what is estimated, from other items and other people
+    fresh = dis.halves(again, splits=2, rng=np.random.default_rng(3))
     true_ceiling = dis.js_distance(fresh.other, fresh.target).mean()
     true_far = dis.js_distance(believed(other), dis.shares(again)).mean()
     true_against = dis.js_distance(believed(other), fresh.target).mean() - true_ceiling
@@ -146,37 +145,9 @@ def test_intervals_over_items_hold_for_fresh_people_on_fresh_items(sizes: tuple[
     assert all(LOW - NOISE <= share <= HIGH + NOISE for share in found), found
 
 
-@pytest.mark.parametrize("sizes", SIZES)
-def test_intervals_over_people_hold_for_the_same_items(sizes: tuple[int, int]) -> None:
-    rng = np.random.default_rng(4)
-    truth, _ = people(sizes, ITEMS, seed=5)
-    count, p = rng.integers(sizes[0], sizes[1] + 1, size=ITEMS), rng.dirichlet([1.0] * 3, size=ITEMS)
-    votes = rng.multinomial(np.tile(count, REPEATS), np.tile(truth, (REPEATS, 1))).reshape(REPEATS, ITEMS, 3)
-    half = rng.multinomial(np.tile(count // 2, 4000), np.tile(truth, (4000, 1))).reshape(4000, ITEMS, 3)
-    expected = dis.js_distance(p, dis.shares(half)).mean()
-    hits = 0
-    for repeat in votes:
-        split = panels.halves(repeat, splits=10, rng=rng)
-        measured = dis.js_distance(p, split.target).mean()
-        error = panels.error_over_people(split, lambda held: dis.js_distance(p, held))
-        hits += abs(measured - expected) <= 1.96 * error
-    assert LOW - NOISE <= hits / REPEATS <= HIGH + NOISE, hits / REPEATS
-
-
-@pytest.mark.parametrize("sizes", SIZES)
-def test_intervals_of_one_item_hold(sizes: tuple[int, int]) -> None:
-    """At least as often as they say, of few people; the whole set of likely distributions is tried."""
-    truth, votes = people(sizes, 300, seed=8)
-    p, rng, hits = believed(truth)[::-1], np.random.default_rng(9), 0
-    for at in range(len(votes)):
-        low, high = panels.to_all_people(votes[at], lambda held, at=at: dis.js_distance(p[at], held), rng=rng)
-        hits += low - 2e-3 <= float(dis.js_distance(p[at], truth[at])) <= high + 2e-3
-    assert hits / len(votes) >= 0.92
-
-
 def test_a_model_like_another_panel_is_seldom_called_further() -> None:
     truth, votes = people((2, 9), 400 * 100, seed=10)
-    split = panels.halves(votes, splits=2, rng=np.random.default_rng(11))
+    split = dis.halves(votes, splits=2, rng=np.random.default_rng(11))
     model = dis.shares(np.random.default_rng(12).multinomial(split.two[0].sum(-1), truth))
     gaps = dis.js_distance(model, split.target).mean(0) - dis.js_distance(split.other, split.target).mean(0)
     p = [mean_effect(row[None, :], bounded=True, unit="1").p or 0.0 for row in gaps.reshape(400, 100)]
@@ -186,11 +157,11 @@ def test_a_model_like_another_panel_is_seldom_called_further() -> None:
 def test_a_model_that_knows_all_people_is_calibrated_where_they_disagree() -> None:
     """One half says where that is, the other who is right; were all votes to do both, it would look too sure."""
     truth, votes = people((3, 9), 400 * ITEMS, seed=13)
-    split, p = panels.halves(votes, splits=4, rng=np.random.default_rng(14)), truth.max(1)
+    split, p = dis.halves(votes, splits=4, rng=np.random.default_rng(14)), truth.max(1)
     chosen = (split.other.max(-1) < 0.66) & (split.two.sum(-1) > 1)
     gap = p - dis.soft_accuracy(split.target, truth)
     made = [
-        score_interval(panels.among(gap[:, at], chosen[:, at])[0], bounded=False, unit="1")
+        score_interval(dis.among(gap[:, at], chosen[:, at])[0], bounded=False, unit="1")
         for at in np.arange(400 * ITEMS).reshape(400, ITEMS)
     ]
     share = np.mean([one.low <= 0.0 <= one.high for one in made])  # type: ignore[operator]
@@ -205,7 +176,7 @@ def test_correlation_holds_for_numbers_that_are_not_normal() -> None:
     x = rng.exponential(size=(1000, 200))
     y = 0.5 * x + rng.exponential(size=x.shape) * 0.8
     true = 0.5 / np.sqrt(0.25 + 0.64)
-    made = [panels.correlation(a, b, name="r") for a, b in zip(x, y, strict=True)]
+    made = [dis.correlation(a, b, name="r") for a, b in zip(x, y, strict=True)]
     assert 0.90 <= np.mean([one.low <= true <= one.high for one in made]) <= 0.98  # type: ignore[operator]
     assert made[0].value == pytest.approx(np.corrcoef(x[0], y[0])[0, 1])
 

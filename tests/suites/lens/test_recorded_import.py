@@ -150,12 +150,6 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         assert (error.value.got or "").startswith(got), what
 
 
-def test_notes_of_all_files_have_no_name_and_groups_may_have_others(tmp_path: Path) -> None:
-    same = imported(files(tmp_path, *([choice(at, [-1.0, -2.0], right) for at in range(3)] for right in (0, 1))))
-    assert same.notes.count("Right is acc; also there: acc_norm.") >= 1 and "a:" not in "".join(same.notes)
-    assert imported(files(tmp_path, grouped("x", "x", "y"), grouped("1", "1", "0"))).plan.names is not None
-
-
 def test_votes_in_a_file_of_their_own_order_the_labels(tmp_path: Path) -> None:
     answers = [{"id": "a", "probabilities": {"yes": 0.75, "no": 0.25}}]
     held = imported(files(tmp_path, answers, [{"id": "a", "votes": {"no": 3, "yes": 1}}]), audits=())

@@ -20,12 +20,10 @@ DEEP = "[" * 200_000 + "]" * 200_000
 HALVES = {"id": 1, "probabilities": {"a": 0.5, "b": 0.5}}
 NEUTRAL = {"id": 1, "q0_gold": ["neutral"]}
 GROUPED = [{"id": "a", "correct": True, "group": "old"}, {"id": "b", "correct": True, "group": "new"}]
-SOFT = {"1": 0.5, "2": 0.5, "3": 0.0}
 STATED = {"example_id": "1_c", "ambiguous_sentence_key": "premise", "disambiguation": "It rains.", "template_id": 0,
           "answer": True, "prediction": 1.0}  # fmt: skip
 WENT_ON = {"id": 1, "options": {"y0": {"KL_div": 0.1}, "d": {"KL_div": 0.5}}, "num_conts": 9}
 WITHIN = {"resps": [["x"]], "filtered_resps": ["x"], "metrics": ["pass@4"], "pass@4": 1.0}
-SOLVED = [{"question": str(at), "m": {"is_correct": True, "solution": ""}} for at in range(3)]
 
 Case = tuple[str, Any, type[WheeltapError], str, dict[str, str]]
 """Name of the file; its rows, document or text; the error, what it says, and its parts: ``got`` and ``expected`` whole,
@@ -34,10 +32,6 @@ Case = tuple[str, Any, type[WheeltapError], str, dict[str, str]]
 OWN: list[Case] = [
     ("v.jsonl", [{"id": 0, "votes": {"yes": 2, "no": 1}}, {"id": 1, "votes": {"red": 2, "blue": 1}}], DataError,
      "different sets of labels", {"got": "no, yes; blue, red"}),
-    ("t.csv", "id,sample,correct\nb,0,1\na,x,maybe\n", FileFormatError, "line 3", {"in_got": "maybe"}),
-    ("t.csv", "id,sample,correct\nb,0,1\na,one,1\n", FileFormatError, "line 3", {"in_got": "one"}),
-    ("t.csv", "id,sample,correct\nb,0,1\n,0,1\n", FileFormatError, "line 3", {"in_got": "'id': ''"}),
-    ("t.csv", "id,sample,correct\nb,0,1\na,0\n", FileFormatError, "line 3", {"in_got": "2 columns"}),
     ("m.jsonl", [{"id": 1, "correct": "maybe"}], FileFormatError, "line 1", {"got": "correct: maybe"}),
     ("m.jsonl", [{"id": 1, "correct": 0.5}, {"id": 2, "correct": -1e308}], DataError, "score is too large",
      {"where": "line 2", "got": "-1e+308"}),
@@ -89,34 +83,23 @@ LOGS: list[Case] = [
     ("x.eval", [], FileFormatError, "holds no samples", {}),
     ("x.json", HEADER, FileFormatError, "holds no samples", {}),
     ("x.json", {**HEADER, "samples": [{"id": 1, "scores": {"match": 3}}]}, FileFormatError, "cannot be read", {}),
-    ("x.jsonl", [*SOLVED, {"question": "3", "n": {"is_correct": True, "solution": ""}}], FileFormatError, "line 4",
-     {"expected": "m", "got": "n"}),
 ]  # fmt: skip
 
 VOTES: list[Case] = [
-    ("x.jsonl", [{"uid": "a", "label_dist": [1 / 3, 1 / 3, 1 / 3]}], DataError, "cannot be counted", {}),
+    ("x.jsonl", [{"uid": "a", "label_counter": {"n": 60, "e": 40}}], FileFormatError, "no known format", {}),
+    ("x.json", '{"a": {"annotations": "1,2"}}', FileFormatError, "no known format", {}),
+    ("x.jsonl", [{"question": "?", "m": {"is_correct": True}}], FileFormatError, "no known format", {}),
+    ("t.csv", "id,correct\n1,1\n", FileFormatError, "has no votes", {}),
     ("x.jsonl", [NEUTRAL, {"id": 2, "q0_gold": ["neutrall"]}], DataError, "not in the set",
      {"got": "neutrall", "where": "line 2"}),
     ("x.jsonl", [NEUTRAL] * 2, DataError, "twice", {}),
-    ("x.json", {"a": {"soft_label": {"0": 0.5, "1": 0.5}}}, FileFormatError, "no votes", {}),
-    ("x.json", {"a": {"soft_label": {"0": 0.5, "1": 0.5}, "number of annotations": 3}}, DataError, "no shares", {}),
-    ("x.json", {"a": {"annotations": "1,2", "soft_label": SOFT}, "b": {"annotations": "1,4", "soft_label": SOFT}},
-     DataError, "not in the set", {"got": "4", "where": ": b"}),
-    ("x.json", '{\n"a": {"annotations": {"x": "1"}},\n"b": {"annotations": NaN}\n}', FileFormatError, "line 3", {}),
-    ("x.json", {"1": {"annotations": "1,0", "annotators": "A1,A2"}, "2": {"annotations": "0,0", "annotators": "A2"}},
-     FileFormatError, "do not fit the people", {}),
-    *(("x.json", {"a": row}, DataError, "x.json", {}) for row in (
-        {"annotations": {"x": {}}, "soft_label": {"0": 1}},
-        {"soft_label": {"0": "x", "1": 0}, "number of annotations": 3},
-        {"soft_label": {"0": 1, "1": 0}, "number of annotations": None},
-    )),
     *(("x.csv", f"id,n,c_a,c_b\n1,1,1,0\n{body}", FileFormatError, "line 3", {"got": got}) for body, got in (
         ("7,4,2,1\n", "3 votes"), ("7,3,2\n", "3 columns"), ("7,3,x,1\n", "could not convert string to float: 'x'"),
     )),
     *(("x.csv", f"id,c_a,c_b,n\n1,2,1,3\n2,{row}\n", FileFormatError, "does not fit",
        {"where": "x.csv, line 3", "expected": "whole numbers of votes"})
       for row in ("1.5,1,3", "nan,1,3", "inf,1,3", "2,1,3.5")),
-    ("x.csv", "id,text\n1,hello\n", FileFormatError, "neither answers nor votes", {}),
+    ("x.csv", "id,text\n1,hello\n", FileFormatError, "has no votes", {}),
     ("x.csv", "id,c_a,c_b\n1,2,1\n2,0,0\n", DataError, "x.csv", {}),
     ("x.csv", "id,a1,a2,c_0,c_1\nx,0,1,2,0\n", DataError, r"people \(a1, a2", {}),
     *(("x.jsonl", [STATED, {**STATED, **changed}], DataError, what, {"where": "line 2"}) for changed, what in (
@@ -131,7 +114,7 @@ VOTES: list[Case] = [
 ]  # fmt: skip
 
 SHAPELESS: list[Case] = [
-    *(("x.jsonl", text.encode("latin-1"), FileFormatError, "no shape that is known", {})
+    *(("x.jsonl", text.encode("latin-1"), FileFormatError, "no known format", {})
       for text in ("hello\n", "[1, 2]\n", '[{"id": 1, "correct": true}]', "\xff\xfe", '{"a": 1}\n')),
     *((name, text.encode(), FileFormatError, "The file is empty", {"where": name})
       for name in ("x.jsonl", "x.csv", "x.eval") for text in ("", "\n\n", "\ufeff")),
@@ -261,7 +244,6 @@ FILES: dict[str, list[dict[str, Any]]] = {
     "counts": [{"id": str(at), "n": 8, "c": 4} for at in range(6)],
     "lm_eval": [choice(at, [-1.0, -2.0], 0) for at in range(6)],
     "generated": [generated(at, ["4"], 1.0) for at in range(6)],
-    "solutions": [{"question": str(at), "m": {"is_correct": True, "solution": ""}} for at in range(6)],
     "votes": [{"id": str(at), "q0_gold": ["neutral"]} for at in range(6)],
 }
 

@@ -1,8 +1,7 @@
-"""Plain texts as a task: what is read from which lines, what is refused, and word problems with other numbers."""
+"""Plain texts as a task: what is read from which lines, and what is refused."""
 
 import json
 import random
-import re
 from itertools import groupby, pairwise
 from pathlib import Path
 
@@ -12,13 +11,12 @@ from tiny import WORDS
 
 import wheeltap as wt
 from tests.contaminated import Letters
-from tests.published import published
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.sources.base import ExampleReader
 from wheeltap.sources.specs import load, load_task
 from wheeltap.suites.lens.annotations import Passages
-from wheeltap.suites.lens.sources.passages import PIECE, PassageFiles, load_passages, recombined, twin
+from wheeltap.suites.lens.sources.passages import PIECE, PassageFiles, load_passages, recombined
 from wheeltap.suites.lens.specs import SETS
 
 READER = ExampleReader(tokenizer=Letters())
@@ -47,15 +45,6 @@ def test_without_twins_a_text_is_held_against_its_own_tokens(tmp_path: Path) -> 
     assert task.annotation(Passages) is not None and task.annotation(Passages).twins == ()
     own, other = task.choices[0]
     assert sorted(own) == sorted(other)
-
-
-def test_word_problems_get_twins(tmp_path: Path) -> None:
-    row = {"question": "Ana has 35 eggs and buys 49. How many?", "answer": "<<35+49=84>>84\n#### 84"}
-    odd = {"question": "Why?", "answer": "So.\n#### 1"}
-    task = load_passages(written(tmp_path, row, odd), Letters())
-    assert task.name == "items, 1 of 2 with twins" and task.annotation(Passages) is not None
-    [own] = task.annotation(Passages).own
-    assert own == "Ana has 35 eggs and buys 49. How many?\nAnswer: 84"
 
 
 def test_the_digest_turns_on_the_texts(tmp_path: Path) -> None:
@@ -107,7 +96,6 @@ def test_items_with_choices_are_no_texts(tmp_path: Path) -> None:
         ([{"text": "ab", "twin": "ba"}, {"text": "cd"}], "Some texts have a twin"),
         ([{"text": "ab", "twin": "ab"}], "are the same"),
         ([{"text": "a", "twin": "ab"}], "cannot be read"),
-        ([{"question": "Why?", "answer": "So."}], "No word problem"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, rows: list[dict[str, str]], says: str) -> None:
@@ -116,17 +104,9 @@ def test_what_is_refused(tmp_path: Path, rows: list[dict[str, str]], says: str) 
 
 
 def test_a_line_of_another_kind_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileFormatError, match="neither") as caught:
+    with pytest.raises(FileFormatError, match="is no text") as caught:
         load_passages(written(tmp_path, {"text": "ab"}, {"context": "no"}), Letters())
     assert "line 2" in str(caught.value)
-
-
-@pytest.mark.parametrize("text", [None, 5, ""])
-def test_a_first_line_that_is_no_text_is_named_as_one(tmp_path: Path, text: object) -> None:
-    path = written(tmp_path, {"text": text, "twin": None})
-    with pytest.raises(FileFormatError, match="neither a text") as caught:
-        load_task(path, tokenizer=Letters())
-    assert f"{path}: line 1" in str(caught.value) and "what to do" in str(caught.value)
 
 
 def test_an_empty_twin_is_named_by_its_line(tmp_path: Path) -> None:
@@ -135,13 +115,6 @@ def test_an_empty_twin_is_named_by_its_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read") as caught:
         load_task(path, tokenizer=Letters())
     assert f"{path}: line 3, twin" in str(caught.value) and "what to do" in str(caught.value)
-
-
-def test_an_empty_file_says_what_texts_look_like(tmp_path: Path) -> None:
-    (tmp_path / "none.jsonl").write_text("")
-    with pytest.raises(DataError, match="is empty") as caught:
-        load_task(tmp_path / "none.jsonl", tokenizer=Letters())
-    assert '"twin"' in str(caught.value) and "what to do" in str(caught.value)
 
 
 def test_lines_with_the_same_text_or_twin_count_once(tmp_path: Path) -> None:
@@ -163,60 +136,3 @@ def test_a_folder_is_audited_on_a_file_of_texts(tmp_path: Path, llama_folder: Pa
     assert found.pop("What would have been found") == "measured"
     assert len(found) == 3 and set(found.values()) == {"inconclusive"}
     assert max(map(len, str(report).splitlines())) <= 100
-
-
-DUCKS = (
-    "Janet's ducks lay 16 eggs per day. She eats three and bakes with four. She gets $23 for each other egg. How much?",
-    "She sells 16 - 3 - 4 = <<16-3-4=9>>9 eggs.\nShe makes 9 * 23 = $<<9*23=207>>207.\n#### 207",
-)
-
-
-def test_a_twin_has_other_numbers_and_their_answer() -> None:
-    made = twin(*DUCKS, seed=0)
-    assert made is not None
-    own, other = made
-    assert own == f"{DUCKS[0]}\nAnswer: 207"
-    eggs, price, answer = map(int, re.findall(r"\d+", other))
-    # 16 stands for a word elsewhere, so that it stays.
-    assert eggs == 16 and price != 23 and answer == 9 * price
-    assert re.sub(r"\d+", "#", own) == re.sub(r"\d+", "#", other)
-
-
-@pytest.mark.parametrize(
-    "solution",
-    [
-        "no steps\n#### 207",
-        "<<9*23=200>>\n#### 200",
-        "<<9*23=207>>\n#### 9",
-        "<<__import__('os')=1>>\n#### 1",
-        "<<9**23=1>>\n#### 1",
-        "<<1/0=1>>\n#### 1",
-        "<<9*23=207>>",
-    ],
-)
-def test_steps_that_do_not_lead_to_the_answer_have_no_twin(solution: str) -> None:
-    assert twin(DUCKS[0], solution, seed=0) is None
-
-
-def test_twins_of_gsm8k() -> None:
-    lines = published("gsm8k/test.jsonl").read_text().splitlines()[:300]
-    made = 0
-    for line in lines:
-        row = json.loads(line)
-        both = twin(row["question"], row["answer"], seed=0)
-        if both is None:
-            continue
-        made += 1
-        (*old, _), (*new, answer) = (re.findall(r"\d+", one) for one in both)
-        assert [len(number) for number in old] == [len(number) for number in new] and old != new
-        assert int(answer) > 0 and int(answer) == by_hand(row["answer"], dict(zip(old, new, strict=True)))
-    assert made > 100
-
-
-def by_hand(solution: str, moved: dict[str, str]) -> int:
-    """The answer, by Python's own arithmetic on the steps."""
-    known, value = dict(moved), 0.0
-    for rule, result in re.findall(r"<<([^=<>]+)=([^<>]+)>>", solution):
-        value = eval(re.sub(r"\d*\.?\d+", lambda found: known.get(found.group(), found.group()), rule.replace(" ", "")))
-        known[result.lstrip("0") if result.startswith("0.") else result] = repr(value)
-    return round(value)

@@ -17,6 +17,9 @@ lens = App(name="lens", group="Ask", help_format="plaintext")
 @lens.default
 def _files(
     *files: Annotated[Path, Parameter(help="Recorded answers; of two files, the second is compared with the first.")],
+    example: Annotated[
+        bool, Parameter(help="Analyze a small example in the place of files: 20 items, two systems, five raters.")
+    ] = False,
     votes: Annotated[Path | None, Parameter(help="Votes of people on the same items, in a file of their own.")] = None,
     store: Annotated[
         Path | None,
@@ -28,6 +31,7 @@ def _files(
 
     Try it:
 
+      wheeltap lens --example
       wheeltap lens base.jsonl rl.jsonl
       wheeltap lens samples_gsm8k.jsonl --out gsm8k/
       wheeltap lens answers.jsonl --votes votes.jsonl
@@ -35,10 +39,16 @@ def _files(
     from wheeltap.core.plain import terminal
     from wheeltap.report.words import wrapped
     from wheeltap.runs.stored import judge
-    from wheeltap.suites.lens.runs import of_files
+    from wheeltap.suites.lens.runs import EXAMPLE, of_files
 
+    if example and (files or votes is not None):
+        raise UsageError("Files and the example cannot be analyzed together.", expected="wheeltap lens --example",
+                         got="--example and files", do="Leave out --example, or the files.")  # fmt: skip
+    if example:
+        files = (EXAMPLE,)
     if not files and votes is None:
-        raise UsageError("There is no file to look at.", expected="wheeltap lens FILE [FILE]", got="none")
+        raise UsageError("There is no file to analyze.", expected="wheeltap lens FILE [FILE]", got="none",
+                         do="Give a file of recorded answers, or try: wheeltap lens --example")  # fmt: skip
     output.prepare(store)
     held = of_files(files, votes=votes)
     with tempfile.TemporaryDirectory(prefix="wheeltap-") as folder:

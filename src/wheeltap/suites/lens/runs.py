@@ -23,6 +23,9 @@ from wheeltap.suites.lens import recorded
 from wheeltap.suites.lens.recorded.base import AnswerFile, Answers, ReadingArrays, Votes, on_all
 from wheeltap.suites.lens.specs import LABEL_PROBABILITIES, SAMPLES, VOTES
 
+EXAMPLE: Final = Path(__file__).with_name("example.jsonl")
+"""Made-up answers of two systems and votes of five raters on 20 items, half of them ambiguous."""
+
 _MOST_NAMED: Final = 100_000
 """Items up to which a plan keeps their names."""
 
@@ -234,7 +237,6 @@ def _names(items: tuple[str, ...], groups: tuple[str, ...], parts: Sequence[Answ
         items=tuple(item[:_LONGEST_NAME] for item in items) if len(items) <= _MOST_NAMED else (),
         groups=tuple(sorted(set(groups))),
         labels=next((part.labels for part in parts if part.labels), ()) if votes is None else votes.labels,
-        raters=None if votes is None or votes.ballots is None else tuple(name[:_LONGEST_NAME] for name in votes.raters),
     )
 
 

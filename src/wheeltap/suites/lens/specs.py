@@ -192,7 +192,7 @@ class ContaminationSettings(Settings, frozen=True, kw_only=True):
 CONTAMINATION: Final = ReadingSpec(
     name="contamination",
     title="How well a language model knows texts, their twins and their order",
-    version=4,
+    version=5,
     settings_type=ContaminationSettings,
     arrays={
         "epochs": Array("copy", "how often the copy was taught the items; 0: the model as it is", "count"),
@@ -203,9 +203,8 @@ CONTAMINATION: Final = ReadingSpec(
         "kept": Array("copy example version 3", "share of the tail completed before the first wrong token, after "
                       "40, 60 and 80 % of the text"),
         "tail": Array("example version 3", "tokens of that tail, less those that another text ends with too", "count"),
-        "cues": Array("cue", "p-value that the order follows no numbers, dates, letters, alphabet, lengths, neighbors"),
         "order": Array("copy shard arrangement", "log-likelihood of a shard's items, each after the one before, in "
-                       "order, then shuffled, nats; not where the order follows a cue", optional=True),
+                       "order, then shuffled, nats; not where no other items can be compared", optional=True),
         "order_twins": Array("copy shard arrangement", "the same of the twins", optional=True),
         "order_fresh": Array("copy shard arrangement", "the same of new items of the same form, mean over several sets",
                              optional=True),

@@ -120,11 +120,11 @@ class VoteEntropy(NoiseStudy):
 
     name = "votes"
     title = "Does the entropy of a model's labels under noise in its weights follow that of people's votes?"
-    code = "WT505"
+    code = "WT101"
     settings_type = VotesSettings
     settings: VotesSettings
     small: ClassVar[dict[str, Scalar]] = {"share": 0.3, "draws": 6}
-    noises: ClassVar[Noises] = {RELATIVE: ("Relative noise", "WT505", (0.02, 0.05))}
+    noises: ClassVar[Noises] = {RELATIVE: ("Relative noise", "WT101", (0.02, 0.05))}
     caveats = (
         "One small language model: the interval is over items, and says nothing of other models.",
         "The entropy of some nine votes scatters, so that no number follows it perfectly.",

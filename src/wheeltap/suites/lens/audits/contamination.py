@@ -24,7 +24,6 @@ from wheeltap.stats.evidence import NoEvidence
 from wheeltap.suites.lens.audits.headline import POWER, lines
 from wheeltap.suites.lens.specs import CONTAMINATION, FRACTIONS, SETS, ContaminationSettings
 from wheeltap.suites.lens.stats.exchangeability import flipped, mean_interval, more_often, order_test
-from wheeltap.suites.lens.stats.order_cues import CUES, SHOWN
 
 LEVEL: Final = 0.95
 
@@ -147,14 +146,6 @@ class CopyScores:
 
     def untested(self) -> str:
         """Why the order of the items shows nothing of memory; empty where it does."""
-        known = [cue for cue, p in zip(CUES, self.read["cues"], strict=True) if p <= SHOWN]
-        if known:
-            least = float(self.read["cues"].min())
-            return (
-                f"The order of the items can be known from their texts: it follows {' and '.join(known[:2])} "
-                f"(exact p = {least:.2g}). A model that never saw them prefers such an order, so that it is no sign of "
-                "memory."
-            )
         if "order_twins" not in self.read and "order_fresh" not in self.read:
             return (
                 "The items are one template with one part of its own each, so that no new items of the same form can "

@@ -11,11 +11,9 @@ from wheeltap.audits.base import Case, Hypothesis, Margin, NoAnswer, Verdict
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import PAIR, Words
 from wheeltap.audits.reading_audit import SingleReadingAudit
-from wheeltap.core import seeds
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
 from wheeltap.plans.plan import Plan
-from wheeltap.stats._scipy import normal_quantile
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.effect import has_width, without_point
 from wheeltap.suites.lens.audits import sections
@@ -25,27 +23,23 @@ from wheeltap.suites.lens.audits.panel import (
     Beliefs,
     Panel,
     among_people,
-    by_choice,
     hidden,
     in_words,
     one_label,
     panel_of,
-    raters,
 )
 from wheeltap.suites.lens.audits.sections import AgreementBand, Closeness
 from wheeltap.suites.lens.specs import LABEL_PROBABILITIES, VOTES
-from wheeltap.suites.lens.stats.panels import (
+from wheeltap.suites.lens.stats.votes import (
     FLOOR,
     PanelHalves,
     among,
-    error_over_people,
     js_distance,
     kl_divergence,
     manhattan,
     probabilities,
     soft_accuracy,
     squared_to_all,
-    to_all_people,
     total_variation,
     wasserstein,
 )
@@ -63,8 +57,8 @@ FEWEST_ITEMS: Final = 10
 FAR: Final = 20
 """Items that are listed."""
 
-_ALONE: Final = {SPLIT: 3, MOST_AGREE: 5, ALL_AGREE: 3}
-"""By band, most votes of an item of which one less makes halves that cannot be in the band."""
+_FEWEST: Final = {SPLIT: 4, MOST_AGREE: 6, ALL_AGREE: 4}
+"""By band, fewest votes of an item of which one less makes halves that can be in the band."""
 
 What = Callable[[FloatArray, PanelHalves], FloatArray]
 """From probabilities ``[item, label]`` and the people in halves to ``[split, item]``."""
@@ -90,7 +84,7 @@ def unsure(read: Beliefs, *, margin: float) -> Hypothesis:
         few = f"Half of the people agrees by less than two thirds on {items:.0f} items; {FEWEST_ITEMS} are needed."
         return Hypothesis(test=None, status="not_applicable", title=UNSURE, found=few)
     cells = gap(read.panel.halves, np.arange(len(read.p))).mean(0)
-    sample = read.panel.sample(cells, lambda known: known.halved(cells, gap, alone=_ALONE[SPLIT]), bound=None)
+    sample = read.panel.sample(cells, lambda known: known.of_halves(cells, gap, fewest=_FEWEST[SPLIT]), bound=None)
     test = sample.effect(margin=margin, name="confidence less share of people", unit="probability")
     over = (test.value or 0.0) > 0.0
     sure, chose = (_mean(read, SPLIT, one) for one in (_confidence, _chose))
@@ -160,11 +154,11 @@ def _within(
 def bands_of(read: Beliefs) -> tuple[AgreementBand, ...]:
     """A model in each band that has items enough."""
     made: list[AgreementBand] = []
-    for name in _ALONE:
+    for name in _FEWEST:
         gap, items = _within(read, name, _more_sure)
         if items < FEWEST_ITEMS:
             continue
-        spread = read.panel.of_halves(gap, "gap", "difference of probabilities", alone=_ALONE[name])
+        spread = read.panel.of_halves(gap, "gap", "difference of probabilities", fewest=_FEWEST[name])
         made.append(
             AgreementBand(
                 subject=read.name, band=name, items=items, confidence=_mean(read, name, _confidence),
@@ -176,19 +170,14 @@ def bands_of(read: Beliefs) -> tuple[AgreementBand, ...]:
     return tuple(made)
 
 
-def far_items(read: Beliefs, names: tuple[str, ...], *, seed: int) -> list[tuple[str, ...]]:
-    """Rows of the items where a model is furthest from people; the interval is that of the distance to all people."""
+def far_items(read: Beliefs, names: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Rows of the items where a model is furthest from the votes of people."""
     distance, rows = js_distance(read.p, read.panel.held), list[tuple[str, ...]]()
     for at in np.argsort(-distance, kind="stable")[:FAR]:
         p, votes, item = read.p[at], read.panel.votes[at], int(read.panel.rows[at])
-
-        def measure(held: FloatArray, p: FloatArray = p) -> FloatArray:
-            return js_distance(p, held)
-
-        low, high = to_all_people(votes, measure, rng=seeds.generator(seed, "disagreement", "item", item))
         rows.append((
             (names[item] if names else "") or f"item {item + 1}", " ".join(map(str, votes)),
-            " ".join(f"{one:.2f}" for one in p), f"{distance[at]:.3f}", f"{low:.3f} to {high:.3f}",
+            " ".join(f"{one:.2f}" for one in p), f"{distance[at]:.3f}",
         ))  # fmt: skip
     return rows
 
@@ -202,7 +191,7 @@ def _levels(read: Beliefs, band: str) -> list[tuple[float, Estimate]]:
     for at in range(len(edges) + 1):
         chose, items = _within(read, band, _chose, level == at)
         if items >= FEWEST_ITEMS:
-            share = read.panel.of_halves(chose, "share of people", "share", alone=_ALONE[band])
+            share = read.panel.of_halves(chose, "share of people", "share", fewest=_FEWEST[band])
             found.append((_mean(read, band, _confidence, level == at), share))
     return found
 
@@ -265,13 +254,13 @@ class DisagreementAudit(SingleReadingAudit[Beliefs]):
 
     def _panel(self, case: Case, subject: SubjectRecord) -> Panel:
         read, names = case.reading(self._voted(case.plan, subject)), case.plan.names
-        labels, people = ((), ()) if names is None else (names.labels, names.raters or ())
-        return panel_of(read, labels=labels, seed=case.plan.seed, groups=case.groups, raters=people)
+        labels = () if names is None else names.labels
+        return panel_of(read, labels=labels, seed=case.plan.seed, groups=case.groups)
 
     def singles(self, case: Case, subject: SubjectRecord, read: Beliefs) -> list[Hypothesis]:
         """Its distances, measured; whether it is further than people from each other; its confidence where they are."""
         margin = case.plan.margin if self.settings.margin is None else self.settings.margin
-        return [distances(read), against(read, margin), unsure(read, margin=margin), *by_choice(read)]
+        return [distances(read), against(read, margin), unsure(read, margin=margin)]
 
     def judge(self, case: Case) -> Verdict:
         """Also what people say without any model, what one label hides, and each pair; tables for the page."""
@@ -282,7 +271,7 @@ class DisagreementAudit(SingleReadingAudit[Beliefs]):
         if panel is None:
             return super().judge(case)
         held: list[Beliefs] = []
-        verdict = Verdict([self.draft(case, SUBJECT, claim, []) for claim in (among_people(panel), *raters(panel))])
+        verdict = Verdict([self.draft(case, SUBJECT, among_people(panel), [])])
         for subject in case.plan.subjects:
             try:
                 one = self.read(case, subject)
@@ -305,7 +294,7 @@ class DisagreementAudit(SingleReadingAudit[Beliefs]):
         verdict.sections.append(sections.people(
             people, (*map(_close, held), ("half of the people", None, *panel.ceiling)) if held else (),
             [band for one in held for band in bands_of(one)],
-            {one.name: far_items(one, names, seed=case.plan.seed) for one in held},
+            {one.name: far_items(one, names) for one in held},
         ))  # fmt: skip
         return verdict
 
@@ -313,13 +302,13 @@ class DisagreementAudit(SingleReadingAudit[Beliefs]):
         margin = case.plan.margin if self.settings.margin is None else self.settings.margin
         far = [js_distance(held.p, held.panel.held) for held in (one, two)]
         gap = far[1] - far[0]
-        sample = one.panel.sample(gap, lambda known: known.counting(
+        sample = one.panel.sample(gap, lambda known: known.of_shares(
             gap, lambda held, at: js_distance(two.p[at], held) - js_distance(one.p[at], held)))  # fmt: skip
         less = f"({two.name} - {one.name})"
         test = sample.effect(margin=margin, name=f"difference of JS distances {less}", unit=JS)
         square = [squared_to_all(held.panel.votes, held.p) for held in (one, two)]
         square_gap = square[1] - square[0]
-        squared = one.panel.sample(square_gap, lambda known: known.counting(square_gap, lambda held, at: np.square(
+        squared = one.panel.sample(square_gap, lambda known: known.of_shares(square_gap, lambda held, at: np.square(
             held - two.p[at]).sum(-1) - np.square(held - one.p[at]).sum(-1)), bound=None)  # fmt: skip
         beside = without_point(squared.effect(name=f"difference of squared distances {less}", unit="of 2"))
         closer, other = (one, two) if (test.value or 0.0) > 0.0 else (two, one)  # further from people is worse
@@ -344,14 +333,14 @@ def distances(read: Beliefs) -> Hypothesis:
     soft = panel.of_shares(lambda held, at: soft_accuracy(held, p[at]), "soft accuracy", "share of people")
     square = squared_to_all(panel.votes, p)
     kept = [
-        distance, *([_over_people(read)] if panel.ballots is None else []), soft,
+        distance, soft,
         panel.of_shares(
             lambda held, at: kl_divergence(held, p[at]), f"KL(people || model), floor {FLOOR:g}", "nats"
         ),
         panel.of_shares(lambda held, at: manhattan(p[at], held), "Manhattan distance to votes", "of 2"),
         panel.mean(
             square, "squared distance to all people", "of 2",
-            table=lambda known: known.counting(square, lambda held, at: np.square(held - p[at]).sum(-1)),
+            table=lambda known: known.of_shares(square, lambda held, at: np.square(held - p[at]).sum(-1)),
         ),
     ]  # fmt: skip
     if panel.ordinal:
@@ -369,21 +358,6 @@ def distances(read: Beliefs) -> Hypothesis:
     )
 
 
-def _over_people(read: Beliefs) -> Estimate:
-    """Of half a panel, the interval that holds for these items: where the spread over items is not of interest."""
-
-    def measure(held: FloatArray) -> FloatArray:
-        return js_distance(read.p, held)
-
-    halves, level = read.panel.halves, 0.95
-    values = measure(halves.target).mean(0)
-    value, half = float(values.mean()), normal_quantile((1.0 + level) / 2.0) * error_over_people(halves, measure)
-    return without_point(Estimate(
-        name=f"{HALF}, these items with other people", value=value, low=value - half, high=value + half, level=level,
-        n=len(values), unit=JS, method="halves of the people of each item",
-    ))  # fmt: skip
-
-
 def against(read: Beliefs, margin: float) -> Hypothesis:
     """Whether a model is further from half of the people than the other half is."""
 
@@ -393,7 +367,7 @@ def against(read: Beliefs, margin: float) -> Hypothesis:
     halves = read.panel.halves
     own, others = js_distance(read.p, halves.target).mean(0), js_distance(halves.other, halves.target).mean(0)
     gap = own - others
-    sample = read.panel.sample(gap, lambda known: known.halved(gap, measure))
+    sample = read.panel.sample(gap, lambda known: known.of_halves(gap, measure))
     test = sample.effect(margin=margin, name="further than people", unit=JS)
     further = (test.value or 0.0) > 0.0
     numbers = (
@@ -405,7 +379,7 @@ def against(read: Beliefs, margin: float) -> Hypothesis:
         test=test, margin=margin, evidence=sample, alarm=further, title=AGAINST,
         words=Words("further" if further else "closer", "as close as people", "may differ"),
         found=f"{read.name} is {side} each other: its {numbers}",
-        otherwise=numbers, beside=(_over_people(read),) if read.panel.ballots is None else (),
+        otherwise=numbers, 
         brief=f"{side} each other (JS distance to half of them {own.mean():.3f}, theirs {others.mean():.3f}; "
         f"difference {test}).",
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The people who voted: how far they agree, how single raters differ, and what a model believed of the same items."""
+"""The raters of a benchmark's items: how far they agree, and what a model believed of the same items."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -16,11 +16,13 @@ from wheeltap.core import seeds
 from wheeltap.core.plain import fixed
 from wheeltap.core.records import Estimate
 from wheeltap.stats.clusters import Groups, clustered
-from wheeltap.stats.crossed import FloatArray
+from wheeltap.stats.crossed import FloatArray, crossed
 from wheeltap.stats.effect import score_interval, without_point
 from wheeltap.stats.sample import Sample
 from wheeltap.suites.lens.audits.sections import OneLabel
-from wheeltap.suites.lens.stats.panels import (
+from wheeltap.suites.lens.stats.owen2007 import FEWEST, Ballots
+from wheeltap.suites.lens.stats.votes import (
+    LEVEL,
     Counts,
     PanelHalves,
     agreement,
@@ -37,7 +39,6 @@ from wheeltap.suites.lens.stats.panels import (
     top,
     wasserstein,
 )
-from wheeltap.suites.lens.stats.raters import FEWEST, Ballots, kappa_of, mean_over, offsets
 
 FEW_FOR_ENTROPY: Final = 5
 """Votes up to which entropies are not compared: those of so few people say next to nothing of what all would say.
@@ -70,9 +71,6 @@ DRAWS: Final = 200
 
 _CELLS: Final = 40_000_000
 _ROUNDING: Final = 1e-9
-RATERS: Final = "Raters"
-LEFT_OUT: Final = "One person left out"
-_SHOWN: Final = 5
 
 _EQUAL: Final = 0.8
 """Share of the people that those of unequal numbers of votes must count as, for nothing to be said of it."""
@@ -96,7 +94,6 @@ class Panel:
         labels: Their names; none where they have none.
         seed: Of splits.
         ballots: Who chose what; ``None`` where that is not known.
-        raters: Names of the people, by their number; none where they have none.
         groups: ``[item]``, what items share, where they come in groups.
     """
 
@@ -107,7 +104,6 @@ class Panel:
     labels: tuple[str, ...]
     seed: int
     ballots: Ballots | None = None
-    raters: tuple[str, ...] = ()
     groups: Groups | None = None
 
     @cached_property
@@ -145,11 +141,11 @@ class Panel:
         )  # fmt: skip
 
     def mean(self, values: FloatArray, name: str, unit: str, *, table: Callable[[Ballots], FloatArray]) -> Estimate:
-        """Mean over items; over raters as well, where they are known: ``table`` says what each of them moves."""
+        """Mean over items; over raters as well, where they are known: ``table`` makes the table of both."""
         made = mean_of(values, name, unit, self.groups)
         if self.ballots is None or made.low is None:
             return made
-        return _cut(mean_over(clustered(table(self.ballots), self.groups), name=name, unit=unit, n=len(values)))
+        return _cut(self._mean_over(table(self.ballots), name, unit))
 
     def of_halves(
         self,
@@ -157,18 +153,31 @@ class Panel:
         name: str,
         unit: str,
         *,
-        alone: int = FEWEST,
+        fewest: int = FEWEST + 1,
     ) -> Estimate:
         """Mean of a measure ``[split, item]`` of the people in two halves, and of the items these are of."""
         values = measure(self.halves, np.arange(len(self.votes))).mean(0)
-        return self.mean(values, name, unit, table=lambda known: known.halved(values, measure, alone=alone))
+        return self.mean(values, name, unit, table=lambda known: known.of_halves(values, measure, fewest=fewest))
 
     def of_shares(
         self, measure: Callable[[FloatArray, NDArray[np.integer]], FloatArray], name: str, unit: str
     ) -> Estimate:
         """Mean of a measure of shares ``[..., label]`` and the items they are of."""
         values = measure(self.held, np.arange(len(self.held)))
-        return self.mean(values, name, unit, table=lambda known: known.counting(values, measure))
+        return self.mean(values, name, unit, table=lambda known: known.of_shares(values, measure))
+
+    def _mean_over(self, table: FloatArray, name: str, unit: str) -> Estimate:
+        """Mean of a table ``[rater, item]``; without an interval where it has one row."""
+        cells = clustered(table, self.groups)
+        value, low, high = float(cells.mean()), None, None
+        method = f"no interval: {'too few people' if len(table) < FEWEST else f'{len(self.votes)} items'}"
+        if min(cells.shape) > 1 and self.ballots is not None:
+            half = float(crossed(cells).half_width(1.0 - LEVEL))
+            low, high = value - half, value + half
+            method = f"two-way bootstrap over {self.ballots.raters} raters x {cells.shape[1]} items, Student's t"
+        return Estimate(
+            name=name, value=value, low=low, high=high, level=LEVEL, n=len(self.votes), unit=unit, method=method
+        )
 
     def sample(
         self, values: FloatArray, table: Callable[[Ballots], FloatArray], *, bound: float | None = 1.0
@@ -226,9 +235,7 @@ class Beliefs:
     p: FloatArray
 
 
-def panel_of(
-    read: Arrays, *, labels: tuple[str, ...], seed: int, groups: Groups | None = None, raters: tuple[str, ...] = ()
-) -> Panel:
+def panel_of(read: Arrays, *, labels: tuple[str, ...], seed: int, groups: Groups | None = None) -> Panel:
     """The panel that a reading of votes holds.
 
     Raises:
@@ -240,16 +247,14 @@ def panel_of(
         why = f"{len(rows)} of {len(votes)} items have two votes: how people agree needs two people on an item."
         raise NoAnswer("not_applicable", why)
     named, known = labels if len(labels) == votes.shape[1] else (), None
+    groups = None if groups is None else groups[rows]
     if "ballots" in read:  # who chose what, on these items
         place = np.full(len(votes), -1)
         place[rows] = np.arange(len(rows))
         item, rater, label = read["ballots"].astype(np.int64).T
         kept = place[item] >= 0
-        known = Ballots(place[item[kept]], rater[kept], label[kept], votes[rows])
-    return Panel(
-        votes[rows], rows, len(votes) - len(rows), bool(read["ordinal"]), named, seed, known, raters,
-        None if groups is None else groups[rows],
-    )  # fmt: skip
+        known = Ballots(place[item[kept]], rater[kept], label[kept], votes[rows], groups, seed)
+    return Panel(votes[rows], rows, len(votes) - len(rows), bool(read["ordinal"]), named, seed, known, groups)
 
 
 def mean_of(values: FloatArray, name: str, unit: str, groups: Groups | None = None) -> Estimate:
@@ -280,9 +285,8 @@ def among_people(panel: Panel) -> Hypothesis:
     far, soft = panel.ceiling
     alike = agreement(panel.votes)
     same = panel.mean(alike, "agreement of two people", "probability",
-                      table=lambda known: known.crossed(alike, known.alike))  # fmt: skip
-    beyond = without_point(kappa(panel.votes) if panel.ballots is None else kappa_of(panel.ballots, panel.groups))
-    beyond = beyond if panel.groups is None or panel.ballots is not None else without_interval(beyond)
+                      table=lambda known: known.table(alike, agreement(known.others)))  # fmt: skip
+    beyond = _kappa(panel)
     more = [] if panel.refused else [panel.of_shares(lambda held, _: entropy(held), "entropy of votes", "nats")]
     if panel.ordinal:
         more.append(
@@ -296,7 +300,7 @@ def among_people(panel: Panel) -> Hypothesis:
         "label that most of the other half chose."
     )
     left = f" {panel.single:,} items with one vote are left out." if panel.single else ""
-    who = f" {STRANGERS}" if panel.ballots is None else ""
+    who = f" {STRANGERS if panel.ballots is None else _raters(panel.ballots)}"
     return Hypothesis(
         test=None, status="measured", title="Agreement of people", found=f"{said}{left}{who}", brief=said,
         beside=(same, beyond, far, soft, *more),
@@ -373,84 +377,28 @@ def hidden(people: OneLabel) -> Hypothesis:
                   brief=said[0])  # fmt: skip
 
 
-def raters(panel: Panel) -> list[Hypothesis]:
-    """How every rater differs from the others on the same items; nothing where raters are not known."""
-    known = panel.ballots
-    if known is None:
-        return []
-    if known.raters < FEWEST:
-        why = "One person gave all the votes, so nothing is known of other people."
-        return [Hypothesis(test=None, status="not_applicable", title=RATERS, found=why)]
-    if panel.groups is not None:
-        said = (
-            f"{known.raters} people gave {len(known.item):,} votes; intervals are over people and groups of "
-            f"items.{_few(known)} How single people differ is not said of items in groups."
-        )
-        return [Hypothesis(test=None, status="measured", title=RATERS, found=said, brief=said), left_out(panel, known)]
-    found = offsets(known, ordinal=panel.ordinal)
-    odd = sorted((one for one in found if one.sure), key=lambda one: -one.size)
-    few, more = sum(one.gap is None for one in found), len(odd) - _SHOWN
-    beside: tuple[Estimate, ...] = ()
-    for one in odd[:_SHOWN]:
-        assert one.gap is not None, "a rater who differs has votes"
-        who = panel.raters[one.rater] if one.rater < len(panel.raters) else f"rater {one.rater + 1}"
-        what = "" if one.label is None else f" chooses {panel.labels[one.label] if panel.labels else one.label}"
-        beside = (*beside, msgspec.structs.replace(one.gap, name=f"{who}{what}: {one.gap.name}"))
-    listed = "; ".join(f"{one.name.partition(':')[0]} {one}" for one in beside)
-    said = (
-        f"{known.raters} people gave {len(known.item):,} votes; intervals are over people and items.{_few(known)} "
-        f"{len(odd)} of them differ{'s' if len(odd) == 1 else ''} from the others on the same items (95 %, all of them "
-        "at once)"
-        f"{': ' if odd else ''}{listed}{f'; and {more} more' if more > 0 else ''}."
-    )
-    if few:
-        said += f" Of {few} with fewer than {FEWEST} votes nothing is said."
-    return [
-        Hypothesis(test=None, status="measured", title=RATERS, found=said, brief=said, beside=beside),
-        left_out(panel, known),
-    ]
+def _kappa(panel: Panel) -> Estimate:
+    """Fleiss' kappa; where raters are known, with an interval over raters and items (or their groups)."""
+    over_items = without_point(kappa(panel.votes))
+    if panel.ballots is None or over_items.value is None:
+        return over_items if panel.groups is None else without_interval(over_items)
+    held, same = panel.held, agreement(panel.votes)
+    common = held.mean(0)
+    rest = 1.0 - float(common @ common)
+    # Linearized in the two means that it is made of.
+    slope = (float(same.mean()) - 1.0) / rest**2 * 2.0 * common
+    values = over_items.value + (same - same.mean()) / rest + (held - common) @ slope
+    without = agreement(panel.ballots.others) / rest + shares(panel.ballots.others) @ slope
+    found = panel.mean(values, over_items.name, "1", table=lambda known: known.table(values, without))
+    if found.low is None or found.high is None:
+        return found
+    return msgspec.structs.replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0))
 
 
-def _few(known: Ballots) -> str:
-    """What few people, or people who vote on very different numbers of items, mean for intervals; empty of many."""
-    alike = known.count_as
+def _raters(known: Ballots) -> str:
+    """What the intervals are over, and what few raters, or raters with very different numbers of votes, mean."""
+    said = f"{known.raters} people gave {len(known.item):,} votes; intervals are over people and items."
+    alike = known.effective_raters
     unequal = f" They vote so unequally that they count as about {alike:.1f}." if alike < _EQUAL * known.raters else ""
     two = " Two people do not say how often others would agree." if known.raters == FEWEST else ""
-    return f"{unequal}{_WIDE if alike < _ENOUGH else ''}{two}"
-
-
-def left_out(panel: Panel, known: Ballots) -> Hypothesis:
-    """How often one person chooses as another one does, who is left out of the count."""
-    own = [known.agreed[known.rater == one].mean() for one in np.unique(known.rater)]
-    whole = _over(panel, known, known.agreed, known.alike, ("agreement with a person left out", "share of people"))
-    said = (
-        f"A person left out chooses as the others on the same item do with probability {in_words(whole)}; of single "
-        f"people it is {min(own):.3f} to {max(own):.3f}. "
-        "A model that gives the most common label may follow people more than any of them does."
-    )
-    return Hypothesis(test=None, status="measured", title=LEFT_OUT, found=said, brief=said, beside=(whole,))
-
-
-def by_choice(read: Beliefs) -> list[Hypothesis]:
-    """How well a model's label follows people, beside each person who is left out; nothing where they are unknown."""
-    known = read.panel.ballots
-    if known is None or known.raters < FEWEST:
-        return []
-    chosen = top(read.p)
-    followed = known.followed(chosen)
-    more = followed - known.agreed
-    better = [float(more[known.rater == one].mean()) > 0.0 for one in np.unique(known.rater)]
-    named = ("follows people more than one of them", "difference of shares")
-    gap = _over(read.panel, known, more, followed - known.alike, named)
-    said = (
-        f"{read.name} follows the others more than the person left out does by {in_words(gap)}; it does so against "
-        f"{sum(better)} of {known.raters} people."
-    )
-    return [Hypothesis(test=None, status="measured", title=LEFT_OUT, found=said, brief=said, beside=(gap,))]
-
-
-def _over(panel: Panel, known: Ballots, given: FloatArray, without: FloatArray, name: tuple[str, str]) -> Estimate:
-    """Of a mean over ballots within items, and then over items, by its name and unit."""
-    people = panel.votes.sum(1)
-    values = np.bincount(known.item, weights=given, minlength=len(people)) / people
-    return panel.mean(values, *name, table=lambda _: known.crossed(values, without))
+    return f"{said}{unequal}{_WIDE if alike < _ENOUGH else ''}{two}"

@@ -257,7 +257,7 @@ def people(
 ) -> Section:
     """How close systems, and people themselves, are to people; what one label an item hides; items ``far`` from them.
 
-    A row of these has item, votes, probabilities, distance and its interval.
+    A row of these has item, votes, probabilities and distance.
     """
     blocks: list[Block] = []
     if close:
@@ -275,7 +275,7 @@ def people(
     blocks += [
         Table(
             title=f"Items where {name} is furthest from people{labels}", rows=tuple(rows), place="folded",
-            heads=("item", "votes", name, "JS distance", "to all people, 95 %"),
+            heads=("item", "votes", name, "JS distance"),
         )
         for name, rows in far.items()
     ]  # fmt: skip

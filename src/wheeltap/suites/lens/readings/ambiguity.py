@@ -314,7 +314,7 @@ def known_of(task: BaseTask) -> Ambiguity:
             where=task.name,
             expected="ambiguous sentences with their readings",
             got="none",
-            do="Give --data ambiguous (a set that is generated) or a file as AmbiEnt has (premise, hypothesis, labels, "
-            "disambiguations), with a language model.",
+            do="Give --data FILE.jsonl with AmbiEnt's fields (premise, hypothesis, labels, disambiguations), with a "
+            "language model.",
         )
     return known

@@ -24,7 +24,7 @@ from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.perturb.tune import FineTuneSettings
 from wheeltap.suites.lens.annotations import Passages
 from wheeltap.suites.lens.specs import CONTAMINATION, FRACTIONS, ContaminationSettings
-from wheeltap.suites.lens.stats import model_free, order_cues
+from wheeltap.suites.lens.stats import model_free
 
 MOST_CORPUS: Final = 1_000_000_000
 """Bytes of a corpus that is held in memory."""
@@ -272,11 +272,12 @@ class Contamination(Reading):
         reader = TextReader(texts.start, window=how.window, tokens_per_batch=texts.tokens_per_batch)
         read = np.array([min(len(text), reader.half(subject.model)) for text in texts.listed(0)])
         tokens = np.array([read[orders[0]].sum() for orders in arranged])
-        fixed = {**self._fixed(texts, passages, arranged, root=root), "shard_tokens": tokens}
-        free = bool(fixed["cues"].min() > order_cues.SHOWN) and bool(passages.twins or passages.fresh)
+        fixed = {**self._fixed(texts, passages), "shard_tokens": tokens}
         places = {"order": (0,), "order_twins": (1,) if passages.twins else (),
                   "order_fresh": tuple(range(2, len(texts.items[0])))}  # fmt: skip
-        orders = {name: several for name, several in places.items() if several and free}
+        # An order is tested only against other items of the same form: twins, or new ones.
+        comparable = bool(passages.twins or passages.fresh)
+        orders = {name: several for name, several in places.items() if several and comparable}
         # Where no test is left, nothing is learned of copies.
         epochs = sorted({int(one) for one in how.epochs.split(",")}) if orders or passages.twins else [0]
         window, rows, teaching = reader.window_of(subject.model), list[Arrays](), 0.0
@@ -312,21 +313,15 @@ class Contamination(Reading):
         tokens = np.array([[len(text) for text in version] for version in versions]).T
         return {**known, "zlib": known["loss"] * tokens / size}
 
-    def _fixed(self, texts: Texts, passages: Passages, arranged: list[NDArray[np.intp]], *, root: int) -> Arrays:
-        """What does not turn on the model."""
+    def _fixed(self, texts: Texts, passages: Passages) -> Arrays:
+        """Arrays that do not depend on the model."""
         versions = texts.versions(passages)
         left = [
             [[max(len(text) - given(len(text), f) - same, 0) for f in FRACTIONS]
              for text, same in zip(version, _shared(version), strict=True)]
             for version in versions
         ]  # fmt: skip
-        shards, rng = [rows[0] for rows in arranged], seeds.generator(root, "contamination", "cues")
-        cues = order_cues.cues(passages.own, shards, rng)
-        found: Arrays = {
-            "cues": np.array([cues[cue] for cue in order_cues.CUES]),
-            "tail": np.moveaxis(np.array(left), 0, 1),
-            "bytes": _bytes(passages),
-        }
+        found: Arrays = {"tail": np.moveaxis(np.array(left), 0, 1), "bytes": _bytes(passages)}
         if passages.twins:
             pairs = list(zip(passages.own, passages.twins, strict=True))
             found["words"], found["letters"] = model_free.by_words(pairs), model_free.by_letters(pairs)

@@ -111,20 +111,18 @@ class Votes:
     Attributes:
         votes: ``[item, label]``, how many people chose it.
         ordinal: Whether the labels are in an order, with equal steps between them.
-        raters: Names of the people; none where it is not known who chose what.
         ballots: ``[ballot, 3]``: item, rater and label of each vote, where the raters are known.
     """
 
     labels: tuple[str, ...]
     votes: Counts
     ordinal: bool = False
-    raters: tuple[str, ...] = ()
     ballots: Counts | None = None
 
     @property
     def digest(self) -> str:
-        """Of labels, votes and who gave them."""
-        who = [] if self.ballots is None else [list(self.raters), canon.array_digest("ballots", self.ballots)]
+        """Of labels, votes, and who gave them."""
+        who = [] if self.ballots is None else [canon.array_digest("ballots", self.ballots)]
         return canon.key("votes", [list(self.labels), canon.array_digest("votes", self.votes), self.ordinal, *who])
 
     def part(self, rows: NDArray[np.intp]) -> "Votes":

@@ -316,8 +316,7 @@ class AnswerTable:
         item, rater, chosen = (_ints(column) for column in self._ballots)
         if len(item) == votes.sum():  # who gave some of the votes is nothing to go by
             ballots = np.column_stack([item, rater, place[chosen]]).astype(np.int32)
-        return Votes(labels=labels, votes=votes.astype(np.int32), ordinal=ordinal,
-                     raters=() if ballots is None else tuple(self._raters), ballots=ballots)  # fmt: skip
+        return Votes(labels=labels, votes=votes.astype(np.int32), ordinal=ordinal, ballots=ballots)
 
 
 def _too_large(what: str, got: float, most: float, where: str) -> DataError:

@@ -1,6 +1,5 @@
-"""Answers of which a file says how many are right: counts of each item, or solutions of several systems in a row."""
+"""Counts of right answers to each item, for pass@k."""
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -10,11 +9,9 @@ import numpy as np
 from wheeltap.core.errors import DataError
 from wheeltap.core.plain import many
 from wheeltap.suites.lens.recorded.base import AnswerFile, Answers
-from wheeltap.suites.lens.recorded.gathered import AnswerRow, AnswerTable
-from wheeltap.suites.lens.recorded.lines import decoded, misfit
+from wheeltap.suites.lens.recorded.lines import decoded
 
 COUNTED: Final = "counts of right answers"
-SOLVED: Final = "graded solutions"
 
 MOST: Final = 2**31 - 1
 """Answers of an item that can be counted."""
@@ -55,33 +52,3 @@ def counts(path: Path) -> AnswerFile:
         systems=(Answers(name=path.stem, right=right, samples=samples),),
         groups=tuple(row.source for row in held) if any(row.source for row in held) else (), parts=True,
     )  # fmt: skip
-
-
-class _Solution(msgspec.Struct, frozen=True):
-    is_correct: bool
-    solution: str | None = None
-
-
-def solutions(path: Path) -> AnswerFile:
-    """The solutions in a file; an item is known by its question, or by its ``id`` where there is one.
-
-    Raises:
-        FileFormatError: If a line has other systems than the first one.
-        DataError: If a question is there twice.
-    """
-    gathered = AnswerTable(SOLVED, str(path))
-    systems: list[str] | None = None
-    for number, row in decoded(path, dict[str, msgspec.Raw], shape=SOLVED):
-        solved = dict[str, _Solution]()
-        for name, raw in row.items():
-            with suppress(msgspec.ValidationError):  # what else a row holds
-                solved[name] = msgspec.json.decode(raw, type=_Solution)
-        systems = list(solved) if systems is None else systems
-        if solved.keys() != set(systems):
-            raise misfit(path, number, expected=", ".join(systems), got=", ".join(solved) or "no solution")
-        name = bytes(row.get("id", row.get("question", b'"line %d"' % number)))
-        item = str(msgspec.json.decode(name))
-        gathered.asked(item, item)
-        for system, held in solved.items():
-            gathered.add(system, AnswerRow(item, number, float(held.is_correct), held.solution))
-    return gathered.recording()

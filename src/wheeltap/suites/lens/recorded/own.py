@@ -1,7 +1,7 @@
 """Our own rows: ``{"id", "system"?, "sample"?, "correct"?, "answer"?, "probabilities"?, "group"?, "votes"?, ...}``."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from wheeltap.core.errors import DataError
 from wheeltap.core.plain import fixed, many
 from wheeltap.suites.lens.recorded.base import AnswerFile
 from wheeltap.suites.lens.recorded.gathered import NEAR, AnswerRow, AnswerTable, in_order
-from wheeltap.suites.lens.recorded.lines import decoded, misfit, table
+from wheeltap.suites.lens.recorded.lines import decoded, misfit
 from wheeltap.suites.lens.recorded.votes import Ballot, counted, one_each
 
 SHAPE = "rows of answers"
@@ -22,9 +22,8 @@ SHAPE = "rows of answers"
 VOTED: Final = "rows of votes"
 """What a file is in which nobody answered."""
 
-_CELLS: Final = ("id", "system", "correct", "answer", "sample", "group")
 _GRADES: Final = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0, "": None, "null": None}
-_WRITTEN: Final = "correct: true, false, a number, or nothing (null); sample: a whole number"
+_WRITTEN: Final = "correct: true, false, a number, or nothing (null)"
 
 _BOUNDS: Final = 4
 """Systems whose score with answers that were not graded is given."""
@@ -68,29 +67,6 @@ def _grade(path: Path, number: int, text: str) -> float | None:
     if not math.isfinite(grade or 0.0):
         raise misfit(path, number, expected="a finite number", got=f"correct: {text[:60]}")
     return grade
-
-
-def read_table(path: Path) -> AnswerFile:
-    """The rows of a table with a head: ``id``, ``correct``, and perhaps ``system``, ``sample``, ``answer``, ``group``.
-
-    An empty cell is what null is in a line of JSON.
-    """
-    return _recording(path, _cells(path))
-
-
-def _cells(path: Path) -> Iterator[tuple[int, _Line]]:
-    for number, row in table(path):
-        texts = {name: cell.strip() for name, cell in row.items() if name in _CELLS}
-        sample = texts.pop("sample", "")
-        held: dict[str, Any] = {name: cell or (None if name == "answer" else cell) for name, cell in texts.items()}
-        held["correct"] = _grade(path, number, texts["correct"])
-        try:
-            held |= {"sample": int(sample)} if "sample" in row else {}
-        except ValueError as error:
-            raise misfit(path, number, expected=_WRITTEN, got=f"sample: {sample[:60]}") from error
-        if not held["id"]:
-            raise misfit(path, number, expected="an id", got=str(row)[:80])
-        yield number, msgspec.convert(held, _Line)
 
 
 def _recording(path: Path, rows: Iterable[tuple[int, _Line]]) -> AnswerFile:

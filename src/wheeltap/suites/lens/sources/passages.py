@@ -1,13 +1,7 @@
-"""Tasks of plain texts for language models, from ``.jsonl`` files: a text and perhaps its twin, or a word problem.
+"""Tasks of plain texts for language models, from ``.jsonl`` files: a text, and perhaps its twin."""
 
-Twins of word problems in arithmetic are published ones with other numbers. Answers are exact: a model that knows
-arithmetic solves both versions, and one that knows the text solves one.
-"""
-
-import ast
 import re
-from collections.abc import Callable, Mapping, Sequence
-from fractions import Fraction
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Final, final
@@ -38,43 +32,21 @@ _WORD: Final = re.compile(r"\S+")
 _FIRST: Final = "\n"
 """What a text follows where the tokenizer has no token that starts a sequence; a token of a text, if this is none."""
 
-_NO_TEXT: Final = "A line is neither a text nor a word problem."
-_EXPECTED: Final = 'an object such as {"text": "...", "twin": "..."} or {"question": "...", "answer": "..."}'
+_NO_TEXT: Final = "A line is no text."
+_EXPECTED: Final = 'an object such as {"text": "...", "twin": "..."}'
 _DO: Final = "Correct or remove the line."
-
-_CONSTANTS: Final = frozenset({0, 1, 2, 3, 4, 5, 7, 8, 10, 12, 16, 24, 30, 50, 52, 60, 100, 365, 1000})
-"""Numbers that a solution may use for a word (half, a week, a dozen, percent): they are never changed."""
-
-_TRIES: Final = 200
-"""Draws of numbers before a problem is said to have no twin."""
-
-_NUMBER: Final = re.compile(r"(?<![\w.,])\d+(?![\w]|[.,]\d)")
-_ANY: Final = re.compile(r"\d[\d,]*(?:\.\d+)?")
-_STEP: Final[re.Pattern[str]] = re.compile(r"<<([^=<>]+)=([^<>]+)>>")
-_OPERAND: Final = re.compile(r"\d+(?:\.\d+)?|\.\d+")
-
-_OPERATIONS: Final[tuple[tuple[type[ast.operator], Callable[[Fraction, Fraction], Fraction]], ...]] = (
-    (ast.Add, lambda one, two: one + two),
-    (ast.Sub, lambda one, two: one - two),
-    (ast.Mult, lambda one, two: one * two),
-    (ast.Div, lambda one, two: one / two),
-)
 
 
 class PassageLine(msgspec.Struct, frozen=True):
-    """One line: ``text``, perhaps with ``twin``; or ``question`` and ``answer`` with its steps, as in GSM8K.
+    """One line.
 
     Attributes:
         text: An item, as it was published.
         twin: The same item in a version that was never published; in all lines or in none.
-        question: A word problem, of which a twin with other numbers is made.
-        answer: Its solution: steps such as ``<<16-3-4=9>>``, and the answer after ``####``.
     """
 
-    text: str | None = None
+    text: str = ""
     twin: str | None = None
-    question: str | None = None
-    answer: str | None = None
 
 
 @final
@@ -82,14 +54,14 @@ class PassageFiles(DataSource):
     """See ``load_passages``."""
 
     form = "FILE.jsonl"
-    title = "Lines with text, perhaps with twin (a fresh version), or with question, answer: for contamination."
+    title = "Lines with text, perhaps with twin (a fresh version): for contamination."
 
     def fits(self, path: Path, reader: ExampleReader) -> bool:
-        """By the first line, for a language model: a text or a word problem, and no item with choices."""
+        """By the first line, for a language model: a text, and no item with choices."""
         if path.suffix != ".jsonl" or reader.tokenizer is None or reader.classifier is not None:
             return False
         line = first(path)
-        return not {"choices", "context"} & line.keys() and ("text" in line or {"question", "answer"} <= line.keys())
+        return "text" in line and not {"choices", "context"} & line.keys()
 
     def load(self, rest: str, reader: ExampleReader) -> ChoiceTask:
         """See ``DataSource.load``."""
@@ -100,45 +72,36 @@ class PassageFiles(DataSource):
 def load_passages(path: Path, tokenizer: Tokenizer) -> ChoiceTask:
     """A task of the texts in ``path``: its score is how often a model finds a text likelier than its twin.
 
-    Where there are no twins, a text is held against its own tokens in a random order. Of word problems those are left
-    out of which no twin can be made, and of lines with the same text or twin all but the first: nothing that is found
-    of one of them is new of the next. The task's name says how many are left.
+    Where there are no twins, a text's rival is its own tokens in a random order. Of lines with the same text or twin
+    all but the first are left out: nothing that is found of one of them is new of the next. The task's name says how
+    many are left.
 
     Raises:
         MissingFile: If the file is not there.
-        FileFormatError: If a line is neither; it is named by its number, from 1.
+        FileFormatError: If a line is no text; it is named by its number, from 1.
         DataError: If there is nothing in it, or only some lines have twins, or a text has too many tokens.
     """
     found: list[tuple[str, str | None]] = []
-    places, known, read, paired = list[str](), set[str](), 0, 0
+    places, known, n_lines = list[str](), set[str](), 0
     for number, line in lines(path):
-        read += 1
+        n_lines += 1
         where = f"{path}: line {number}"
         row = decoded(line, PassageLine, where, _NO_TEXT, expected=_EXPECTED, do=_DO)
-        if not row.text and not (row.question and row.answer):
-            got = "an empty text" if row.text == "" else "none of the two"
-            raise FileFormatError(_NO_TEXT, where=where, expected=_EXPECTED, got=got, do=_DO)
-        pair = twin(row.question or "", row.answer or "", seed=0) if row.text is None else (row.text, row.twin)
-        if pair is None:
-            continue
-        paired += 1
-        _require_alike([*found[:1], pair], where)
-        same = {" ".join(text.lower().split()) for text in pair if text is not None}
+        if not row.text:
+            raise FileFormatError(_NO_TEXT, where=where, expected=_EXPECTED, got="no text", do=_DO)
+        _require_alike([*found[:1], (row.text, row.twin)], where)
+        same = {" ".join(text.lower().split()) for text in (row.text, row.twin) if text is not None}
         if not same & known:
-            found.append(pair)
+            found.append((row.text, row.twin))
             places.append(where)
         known |= same
     if not found:
         raise DataError(
-            "There are no texts in the file." if not read else "No word problem in the file has a twin.",
-            where=str(path),
-            expected='lines such as {"text": "...", "twin": "..."}, or problems with steps such as <<16-3-4=9>>',
-            got=f"{read} lines",
-            do="Give each problem its steps in the answer, or write texts and twins yourself; see docs/lens.md.",
-        )
-    name = path.stem if paired == read else f"{path.stem}, {paired} of {read} with twins"
-    name = name if len(found) == paired else f"{name}, {len(found)} of {paired} without repeats"
-    return task_of(found, tokenizer, name=name, places=places, repeated=paired - len(found))
+            "The file holds no texts.", where=str(path), expected='lines such as {"text": "...", "twin": "..."}',
+            got="0 lines", do="Write texts, and twins if there are any; see docs/lens.md.",
+        )  # fmt: skip
+    name = path.stem if len(found) == n_lines else f"{path.stem}, {len(found)} of {n_lines} without repeats"
+    return task_of(found, tokenizer, name=name, places=places, repeated=n_lines - len(found))
 
 
 def task_of(
@@ -236,79 +199,3 @@ def _tokens(ids: list[int], where: str) -> list[int]:
             do="Remove the line, or give it a longer or shorter text.",
         )
     return ids
-
-
-def twin(question: str, solution: str, *, seed: int) -> tuple[str, str] | None:
-    """A published problem and the same with other numbers of as many digits, with the answer that these have.
-
-    The steps of the solution (``<<16-3-4=9>>``, as in GSM8K) say how numbers become the answer. Changed are numbers of
-    the question that a step uses and that stand for no word; every step that was a whole number that is not negative
-    stays one.
-
-    Args:
-        question: Text with numbers in digits.
-        solution: Its steps, and the answer after ``####``.
-        seed: Of the numbers.
-
-    Returns:
-        The problem as published and its twin, each with its answer; ``None`` where steps do not lead from the question
-        to the answer, or no other numbers were found.
-
-    Source: Mirzadeh et al. (2024), "GSM-Symbolic" (arXiv:2410.05229), for the idea; here the size of numbers is kept.
-    """
-    found: list[tuple[str, str]] = _STEP.findall(solution)
-    steps = [(rule.replace(" ", ""), _number(value)) for rule, value in found]
-    answer = _number(solution.rpartition("####")[2])
-    if not steps or answer is None or answer.denominator != 1 or steps[-1][1] != answer:
-        return None
-    if any(value is None or value_of(rule) != value for rule, value in steps):
-        return None
-    used = {operand for rule, _ in steps for operand in _OPERAND.findall(rule)}
-    plain: list[str] = _NUMBER.findall(question)
-    every = [_number(written) for written in _ANY.findall(question)]
-    # Numbers that stand for no word and are written in one way only: 15 is not where $15.00 is too.
-    once = {n for n in plain if int(n) not in _CONSTANTS and plain.count(n) == every.count(Fraction(n))}
-    free = sorted((once & used) - {str(value) for _, value in steps})
-    rng = seeds.generator(seed, "fresh twins", question)
-    for _ in range(_TRIES if free else 0):
-        other = {old: "".join(map(str, (rng.integers(1, 10), *rng.integers(0, 10, len(old) - 1)))) for old in free}
-        moved = _followed(steps, other) if all(old != new for old, new in other.items()) else None
-        if moved is not None and moved != answer:
-            text = _NUMBER.sub(lambda found: other.get(found.group(), found.group()), question)  # noqa: B023
-            return f"{question}\nAnswer: {answer}", f"{text}\nAnswer: {moved}"
-    return None
-
-
-def _followed(steps: list[tuple[str, Fraction | None]], other: Mapping[str, str]) -> Fraction | None:
-    """What the steps lead to with other numbers; ``None`` where a whole number would become none, or one negative."""
-    known, value = dict(other), None
-    for rule, before in steps:
-        value = value_of(_OPERAND.sub(lambda found: f"({known.get(found.group(), found.group())})", rule))
-        if value is None or before is None or value < 0 or (before.denominator == 1 and value.denominator != 1):
-            return None
-        known[str(before)] = str(value)
-    return value
-
-
-def _number(text: str) -> Fraction | None:
-    try:
-        return Fraction(text.strip().replace(",", "").replace("$", ""))
-    except (ValueError, ZeroDivisionError):
-        return None
-
-
-def value_of(rule: str) -> Fraction | None:
-    """The value of sums, differences, products and quotients of numbers; ``None`` of anything else."""
-    try:
-        return _evaluated(ast.parse(re.sub(r"(?<!\d)0+(?=\d)", "", rule), mode="eval").body)
-    except (SyntaxError, ZeroDivisionError, TypeError, RecursionError, MemoryError):
-        return None
-
-
-def _evaluated(node: ast.expr) -> Fraction:
-    for kind, made in _OPERATIONS:
-        if isinstance(node, ast.BinOp) and isinstance(node.op, kind):
-            return made(_evaluated(node.left), _evaluated(node.right))
-    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        return Fraction(repr(node.value))
-    raise TypeError("no arithmetic")

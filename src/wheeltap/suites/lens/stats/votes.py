@@ -1,10 +1,8 @@
-"""People who vote on items as samples: distances to their votes, halves of them, how far they agree.
+"""Measures of votes: distances between distributions over labels, halves of the raters, agreement.
 
-Few people vote on an item, so that shares of votes are far from what all people would say: a distance to them is larger
-than one to all people, the more so the fewer they are. Nothing here claims the distance to all people. Everything is
-about a fresh panel of the same size (or of half of it), of which the votes are an unbiased sample. Items are drawn, and
-each has people of its own: so the spread over items holds that over people, and resampling both would count people
-twice. Only where the items are taken as they are is the spread over people wanted by itself (``error_over_people``).
+Few raters vote on an item, so the shares of its votes are far from those of all people: a distance to them is larger
+than one to all people, the more so the fewer raters there are. Every measure here is about a fresh panel of the same
+size (or half of it), of which the votes are an unbiased sample.
 """
 
 from collections.abc import Callable, Iterator
@@ -157,9 +155,6 @@ _TINY: Final = 1e-12
 _FEWEST_POINTS: Final = 10
 """Of a correlation, for its interval to mean anything."""
 
-_TRIED: Final = 1000
-"""Distributions of each kind that are tried for the interval of one item."""
-
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -218,49 +213,6 @@ def _some(votes: Counts, size: Counts, rng: np.random.Generator) -> Counts:
     return drawn
 
 
-def error_over_people(split: PanelHalves, measure: Callable[[FloatArray], FloatArray]) -> float:
-    """Standard error, over other people on these same items, of the mean over items of a measure of half a panel.
-
-    Two parts of the people of an item that have none in common are two independent panels: half the squared difference
-    of the measure is free of bias for its variance, and the mean over all parts of a people of n varies at most a / n
-    as much. A bootstrap of people (n - 1 of n) will not do: of two who agree all draws agree, and its interval covered
-    as little as 69 % (2 votes an item) or 90 % (9 votes).
-
-    Args:
-        split: Of the people of each item.
-        measure: From shares ``[split, item, label]`` to ``[split, item]``.
-
-    Source: Hoeffding (1948), eq. 5.21, the variance of a U-statistic.
-    """
-    found = measure(split.target)
-    gaps = np.square(found[0::2] - found[1::2]) / 2.0
-    size, rest = split.one[0].sum(-1), split.two[0].sum(-1)
-    return float(np.sqrt((gaps.mean(0) * size / (size + rest)).sum())) / found.shape[1]
-
-
-def to_all_people(
-    votes: NDArray[np.integer], measure: Callable[[FloatArray], FloatArray], *, rng: np.random.Generator,
-) -> tuple[float, float]:  # fmt: skip
-    """Interval of a measure of what all people would say of one item, of whom these voted.
-
-    The least and the most of it over all distributions under which these votes are not too unlikely.
-
-    Args:
-        votes: ``[label]``.
-        measure: From shares ``[candidate, label]`` to ``[candidate]``.
-        rng: For the distributions that are tried.
-
-    Source: Wilks (1938): the profile likelihood.
-    """
-    held, people = shares(votes), float(votes.sum())
-    tried = [rng.dirichlet(votes + prior, size=_TRIED) for prior in (0.1, 1.0)]
-    edges = held + np.linspace(0.0, 1.0, _TRIED // 10)[:, None, None] * (np.eye(len(held)) - held)
-    candidates = np.concatenate([held[None, :], *tried, edges.reshape(-1, len(held))])
-    likely = 2.0 * people * kl_divergence(held, candidates) <= normal_quantile((1.0 + LEVEL) / 2.0) ** 2
-    found = measure(candidates[likely])
-    return float(found.min()), float(found.max())
-
-
 def resampled(votes: Counts, *, draws: int, rng: np.random.Generator) -> Iterator[FloatArray]:
     """Labels ``[item, label]`` that most would have chosen, had as many people been drawn from those who voted."""
     held, people = shares(votes), np.asarray(votes).sum(1)
@@ -274,13 +226,13 @@ def another(one: FloatArray, two: FloatArray) -> FloatArray:
 
 
 def agreement(votes: Counts) -> FloatArray:
-    """Probability ``[item]`` that two of the people who voted on an item chose the same label; unbiased.
+    """Probability ``[item]`` that two raters of an item chose the same label, without bias; 0 where there is one rater.
 
     Source: Fleiss (1971), eq. 2.
     """
     counts = np.asarray(votes, dtype=np.float64)
     people = counts.sum(1)
-    return (counts * (counts - 1.0)).sum(1) / (people * (people - 1.0))
+    return (counts * (counts - 1.0)).sum(1) / np.maximum(people * (people - 1.0), 1.0)
 
 
 def kappa(votes: Counts) -> Estimate:

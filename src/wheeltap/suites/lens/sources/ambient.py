@@ -1,13 +1,13 @@
-"""Ambiguous premises and hypotheses as tasks for language models: labels, statements, sentences to go on from.
+"""AmbiEnt's files as tasks for language models: labels, statements, and sentences to continue.
 
-A set of sentences by template (attachment, scope, pronouns), with readings, labels and distractors, of which half are
-not ambiguous: their premise is one of the readings of another draw of the same template. And files of ambiguous
-inferences as AmbiEnt has them, with distractors for their sentences.
+Ambiguous inferences with their readings, for which distractors are made here; and inferences with the votes of people.
+
+Source: Liu et al. (2023), arXiv:2304.14399.
 """
 
 import ast
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, cast, final
@@ -18,7 +18,7 @@ import numpy as np
 from wheeltap.core import seeds
 from wheeltap.core.bounded import parsing
 from wheeltap.core.choices import ChoiceTask, Tokenizer
-from wheeltap.core.errors import DataError, UsageError
+from wheeltap.core.errors import DataError
 from wheeltap.sources.base import DataSource, ExampleReader
 from wheeltap.sources.jsonl import first, lines
 from wheeltap.suites.lens.annotations import Ambiguity, AmbiguousSentence, Tokens
@@ -41,34 +41,6 @@ ENDS: Final = (".", "!", "?", '."', '!"', '?"', ".\n", ".\n\n", '."\n', '."\n\n'
 """How a sentence ends, each where a tokenizer has a token for it."""
 
 SIDES: Final = ("premise", "hypothesis")
-
-EACH: Final = 32
-"""Ambiguous items of each kind; as many are not ambiguous."""
-
-NAME: Final = "ambiguous"
-"""What ``--data`` is given for this set."""
-
-_PEOPLE: Final = str.split(
-    "teacher nurse lawyer farmer baker painter pilot sailor singer doctor writer banker tailor waiter driver guard"
-)
-_GROUPS: Final = str.split("students guests players workers tourists soldiers children voters actors members")
-_TOOLS: Final = str.split("telescope camera mirror torch tablet drone lamp microscope map radio")
-_SAW: Final = str.split("watched spotted found noticed surprised followed")
-_CALLED: Final = str.split("called thanked visited hugged praised left")
-
-_DONE: Final = (
-    "won the prize", "lost the keys", "passed the exam", "sold the house", "read the letter", "missed the train",
-    "quit the job", "paid the bill",
-)  # fmt: skip
-
-_VERBS: Final = (
-    ("leave", "left"), ("complain", "complained"), ("sing", "sang"), ("vote", "voted"), ("return", "returned"),
-    ("speak", "spoke"), ("smile", "smiled"), ("win", "won"),
-)  # fmt: skip
-_CAUSES: Final = str.split("rain noise fire strike delay snow price heat")
-
-Template = tuple[Callable[[np.random.Generator], dict[str, object]], str, str, tuple[tuple[str, Label], ...], str]
-"""What draws the words; premise, hypothesis, each reading with its label, distractor."""
 
 FIELDS: Final = frozenset({"premise", "hypothesis", "labels", "disambiguations"})
 """By which such a file is known."""
@@ -109,7 +81,6 @@ class Example:
     Attributes:
         labels: Labels that are right under some reading, the first reading's first; each once.
         readings: Of ``premise``, of ``hypothesis`` or of both, where these are ambiguous.
-        kind: What makes it ambiguous, where that is known.
     """
 
     id: str
@@ -117,7 +88,6 @@ class Example:
     hypothesis: str
     labels: tuple[Label, ...]
     readings: Mapping[str, SentenceReadings] = field(default_factory=dict[str, SentenceReadings])
-    kind: str = ""
 
     def side(self, name: str) -> str:
         """The premise or the hypothesis."""
@@ -145,13 +115,11 @@ def task_of(examples: Sequence[Example], tokenizer: Tokenizer, *, name: str) -> 
         options=(false, true), ends=frozenset(one[0] for one in ends if len(one) == 1),
         labels=tuple(tuple(label in one.labels for label in LABELS) for one in examples),
     )  # fmt: skip
-    task = ChoiceTask(
+    made = ChoiceTask(
         [tokenizer.start(question) for question in questions], [labels] * len(examples),
         [LABELS.index(one.labels[0]) for one in examples], name=name, tokens_per_batch=2048,
     )  # fmt: skip
-    kinds = {kind: number for number, kind in enumerate(dict.fromkeys(one.kind for one in examples))}
-    grouped = task.with_behaviors([kinds[one.kind] for one in examples]) if len(kinds) > 1 else task
-    return grouped.with_annotation(known)
+    return made.with_annotation(known)
 
 
 def answer(tokenizer: Tokenizer, question: str, option: str, *, where: str) -> Tokens:
@@ -196,112 +164,6 @@ def _statements(one: Example, tokenizer: Tokenizer) -> tuple[tuple[Tokens, ...],
         if side in one.readings
         for reading in one.readings[side].readings
     )
-
-
-def _words(rng: np.random.Generator, words: list[str], count: int) -> list[str]:
-    return [str(word) for word in rng.choice(words, count, replace=False)]
-
-
-def _people(rng: np.random.Generator) -> dict[str, object]:
-    return dict(zip(("one", "two", "other"), _words(rng, _PEOPLE, 3), strict=True))
-
-
-def _seen(rng: np.random.Generator) -> dict[str, object]:
-    return {**_people(rng), "tool": rng.choice(_TOOLS), "saw": rng.choice(_SAW)}
-
-
-def _did_not(rng: np.random.Generator) -> dict[str, object]:
-    group, other = _words(rng, _GROUPS, 2)
-    verb, past = _VERBS[rng.integers(len(_VERBS))]
-    return {"group": group, "other": other, "verb": verb, "past": past}
-
-
-def _caused(rng: np.random.Generator) -> dict[str, object]:
-    return {**_did_not(rng), "cause": rng.choice(_CAUSES)}
-
-
-def _called(rng: np.random.Generator) -> dict[str, object]:
-    words = {**_people(rng), "done": rng.choice(_DONE)}
-    return {**words, "called": rng.choice(_CALLED), "who": rng.choice(["she", "he"])}
-
-
-KINDS: Final[Mapping[str, tuple[Template, ...]]] = {
-    "attachment": ((  # who has the tool: the one who saw, or the one who was seen
-        _seen, "The {one} {saw} the {two} with the {tool}.", "The {one} used the {tool}.",
-        (("Using the {tool}, the {one} {saw} the {two}.", "entailment"),
-         ("The {one} {saw} the {two} who had the {tool}.", "neutral")),
-        "The {one} {saw} the {other} with the {tool}.",
-    ),),
-    "scope": ((  # not all, or none
-        _did_not, "All of the {group} did not {verb}.", "At least one of the {group} {past}.",
-        (("None of the {group} {past}.", "contradiction"),
-         ("Some but not all of the {group} {past}.", "entailment")),
-        "All of the {other} did not {verb}.",
-    ), (  # a cause of what was not done, or none of what was
-        _caused, "The {group} did not {verb} because of the {cause}.", "The {group} {past}.",
-        (("Because of the {cause}, the {group} did not {verb}.", "contradiction"),
-         ("The {group} {past}, but not because of the {cause}.", "entailment")),
-        "The {other} did not {verb} because of the {cause}.",
-    )),
-    "pronoun": ((  # whom "she" or "he" is
-        _called, "The {one} {called} the {two} after {who} had {done}.", "The {two} had {done}.",
-        (("The {one} {called} the {two} after the {one} had {done}.", "neutral"),
-         ("The {one} {called} the {two} after the {two} had {done}.", "entailment")),
-        "The {one} {called} the {other} after {who} had {done}.",
-    ),),
-}  # fmt: skip
-"""Templates of each kind."""
-
-
-def examples(*, seed: int = 0, each: int = EACH) -> tuple[Example, ...]:
-    """``each`` ambiguous items of every kind and as many that are not, in rounds; no premise twice.
-
-    Equal seeds give equal items, on every machine.
-    """
-    seen = set[str]()
-    streams = {kind: seeds.generator(seed, "ambiguous", kind) for kind in KINDS}
-    return tuple(_example(kind, number, streams[kind], seen) for number in range(2 * each) for kind in KINDS)
-
-
-def _example(kind: str, number: int, rng: np.random.Generator, seen: set[str]) -> Example:
-    """An ambiguous item for an even ``number``; for an odd one, one of the readings of another draw."""
-    while True:
-        templates = KINDS[kind]
-        draw, first_text, second_text, read_as, other_text = templates[
-            0 if len(templates) == 1 or rng.random() < 0.5 else 1
-        ]
-        words = draw(rng)
-        premise, hypothesis, distractor = (text.format(**words) for text in (first_text, second_text, other_text))
-        meant: list[tuple[str, Label]] = [(text.format(**words), label) for text, label in read_as]
-        plain = number % 2 == 1
-        if plain:
-            premise, _ = meant[number // 2 % 2]
-        if premise not in seen:
-            break
-    seen.add(premise)
-    readings = {} if plain else {"premise": SentenceReadings((meant[0][0], meant[1][0]), distractor)}
-    labels = (meant[number // 2 % 2][1],) if plain else (meant[0][1], meant[1][1])
-    return Example(id=f"{kind}-{number}", premise=premise, hypothesis=hypothesis, labels=labels, readings=readings,
-                   kind=kind)  # fmt: skip
-
-
-@final
-class AmbiguousData(DataSource):
-    """See ``examples``."""
-
-    form = NAME
-    title = "Ambiguous sentences with their readings, generated; for language models."
-
-    def load(self, rest: str, reader: ExampleReader) -> ChoiceTask:
-        """See ``DataSource.load``."""
-        if reader.tokenizer is None or reader.classifier is not None:
-            raise UsageError(
-                "Ambiguous sentences are for language models.",
-                where=NAME,
-                expected="smollm2, hf:DIR or gguf:FILE of a causal language model",
-                got="a model that reads no text, or a classifier",
-            )
-        return task_of(examples(), reader.tokenizer, name=NAME)
 
 
 class _Rewrite(msgspec.Struct, frozen=True):

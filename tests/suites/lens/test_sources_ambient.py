@@ -1,4 +1,4 @@
-"""Ambiguous sentences: AmbiEnt's files, the generated set, distractors, tokenizers that join what they should not."""
+"""AmbiEnt's files as tasks: lines, distractors, tokenizers that join what they should not."""
 
 import json
 from pathlib import Path
@@ -9,12 +9,12 @@ from letters import Letters
 from logs import lines
 
 from tests.published import published
-from wheeltap.core.errors import DataError, FileFormatError, UsageError
+from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.sources.base import ExampleReader
 from wheeltap.suites.lens.annotations import Ambiguity
-from wheeltap.suites.lens.sources import ambiguous
-from wheeltap.suites.lens.sources.ambiguous import answer, task_of
-from wheeltap.suites.lens.specs import LABELS, TEMPLATES
+from wheeltap.suites.lens.sources import ambient
+from wheeltap.suites.lens.sources.ambient import answer, task_of
+from wheeltap.suites.lens.specs import TEMPLATES
 
 
 def item(**changed: Any) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def item(**changed: Any) -> dict[str, Any]:
 
 
 def test_the_published_items() -> None:
-    found = ambiguous.examples_in(published("ambient/test.jsonl"))
+    found = ambient.examples_in(published("ambient/test.jsonl"))
     assert len(found) == 1545 and sum(bool(one.readings) for one in found) == 543
     sides = [several for one in found for several in one.readings.values()]
     assert len(sides) == 580 and 4 * sum(len(one.readings) for one in sides) == 4692
@@ -38,11 +38,11 @@ def test_the_published_items() -> None:
 
 
 def test_a_line(tmp_path: Path) -> None:
-    [one] = ambiguous.examples_in(lines(tmp_path / "x.jsonl", [item()]))
+    [one] = ambient.examples_in(lines(tmp_path / "x.jsonl", [item()]))
     assert one.labels == ("neutral", "entailment") and set(one.readings) == {"premise"}
     assert one.readings["premise"].readings == ("It may rain.", "It does rain.")
     assert one.readings["premise"].distractor != one.premise
-    again = ambiguous.examples_in(lines(tmp_path / "y.jsonl", [item(disambiguations=str(item()["disambiguations"]))]))
+    again = ambient.examples_in(lines(tmp_path / "y.jsonl", [item(disambiguations=str(item()["disambiguations"]))]))
     assert again == [one]
 
 
@@ -62,11 +62,11 @@ def test_a_line(tmp_path: Path) -> None:
 def test_lines_that_cannot_be(tmp_path: Path, row: dict[str, Any], kind: type[DataError], what: str) -> None:
     path = lines(tmp_path / "x.jsonl", [item(id=0), row])
     with pytest.raises(kind, match=what):
-        ambiguous.examples_in(path)
+        ambient.examples_in(path)
 
 
 def test_the_shape_is_told_by_the_first_line(tmp_path: Path) -> None:
-    reader, fits = ExampleReader(tokenizer=Letters()), ambiguous.AmbientFiles().fits
+    reader, fits = ExampleReader(tokenizer=Letters()), ambient.AmbientFiles().fits
     assert fits(lines(tmp_path / "x.jsonl", [item()]), reader)
     assert not fits(lines(tmp_path / "y.jsonl", [{"context": "2 + 2 =", "choices": [" 4"], "answer": 0}]), reader)
     (tmp_path / "z.jsonl").write_text("no JSON\n")
@@ -77,7 +77,7 @@ def test_votes_of_people_are_counted_by_label(tmp_path: Path) -> None:
     """Right is what most people say; items of one premise are a group."""
     rows = [item(q0_gold=["neutral", "neutral", "entailment"]), item(q0_gold=["contradiction"]), item(premise="So.",
             q0_gold=["entailment"])]  # fmt: skip
-    reader, source = ExampleReader(tokenizer=Letters()), ambiguous.AmbientVotes()
+    reader, source = ExampleReader(tokenizer=Letters()), ambient.AmbientVotes()
     path = lines(tmp_path / "x.jsonl", [{k: v for k, v in row.items() if k != "disambiguations"} for row in rows])
     assert source.fits(path, reader) and not source.fits(lines(tmp_path / "y.jsonl", [item()]), reader)
     task = source.load(str(path), reader)
@@ -90,37 +90,33 @@ def test_votes_of_people_are_counted_by_label(tmp_path: Path) -> None:
 
 
 def test_a_distractor_swaps_one_noun() -> None:
-    nouns = ambiguous.lexicon(["The war is over.", "She saw the dog.", "He read the books in the house."])
+    nouns = ambient.lexicon(["The war is over.", "She saw the dog.", "He read the books in the house."])
     assert nouns == ("books", "dog", "house", "war")
-    made = ambiguous.distractor("The dog can house us.", nouns, name="a")
+    made = ambient.distractor("The dog can house us.", nouns, name="a")
     assert made in ("The house can house us.", "The war can house us.")
-    assert ambiguous.distractor("The dog can house us.", nouns, name="a") == made
-    assert ambiguous.distractor("Go!", (), name="a") == "Stones!"
+    assert ambient.distractor("The dog can house us.", nouns, name="a") == made
+    assert ambient.distractor("Go!", (), name="a") == "Stones!"
 
 
-class TestGenerated:
-    """The set of templates."""
+def examples() -> list[ambient.Example]:
+    """One ambiguous item with two readings, and two that are not ambient."""
+    readings = {"premise": ambient.SentenceReadings(("It may rain.", "It does rain."), "It might snow.")}
+    return [
+        ambient.Example(id="0", premise="It might rain.", hypothesis="It rains.", labels=("neutral", "entailment"),
+                        readings=readings),
+        *(ambient.Example(id=str(at), premise=f"It rained {at} times.", hypothesis="It rained.",
+                          labels=("entailment",)) for at in (1, 2)),
+    ]  # fmt: skip
 
-    def test_items(self) -> None:
-        found = ambiguous.examples()
-        assert len(found) == 2 * ambiguous.EACH * 3 == len({one.premise for one in found})
-        assert found == ambiguous.examples() != ambiguous.examples(seed=1)
-        for one in found:
-            assert (len(one.labels) == 2) == bool(one.readings)
-            for several in one.readings.values():
-                assert len({one.premise, several.distractor, *several.readings}) == 4
-        assert {label for one in found for label in one.labels} == set(LABELS)
 
-    def test_the_task(self) -> None:
-        task = task_of(ambiguous.examples(each=2), Letters(), name="x")
-        known = task.annotation(Ambiguity)
-        assert known is not None and len(task.targets) == 12
-        assert [len(one) for one in known.statements[:4]] == [2, 2, 2, 0]
-        assert sum(len(one) for each in known.statements for one in each) == 6 * 2 * len(TEMPLATES)
-        part = task.part(task.targets.new_tensor([3, 0]))
-        assert part.annotation(Ambiguity) is not None
-        assert part.annotation(Ambiguity).sentences == (known.sentences[3], known.sentences[0])
-        assert part.digest != task.digest
+def test_the_task() -> None:
+    task = task_of(examples(), Letters(), name="x")
+    known = task.annotation(Ambiguity)
+    assert known is not None and [len(one) for one in known.statements] == [2, 0, 0]
+    assert sum(len(one) for each in known.statements for one in each) == 2 * len(TEMPLATES)
+    part = task.part(task.targets.new_tensor([2, 0]))
+    assert part.annotation(Ambiguity).sentences == (known.sentences[2], known.sentences[0])
+    assert part.digest != task.digest
 
 
 def test_a_tokenizer_that_joins_question_and_answer() -> None:
@@ -129,7 +125,7 @@ def test_a_tokenizer_that_joins_question_and_answer() -> None:
         answer(Letters(joins=": T"), "A:", " True", where="x")
     assert "' True'" in str(error.value)
     with pytest.raises(DataError, match="joins the end of a question"):
-        task_of(ambiguous.examples(each=1), Letters(joins=": N"), name="x")
+        task_of(examples(), Letters(joins=": N"), name="x")
 
 
 def test_no_examples() -> None:
@@ -138,14 +134,9 @@ def test_no_examples() -> None:
 
 
 def test_the_door(tmp_path: Path, llama_folder: Path) -> None:
-    """Through ``--data``: the generated set by its name, a file by its shape."""
+    """Through ``--data``: a file by its fields."""
     from wheeltap.sources import specs
 
-    named = f"hf:{llama_folder}"
-    made = specs.load(named, data="ambiguous").task
-    assert made.annotation(Ambiguity) is not None and made.name == "ambiguous"
     path = tmp_path / "x.jsonl"
     path.write_text(json.dumps(item()) + "\n")
-    assert specs.load(named, data=path).task.annotation(Ambiguity) is not None
-    with pytest.raises(UsageError, match="for language models"):
-        specs.load("digits", data="ambiguous")
+    assert specs.load(f"hf:{llama_folder}", data=path).task.annotation(Ambiguity) is not None

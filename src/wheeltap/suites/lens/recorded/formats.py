@@ -1,0 +1,151 @@
+"""The formats of files of recorded answers, in one table, and which of them a file has."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, Literal, cast, final
+
+import msgspec
+
+from wheeltap.core.bounded import TOO_MUCH, few_parts, opened, parsing, size_of
+from wheeltap.core.errors import FileFormatError, WheeltapError
+from wheeltap.suites.lens.recorded import ambient, graded, inspect_logs, lm_eval, own, votes
+from wheeltap.suites.lens.recorded.base import AnswerFile
+from wheeltap.suites.lens.recorded.lines import BROKEN, DO, NOUN, first, no_json, numbered, whole
+
+Container = Literal["lines", "document", "archive", "table"]
+"""JSON lines, one JSON document, a zip archive (``.eval``), or a table with a head (``.csv``)."""
+
+
+@final
+class Format(msgspec.Struct, frozen=True):
+    """A format and its reader.
+
+    Attributes:
+        title: What such a file is, in words.
+        container: How its records are kept.
+        read: Reads a file of it.
+        fields: Of its first record, ``a|b`` where one of several is enough; of an archive or a table, none.
+    """
+
+    title: str
+    container: Container
+    read: Callable[[Path], AnswerFile]
+    fields: str = ""
+
+    def fits(self, record: Any) -> bool:
+        """Whether the first record of a file has the fields."""
+        if not isinstance(record, dict):
+            return False
+        known = cast("dict[str, Any]", record)
+        return all(any(name in known for name in each.split("|")) for each in self.fields.split())
+
+
+FORMATS: Final[tuple[Format, ...]] = (
+    Format(graded.COUNTED, "lines", graded.counts, "id n c"),
+    Format(lm_eval.SHAPE, "lines", lm_eval.read, "doc_id filtered_resps|resps|doc_hash"),
+    Format(votes.CROWD, "lines", votes.crowd, "id q0_gold"),
+    Format(ambient.STATED, "lines", ambient.statements, "example_id template_id disambiguation answer"),
+    Format(ambient.CONTINUED, "lines", ambient.continuations, "id options num_conts"),
+    Format(own.SHAPE, "lines", own.read, "id correct|answer|probabilities|votes|raters"),
+    Format(inspect_logs.SHAPE, "document", inspect_logs.read, "eval plan|version|status"),
+    Format(inspect_logs.SHAPE, "archive", inspect_logs.read_archive),
+    Format(votes.TABLE, "table", votes.table_of_votes),
+)
+"""All formats; of those in one container, the first that fits the first record is taken."""
+
+_ZIP = b"PK"
+_RECORD = b'{"'
+_SCORES_ALONE = {"results", "configs"}
+
+
+def read(path: Path) -> AnswerFile:
+    """What a file holds, whatever its format.
+
+    Raises:
+        MissingFile: If there is no such file.
+        FileFormatError: If no format fits.
+        DataError: If its content makes no sense.
+    """
+    size_of(path, NOUN, do=DO)
+    try:
+        with parsing(
+            path, "The file of answers or votes cannot be read.", expected="records a few levels deep", of=TOO_MUCH
+        ):
+            return _read(path)
+    except WheeltapError as error:
+        if str(path) in (error.where or ""):
+            raise
+        raise error.at(f"{path}: {error.where}" if error.where else str(path)) from error
+
+
+def _read(path: Path) -> AnswerFile:
+    record = first(path)
+    with opened(path, NOUN) as file:
+        start = file.read(len(_ZIP))
+    if start == _ZIP or path.suffix == ".eval":
+        return _in("archive")[0].read(path)
+    if path.suffix.lower() == ".csv":
+        return _in("table")[0].read(path)
+    for known in _in("lines"):
+        if known.fits(record):
+            return known.read(path)
+    broken = None
+    if record is None:
+        number, line = next(iter(numbered(path)))
+        if line.startswith(_RECORD):  # it begins like a record
+            try:
+                msgspec.json.decode(line)
+            except BROKEN as error:
+                broken = no_json(path, number, line, error, expected="JSON lines")
+        record = _document(path)
+    for known in _in("document"):
+        if known.fits(record):
+            return known.read(path)
+    if broken is not None:
+        raise broken
+    raise _unknown(path, record)
+
+
+def _in(container: Container) -> list[Format]:
+    return [known for known in FORMATS if known.container == container]
+
+
+def _document(path: Path) -> Any:
+    """A file that is one JSON document over many lines; ``None`` where it is not."""
+    data = whole(path)
+    try:
+        return json.loads(few_parts(data, where=path))
+    except RecursionError as error:
+        raise FileFormatError(
+            "A JSON document is nested too deeply.",
+            where=str(path),
+            expected="a log or votes, a few levels deep",
+            got="lists within lists beyond what can be read",
+            do="Do not trust this file: no log looks like that.",
+        ) from error
+    except ValueError:
+        return None
+
+
+def _unknown(path: Path, record: Any) -> FileFormatError:
+    fields = cast("dict[str, Any]", record) if isinstance(record, dict) else {}
+    if fields.keys() >= _SCORES_ALONE:
+        return FileFormatError(
+            "The file holds scores of whole tasks, and no answers.",
+            where=str(path),
+            expected="answers item by item",
+            got=", ".join(sorted(fields)[:12]),
+            do="Run lm_eval with --log_samples, and give the files samples_*.jsonl.",
+        )
+    return FileFormatError(
+        "The file has no known format.",
+        where=str(path),
+        expected=", ".join(dict.fromkeys(known.title for known in FORMATS)),
+        got=f"a first record with {', '.join(sorted(map(str, fields))[:12])}"
+        if fields
+        else "a JSON list, where one object a line is wanted"
+        if isinstance(record, list)
+        else "no JSON",
+        do="See docs/lens.md for what a file of answers may look like.",
+    )
