@@ -93,9 +93,6 @@ PLANTED = (
     ('rules = [{ title = "loss: a vs b" }]', "", "names no rule"),
     (', source = "2505.11581v1" }', " }", "from nowhere"),
     ('source = "2505.11581v1" }', 'source = "2505.11582" }', "none of the claim's sources"),
-    ('study = "mine.toml"\n', "", "has a study, or"),
-    ('study = "mine.toml"\nrules = [{ title = "loss: a vs b" }]',
-     'derived = { rows = "r.csv", column = "a", number = "r.json#" }', "r.csv"),
 )  # fmt: skip
 """What is replaced, by what, and what is said of it."""
 
