@@ -111,7 +111,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ClaimsRecord]
 def test_verdicts_follow_the_rules(whole: tuple[Path, ClaimsRecord]) -> None:
     first, second = whole[1].claims
     assert (first.answer, second.answer) == ("supports", "refutes")
-    assert first.because == "Wide nets score more."
     [retest] = second.retests
     assert [rule.answer for rule in retest.rules] == ["refutes", "supports"]
     assert retest.nets == 8 and retest.seconds > 0.0
@@ -159,9 +158,9 @@ def test_a_store_of_other_rules_is_refused(whole: tuple[Path, ClaimsRecord], tmp
         "another seed": (dict[str, str](), 1),
     }
     for named, (given, seed) in changed.items():
-        with pytest.raises(StoreError, match="under other rules") as error:
+        with pytest.raises(StoreError) as error:
             retested(ledger(tmp_path, **given), run=RetestRun(request=StudyRequest(seed=seed), folder=out))
-        assert named in str(error.value)
+        assert named in error.value.got
 
 
 def test_a_longer_ledger_has_a_stricter_level_and_measures_nothing_again(

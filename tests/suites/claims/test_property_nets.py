@@ -58,7 +58,7 @@ def test_what_cannot_attend_gives_both_numbers_the_same_gradient() -> None:
     """The measure by which the kinds were told apart: gradients of a logit by the two embedded numbers."""
     cosines = dict[bool, float]()
     for attends in (True, False):
-        given: dict[str, Any] = {"attends": attends, "epochs": 350}
+        given: dict[str, Any] = {"attends": attends, "epochs": 100}
         spec = specified(AddingNet, given, seed=1, data=sums().digest)
         net, held = make(Given(spec, (), sums()), AddingNet(given)).model, dict[str, torch.Tensor]()
 

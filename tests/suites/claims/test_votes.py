@@ -43,7 +43,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tiny_smollm2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A random two-layer Llama that reads the words of ``ITEMS``, in the place of SmolLM2 in the cache of Hugging Face."""
+    """A random two-layer Llama that reads the words of ``ITEMS``, in place of SmolLM2 in the cache of Hugging Face."""
     tokenizers: Any = pytest.importorskip("tokenizers", reason="needs the extra llm")
     transformers: Any = pytest.importorskip("transformers", reason="needs the extra llm")
     folder = tmp_path / "hub" / f"models--{smollm2.REPOSITORY.replace('/', '--')}" / "snapshots" / ("0" * 40)
