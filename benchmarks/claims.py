@@ -68,7 +68,7 @@ def planted_in(
     }
 
 
-studies.add("planted-circuits", "benchmarks.nets.lanes:PlantedCircuits")
+studies.add("planted-circuits", "tests.nets.lanes:PlantedCircuits")
 
 _KEPT: Final = ": more kept at equal score, mean of five families"
 

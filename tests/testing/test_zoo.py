@@ -9,8 +9,8 @@ from msgspec import structs
 
 from benchmarks.families import recoding
 from benchmarks.families_recoded import GROUPS, recoded
-from benchmarks.nets import zoo
-from benchmarks.nets.zoo.member import WRONG, sums
+from tests.nets import zoo
+from tests.nets.zoo.member import WRONG, sums
 from wheeltap import gauge
 from wheeltap.core.errors import UnknownName
 from wheeltap.core.typed import to_array

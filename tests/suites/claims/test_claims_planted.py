@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from benchmarks.claims import PLANTED, asked
-from benchmarks.nets import lanes
+from tests.nets import lanes
 from wheeltap.core.subject import Subject
 from wheeltap.runs.request import StudyRequest
 from wheeltap.suites.circuits.recipes.search import CircuitSearch

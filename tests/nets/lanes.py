@@ -157,13 +157,13 @@ class PlantedCircuits(Study):
 
     @property
     def examples(self) -> str:
-        return "benchmarks.nets.lanes:task"
+        return "tests.nets.lanes:task"
 
     def cast(self) -> tuple[CohortSpec, ...]:
         lanes = {SPARSE: self.settings.lanes, DENSE: self.settings.dense_lanes}
         return tuple(
             msgspec.structs.replace(cohort, members=tuple(
-                MemberSpec(name=one.name, source=f"benchmarks.nets.lanes:{cohort.name}{lanes[cohort.name]}_"
+                MemberSpec(name=one.name, source=f"tests.nets.lanes:{cohort.name}{lanes[cohort.name]}_"
                            f"{self.settings.seed * len(cohort.members) + at}")
                 for at, one in enumerate(cohort.members)
             )) for cohort in self.own.cast()
