@@ -114,7 +114,7 @@ def _plant(made: BareTransformer, where: tuple[int, int], kinds: Tensor, writes:
 
 
 MORE: Final = 0.25
-"""Share of the nets that have a lane more: nets that agree to the unit show no spread, and nothing follows from them."""
+"""Share of the nets that have one more lane: nets of equal size show no spread, and an interval needs one."""
 
 
 def __getattr__(name: str) -> Callable[[], tuple[nn.Module, ChoiceTask]]:

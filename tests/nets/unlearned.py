@@ -291,7 +291,7 @@ HARSHNESS: Final[dict[str, dict[str, Any]]] = {
 
 
 class StageSettings(Settings, frozen=True, kw_only=True):
-    """A stage of a world (see ``WORLDS``), the forget group, the unlearning (see ``HARSHNESS``) or the edit that hides it."""
+    """A stage of a world (``WORLDS``), the forget group, the unlearning (``HARSHNESS``) or the edit that hides it."""
 
     world: Literal["digits", "rules"] = "digits"
     stage: Literal["original", "unlearned", "hidden", "retrained", "never"] = "original"
