@@ -93,7 +93,6 @@ def _answers() -> Reader:
     own = [{"id": str(at // 2), "system": f"s{at % 2}", "correct": bool(at % 3), "sample": at // 4, "answer": "4",
             "probabilities": {"a": 0.25, "b": 0.75}, "group": "g"} for at in range(8)]  # fmt: skip
     votes = [{"id": str(at), "votes": {"yes": at + 1, "no": 2}} for at in range(4)]
-    csv = b"id,correct,system,sample\n" + b"".join(b"%d,true,a,0\n%d,0.5,b,1\n" % (at, at) for at in range(3))
     evaluation = io.BytesIO()
     with zipfile.ZipFile(evaluation, "w", zipfile.ZIP_DEFLATED) as log:
         head = {"eval": {"model": "m", "task": "t"}, "status": "success"}
@@ -101,12 +100,7 @@ def _answers() -> Reader:
         sample = {"id": 1, "epoch": 1, "scores": {"match": {"value": "C", "answer": "4"}}, "input": "2 + 2"}
         for at in range(2):
             log.writestr(f"samples/{at}_epoch_1.json", json.dumps({**sample, "id": at}))
-    people = {
-        str(at): {"annotations": {"Ann1": "1", "Ann2": "0", "Ann3": "0"}, "soft_label": {"0": 0.67, "1": 0.33}}
-        for at in (1, 2)
-    }
-    files = {"own.jsonl": _lines(own), "votes.jsonl": _lines(votes), "own.csv": csv, "log.eval": evaluation.getvalue(),
-             "people.json": json.dumps(people, indent=1).encode()}  # fmt: skip
+    files = {"own.jsonl": _lines(own), "votes.jsonl": _lines(votes), "log.eval": evaluation.getvalue()}
     return Reader(files, _each(lambda path: imported([read_answers(path)])), {".eval": mutations.binary})
 
 
