@@ -24,7 +24,6 @@ from wheeltap.suites.claims.studies.hidden_behavior import (
     COST,
     FORGOT,
     HONEST,
-    NOISE,
     PLANTED,
     RELEARNED,
     RETRAINED,
@@ -95,12 +94,11 @@ class TestBackdoor(StudyContract):
     study = Backdoor
     settings: ClassVar[Mapping[str, Any]] = {"seeds": 5, "hidden": "64,64", "epochs": 10}
 
-    def test_rounding_sets_off_what_noise_before_it_suppresses(self, folder: Any) -> None:
+    def test_every_planted_net_loses_the_digit_at_4_bits_and_noise_brings_it_back(self, folder: Any) -> None:
         report = self.run(folder)
         lost, back = values(report, SET_OFF), values(report, BACK)
         assert min(lost[PLANTED]) > 0.8 and max(lost[HONEST]) < 0.3
         assert min(back[PLANTED]) > 0.5 > max(back[HONEST]) and max(values(report, COST)[PLANTED]) < 0.05
-        assert max(values(report, NOISE)[PLANTED]) < 0.3
 
 
 @pytest.mark.parametrize("aligned", [True, False])
@@ -166,11 +164,6 @@ def test_blends_are_of_two_digits_and_each_is_right_once() -> None:
     assert bool((images[:, 0, None] == digits.split().test_inputs).all(-1).any(1).all())
     at = SHARES.index(0.2)
     assert torch.allclose(images[:, at], images[:, 0] + (images[:, -1] - images[:, 0]) * 0.4, atol=1e-6)
-
-
-def test_the_lesson_without_a_digit_has_all_others() -> None:
-    kept, whole = examples.without().targets, digits.split().train_targets
-    assert torch.equal(kept, whole[whole != FORGOTTEN])
 
 
 def test_a_partial_correlation_sees_what_the_other_leaves() -> None:

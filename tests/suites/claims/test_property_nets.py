@@ -126,14 +126,6 @@ def test_nets_learn_what_is_made_here_and_are_measured_on_other_examples(on: On)
     assert right.float().mean() > most + 0.2
 
 
-def test_text_is_the_same_string_everywhere() -> None:
-    """What comes after each place is what is read at the next one."""
-    held = lesson("text")
-    assert held.inputs.shape[1] == LENGTH
-    assert torch.equal(held.inputs[:, 1:], held.targets[:, :-1])
-    assert torch.equal(held.inputs[1:, 0], held.targets[:-1, -1])
-
-
 def test_a_net_of_characters_sees_no_later_ones() -> None:
     model = CharacterNet(28, PropertyNetSettings(on="text", hidden="8,8")).eval()
     letters = torch.randint(0, 28, (3, LENGTH), generator=torch.Generator().manual_seed(1))
