@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.nets.bare_transformer import BareTransformer, Shape
-from benchmarks.nets.planted_circuit import ANSWERS, ASK, CUES, FILLERS, PLACES, planted_pairs
+from tests.nets.bare_transformer import BareTransformer, Shape
+from tests.nets.planted_circuit import ANSWERS, ASK, CUES, FILLERS, PLACES, planted_pairs
 from wheeltap.audits.case import Case
 from wheeltap.core import seeds
 from wheeltap.core.choices import ChoiceTask
