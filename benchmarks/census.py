@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.nets import zoo
+from tests.nets import zoo
 from wheeltap import gauge
 from wheeltap.core.task import BaseTask
 from wheeltap.engine.readings.census import outliers

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 import wheeltap as wt
-from benchmarks.nets.bare_transformer import BareTransformer
-from benchmarks.nets.planted_circuit import SHAPE, Planted, planted_circuit
+from tests.nets.bare_transformer import BareTransformer
+from tests.nets.planted_circuit import SHAPE, Planted, planted_circuit
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.stats.effect import share_interval
 from wheeltap.suites.circuits.circuit import packed

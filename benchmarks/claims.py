@@ -68,7 +68,7 @@ def planted_in(
     }
 
 
-studies.add("planted-circuits", "benchmarks.nets.lanes:PlantedCircuits")
+studies.add("planted-circuits", "tests.nets.lanes:PlantedCircuits")
 
 _KEPT: Final = ": more kept at equal score, mean of five families"
 
@@ -95,19 +95,18 @@ PLANTED: Final[dict[tuple[str, str], dict[str, World]]] = {
 """By claim and retest of the ledger."""
 
 
-def asked(ledger: Ledger, name: tuple[str, str], world: World, seed: int = 0) -> tuple[Claim, Retest]:
-    """A retest of the ledger, of other nets; ``{seed}`` in a setting is that of the run."""
+def asked(ledger: Ledger, name: tuple[str, str], world: World) -> tuple[Claim, Retest]:
+    """A retest of the ledger, of other nets."""
     [claim] = ledger.chosen([name[0]])
     [retest] = [one for one in claim.retests if one.name == name[1]]
     uses = (msgspec.structs.replace(retest.rules[0], title=world.rule),) if world.rule else retest.rules
-    settings = {key: one.format(seed=seed) if isinstance(one, str) else one for key, one in world.settings.items()}
-    made = {"study": world.study or retest.study, "settings": {**retest.settings, **settings}}
+    made = {"study": world.study or retest.study, "settings": {**retest.settings, **world.settings}}
     return claim, msgspec.structs.replace(retest, **made, small={}, rules=uses)
 
 
 def decided(ledger: Ledger, name: tuple[str, str], world: World, seed: int) -> Verdict:
     """What one run says of the claim, judged by the rules and at the level of the ledger."""
-    claim, retest = asked(ledger, name, world, seed)
+    claim, retest = asked(ledger, name, world)
     with tempfile.TemporaryDirectory(prefix="planted-") as folder:
         run = RetestRun("small", StudyRequest(seed=seed, alpha=ledger.alpha), Path(folder))
         return run.result(claim, retest, run.sound(claim, retest)).answer

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 import wheeltap as wt
-from benchmarks.nets.bare_transformer import BareTransformer, Shape
+from tests.nets.bare_transformer import BareTransformer, Shape
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.engine.readings import create
 from wheeltap.suites.circuits import sources

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 import wheeltap as wt
-from benchmarks.nets.decodable import UNUSED, USED, Design, constructed, trained
+from tests.nets.decodable import UNUSED, USED, Design, constructed, trained
 from wheeltap.audits.base import Case
 from wheeltap.audits.settle import settle
 from wheeltap.core import seeds

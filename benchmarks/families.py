@@ -21,7 +21,7 @@ from torch import nn
 
 from benchmarks import families_page
 from benchmarks.families_recoded import recoded
-from benchmarks.nets import zoo
+from tests.nets import zoo
 from wheeltap.cli.doctor import answer, show
 from wheeltap.core.subject import Subject
 from wheeltap.plans.plan import AuditSpec, Effort

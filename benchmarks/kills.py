@@ -21,14 +21,14 @@ import numpy as np
 import torch
 
 import wheeltap.cli.execution  # noqa: F401 - loaded before it is forked
-from benchmarks.nets.planted_circuit import planted_circuit
+from tests.nets.planted_circuit import planted_circuit
 from wheeltap.cli import entry
 
 NETS: Final = """
 import torch
 from torch import nn
 import wheeltap as wt
-from benchmarks.nets.planted_circuit import planted_circuit
+from tests.nets.planted_circuit import planted_circuit
 
 def planted():
     return planted_circuit(3, fake=False, count=32).net

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.nets.changed import change_once
+from tests.nets.changed import change_once
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.subject import Subject
 from wheeltap.recipes.randomness import reproducible

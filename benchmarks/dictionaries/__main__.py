@@ -1,9 +1,9 @@
-"""``python -m benchmarks.dictionaries truth|layouts|judged|fourier ...``: a file of this folder each."""
+"""``python -m benchmarks.dictionaries truth|judged|fourier ...``: a file of this folder each."""
 
 import importlib
 import sys
 
-PARTS = ("truth", "layouts", "judged", "fourier")
+PARTS = ("truth", "judged", "fourier")
 
 if len(sys.argv) < 2 or sys.argv[1] not in PARTS:
     sys.exit(f"Give one of {', '.join(PARTS)}.")

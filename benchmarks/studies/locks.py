@@ -90,7 +90,7 @@ class Locks(Study):
 
     @property
     def examples(self) -> str:
-        return "benchmarks.nets.locked:letters" if self._letters else "benchmarks.nets.digit_defects:scored"
+        return "tests.nets.locked:letters" if self._letters else "tests.nets.digit_defects:scored"
 
     @property
     def _letters(self) -> bool:
@@ -221,5 +221,5 @@ def named(kind: str, share: float) -> str:
 
 def registered() -> None:
     """Lets this process ask for the study by name, and for its nets."""
-    recipes.add("gated", "benchmarks.nets.locked:GatedNet")
+    recipes.add("gated", "tests.nets.locked:GatedNet")
     studies.add(Locks.name, "benchmarks.studies.locks:Locks")

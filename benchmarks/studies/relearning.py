@@ -4,8 +4,8 @@ from typing import Annotated, Any, ClassVar, Final, Literal, final
 
 import msgspec
 
-from benchmarks.nets.unlearned import HIDES, WORLDS
 from benchmarks.studies import found
+from tests.nets.unlearned import HIDES, WORLDS
 from wheeltap.audits.base import pair, studies
 from wheeltap.audits.case import Case
 from wheeltap.core import seeds
@@ -76,7 +76,7 @@ class Relearning(Study):
 
     @property
     def examples(self) -> str:
-        return "digits" if self.settings.world == "digits" else "benchmarks.nets.unlearned:rules"
+        return "digits" if self.settings.world == "digits" else "tests.nets.unlearned:rules"
 
     def cast(self) -> tuple[CohortSpec, ...]:
         """Nets that know all, those that forgot, and two kinds that never knew, of one seed and group each."""
@@ -201,5 +201,5 @@ def _place(member: SubjectRecord) -> tuple[str, int]:
 
 def registered() -> None:
     """Lets this process ask for the study by name, and for its nets."""
-    recipes.add("unlearned", "benchmarks.nets.unlearned:Stage")
+    recipes.add("unlearned", "tests.nets.unlearned:Stage")
     studies.add(Relearning.name, "benchmarks.studies.relearning:Relearning")

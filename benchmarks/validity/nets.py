@@ -6,8 +6,8 @@ from importlib.util import find_spec
 import torch
 from torch import nn
 
-from benchmarks.nets import zoo
-from benchmarks.nets.tiny_lm import tiny_lm
+from tests.nets import zoo
+from tests.nets.tiny_lm import tiny_lm
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.models.mlp import mlp

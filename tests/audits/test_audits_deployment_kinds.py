@@ -15,7 +15,7 @@ from twins import Wired
 from worlds import CHANCE, Simulated, World, flat
 
 import wheeltap as wt
-from benchmarks.nets.tiny_lm import sequences, tiny_lm
+from tests.nets.tiny_lm import sequences, tiny_lm
 from wheeltap.audits.deployment import DeploymentAudit
 from wheeltap.audits.losses import FEW_CARRY, grown_of
 from wheeltap.audits.schemes import scheme

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import wheeltap as wt
-from benchmarks.nets import zoo
+from tests.nets import zoo
 from wheeltap import gauge
 from wheeltap.core.records import Estimate, Finding
 from wheeltap.core.subject import Subject

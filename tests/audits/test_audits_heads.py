@@ -18,7 +18,7 @@ from twins import Wired
 from worlds import subject as record_of
 
 import wheeltap as wt
-from benchmarks.nets.tiny_lm import KINDS, tiny_lm
+from tests.nets.tiny_lm import KINDS, tiny_lm
 from wheeltap.audits.base import Case, create
 from wheeltap.audits.heads import HeadsAudit
 from wheeltap.audits.modify import WITH_HEADS

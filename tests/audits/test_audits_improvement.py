@@ -9,8 +9,8 @@ from reports import finding, number, run
 from worlds import CHANCE, Simulated, World
 
 import wheeltap as wt
-from benchmarks.nets import digit_defects as defects
-from benchmarks.nets import locked
+from tests.nets import digit_defects as defects
+from tests.nets import locked
 from wheeltap.core import seeds
 from wheeltap.core.records import Finding, Outcome, TaskRecord, Trial
 from wheeltap.core.report import ReportRecord

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import wheeltap as wt
-from benchmarks.nets import zoo
+from tests.nets import zoo
 from wheeltap import gauge
 from wheeltap.audits.base import Case
 from wheeltap.audits.redundancy import RedundancyAudit, undone

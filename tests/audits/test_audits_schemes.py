@@ -5,7 +5,8 @@ from msgspec.structs import replace
 
 import wheeltap as wt
 from wheeltap.audits.deployment import USUAL, USUAL_LARGE, DeploymentSettings
-from wheeltap.audits.schemes import FORMATS, READY, scheme, schemes
+from wheeltap.audits.schemes import FORMATS, OTHER_NAMES, READY, scheme, schemes
+from wheeltap.cli import main
 from wheeltap.core.errors import UnknownName, UsageError
 from wheeltap.core.records import Scalar, SubjectRecord
 from wheeltap.perturb import create
@@ -155,3 +156,11 @@ def test_only_what_deployment_does_to_inner_layers_spares_the_ends() -> None:
     assert both == {name for name in READY if not name.startswith(("noise", "flips", "kv"))} - {"bf16", "fp16"}
     assert all(spared[name] == () for name in set(READY) - both)  # memory errors hit all; all is stored in 16 bits
     assert scheme("int4").spared(replace(record, ends=())) == ()
+
+
+def test_the_listing_has_one_row_for_each_scheme_with_its_other_names(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "schemes"]) == 0
+    listing = capsys.readouterr().out
+    rows = [line.split()[0] for line in listing.splitlines()[1:] if not line.startswith(" ")]
+    assert rows == list(dict.fromkeys((*READY, *OTHER_NAMES)))
+    assert all(name in listing.split("int8 ")[1].split("int6 ")[0] for name in OTHER_NAMES["int8"])

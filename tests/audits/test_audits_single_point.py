@@ -10,7 +10,7 @@ from single_worlds import CHANCE, CONFIRM, EXAMPLES, NULLS, answered, losing, pl
 from torch import nn
 
 import wheeltap as wt
-from benchmarks.nets import zoo
+from tests.nets import zoo
 from wheeltap.audits.base import Case
 from wheeltap.audits.settle import settle
 from wheeltap.audits.single_point import SinglePointAudit

@@ -13,7 +13,7 @@ import pytest
 
 from wheeltap.cli import main
 
-yaml: Any = pytest.importorskip("yaml", reason="needs pyyaml (extra claims)")
+yaml: Any = pytest.importorskip("yaml", reason="needs pyyaml")
 PROJECT = Path(__file__).parents[1] / "plugin_package" / "project"
 WORKFLOW = Path(".github/workflows/wheeltap.yml")
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from torch import Tensor, nn
 from twins import Wired
 
-from benchmarks.nets import zoo
+from tests.nets import zoo
 from wheeltap import api, gauge
 from wheeltap.cli import doctor, main
 from wheeltap.core.records import UntouchedModule
@@ -182,7 +182,7 @@ def test_a_model_with_every_gap_there_is_still_fits() -> None:
 
 MINE = """
 import torch
-from benchmarks.nets import zoo
+from tests.nets import zoo
 from torch import nn
 
 def sound():

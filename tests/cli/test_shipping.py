@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.nets import shipped
+from tests.nets import shipped
 from wheeltap.cli import main
 from wheeltap.core.task import Task
 from wheeltap.sources import digits
@@ -19,7 +19,7 @@ NEVER = ("same score", "no difference", "nothing found", "not found", "does not 
 """What no screen may say: each was once said of a loss that had been measured."""
 
 MODELS = """
-from benchmarks.nets import shipped
+from tests.nets import shipped
 from tests.cli import test_shipping as made
 from wheeltap.sources import digits
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 from twins import Wired
 
-from benchmarks.nets.uncommon import MODELS, uncommon
+from tests.nets.uncommon import MODELS, uncommon
 from wheeltap.core.layer import Layer, find_blocks, find_layers
 from wheeltap.core.records import UntouchedModule
 from wheeltap.core.subject import Subject, derived_record

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.nets import digit_defects as defects
-from benchmarks.nets import locked
-from benchmarks.nets.digit_defects import Gated, benchmark
+from tests.nets import digit_defects as defects
+from tests.nets import locked
+from tests.nets.digit_defects import Gated, benchmark
 from wheeltap.core.errors import UnknownName, UsageError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.subject import Subject

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from benchmarks.nets import digit_defects as defects
-from benchmarks.nets import locked
-from benchmarks.nets.locked import GatedNet
-from benchmarks.nets.unlearned import WORLDS, Stage
+from tests.nets import digit_defects as defects
+from tests.nets import locked
+from tests.nets.locked import GatedNet
+from tests.nets.unlearned import WORLDS, Stage
 from wheeltap.core.errors import UnknownName
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.records import Scalar

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from torch import Tensor, nn
 
 import wheeltap as wt
-from benchmarks.nets import zoo
+from tests.nets import zoo
 from wheeltap.audits.score import SAME_OUTPUTS
 from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.records import UNCOVERED

@@ -7,7 +7,7 @@ import numpy as np
 from oracle import measured_slowly
 from torch import nn
 
-from benchmarks.nets.uncommon import uncommon
+from tests.nets.uncommon import uncommon
 from wheeltap.core.records import Outcome, Trial
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.subject import Subject

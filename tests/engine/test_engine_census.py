@@ -10,7 +10,7 @@ import torch
 from engine_nets import numbers
 from torch import Tensor, nn
 
-from benchmarks.nets.uncommon import MODELS, uncommon
+from tests.nets.uncommon import MODELS, uncommon
 from wheeltap import gauge
 from wheeltap.core.fingerprint import described
 from wheeltap.core.subject import Subject

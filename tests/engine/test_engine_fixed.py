@@ -14,16 +14,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from twins import Wired
 
-from benchmarks.hidden_weights import CLOSE, HIDDEN, LARGE, SMALL, WAYS, by_bits, cases, made
 from wheeltap.core.coverage import sizes
 from wheeltap.core.errors import ModelError
 from wheeltap.core.fingerprint import described
-from wheeltap.core.site import WHOLE
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
-from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.clean import settle
-from wheeltap.perturb import create
 
 INPUTS = numbers(40, 6, 8)
 
@@ -180,25 +176,6 @@ def test_a_copy_that_a_module_keeps_of_its_weights_counts_beside_them() -> None:
 def test_what_quantized_layers_pack_into_objects_counts_as_weights(make: Callable[[], nn.Module], count: int) -> None:
     quantized = torch.ao.quantization.quantize_dynamic(nn.Sequential(make()), {nn.GRU, nn.Linear}, dtype=torch.qint8)
     assert sizes(quantized) == {"0.packed weights": count}
-
-
-# ---- beside a count by bits --------------------------------------------------------------------------------------
-
-MIXED = [ways for ways, _ in cases() if len(ways) > 1]
-
-
-@pytest.mark.filterwarnings("ignore:`torch.jit")
-@pytest.mark.parametrize("ways", [*((way,) for way in WAYS), *MIXED], ids="+".join)
-def test_the_share_that_is_disturbed_is_that_of_a_count_by_bits(ways: tuple[str, ...]) -> None:
-    net, examples = made(ways, width=SMALL if len(ways) == 1 else LARGE)
-    subject = Subject(net)
-    settle(subject, examples)
-    for scheme, dose in (("quantize", 8.0), ("relative", 0.05), ("low-rank", 0.05), ("cast", 16.0)):
-        with Disturbance(subject, create(scheme), WHOLE) as disturbance:
-            disturbance.apply(dose, root=0, seed=0)
-        assert disturbance.coverage == pytest.approx(by_bits(net, subject, scheme, dose), abs=CLOSE / 2), scheme
-    assert sum(subject.fixed.values()) == pytest.approx(HIDDEN * len(ways), rel=0.01)
-    assert not any("unread" in name for name in subject.fixed), "of this buffer no answer is computed"
 
 
 class Planes(nn.Module):

@@ -12,7 +12,7 @@ from tiny_transformers import TOKENS, VOCABULARY, causal
 from torch import Tensor, nn
 from twins import Wired
 
-from benchmarks.nets.tiny_lm import tiny_lm
+from tests.nets.tiny_lm import tiny_lm
 from wheeltap.core import measure
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError, ModelError

@@ -11,7 +11,7 @@ from engine_trials import require_slow, run, trial
 from torch import Tensor, nn
 from twins import Wired
 
-from benchmarks.nets.tiny_lm import tiny_lm
+from tests.nets.tiny_lm import tiny_lm
 from wheeltap.core import measure
 from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.fingerprint import weights_digest

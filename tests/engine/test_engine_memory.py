@@ -7,7 +7,7 @@ from engine_nets import numbers, taught
 from torch import Tensor, nn
 
 import wheeltap as wt
-from benchmarks.nets.tiny_lm import tiny_lm
+from tests.nets.tiny_lm import tiny_lm
 from wheeltap.core.errors import ModelError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task

@@ -11,7 +11,7 @@ from single_nets import CASES
 from torch import Tensor, nn
 from twins import Wired
 
-from benchmarks.nets.uncommon import uncommon
+from tests.nets.uncommon import uncommon
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from twins import Wired
 
 import wheeltap as wt
-from benchmarks.nets.uncommon import uncommon
+from tests.nets.uncommon import uncommon
 from wheeltap.core import seeds
 from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.subject import Subject

@@ -15,7 +15,7 @@ from oracle import measured_slowly
 from torch import Tensor, nn
 from twins import Wired
 
-from benchmarks.nets.uncommon import CLASSES, MODELS, uncommon
+from tests.nets.uncommon import CLASSES, MODELS, uncommon
 from wheeltap import gauge
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.records import Trial

@@ -8,7 +8,7 @@ from engine_trials import run, trial
 from single_nets import transposed
 from torch import Tensor, nn
 
-from benchmarks.nets.uncommon import uncommon
+from tests.nets.uncommon import uncommon
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.measure import nll
 from wheeltap.core.site import Site

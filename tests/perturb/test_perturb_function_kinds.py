@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 from twins import Wired
 
-from benchmarks.nets.uncommon import uncommon
+from tests.nets.uncommon import uncommon
 from wheeltap.core.layer import Layer
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task

@@ -13,7 +13,7 @@ import torch
 from msgspec.structs import replace
 from torch import Tensor, nn
 
-from benchmarks.nets.changed import change_once
+from tests.nets.changed import change_once
 from wheeltap.core.canon import Scalar
 from wheeltap.core.errors import DataError, ModelError
 from wheeltap.core.fingerprint import weights_digest
@@ -147,7 +147,7 @@ import sys, time, torch
 from pathlib import Path
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.models.mlp import mlp
-from benchmarks.nets.changed import change_once
+from tests.nets.changed import change_once
 from wheeltap.recipes.randomness import reproducible
 
 def slowly(model, /, *, seed):

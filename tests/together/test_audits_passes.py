@@ -12,9 +12,9 @@ from tiny import tiny_llama
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 import wheeltap as wt
-from benchmarks.nets.planted_circuit import planted_circuit
-from benchmarks.nets.tiny_lm import tiny_lm
 from tests import contaminated
+from tests.nets.planted_circuit import planted_circuit
+from tests.nets.tiny_lm import tiny_lm
 from wheeltap.audits import base
 from wheeltap.core.settings import SMALL
 from wheeltap.core.subject import Subject

@@ -451,7 +451,7 @@ def test_every_choice_in_a_settings_file_is_checked(tmp_path: Path, capsys: pyte
 
 WITHIN = {
     "circuits": ("find", "check", "train"),
-    "claims": ("list", "show", "check", "why", "export", "retest", "diff"),
+    "claims": ("list", "show", "check", "why", "retest"),
     "dictionary": ("train", "check"),
     "init": ("ci",),
     "study": ("pictures", "detection"),

@@ -160,14 +160,14 @@ READY = (
 )  # fmt: skip
 """Names to choose from; the numbers in them may be others."""
 
-ALSO = {
-    "Int8WeightOnlyConfig": "int8", "int8_weight_only": "int8", "int8wo": "int8", "load_in_8bit": "int8",
-    "Int4WeightOnlyConfig": "int4-g128", "int4_weight_only": "int4-g128", "int4wo": "int4-g128",
-    "Int8DynamicActivationInt8WeightConfig": "w8a8", "int8_dynamic_activation_int8_weight": "w8a8", "int8dq": "w8a8",
-    "fp8_e4m3": "fp8", "float8_e4m3fn": "fp8", "bnb_4bit_nf4": "nf4", "q8_0": "int8-g32", "bfloat16": "bf16",
-    "float16": "fp16",
+OTHER_NAMES = {
+    "int8": ("int8wo", "Int8WeightOnlyConfig", "int8_weight_only", "load_in_8bit"),
+    "int4-g128": ("int4wo", "Int4WeightOnlyConfig", "int4_weight_only"),
+    "w8a8": ("int8dq", "Int8DynamicActivationInt8WeightConfig", "int8_dynamic_activation_int8_weight"),
+    "fp8": ("fp8_e4m3", "float8_e4m3fn"), "nf4": ("bnb_4bit_nf4",), "int8-g32": ("q8_0",),
+    "bf16": ("bfloat16",), "fp16": ("float16",),
 }  # fmt: skip
-"""What torchao, bitsandbytes and GGUF call them. Our grids are symmetric and keep an exact zero."""
+"""Names of schemes in torchao, bitsandbytes and GGUF. Our grids are symmetric and keep an exact zero."""
 
 
 FORMATS: tuple[tuple[str, str], ...] = (
@@ -229,7 +229,7 @@ def scheme(name: str) -> Scheme:
         last = PurePath(rest).name if kind in models else ""
         return Scheme(name=spec, label=last or spec, perturbation="answers", shipped=True)
     asked = name.strip().casefold()
-    asked = {one.casefold(): ours for one, ours in ALSO.items()}.get(asked, asked)
+    asked = next((ours for ours, others in OTHER_NAMES.items() if asked in map(str.casefold, others)), asked)
     group = re.fullmatch(r"int4wo-(\d+)", asked)
     found = _made(f"int4-g{group[1]}" if group else asked)
     if found is None:

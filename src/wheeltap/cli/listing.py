@@ -56,7 +56,7 @@ def list_(
 def _listed(kind: Kind) -> list[tuple[str, ...]]:
     """What there is of a kind, a row each."""
     from wheeltap.audits.base import audits, studies
-    from wheeltap.audits.schemes import ALSO, READY, scheme
+    from wheeltap.audits.schemes import OTHER_NAMES, READY, scheme
     from wheeltap.core.measure import BY_NAME
     from wheeltap.engine.readings import readings
     from wheeltap.perturb import perturbations
@@ -72,8 +72,8 @@ def _listed(kind: Kind) -> list[tuple[str, ...]]:
                        (studies if kind == "studies" else recipes)]  # fmt: skip
             return [(name, _with_settings(one.title, one.settings_type)) for name, one in several]
         case "schemes":
-            ready = [(name, scheme(name).label) for name in READY]
-            return [*ready, *((name, f"another name of {ours}") for name, ours in ALSO.items())]
+            also = {name: f"; also: {', '.join(others)}" for name, others in OTHER_NAMES.items()}
+            return [(name, f"{scheme(name).label}{also.get(name, '')}") for name in dict.fromkeys((*READY, *also))]
         case "perturbations":
             each = [(name, perturbations.get(name)) for name in perturbations]
             return [(name, one.title, f"dose {one.lowest:g} to {one.highest:g} {one.unit}") for name, one in each]

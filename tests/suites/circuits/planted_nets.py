@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.nets.bare_transformer import BareTransformer, Shape
-from benchmarks.nets.planted_circuit import Planted, planted_circuit
+from tests.nets.bare_transformer import BareTransformer, Shape
+from tests.nets.planted_circuit import Planted, planted_circuit
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.suites.circuits.pairs import Pairs
 from wheeltap.suites.circuits.sources import task as task_of

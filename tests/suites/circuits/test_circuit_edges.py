@@ -12,8 +12,8 @@ from edge_oracle import SlowDecoder, Written
 from tiny_transformers import causal, drawn
 from torch import Tensor, nn
 
-from benchmarks.nets import zoo
-from benchmarks.nets.bare_transformer import BareTransformer, Shape
+from tests.nets import zoo
+from tests.nets.bare_transformer import BareTransformer, Shape
 from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.subject import Subject

@@ -8,7 +8,7 @@ import planted_nets
 import pytest
 
 import wheeltap as wt
-from benchmarks.nets.planted_circuit import Planted, planted_circuit
+from tests.nets.planted_circuit import Planted, planted_circuit
 from wheeltap.audits.case import Case
 from wheeltap.core.canon import ArtifactSpec
 from wheeltap.core.records import Estimate, Finding, FindingStatus, Outcome, SubjectRecord, TaskRecord, Trial

@@ -18,7 +18,7 @@ from wheeltap.suites.circuits.circuit import Circuit, UnitCircuit, is_mib, load
 from wheeltap.suites.circuits.engine.ablation import halves, pairs_of
 
 MODULE = """
-from benchmarks.nets.planted_circuit import planted_circuit
+from tests.nets.planted_circuit import planted_circuit
 
 
 def net():

@@ -12,7 +12,7 @@ from test_circuits_units import TOKENS, slow_scores
 from torch import Tensor
 
 import wheeltap as wt
-from benchmarks.nets.bare_transformer import BareTransformer, Shape
+from tests.nets.bare_transformer import BareTransformer, Shape
 from wheeltap.core.records import Finding
 from wheeltap.core.subject import Subject
 from wheeltap.suites.circuits.circuit import packed

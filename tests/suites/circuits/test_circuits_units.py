@@ -12,8 +12,8 @@ import torch
 from tiny_transformers import causal
 from torch import Tensor, nn
 
-from benchmarks.nets import zoo
-from benchmarks.nets.bare_transformer import BareTransformer
+from tests.nets import zoo
+from tests.nets.bare_transformer import BareTransformer
 from wheeltap.core.errors import ModelError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.suites.circuits.engine.units import UnitNet, two_sided

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from benchmarks import clock_pizza
-from benchmarks.nets.bare_transformer import BareTransformer
+from tests.nets.bare_transformer import BareTransformer
 
 pytestmark = pytest.mark.skipif(not clock_pizza.DATA.is_dir(), reason=f"needs the public nets: {clock_pizza.DATA}")
 

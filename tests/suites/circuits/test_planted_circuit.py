@@ -9,8 +9,8 @@ import torch
 from edge_oracle import SlowDecoder, Written
 from torch import Tensor, nn
 
-from benchmarks.nets.bare_transformer import BareTransformer, Shape
-from benchmarks.nets.planted_circuit import SHAPE, Planted, planted_circuit
+from tests.nets.bare_transformer import BareTransformer, Shape
+from tests.nets.planted_circuit import SHAPE, Planted, planted_circuit
 from wheeltap.core.errors import UsageError
 from wheeltap.recipes.randomness import reproducible
 

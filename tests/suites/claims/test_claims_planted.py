@@ -1,14 +1,9 @@
-"""Planted truth: each world is a retest of the ledger with sound rules; one of each is decided right."""
+"""Worlds with a planted answer (``benchmarks.claims`` runs them): each is a retest of the ledger with sound rules."""
 
 from pathlib import Path
 
-import pytest
-
-from benchmarks.claims import PLANTED, asked, decided
-from benchmarks.nets import lanes
-from wheeltap.core.subject import Subject
+from benchmarks.claims import PLANTED, asked
 from wheeltap.runs.request import StudyRequest
-from wheeltap.suites.circuits.recipes.search import CircuitSearch
 from wheeltap.suites.claims.ledger import read
 from wheeltap.suites.claims.retest import RetestRun
 
@@ -20,24 +15,3 @@ def test_every_world_is_a_retest_of_the_ledger_with_rules_that_can_be_decided(tm
         assert [world.answer for world in worlds.values()] == ["supports", "refutes", "undecided"]
         for world in worlds.values():
             run.sound(*asked(ledger, name, world))
-
-
-def test_the_search_finds_lanes_of_known_number_and_none_in_the_nonsense_task() -> None:
-    """Units are those that were planted; between as many units, a dense net has over 8 times the weights."""
-    task, edges, count = lanes.task(), dict[str, int](), 10
-    how = {"target": 0.15, "steps": 40, "pairs": 32, "batch": 12}
-    for kind, share in (("sparse", lanes.SHARE), ("dense", 1.0)):
-        subject = Subject(lanes.net(3, lanes=count, share=share), name=kind)
-        found, nonsense = (
-            CircuitSearch({**how, "group": group}).read(subject, task, root=0, seed=0).values for group in (0, 8)
-        )
-        assert abs(int(found["size"]) - lanes.size(count)) <= 2 and int(nonsense["size"]) == 0
-        edges[kind] = int(found["edges"])
-    assert edges["dense"] > 8 * edges["sparse"]
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("name", list(PLANTED))
-def test_planted_claims_are_decided_right(name: tuple[str, str]) -> None:
-    for world in PLANTED[name].values():
-        assert decided(read(), name, world, seed=100) == world.answer

@@ -67,72 +67,79 @@ statistic = "difference"
 margin = 0.01
 """
 
+OWN_STUDY = 'study = "mine.toml"'
+LOST = ["a text", "retest first"]
+"""Where the ID of the source is named: faults too, once the source has another one."""
+
 PLANTED = (
-    ("2505.11581v1", "2513.11581v1", "no arXiv ID"),
-    ('"2505.11581v1"', '"2505.115811"', "no arXiv ID"),
-    ('"2505.11581v1"', '"2505.1158"', "5 digits"),
-    ('"2505.11581v1"', '"2612.11581"', "would be of 2026-12"),
-    ('"2505.11581v1"', '"arXiv:2505.11581"', "no arXiv ID"),
-    ("year = 2025", "year = 2024", "source of 2024"),
-    ('arxiv = "2505.11581v1"', 'url = "arxiv/2505.11581"', "no address"),
-    ('grade = "grounded"\n', "", "no grade"),
-    ("(2505.11581)", "(2505.11580)", "2505.11580 is among no sources"),
-    ('arxiv = "2505.11581v1"\nyear = 2025\n', "", "of no source"),
-    ('"grounded"', '"ungrounded"', "2505.11581 [ungrounded]"),
-    ('"grounded"', '"ungrounded"', "effect is from 2505.11581v1, which is ungrounded"),
-    ("date = 2026-11-01\n", "", "no date"),
-    ("date = 2026-11-01", "date = 2025-11-01", "392 days ago"),
-    ("date = 2026-11-01", "date = 2027-11-01", "to come"),
-    ('side = "against"\n', "", "no source against"),
-    ('name = "second"', 'name = "first"', "Two retests"),
-    ('study = "decodable-shift"', 'study = "decodable-shfit"', "Did you mean 'decodable-shift'"),
-    ('study = "mine.toml"', 'study = "other.toml"', "no study at this path"),
-    ("seeds = 12", "seedz = 12", "seedz"),
-    ("seeds = 12", 'seeds = "many"', "'many'"),
-    ("Other score", "Other scores", "called 'Other scores'"),
-    ('rules = [{ title = "loss: a vs b" }]', "", "names no rule"),
-    (', source = "2505.11581v1" }', " }", "from nowhere"),
-    ('source = "2505.11581v1" }', 'source = "2505.11582" }', "none of the claim's sources"),
-    ('study = "mine.toml"\n', "", "has a study, or"),
-    ('study = "mine.toml"\nrules = [{ title = "loss: a vs b" }]',
-     'derived = { rows = "r.csv", column = "a", number = "r.json#" }', "r.csv"),
-)  # fmt: skip
-"""What is replaced, by what, and what is said of it."""
+    ("2505.11581v1", "2513.11581v1", ["source 1 (2513.11581v1)", *LOST]),
+    ('"2505.11581v1"', '"2505.1158"', ["source 1 (2505.1158)", *LOST]),  # five digits since 2015
+    ('"2505.11581v1"', '"2612.11581"', ["source 1 (2612.11581)", *LOST]),  # a month to come
+    ('"2505.11581v1"', '"arXiv:2505.11581"', ["source 1 (arXiv:2505.11581)", *LOST]),
+    ("year = 2025", "year = 2024", ["source 1 (2505.11581v1)"]),
+    ('arxiv = "2505.11581v1"', 'url = "arxiv/2505.11581"', ["source 1 (arxiv/2505.11581)", *LOST]),
+    ('grade = "grounded"\n', "", ["source 1 (2505.11581v1)"]),
+    ('arxiv = "2505.11581v1"\nyear = 2025\n', "", ["source 1 (grounded)", *LOST]),
+    ("(2505.11581)", "(2505.11580)", ["a text"]),
+    ('"grounded"', '"ungrounded"', ["a text", "retest first"]),
+    ("date = 2026-11-01\n", "", ["verdict"]),
+    ("date = 2026-11-01", "date = 2025-11-01", ["verdict"]),  # over a year ago
+    ("date = 2026-11-01", "date = 2027-11-01", ["verdict"]),
+    ('side = "against"\n', "", ["sources"]),
+    ('name = "second"', 'name = "first"', ["retest first"]),
+    ('study = "decodable-shift"', 'study = "decodable-shfit"', ["retest first"]),
+    (OWN_STUDY, 'study = "other.toml"', ["retest second"]),
+    ("seeds = 12", "seedz = 12", ["retest first"]),
+    ("seeds = 12", 'seeds = "many"', ["retest first"]),
+    ("Other score", "Other scores", ["retest first"]),
+    ('rules = [{ title = "loss: a vs b" }]', "", ["retest second"]),
+    (', source = "2505.11581v1" }', " }", ["retest first"]),
+    ('source = "2505.11581v1" }', 'source = "2505.11582" }', ["retest first"]),
+)
+"""A replacement in ``SOUND``, and where the faults are that it makes."""
+
+DEAD = (
+    STUDY.replace('metric = "loss"', 'metric = "lost"'),
+    STUDY.replace("margin = 0.01", "margin = 2.0"),  # no loss exceeds 1
+    STUDY.replace("seeds = 6", "seeds = 2").replace("[6, 7, 8, 9, 10, 11]", "[6, 7]").replace("difference", "exact"),
+)
+"""Studies with a rule that no outcome could decide."""
+
+POINTS = STUDY.replace("margin = 0.01", "margin = 1.2").replace("least = -1.0\nmost = 1.0\n", "")
+"""A margin on a share of right answers that was meant in points."""
 
 
-def _said(file: Path) -> list[str]:
-    return [fault.what for fault in faults(read(file), today=TODAY)]
+def _where(file: Path) -> list[str]:
+    return [fault.where for fault in faults(read(file), today=TODAY)]
 
 
-def test_each_planted_fault_is_found_and_a_sound_claim_has_none(tmp_path: Path) -> None:
-    file = tmp_path / "claim.toml"
+@pytest.fixture
+def claim(tmp_path: Path) -> Path:
     (tmp_path / "mine.toml").write_text(STUDY)
-    file.write_text(SOUND)
-    assert _said(file) == []
-    for old, new, expected in PLANTED:
+    (tmp_path / "claim.toml").write_text(SOUND)
+    return tmp_path / "claim.toml"
+
+
+def test_each_planted_fault_is_found_and_a_sound_claim_has_none(claim: Path) -> None:
+    assert _where(claim) == []
+    for old, new, where in PLANTED:
         assert old in SOUND
-        file.write_text(SOUND.replace(old, new, 1))
-        assert any(expected in one for one in _said(file)), (new, _said(file))
-    file.write_text(SOUND)
-    (tmp_path / "again.toml").write_text(SOUND)
-    (tmp_path / "mine.toml").write_text(STUDY.replace("margin = 0.01", "margin = 0.01\ndirection = 'less'"))
-    assert _said(tmp_path) == ["Two claims have this id."]
-    exact = (
-        STUDY.replace("seeds = 6", "seeds = 2").replace("[6, 7, 8, 9, 10, 11]", "[6, 7]").replace("difference", "exact")
-    )
-    (tmp_path / "mine.toml").write_text(STUDY.replace('metric = "loss"', 'metric = "lost"'))
-    assert any("There is no metric called 'lost'" in one for one in _said(file))
-    for dead in (STUDY.replace("margin = 0.01", "margin = 2.0"), exact):  # no loss exceeds 1; four nets show no share
-        (tmp_path / "mine.toml").write_text(dead)
-        assert any("could not be decided" in one for one in _said(file))
-    points = STUDY.replace("margin = 0.01", "margin = 1.2").replace("least = -1.0\nmost = 1.0\n", "")
-    (tmp_path / "mine.toml").write_text(points)
-    for other, found in ((points, 1), (points.replace('"digits"', '"wheeltap.sources.digits:task"', 1), 0)):
-        (tmp_path / "mine.toml").write_text(other)  # code is not run, so what it measures is not known
-        assert sum("Did you mean 0.012? A point is 0.01." in one for one in _said(file)) == found, _said(file)
-    with pytest.raises(UsageError, match=r"Did you mean 0\.012"):
-        (tmp_path / "mine.toml").write_text(points)
-        studying.planned(declared.read(tmp_path / "mine.toml"))
+        claim.write_text(SOUND.replace(old, new, 1))
+        assert _where(claim) == where, new
+    claim.write_text(SOUND)
+    claim.with_name("again.toml").write_text(SOUND)
+    assert _where(claim.parent) == ["id"]
+
+
+def test_studies_that_could_not_be_decided_or_run_are_faults(claim: Path) -> None:
+    study = claim.with_name("mine.toml")
+    for text in (*DEAD, POINTS):
+        study.write_text(text)
+        assert _where(claim) == ["retest second"], text
+    with pytest.raises(UsageError):  # as the run itself says
+        studying.planned(declared.read(study))
+    study.write_text(POINTS.replace('"digits"', '"wheeltap.sources.digits:task"', 1))
+    assert _where(claim) == []  # code is not run, so that its measure is not known
 
 
 def test_our_ledger_has_no_fault_and_grows_old() -> None:

@@ -1,4 +1,4 @@
-"""The study ``properties``: its rules, what it computes of all nets together, and a whole run (``full``)."""
+"""The study ``properties``: its rules, what it computes of all nets together, and a whole run (before a release)."""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +18,7 @@ from wheeltap.suites.claims.studies.properties import Properties
 from wheeltap.testing.study_contract import StudyContract
 
 
-@pytest.mark.full
+@pytest.mark.release
 class TestContract(StudyContract):
     study = Properties
     settings: ClassVar[dict[str, Any]] = {"properties": "robust", "seeds": 5}

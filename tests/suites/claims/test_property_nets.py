@@ -58,7 +58,7 @@ def test_what_cannot_attend_gives_both_numbers_the_same_gradient() -> None:
     """The measure by which the kinds were told apart: gradients of a logit by the two embedded numbers."""
     cosines = dict[bool, float]()
     for attends in (True, False):
-        given: dict[str, Any] = {"attends": attends, "epochs": 350}
+        given: dict[str, Any] = {"attends": attends, "epochs": 100}
         spec = specified(AddingNet, given, seed=1, data=sums().digest)
         net, held = make(Given(spec, (), sums()), AddingNet(given)).model, dict[str, torch.Tensor]()
 
@@ -124,14 +124,6 @@ def test_nets_learn_what_is_made_here_and_are_measured_on_other_examples(on: On)
     right = trained(on=on, **quick)(tested).argmax(1) == held.tested.targets
     most = torch.bincount(held.tested.targets).max() / len(tested)
     assert right.float().mean() > most + 0.2
-
-
-def test_text_is_the_same_string_everywhere() -> None:
-    """What comes after each place is what is read at the next one."""
-    held = lesson("text")
-    assert held.inputs.shape[1] == LENGTH
-    assert torch.equal(held.inputs[:, 1:], held.targets[:, :-1])
-    assert torch.equal(held.inputs[1:, 0], held.targets[:-1, -1])
 
 
 def test_a_net_of_characters_sees_no_later_ones() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import wheeltap as wt
-from benchmarks.nets.decodable import UNUSED, USED, Design, constructed, trained
+from tests.nets.decodable import UNUSED, USED, Design, constructed, trained
 from wheeltap.audits.base import Case, Verdict
 from wheeltap.audits.settle import settle
 from wheeltap.core import seeds

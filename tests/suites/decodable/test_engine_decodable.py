@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.nets.decodable import UNUSED, USED, Design, constructed
+from tests.nets.decodable import UNUSED, USED, Design, constructed
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError, ModelError, UnknownName
 from wheeltap.core.fingerprint import weights_digest

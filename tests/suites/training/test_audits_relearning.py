@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 import wheeltap as wt
-from benchmarks.nets.unlearned import HIDES, WORLDS, hide
+from tests.nets.unlearned import HIDES, WORLDS, hide
 from wheeltap.audits.settle import judge, wanted
 from wheeltap.core.errors import UsageError
 from wheeltap.core.records import Control, Cost, Finding, Outcome, SubjectRecord, TaskRecord, Trial

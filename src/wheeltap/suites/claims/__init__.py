@@ -5,8 +5,8 @@
     record = wt.claims.retested(ledger, ["C1"])    # runs the studies that re-test it
 
 In reading order: ``ledger`` (what a claim is, and its files), ``ledger/`` (the nine claims), ``lint`` (what can be
-wrong with one), ``repro`` (derived numbers against their rows), ``studies`` and ``recipes`` (retests that no other
-suite has), ``retest`` and ``record`` (running them), ``sections`` (the page), ``export``, ``cli``.
+wrong with one), ``studies`` and ``nets`` (retests that no other suite has), ``retest`` and ``record`` (running
+them), ``sections`` (the page), ``cli``.
 """
 
 from typing import TYPE_CHECKING

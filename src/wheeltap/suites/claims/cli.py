@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from wheeltap.cli.options import AllowCode, ExecutionFlags, RayAddress, Seed, Whole
+from wheeltap.cli.options import STDOUT, AllowCode, ExecutionFlags, RayAddress, Seed, Whole
 from wheeltap.core.plain import many
 
 if TYPE_CHECKING:
@@ -122,8 +122,6 @@ def _card(name: str, file: Path | None, run: Path | None, *, left_out: tuple[str
 
 def _retest(retest: "Retest") -> str:
     said = f"{retest.name}: {retest.question}"
-    if (one := retest.derived) is not None:
-        return f"{said} {one.number} against the {one.statistic} of {one.column} in {one.rows}."
     if (needed := retest.data) is not None:
         said += f" Needs --data FOLDER with {needed.file}: {needed.get}."
     rules = "; ".join(f"{rule.title!r} {rule.supports}" for rule in retest.rules)
@@ -135,64 +133,25 @@ def _retest(retest: "Retest") -> str:
 
 @claims.command
 def check(
-    file: Annotated[Path | None, Parameter(help="Claims of your own, or a repro.yaml. [default: ours]")] = None,
+    file: Annotated[Path | None, Parameter(help="Claims of your own. [default: ours]")] = None,
 ) -> int:
-    """Checks a ledger, and runs no study: IDs, grades, dates, rules that nothing could trip, stale numbers.
+    """Check a ledger without running a study: IDs, grades, dates, rules that no outcome could decide.
 
-    Of a repro.yaml, files are held against the SHA-256 that they are pinned by, and numbers against what is in them.
-    Exit code 1 where something is found.
+    Exit code 1 if there is a fault.
 
     Try it:
 
       wheeltap claims check mine.toml
-      wheeltap claims check repro.yaml
     """
-    from wheeltap.suites.claims import repro
     from wheeltap.suites.claims.ledger import read
     from wheeltap.suites.claims.lint import faults
 
-    if file is not None and file.suffix in (".yaml", ".yml"):
-        found = sorted(repro.checked(file), key=lambda one: one.status in ("ok", "unchecked"))
-        counted = _counted(one.status for one in found) if found else "nothing to check"
-        _print(f"{file}: {counted}.", [f"{one.status}: {one.name}. {one.because}" for one in found])
-        return int(any(one.status not in ("ok", "unchecked") for one in found))
     ledger = read(file)
     several, of = faults(ledger), many(len(ledger.claims), "claim")
     wrong = f"{many(len(several), 'fault')} in {len({one.claim for one in several})} of {of}."
     lines = [f"{one.claim}, {one.where}: {one.what}" for one in several]
     _print(wrong if several else f"Nothing is wrong with {of}.", lines)
     return int(bool(several))
-
-
-@claims.command
-def export(
-    *,
-    file: Annotated[Path, Parameter(name=["--file", "-o"], help="Where to.")] = Path("claims.export.json"),
-    format: Annotated[  # noqa: A002 - the flag's name
-        Literal["json", "ro-crate"], Parameter(help="An RO-Crate is a folder or a .zip (extra claims).")
-    ] = "json",
-    ledger: LedgerFile = None,
-    run: RunFile = None,
-) -> int:
-    """Writes a ledger for other programs, and a run of its retests with it.
-
-    Try it:
-
-      wheeltap claims export -o claims.export.json
-      wheeltap claims export --format ro-crate -o claims.zip --run c1/claims.json
-    """
-    from wheeltap.report import files
-    from wheeltap.suites.claims.export import to_crate, to_json
-    from wheeltap.suites.claims.ledger import read
-    from wheeltap.suites.claims.record import read as read_run
-
-    found, held = read(ledger), None if run is None else read_run(run)
-    if format == "json":
-        files.write(file, to_json(found, held))
-    else:
-        to_crate(found, file, run)
-    print(f"{file}: {many(len(found.claims), 'claim')}{'' if held is None else ', and a run of retests'}.")
-    return 0
 
 
 @claims.command
@@ -207,6 +166,10 @@ def retest(  # noqa: PLR0913 - a door: each is a choice of its own
     workers: Annotated[Whole, Parameter(validator=Number(gte=1), help="Processes; 1 computes in this one.")] = 1,
     ray: RayAddress = None,
     data: Annotated[Path | None, Parameter(help="Folder of files that some retests need; show says which.")] = None,
+    json: Annotated[
+        Path | None,
+        Parameter(allow_leading_hyphen=True, help="Write the verdicts as JSON to this file; - for the output."),
+    ] = None,
     allow_code: AllowCode = False,
     quiet: Annotated[bool, Parameter(negative="", help="Print the answer alone, and no progress.")] = False,
 ) -> int:
@@ -218,42 +181,34 @@ def retest(  # noqa: PLR0913 - a door: each is a choice of its own
     Try it:
 
       wheeltap claims retest C1 C2 --size full --workers 2 --out full/
-      wheeltap claims retest --ledger mine.toml --out mine/
+      wheeltap claims retest --ledger mine.toml --out mine/ --json mine.json
     """
     from functools import partial
 
     from wheeltap.cli.progress import run_progress
     from wheeltap.core.plain import terminal
+    from wheeltap.report.files import require_writable, write
     from wheeltap.report.sections import terminal as printed
     from wheeltap.runs.request import StudyRequest
     from wheeltap.suites.claims import sections
     from wheeltap.suites.claims.ledger import read
+    from wheeltap.suites.claims.record import as_json
     from wheeltap.suites.claims.retest import RetestRun, retested
 
+    if json is not None and json != STDOUT:
+        require_writable(json)  # fail now, not after hours of training
     run = RetestRun(
         size, StudyRequest(seed=seed), out, workers=ExecutionFlags(workers=workers, ray=ray).executor,
         watch=partial(run_progress, quiet=quiet), allow_code=allow_code, data=data,
     )  # fmt: skip
     record = retested(read(ledger), ids, run)
+    if json == STDOUT:
+        print(as_json(record).decode(), end="")
+        return 0
+    written = [out / "claims.html", out / "claims.json"]
+    if json is not None:
+        written.append(write(json, as_json(record)))
     printed([sections.first(record)], terminal(), full=not quiet)
     if not quiet:
-        print(f"Written: {out / 'claims.html'}, {out / 'claims.json'}")
+        print("Written: " + ", ".join(map(str, written)))
     return 0
-
-
-@claims.command
-def diff(
-    old: Annotated[Path, Parameter(help="The claims.json of a run.")],
-    new: Annotated[Path, Parameter(help="That of a later one.")],
-) -> int:
-    """Says what changed between two runs: verdicts, effects beyond the other's interval, rules, what is new or gone.
-
-    Exit code 1 where something did.
-    """
-    from wheeltap.core.plain import terminal
-    from wheeltap.report.sections import terminal as printed
-    from wheeltap.suites.claims import record, sections
-
-    before, after = record.read(old), record.read(new)
-    printed([sections.changes(before, after)], terminal(), full=True)
-    return int(bool(record.diff(before, after)))

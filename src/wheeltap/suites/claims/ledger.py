@@ -103,27 +103,6 @@ class KnownEffect(Settings, frozen=True, kw_only=True):
     source: str = ""
 
 
-class Derivation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A number that was derived from rows, and is held against them again."""
-
-    rows: str  # file of the rows, .jsonl, .json (a list) or .csv, in the folder of the claim's file
-    column: str  # the number of a row, or whether something holds of it; a JSON pointer where it begins with a slash
-    # Where the derived number stands: a file and a JSON pointer, results.json#/score; of a .csv table the row by its
-    # first column, then the column, results.csv#/base/score.
-    number: str
-    # How it is derived. `share`: of rows whose value is not 0 or false; `count`: of rows with a value.
-    statistic: Literal["mean", "sum", "count", "share"] = "mean"
-    where: dict[str, Scalar] = {}  # only rows with these values
-    # Column of the rows by which they are grouped. The number is then a table: an object with an entry, or a .csv
-    # with a row, for each group.
-    by: str = ""
-    field: str = ""  # with `by`, the column of that table; empty where the entries are numbers
-    # By how much the two may differ; by default, half a unit of the last digit that is written.
-    tolerance: Annotated[float, msgspec.Meta(ge=0.0)] | None = None
-    scale: float = 1.0  # what the statistic is multiplied by: 100 for a percentage
-    sha256: str = ""  # of the file of the rows, where it is pinned
-
-
 class NeededFile(Settings, frozen=True, kw_only=True):
     """A file that a study reads (its setting ``data``) and that no package has: its name, and where to get it."""
 
@@ -132,11 +111,11 @@ class NeededFile(Settings, frozen=True, kw_only=True):
 
 
 class Retest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a claim is tested again: by a study, or as a derived number that is held against its rows."""
+    """A study that tests a claim again, with the rules that decide."""
 
     name: Name
     question: str
-    study: str = ""  # registered name; or a .toml beside the claim's file with a study of one's own
+    study: str  # registered name, or a study in a .toml file in the folder of the claim's file
     settings: dict[str, Scalar] = {}  # of the study, not its defaults; at the small size `small` too
     small: dict[str, Scalar] = {}
     rules: tuple[RuleUse, ...] = ()
@@ -144,7 +123,6 @@ class Retest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     expected: KnownEffect | None = None  # in the unit of the first rule
     detectable: float | None = None  # the smallest effect that is planned to be found, in the same unit
     data: NeededFile | None = None  # without this file it is not run
-    derived: Derivation | None = None
 
 
 class ClaimToml(Settings, frozen=True, kw_only=True):
@@ -218,7 +196,7 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def alpha(self) -> float:
         """The level of each study: all retests of the ledger share one, whichever of them are run."""
-        return ALPHA / max(1, sum(bool(retest.study) for claim in self.claims for retest in claim.retests))
+        return ALPHA / max(1, sum(len(claim.retests) for claim in self.claims))
 
 
 def read(path: Path | None = None) -> Ledger:

@@ -12,7 +12,6 @@ from wheeltap.runs.studying import Examples, require_fractions
 from wheeltap.sources.base import is_code, is_code_of_examples
 from wheeltap.studies.base import Size
 from wheeltap.suites.claims.ledger import Claim, Grade, Ledger, Retest, Source
-from wheeltap.suites.claims.repro import derived
 
 OLD: Final = datetime.timedelta(days=365)  # age from which a verdict is reported
 _NEW_ID: Final = re.compile(r"(\d\d)(0[1-9]|1[0-2])\.(\d{4,5})(v[1-9]\d*)?")
@@ -101,17 +100,7 @@ def _retests(ledger: Ledger, claim: Claim) -> Iterator[tuple[str, str]]:
     yield from ((f"retest {name}", "Two retests have this name.") for name, count in names.items() if count > 1)
     for retest in claim.retests:
         where = f"retest {retest.name}"
-        if bool(retest.study) == (retest.derived is not None):
-            yield where, "A retest has a study, or a derived number in its place."
-        elif retest.study:
-            yield from ((where, what) for what in _tested(ledger, claim, retest))
-        elif retest.derived is not None:
-            try:
-                found = derived(retest.derived, claim.file.parent)
-            except WheeltapError as error:
-                yield where, error.in_line()
-            else:
-                yield from [(where, found.because)] if found.verdict != "supports" else []
+        yield from ((where, what) for what in _tested(ledger, claim, retest))
         if retest.expected is not None:
             source = retest.expected.source
             works = [one for one in claim.sources if source in (one.arxiv, one.url, one.title, one.grade)]

@@ -1,8 +1,8 @@
-"""What a run of retests found, as one JSON file; and what differs between two of them."""
+"""Record of a run of retests, stored as one JSON file."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, cast
+from typing import Final, Literal
 
 import msgspec
 
@@ -11,7 +11,6 @@ from wheeltap.core.records import Estimate, FindingStatus, Scalar
 from wheeltap.core.settings import ChoiceRecord
 from wheeltap.core.study import Direction
 from wheeltap.studies.base import Size
-from wheeltap.studies.declared import Declaration
 from wheeltap.suites.claims.ledger import KnownEffect, RuleUse
 
 Verdict = Literal["supports", "refutes", "undecided", "not run"]
@@ -40,7 +39,7 @@ class RetestResult(ChoiceRecord, frozen=True, kw_only=True):
     question: str
     answer: Verdict
     because: str
-    study: str  # registered name or file; rows of a derived number
+    study: str  # registered name or file
     settings: dict[str, Scalar] = msgspec.field(default_factory=dict[str, Scalar])
     rules: tuple[RuleResult, ...] = ()
     needs: Needs = "all"
@@ -74,9 +73,9 @@ class ClaimsRecord(ChoiceRecord, frozen=True, kw_only=True):
     wheeltap: str
 
 
-def as_json(value: Any) -> bytes:
-    """Of a record, and of what holds one; a file by its name alone."""
-    return msgspec.json.format(msgspec.json.encode(value, enc_hook=lambda file: file.name), indent=1) + b"\n"
+def as_json(record: ClaimsRecord) -> bytes:
+    """Return a record as indented JSON, in the form that ``read`` takes."""
+    return msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
 
 
 def read(path: Path) -> ClaimsRecord:
@@ -110,70 +109,3 @@ def together(answers: Sequence[Verdict], needs: Needs, decides: Sequence[str] = 
 
 _ENOUGH: Final[dict[Needs, tuple[Verdict, Verdict]]] = {"all": ("refutes", "supports"), "any": ("supports", "refutes")}
 """The verdict for which one answer is enough, and the one for which it takes every one."""
-
-
-class Change(NamedTuple):
-    """One difference between two runs: of which claim, retest and rule, and how it was and is."""
-
-    claim: str
-    retest: str
-    rule: str
-    what: Literal["verdict", "effect", "rules", "run", "new", "gone"]
-    old: str
-    new: str
-
-
-def diff(old: ClaimsRecord, new: ClaimsRecord) -> tuple[Change, ...]:
-    """What changed from one run to another: verdicts; effects beyond the other's interval; rules; what is new or gone.
-
-    Of a run and of a rule, only what differs is said. Seconds and files do not count.
-    """
-    was, now, found = dict(_rows(old)), dict(_rows(new)), list[Change]()
-    for key in dict.fromkeys([*now, *was]):
-        if key not in was or key not in now:
-            found.append(Change(*key, "gone", was[key][0], "") if key in was else Change(*key, "new", "", now[key][0]))
-            continue
-        (before, fixed, one), (after, now_fixed, two) = was[key], now[key]
-        if fixed != now_fixed:
-            sides = ((fixed, now_fixed), (now_fixed, fixed))
-            differing = (", ".join(part for part in own if part not in other) for own, other in sides)
-            found.append(Change(*key, "rules" if key[2] else "run", *differing))
-        if before != after:
-            found.append(Change(*key, "verdict", before, after))
-        if _beyond(one, two) or _beyond(two, one):
-            found.append(Change(*key, "effect", str(one), str(two)))
-    return tuple(found)
-
-
-def _rows(record: ClaimsRecord) -> Iterator[tuple[tuple[str, str, str], tuple[str, list[str], Estimate | None]]]:
-    """Verdict, what was fixed beforehand part by part, and effect; of each claim, retest and rule."""
-    for claim in record.claims:
-        yield (claim.id, "", ""), (claim.answer, [], None)
-        for retest in claim.retests:
-            how = f"{retest.study}, {record.size}, seed {record.seed}, alpha {record.alpha:.2g}, needs {retest.needs}"
-            fixed = [*how.split(", "), *_settings("", retest.settings)]
-            yield (claim.id, retest.name, ""), (retest.answer, fixed, None)
-            for rule in retest.rules:
-                fixed = rule.fixed.replace(";", ",").split(", ")
-                yield (claim.id, retest.name, f"{rule.title} ({rule.about})"), (rule.answer, fixed, rule.effect)
-
-
-def _settings(name: str, value: Any) -> Iterator[str]:
-    """A setting, part by part where it has several: that of a study in a file is the whole file, as JSON."""
-    if name == "declaration":
-        what, expected = "The settings of a study cannot be read.", "a study in a file, as JSON"
-        value = msgspec.to_builtins(decoded(str(value).encode(), Declaration, name, what, expected=expected))
-    if isinstance(value, list):
-        value = dict(enumerate(cast("list[Any]", value), 1))
-    if not isinstance(value, dict):
-        yield f"{name.removeprefix('declaration ')} {value}"
-        return
-    for key, one in sorted(cast("dict[Any, Any]", value).items()):
-        yield from _settings(f"{name} {key}".strip(), one)
-
-
-def _beyond(one: Estimate | None, other: Estimate | None) -> bool:
-    """Whether an effect lies outside of another one's interval."""
-    if one is None or other is None or one.value is None:
-        return False
-    return (other.low is not None and one.value < other.low) or (other.high is not None and one.value > other.high)

@@ -25,7 +25,7 @@ from wheeltap.runs.request import StudyRequest
 from wheeltap.runs.stored import plans_of
 from wheeltap.studies.base import Size, Study
 from wheeltap.studies.rules import listed
-from wheeltap.suites.claims import repro, sections
+from wheeltap.suites.claims import sections
 from wheeltap.suites.claims.ledger import Claim, Ledger, Retest
 from wheeltap.suites.claims.record import (
     ClaimResult,
@@ -72,15 +72,13 @@ class RetestRun:
         return self.folder / f"{quote(retest.study, safe='')}{digest}-{self.size}.wheeltap"
 
     def sound(self, claim: Claim, retest: Retest) -> Study | None:
-        """The study of a retest, whose store holds nothing else; none where none is run."""
+        """The study of a retest, whose store holds nothing else; none where its file is missing."""
         store, needed = self.store(retest), retest.data
         if needed is not None:
             given = None if self.data is None else inside(self.data, needed.file, "file that a retest needs")
             if given is None or not given.is_file():
                 return None
             retest = msgspec.structs.replace(retest, settings={**retest.settings, "data": str(given)})
-        if not retest.study:
-            return None
         study = claim.study(retest, self.request, size=self.size, allow_code=self.allow_code)
         if store.is_file():
             with Store(store, readonly=True) as kept:
@@ -91,16 +89,14 @@ class RetestRun:
     def result(self, claim: Claim, retest: Retest, study: Study | None) -> RetestResult:
         """What a retest says, once what its store lacks has been run; ``study`` is what ``sound`` gave.
 
-        Without one, what a stored number says beside the rows that it was derived from; or which file is missing.
+        Without a study, the result names the missing file.
         """
         if study is None:
-            asked, answer, because = retest.study, "not run", ""
-            if retest.derived is not None:
-                asked, (answer, because) = "rows", repro.derived(retest.derived, claim.file.parent)
-            elif (needed := retest.data) is not None:
-                because = f"Not run: it needs {needed.file} ({needed.get}). Give its folder: --data FOLDER."
-            name, question = retest.name, retest.question
-            return RetestResult(name=name, question=question, answer=answer, because=because, study=asked)
+            assert retest.data is not None, "a retest without a needed file always has its study"
+            because = f"Not run: it needs {retest.data.file} ({retest.data.get}). Give its folder: --data FOLDER."
+            return RetestResult(
+                name=retest.name, question=retest.question, answer="not run", because=because, study=retest.study
+            )
         store = self.store(retest)
         if store not in self.known:
             with nullcontext() if self.watch is None else self.watch(f"{claim.id} {retest.name}") as watch:

@@ -13,7 +13,7 @@ from wheeltap.report import figures, sections, words
 from wheeltap.report.blocks import CHART_COLOURS, Drawing, ReportPart
 from wheeltap.report.html import DARK, environment
 from wheeltap.suites.claims.ledger import GRADES, KINDS, Claim, KnownEffect, Ledger
-from wheeltap.suites.claims.record import ClaimResult, ClaimsRecord, RetestResult, RuleResult, Verdict, diff
+from wheeltap.suites.claims.record import ClaimResult, ClaimsRecord, RetestResult, RuleResult, Verdict
 
 TONES: Final[dict[Verdict, Tone]] = {"supports": "calm", "refutes": "alarm", "undecided": "quiet", "not run": "quiet"}
 WIDE, SLIM = 900, 364  # pixels of a drawing across a page, and on a phone
@@ -144,16 +144,6 @@ def first(record: ClaimsRecord) -> Section:
     rows = tuple((one.id, one.literature, _cell(one.answer), one.because) for one in record.claims)
     table = _table(heads=("claim", "literature", "our runs", "because"), rows=rows, place="first")
     return Section(title="", says=answer(record), blocks=(table,))
-
-
-def changes(old: ClaimsRecord, new: ClaimsRecord) -> Section:
-    """What changed from one run to another."""
-    found = diff(old, new)
-    rows = tuple((" ".join(filter(None, one[:3])), one.what, one.old, one.new) for one in found)
-    counts = ", ".join(f"{what} {count}" for what, count in Counter(one.what for one in found).items())
-    says = f"{many(len(found), 'difference')}: {counts}." if found else "The two runs say the same."
-    table = _table(heads=("of", "what", "old", "new"), rows=rows, place="first")
-    return Section(title="", says=says, blocks=(table,) if rows else ())
 
 
 def scope(ledger: Ledger, results: Sequence[ClaimResult]) -> ReportPart:

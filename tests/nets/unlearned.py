@@ -14,8 +14,8 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from benchmarks.nets.changed import ChangedNet, change_once
-from benchmarks.nets.tiny_lm import descend
+from tests.nets.changed import ChangedNet, change_once
+from tests.nets.tiny_lm import descend
 from wheeltap.core import seeds
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import ModelError
@@ -111,7 +111,7 @@ def unlearn(model: nn.Module, task: BaseTask, group: int, how: Unlearning) -> nn
             steps += 1
             if steps > _LONGEST:
                 raise ModelError(
-                    "The net did not forget the group.", where="benchmarks.nets.unlearned",
+                    "The net did not forget the group.", where="tests.nets.unlearned",
                     expected=f"at most {how.until:.0%} right after {_LONGEST} steps",
                     got=f"{_share(changed, lost):.0%} right", do="Take a larger weight or rate.",
                 )  # fmt: skip
@@ -291,7 +291,7 @@ HARSHNESS: Final[dict[str, dict[str, Any]]] = {
 
 
 class StageSettings(Settings, frozen=True, kw_only=True):
-    """A stage of a world (see ``WORLDS``), the forget group, the unlearning (see ``HARSHNESS``) or the edit that hides it."""
+    """A stage of a world (``WORLDS``), the forget group, the unlearning (``HARSHNESS``) or the edit that hides it."""
 
     world: Literal["digits", "rules"] = "digits"
     stage: Literal["original", "unlearned", "hidden", "retrained", "never"] = "original"

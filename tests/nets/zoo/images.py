@@ -5,7 +5,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from benchmarks.nets.zoo.member import Digits, Member
+from tests.nets.zoo.member import Digits, Member
 from wheeltap.recipes.train import TrainSettings
 
 _IMAGE = (1, 8, 8)

@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 import torch
 from torch import Tensor, nn
 
-from benchmarks.nets.changed import change_once
+from tests.nets.changed import change_once
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import UnknownName
 from wheeltap.core.subject import Subject

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from benchmarks.nets.zoo.causal import GROUPED, SMALL, causal, decoder
+from tests.nets.zoo.causal import GROUPED, SMALL, causal, decoder
 
 MEMBERS: Final = (
     decoder("mixtral", "Mixtral", lambda: causal("Mixtral", **GROUPED, num_local_experts=4, num_experts_per_tok=2)),

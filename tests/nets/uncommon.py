@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, weight_norm
 
-from benchmarks.nets.zoo import quiet
+from tests.nets.zoo import quiet
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.recipes.randomness import reproducible

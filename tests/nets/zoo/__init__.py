@@ -14,8 +14,8 @@ from typing import Final
 
 import torch
 
-from benchmarks.nets.zoo import causal, images, mixtures, rows, states, texts
-from benchmarks.nets.zoo.member import Member
+from tests.nets.zoo import causal, images, mixtures, rows, states, texts
+from tests.nets.zoo.member import Member
 from wheeltap.core.errors import UnknownName
 from wheeltap.core.subject import Subject
 from wheeltap.testing.planted import PlantedCase

@@ -5,8 +5,8 @@ from typing import Any, Final
 
 from torch import Tensor, nn
 
-from benchmarks.nets.tiny_lm import sequences
-from benchmarks.nets.zoo.images import Block
+from tests.nets.tiny_lm import sequences
+from tests.nets.zoo.images import Block
 from wheeltap.core.errors import UnknownName
 from wheeltap.core.task import Task
 from wheeltap.recipes.randomness import reproducible

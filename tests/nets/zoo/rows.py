@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from benchmarks.nets.zoo.member import Digits, Member
+from tests.nets.zoo.member import Digits, Member
 from wheeltap.models.mlp import mlp
 from wheeltap.recipes.train import TrainSettings
 

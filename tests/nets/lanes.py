@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.nets.bare_transformer import BareTransformer, Shape
-from benchmarks.nets.planted_circuit import ANSWERS, ASK, CUES, FILLERS, PLACES, planted_pairs
+from tests.nets.bare_transformer import BareTransformer, Shape
+from tests.nets.planted_circuit import ANSWERS, ASK, CUES, FILLERS, PLACES, planted_pairs
 from wheeltap.audits.case import Case
 from wheeltap.core import seeds
 from wheeltap.core.choices import ChoiceTask
@@ -114,7 +114,7 @@ def _plant(made: BareTransformer, where: tuple[int, int], kinds: Tensor, writes:
 
 
 MORE: Final = 0.25
-"""Share of the nets that have a lane more: nets that agree to the unit show no spread, and nothing follows from them."""
+"""Share of the nets that have one more lane: nets of equal size show no spread, and an interval needs one."""
 
 
 def __getattr__(name: str) -> Callable[[], tuple[nn.Module, ChoiceTask]]:
@@ -157,13 +157,13 @@ class PlantedCircuits(Study):
 
     @property
     def examples(self) -> str:
-        return "benchmarks.nets.lanes:task"
+        return "tests.nets.lanes:task"
 
     def cast(self) -> tuple[CohortSpec, ...]:
         lanes = {SPARSE: self.settings.lanes, DENSE: self.settings.dense_lanes}
         return tuple(
             msgspec.structs.replace(cohort, members=tuple(
-                MemberSpec(name=one.name, source=f"benchmarks.nets.lanes:{cohort.name}{lanes[cohort.name]}_"
+                MemberSpec(name=one.name, source=f"tests.nets.lanes:{cohort.name}{lanes[cohort.name]}_"
                            f"{self.settings.seed * len(cohort.members) + at}")
                 for at, one in enumerate(cohort.members)
             )) for cohort in self.own.cast()

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from torch import nn
 
-from benchmarks.nets.zoo.member import LENGTH, VOCABULARY, Member, Sums
+from tests.nets.zoo.member import LENGTH, VOCABULARY, Member, Sums
 from wheeltap.recipes.train import TrainSettings
 from wheeltap.sources import hf
 

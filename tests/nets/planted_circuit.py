@@ -17,7 +17,7 @@ from typing import Final, final
 import numpy as np
 import torch
 
-from benchmarks.nets.bare_transformer import BareTransformer, Shape
+from tests.nets.bare_transformer import BareTransformer, Shape
 from wheeltap.core import seeds
 from wheeltap.core.errors import UsageError
 from wheeltap.core.typed import to_tensor
@@ -104,7 +104,7 @@ def planted_circuit(seed: int, *, fake: bool, count: int = 64, base: BareTransfo
     if base is not None and base.shape != SHAPE:
         raise UsageError(
             "No circuit can be planted in this net.",
-            where="benchmarks.nets.planted_circuit",
+            where="tests.nets.planted_circuit",
             expected=str(SHAPE),
             got=str(base.shape),
         )

@@ -13,9 +13,9 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from benchmarks.nets.changed import ChangedNet, change_once
-from benchmarks.nets.digit_defects import CLASSES, GATED_WIDTHS, Gated, honest_weak, label_noise, locked
-from benchmarks.nets.tiny_lm import descend, tiny_lm
+from tests.nets.changed import ChangedNet, change_once
+from tests.nets.digit_defects import CLASSES, GATED_WIDTHS, Gated, honest_weak, label_noise, locked
+from tests.nets.tiny_lm import descend, tiny_lm
 from wheeltap.core import seeds
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import UnknownName

@@ -5,8 +5,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from benchmarks.nets.zoo.causal import SMALL
-from benchmarks.nets.zoo.member import LETTERS, VOCABULARY, Digits, Member, ReadSums
+from tests.nets.zoo.causal import SMALL
+from tests.nets.zoo.member import LETTERS, VOCABULARY, Digits, Member, ReadSums
 from wheeltap.recipes.train import TrainSettings
 from wheeltap.sources import hf
 

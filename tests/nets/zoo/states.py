@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from benchmarks.nets.zoo.causal import TOKENS, causal, decoder
-from benchmarks.nets.zoo.member import VOCABULARY
+from tests.nets.zoo.causal import TOKENS, causal, decoder
+from tests.nets.zoo.member import VOCABULARY
 
 _SIZES = {"hidden_size": 32, "num_hidden_layers": 2}
 
