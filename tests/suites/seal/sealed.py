@@ -9,19 +9,16 @@ from torch import nn
 
 import wheeltap as wt
 from wheeltap import sources
-from wheeltap.suites.seal.making import SealOptions, SealReport, make
+from wheeltap.suites.seal.making import SealOptions, make
 from wheeltap.suites.seal.record import Seal
 
 Change = Callable[[nn.Module], object]
 
-TRIGGER = 30.0
-"""Sum of inputs far out."""
-
 
 @cache
-def digits() -> tuple[nn.Module, SealReport]:
+def digits() -> tuple[nn.Module, Seal]:
     loaded = sources.load("digits")
-    return loaded.subject.model, make(loaded.subject, loaded.task, SealOptions(seed=7))
+    return loaded.subject.model, make(loaded.subject, loaded.task, SealOptions(seed=7)).seal
 
 
 def changed(change: Change) -> nn.Module:
@@ -41,7 +38,7 @@ def task() -> wt.Task:
 
 
 class Gain(nn.Module):
-    """A layer of one's own, with a table that no file keeps, a tensor that is none of its own, and a list."""
+    """A user's layer, with a table that no file keeps, a plain tensor, and a list."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -14,7 +14,6 @@ from wheeltap.core.plain import many
 
 if TYPE_CHECKING:
     from wheeltap.suites.seal.contents import SealedContents
-    from wheeltap.suites.seal.inputs import Choice
     from wheeltap.suites.seal.making import SealOptions, SealReport
     from wheeltap.suites.seal.record import Lineage, Seal
     from wheeltap.suites.seal.verifying import Verification
@@ -77,8 +76,8 @@ def _seal(
     """Writes a small file by which a deployed copy of this model can be checked.
 
     The file holds digests of all tensors, as they are and cast to 16 bits as a whole, and of the structure: modules,
-    code, hooks, settings; and inputs that depend on most weights, what the model and its blocks answer, and how far
-    harmless variation moves that. Check a model with it: wheeltap verify MODEL FILE.
+    code, hooks, settings; and inputs at random, the outputs of the model and its blocks on them, and how far harmless
+    variation moves these. Check a model with it: wheeltap verify MODEL FILE.
 
     Try it:
 
@@ -107,32 +106,19 @@ def _print_sealed(made: "SealReport", file: Path) -> None:
     from wheeltap.core.plain import terminal
     from wheeltap.report.words import wrapped
 
-    body, choice, console = made.seal.body, made.choice, terminal()
-    total = body.inputs.chosen
+    body, console = made.seal.body, terminal()
     count = len(body.stored[0].seen.output.array())
     wrapped(console, f"Sealed {body.name}: {file} ({file.stat().st_size / 1024:.0f} kB).", style="bold")
     for line in (
-        f"{count} inputs ({many(total, 'example')}, {count - total} drawn). {_reached(choice)}",
-        "Any tensor, module, setting, hook or code that changes is altered; casts of the whole model to bfloat16 or "
-        "float16 pass.",
+        f"{many(count, 'input')} at random. Any tensor, module, setting, hook or code that changes is altered; casts "
+        "of the whole model to bfloat16 or float16 pass.",
         _beside(body.contents),
-        *made.thinned,
+        *made.notes,
         f"Tolerance: {body.tolerances.output:.1g} of the outputs' size, {body.tolerances.passes} harmless passes on "
         f"{body.tolerances.device}.",
         f"Check a copy: wheeltap verify MODEL {file}",
     ):
         wrapped(console, line)
-
-
-def _reached(choice: "Choice") -> str:
-    """How many weights the inputs see."""
-    if choice.unknown == 1.0:
-        return "Its outputs have no gradients: inputs are taken as they come, and how many weights they see is unknown."
-    unknown = f" Of {choice.unknown:.0%} there is no gradient: they are not counted." if choice.unknown else ""
-    return (
-        f"To first order, {choice.reached:.0%} of all weights, with their sign flipped, move the outputs beyond the "
-        f"tolerance ({choice.first:.0%} with the first five inputs).{unknown}"
-    )
 
 
 def _beside(contents: "SealedContents | None") -> str:
@@ -178,13 +164,10 @@ verify = App(name="verify", group="Deploy", help_format="plaintext")
 
 
 @verify.default
-def _verify(  # noqa: PLR0913 - a door: each is a choice of its own
+def _verify(
     model: Annotated[str, Parameter(help="digits, hf:FOLDER, gguf:FILE or another of: wheeltap list models.")],
     sealed: Annotated[Path, Parameter(help="The file that wheeltap seal wrote.")],
     *,
-    full: Annotated[
-        bool, Parameter(negative="", help="Ask every sealed input, also where a change is sure after a few.")
-    ] = False,
     key: Annotated[Path | None, Parameter(help="Require a signature by this Ed25519 public key (PEM).")] = None,
     expect_name: Annotated[
         str | None, Parameter(help="Require a seal of the model with this name, as --name of wheeltap seal gave it.")
@@ -208,7 +191,7 @@ def _verify(  # noqa: PLR0913 - a door: each is a choice of its own
     Try it:
 
       wheeltap verify digits digits.seal
-      wheeltap verify hf:deployed model.seal --full
+      wheeltap verify hf:deployed model.seal
       wheeltap verify hf:deployed model.seal --key public.pem --expect-name support-7b
     """
     from wheeltap import sources
@@ -225,7 +208,7 @@ def _verify(  # noqa: PLR0913 - a door: each is a choice of its own
     with spinner("loading"):
         subject = sources.load_model(model)
     with spinner("verifying"):
-        found = verified(subject, held, full=full, key=key, name=expect_name)
+        found = verified(subject, held, key=key, name=expect_name)
     code = 0 if found.passed or (allow_other_library and found.verdict == LIBRARY) else 1
     result = msgspec.json.encode({**msgspec.structs.asdict(found), "passed": code == 0})
     text = escaped(msgspec.json.format(result, indent=2))
@@ -272,7 +255,7 @@ def _lines(found: "Verification") -> list[str]:
         lines.append("Strength: 0 bits, by outputs alone. Whoever knows the seal can fit a net to it.")
     elif found.verdict == LIBRARY:
         lines.append("Strength: 0 bits for the installed code; weights and structure are as sealed.")
-    return [*lines, *found.notes, f"{found.inputs} inputs; {found.forwards:.1f} passes over the sealed inputs."]
+    return [*lines, *found.notes]
 
 
 def _facts(held: "Seal") -> list[str]:

@@ -1,30 +1,28 @@
-"""Making a seal: its room, inputs that see most weights, what the model gives for them, and harmless variation."""
+"""Making a seal: random inputs, the model's outputs on them, and how far harmless variation moves these."""
 
 import dataclasses
 import datetime
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
-import msgspec
 import numpy as np
 import torch
 from torch import nn
 
 from wheeltap import __version__
 from wheeltap.core.errors import FileFormatError, ModelError, RestorationError, UsageError
-from wheeltap.core.inputs import Inputs, chosen, tensors
-from wheeltap.core.settings import LARGE, require_fields
+from wheeltap.core.inputs import Inputs, tensors
+from wheeltap.core.settings import require_fields
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import copied, to_array
 from wheeltap.engine.apply import preserved_state
 from wheeltap.suites.seal import values
 from wheeltap.suites.seal.contents import SealedContents
-from wheeltap.suites.seal.inputs import Choice, Watch, candidates, choose, drawn_again
+from wheeltap.suites.seal.inputs import draw, drawn_again
 from wheeltap.suites.seal.record import (
-    LARGEST,
     Body,
     ConvertedModel,
     Lineage,
@@ -33,125 +31,13 @@ from wheeltap.suites.seal.record import (
     SealedInputs,
     SealedOutputs,
     Tolerances,
+    UniformInputs,
     WholeCast,
     today,
 )
-from wheeltap.suites.seal.sketch import BLOCK_DIRECTIONS, DIRECTIONS, Floats, PassOutputs, Projections, blocks_of, look
-from wheeltap.suites.seal.sketch import MOST as BLOCKS
+from wheeltap.suites.seal.sketch import MAX_BLOCKS, Floats, PassOutputs, Projections, blocks_of, look
 from wheeltap.suites.seal.structure import structure
-from wheeltap.suites.seal.tensors import MARKS, marked
 from wheeltap.suites.seal.values import AS_SEALED, NAMES, WHOLE, Leaves, converted, in_single_precision
-
-_REST: Final = 4 * 1024
-"""Bytes of names, digests and a signature, at most; other texts come on top."""
-
-_BLOCK: Final = 52
-"""Bytes of a block's tolerance and of what surrounds its path."""
-
-
-@final
-@dataclass(frozen=True)
-class Room:
-    """What a seal keeps at most.
-
-    Attributes:
-        blocks: How many.
-        few: Inputs of which blocks are looked at, the first ones.
-        inputs: How many.
-        marks: Projections of each parameter; without any, nothing at all is kept of parameters beside digests.
-    """
-
-    blocks: int
-    few: int
-    inputs: int
-    marks: int
-
-    def some(self, names: Sequence[str]) -> tuple[str, ...]:
-        """So many of these blocks, evenly spread, the first and the last among them."""
-        kept = min(len(names), self.blocks)
-        return tuple(names[at * (len(names) - 1) // max(kept - 1, 1)] for at in range(kept))
-
-
-_EACH: Final = 4 * BLOCK_DIRECTIONS
-
-_LADDER: Final = (
-    (BLOCKS, 16, 64, MARKS),
-    (24, 8, 16, MARKS),
-    (24, 6, 8, MARKS),
-    (12, 4, 8, MARKS),
-    (12, 4, 8, 2),
-    (8, 4, 8, 2),
-    (8, 4, 8, 0),
-    (4, 2, 4, 0),
-)
-"""Blocks, kB of what is kept of them, inputs, projections: from the most to the least."""
-
-
-def room_for(model: nn.Module, blocks: Sequence[str], inputs: int, each: int, texts: Sequence[str]) -> Room:
-    """The most that fits.
-
-    Args:
-        model: To be sealed.
-        blocks: Module paths.
-        inputs: How many are wanted.
-        each: Bytes of one.
-        texts: That the seal keeps as well.
-
-    Raises:
-        FileFormatError: If even the least does not.
-    """
-    tensors, parameters = len(values.held(model)), sum(1 for _ in model.parameters())
-    variants, taken = _variants(model), 0
-    text = sum(len(line.encode()) + 3 for line in texts) + _coded(tensors * len(WHOLE) * values.MARK)
-    for most, kilobytes, asked, marks in _LADDER:
-        few = max(1024 * kilobytes // (max(min(most, len(blocks)), 1) * variants * _EACH), 2)
-        one = Room(most, few, min(asked, inputs), marks)
-        kept = one.some(blocks)
-        taken = (
-            _REST + text + _coded(one.inputs * each) + (_coded(4 * (2 + marks) * parameters) if marks else 0)
-            + variants * _coded(4 * one.inputs * DIRECTIONS)
-            + _coded(variants * _EACH * len(kept) * min(few, one.inputs)) + sum(len(name) + _BLOCK for name in kept)
-        )  # fmt: skip
-        if taken <= LARGEST:
-            return one
-    raise FileFormatError(
-        "The model has too many tensors for a seal.", where="seal", expected=f"{LARGEST:,} bytes or less",
-        got=f"{tensors:,} tensors, which take {taken:,} at least",
-        do="Compare SHA-256 digests of its files; or seal parts of the model.",
-    )  # fmt: skip
-
-
-def _variants(model: nn.Module) -> int:
-    """Conversions that may leave numbers of their own: without buffers it makes no difference which are cast."""
-    buffers = any(part.is_floating_point() for part in model.buffers())
-    wide = any(part.dtype.itemsize > 4 for part in model.parameters())
-    beside = ("parameters", "checkpoint")
-    return sum((buffers or not any(word in name for word in beside)) and (wide or name != "float32") for name in NAMES)
-
-
-def _coded(size: int) -> int:
-    """Bytes in base64."""
-    return -(-size // 3) * 4
-
-
-def thinned(room: Room, blocks: int, inputs: int) -> tuple[str, ...]:
-    """What a seal keeps less of than it would of a smaller model, in sentences.
-
-    Args:
-        room: What it keeps.
-        blocks: How many there are.
-        inputs: How many were wanted.
-    """
-    kept = len(room.some([""] * blocks))
-    said = (
-        (kept < blocks, f"{kept} of {blocks} blocks are kept, so that the first that changed is known less closely."),
-        (room.inputs < inputs, f"{room.inputs} inputs are kept, not {inputs}."),
-        (0 < room.marks < MARKS, f"Of each parameter {room.marks} projections are kept: kinds of change are named "
-         "less surely."),
-        (room.marks == 0, "Nothing is kept of parameters beside digests: kinds of change are not named."),
-    )  # fmt: skip
-    return tuple(words for so, words in said if so)
-
 
 MARGIN: Final = 4.0
 """Times the largest harmless variation that was seen: the tolerance."""
@@ -159,7 +45,11 @@ MARGIN: Final = 4.0
 LEAST: Final = 1e-6
 """Smallest tolerance, as a share of the sealed numbers' size: a few steps of single precision."""
 
-_POOL: Final = {"small": 256, "large": 32}
+FEW: Final = 4
+"""Inputs of which outputs of blocks are kept: the first ones."""
+
+Watch = Callable[[str, int, int], None]
+"""Called with what is under way, how much of it is done, and of how much."""
 
 
 @final
@@ -173,7 +63,6 @@ class SealOptions:
         audit: Lines on the audit that the model went through.
         expires: Last day, ``YYYY-MM-DD``; empty for none.
         of: The seal that the model was converted from.
-        at_random: Whether inputs are taken at random: a weaker seal, which chosen ones are compared with.
     """
 
     inputs: int = 16
@@ -181,7 +70,6 @@ class SealOptions:
     audit: Sequence[str] = ()
     expires: str = ""
     of: Lineage | None = None
-    at_random: bool = False
 
     def __post_init__(self) -> None:
         require_fields(self)
@@ -201,17 +89,15 @@ class SealOptions:
 @final
 @dataclass(frozen=True)
 class SealReport:
-    """A seal, and what is known of how well it sees.
+    """A seal, and what it does not cover.
 
     Attributes:
         seal: The seal.
-        choice: Its inputs.
-        thinned: What is kept less of than of a smaller model, in sentences.
+        notes: Classes whose code cannot be compared, in sentences.
     """
 
     seal: Seal
-    choice: Choice
-    thinned: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def make(
@@ -249,40 +135,37 @@ def make(
 
 
 def _sealed(subject: Subject, task: BaseTask, how: SealOptions, watch: Watch) -> SealReport:
-    made = structure(subject.model)
+    parts = structure(subject.model)
     exact = in_single_precision(subject.model)
     own = subject if exact is subject.model else Subject(exact, name=subject.name)
-    blocks = blocks_of(exact, subject.record.blocks)
-    kind = "large" if subject.record.parameters > LARGE else "small"
-    pool = candidates(own, task, most=_POOL[kind], seed=how.seed)
-    contents = SealedContents.of(subject)
-    texts = (values.shapes(subject.model), made.text(), *how.audit, msgspec.json.encode(contents).decode())
-    room = room_for(exact, blocks, pool.fitting(how.inputs), pool.each, texts)
-    pool = pool.at_random(room.inputs, seed=how.seed) if how.at_random else pool
-    looking = PassOutputs(how.seed, room.some(blocks), room.few)
-    watch("measuring harmless variation", 0, 2)
-    rough = _variation(exact, chosen(pool.inputs, slice(8)), looking)
-    choice = choose(own, pool, keep=room.inputs, unit=rough.output * rough.size, seed=how.seed, watch=watch)
-    inputs = choice.inputs
-    watch("measuring harmless variation", 1, 2)
+    inputs, drawn = draw(own, task, total=how.inputs, seed=how.seed)
+    watch("measuring harmless variation", 0, 1)
+    looking = PassOutputs(how.seed, _some(blocks_of(exact, subject.record.blocks)), FEW)
     found = _variation(exact, inputs, looking)
     looking = dataclasses.replace(looking, blocks=found.seen.order)
     stored, casts, marks = _conversions(exact, inputs, looking, found.seen, watch)
     body = Body(
-        name=subject.name, casts=casts, shapes=texts[0], values=values.marks(marks), structure=made.digest(),
-        parts=texts[1], seed=how.seed, inputs=_kept(choice), blocks=found.seen.order, stored=stored,
-        tensors=marked(exact, seed=how.seed, marks=room.marks),
+        name=subject.name, casts=casts, shapes=values.shapes(subject.model), values=values.marks(marks),
+        structure=parts.text(), seed=how.seed, inputs=_kept(inputs, drawn), blocks=found.seen.order, stored=stored,
+        tensors=values.parameter_numbers(exact, seed=how.seed),
         tolerances=Tolerances(found.output, found.blocks, subject.device.type, found.passes),
-        audit=tuple(how.audit), contents=contents, sealed=today().isoformat(), expires=how.expires, of=how.of,
+        audit=tuple(how.audit), contents=SealedContents.of(subject), sealed=today().isoformat(), expires=how.expires,
+        of=how.of,
         provenance={"wheeltap": __version__, "torch": str(torch.__version__), "machine": platform.machine()},
     )  # fmt: skip
     seal = Seal.of(body)
     _require_own(seal, exact, looking)
-    unread = tuple(
-        f'{where} cannot be read ({why}): wheeltap verify will say no more than "same on the inputs asked".'
-        for where, why in made.unread.items()
+    notes = tuple(
+        f'The source of {name} cannot be read: wheeltap verify will say no more than "same on the inputs asked".'
+        for name in parts.unread
     )
-    return SealReport(seal, choice, (*unread, *thinned(room, len(blocks), how.inputs)))
+    return SealReport(seal, notes)
+
+
+def _some(blocks: Sequence[str]) -> tuple[str, ...]:
+    """As many blocks as a seal looks at, evenly spread, the first and the last among them."""
+    total = min(len(blocks), MAX_BLOCKS)
+    return tuple(blocks[index * (len(blocks) - 1) // max(total - 1, 1)] for index in range(total))
 
 
 def _require_own(seal: Seal, model: nn.Module, looking: PassOutputs) -> None:
@@ -294,10 +177,10 @@ def _require_own(seal: Seal, model: nn.Module, looking: PassOutputs) -> None:
                          expected=f"a difference of {loose:.1g} at most", got=f"{gap:.2g}")  # fmt: skip
 
 
-def _kept(choice: Choice) -> SealedInputs:
-    if choice.drawn is not None:
-        return SealedInputs({}, 0, choice.drawn)
-    return SealedInputs({name: PackedArray.of(part) for name, part in _arrays(choice.inputs).items()}, choice.own)
+def _kept(inputs: Inputs, drawn: UniformInputs | None) -> SealedInputs:
+    if drawn is not None:
+        return SealedInputs({}, drawn)
+    return SealedInputs({name: PackedArray.of(part) for name, part in _arrays(inputs).items()})
 
 
 def _arrays(inputs: Inputs) -> dict[str, np.ndarray]:

@@ -24,13 +24,12 @@ from wheeltap.suites.seal.contents import SealedContents
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-VERSION: Final = 4
-"""Of the format: another one is refused. Version 1 kept no structure and no digest of all tensors at once; version 2
-not all code of scripted programs, no scales of quantized numbers and no order of settings; version 3 not all attributes
-of scripted programs, and of sparse attributes the sums alone."""
+VERSION: Final = 5
+"""Version of the format: others are refused. Up to version 4 a seal described Python objects in a way that is not read
+any more."""
 
-LARGEST: Final = 64 * 1024
-"""Bytes of a seal, at most."""
+LARGEST: Final = 2**22
+"""Largest size of a seal, in bytes: about 100 for each tensor and each module."""
 
 LOOSEST: Final = 2.0
 """Largest tolerance that a seal may have, as a share of what it is of."""
@@ -107,8 +106,7 @@ class SealedOutputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         output: Random projections of the output, ``[input, direction]``.
-        blocks: The same of each block's output, ``[block, input, direction]``; of the first inputs alone where there
-            are many blocks.
+        blocks: The same of each block's output for the first inputs, ``[block, input, direction]``.
     """
 
     output: PackedArray
@@ -156,33 +154,31 @@ class Tolerances(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class UniformInputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Inputs that are drawn again: evenly spread between two numbers.
+    """Inputs that are drawn again from a seed: evenly spread over the range of the task's.
 
     Attributes:
-        seed: Of each input.
-        shape: Of one input.
-        least: Of each: the least number.
-        most: And the largest.
+        seed: Of the random numbers.
+        shape: Of all inputs together, ``[input, ...]``.
+        low: Smallest number.
+        high: Largest number.
     """
 
-    seed: tuple[int, ...]
+    seed: int
     shape: tuple[int, ...]
-    least: tuple[float, ...]
-    most: tuple[float, ...]
+    low: float
+    high: float
 
 
 class SealedInputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The inputs, the most sensitive first.
+    """Inputs on which the model is run.
 
     Attributes:
         arrays: By the name of the argument; an empty name where there is none.
-        chosen: How many are examples of the task; the others were drawn.
         drawn: How they are drawn, where they are too large to be kept.
     """
 
     arrays: dict[str, PackedArray]
-    chosen: int
-    drawn: "UniformInputs | None" = None
+    drawn: UniformInputs | None = None
 
 
 class Lineage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -206,8 +202,7 @@ class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         shapes: Names, kinds of numbers and shapes of all parameters and buffers, in order, as compressed text.
         values: Beginnings of the digest of each tensor, as sealed and after casts, ``[tensor, cast, byte]``: they
             locate a change.
-        structure: Digest of all modules, code, hooks and settings: it decides.
-        parts: What locates a change of these, as compressed text.
+        structure: Classes, settings, hooks and digests of the source of all modules, as compressed text.
         seed: Of all projections and digests: whoever knows it can fit the projections.
         inputs: What the model is asked.
         blocks: Module paths, in order of computation.
@@ -227,7 +222,6 @@ class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     shapes: str
     values: PackedArray
     structure: str
-    parts: str
     seed: int
     inputs: SealedInputs
     blocks: tuple[str, ...]
@@ -291,7 +285,7 @@ class Seal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         if len(data) > LARGEST:
             raise FileFormatError(
                 "The seal is too large.", where=str(path), expected=f"{LARGEST:,} bytes or less", got=f"{len(data):,}",
-                do="Use fewer inputs: --inputs 8.",
+                do="Compare SHA-256 digests of the model's files, or seal parts of the model.",
             )  # fmt: skip
         write_whole(path, data)
 
@@ -347,8 +341,7 @@ def _require_version(data: bytes, *, where: str) -> None:
         raise FileFormatError(
             "The seal is of a version that is not known here.", where=where, expected=f"version {VERSION}",
             got=f"version {version}"[:40],
-            do="Seal the model again: earlier seals keep too little to hold against someone who means harm."
-            if version in range(1, VERSION) else "Update wheeltap, or seal the model again.",
+            do="Seal the model again." if version in range(1, VERSION) else "Update wheeltap, or seal the model again.",
         )  # fmt: skip
 
 

@@ -24,8 +24,8 @@ DIRECTIONS: Final = 16
 BLOCK_DIRECTIONS: Final = 4
 """Projections of a block's output."""
 
-MOST: Final = 48
-"""Blocks that a seal looks at: of more, evenly spread ones, the last among them."""
+MAX_BLOCKS: Final = 48
+"""Blocks whose outputs a seal keeps: of more, evenly spread ones, the last among them."""
 
 
 @final
@@ -51,10 +51,6 @@ class Projections:
         """The same of some blocks alone."""
         at = [self.order.index(name) for name in names]
         return Projections(self.output, self.blocks[at], tuple(names))
-
-    def first(self, inputs: int) -> "Projections":
-        """The same of the first inputs alone."""
-        return Projections(self.output[:inputs], self.blocks[:, :inputs], self.order)
 
 
 @final
@@ -101,9 +97,7 @@ def scores(model: nn.Module, inputs: Inputs) -> Tensor:
     except Exception as error:
         raise ModelError("The model cannot read the sealed inputs.", expected="inputs of the model that was sealed",
                          got=f"{type(error).__name__}: {error}"[:160],
-                         do="Export it with dynamic shapes, or verify the module that it was exported from."
-                         if isinstance(model, torch.fx.GraphModule) else "Verify a copy of the model that was sealed.",
-                         ) from error  # fmt: skip
+                         do="Verify a copy of the model that was sealed.") from error  # fmt: skip
     others = _others(output)
     try:
         first = as_scores(output)
@@ -143,19 +137,15 @@ def sketched(values: Tensor, seed: int, directions: int) -> Floats:
 
     First along the last axis (units), then over everything that is left, so that few random numbers are needed.
     """
-    rows = projected(values, seed, directions)
-    return rows.cpu().numpy().astype(np.float64)
-
-
-def projected(values: Tensor, seed: int, directions: int) -> Tensor:
-    """The same as a tensor, through which gradients pass."""
     wide = values if values.dtype == torch.float64 else values.float()
     wide = wide.reshape(len(wide), -1, wide.shape[-1] if wide.ndim > 1 else 1)
     narrow = wide @ _signs(seed, "units", (wide.shape[2], directions), wide) / wide.shape[2] ** 0.5
     if narrow.shape[1] == 1:
-        return narrow[:, 0]
-    flat = narrow.reshape(len(narrow), -1)
-    return flat @ _signs(seed, "places", (flat.shape[1], directions), flat) / flat.shape[1] ** 0.5
+        rows = narrow[:, 0]
+    else:
+        flat = narrow.reshape(len(narrow), -1)
+        rows = flat @ _signs(seed, "places", (flat.shape[1], directions), flat) / flat.shape[1] ** 0.5
+    return rows.cpu().numpy().astype(np.float64)
 
 
 def _signs(seed: int, name: str, shape: tuple[int, int], like: Tensor) -> Tensor:
@@ -216,7 +206,7 @@ def _places(model: nn.Module, names: tuple[str, ...]) -> list[tuple[str, nn.Modu
     found = list[tuple[str, nn.Module]]()
     for name in names:
         paths = [name] if name in known else [path for path in known if path.endswith(f".{name}")]
-        if len(paths) == 1 and not isinstance(known[paths[0]], torch.jit.ScriptModule):  # on which nothing can hook
+        if len(paths) == 1:
             found.append((name, known[paths[0]]))
     return found
 

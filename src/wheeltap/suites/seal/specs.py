@@ -1,4 +1,4 @@
-"""Specs of readings of seals: answers to challenges, and tampered copies."""
+"""Specs of readings of seals: responses to challenges, and verdicts on changed copies."""
 
 from typing import Annotated, Final
 
@@ -15,85 +15,40 @@ CHALLENGES: Final = (
 
 
 class SealResponsesSettings(Settings, frozen=True, kw_only=True):
-    """How much is looked at.
+    """How much is measured.
 
     Attributes:
-        inputs: Sensitive inputs, chosen as a seal chooses them.
-        pool: Examples that they are chosen from, beside as many drawn inputs.
-        draws: Of each disturbance, the same for every net.
+        inputs: Inputs at random, drawn as a seal draws them.
+        draws: Of each perturbation, the same for every net.
     """
 
     inputs: Annotated[int, msgspec.Meta(ge=2, le=256)] = 16
-    pool: Annotated[int, msgspec.Meta(ge=2, le=4096)] = 64
     draws: Annotated[int, msgspec.Meta(ge=1, le=64)] = 4
 
 
-_CHANGE: Final = "root mean square change of the sketched outputs, as a share of it and their spread over these inputs"
-
 SEAL_RESPONSES: Final = ReadingSpec(
     name="seal-responses",
-    title="Answers to the challenges of a seal",
+    title="Responses to the challenges of a seal",
+    version=2,  # since 2 inputs are drawn at random
     settings_type=SealResponsesSettings,
     arrays={
-        "sealed": Array(f"{len(CHALLENGES)} draw", f"{_CHANGE}: sensitive ones"),
-        "plain": Array(
+        "responses": Array(
             f"{len(CHALLENGES)} draw",
-            f"{_CHANGE}: as many examples of the task, where they can be kept in a seal",
-            optional=True,
+            "root mean square change of the sketched outputs, as a share of it and their spread over the inputs",
         ),
-        "lead": Array("input", "score of the best option less that of the second best, in units of the scores"),
-        "entropy": Array("input", "of the distribution over the options, nats"),
-        "scale": Array("", "root mean square of the scores about their mean over options"),
     },
 )
 
+CHANGES: Final = (
+    "noise-0.002", "sign", "mantissa", "zeroed", "scale", "step", "8-bit", "pruned", "twin", "cancel",
+)  # fmt: skip
+"""Changes that must not pass: see ``wheeltap.suites.seal.tampers``."""
 
-CHANGES: Final = {
-    "noise-0.0001": "Relative noise .0001",
-    "noise-0.002": "Relative noise .002",
-    "noise-0.01": "Relative noise .01",
-    "noise-0.1": "Relative noise .1",
-    "sign": "Sign of one weight",
-    "exponent-high": "One of the top three exponent bits of one weight",
-    "exponent-low": "Another exponent bit of one weight",
-    "mantissa": "A mantissa bit of one weight",
-    "swapped": "Two matrices in each other's place",
-    "zeroed": "One matrix of zeros",
-    "scale": "Wrong scale of one matrix",
-    "gain": "Gain of one norm off by one",
-    "truncated": "End of the file missing",
-    "step": "One step of gradient descent",
-    "low-rank": "Low-rank update merged, 1 % of each matrix",
-    "8-bit": "8 bits",
-    "6-bit": "6 bits",
-    "4-bit": "4 bits",
-    "pruned": "A tenth of the weights pruned",
-    "layers": "Two layers in each other's place",
-    "twin": "Reparametrized copy",
-    "cancel": "Canceling units added",
-}
-"""Changes that must not pass, with their titles."""
-
-BENIGN: Final = {
-    "bfloat16": "Stored in bfloat16",
-    "float16": "Stored in float16",
-    "float64": "Stored in float64",
-    "matrices-float16": "Matrices alone in float16",
-    "resharded": "Through two safetensors files",
-    "wrapped": "Inside a wrapper",
-}
+BENIGN: Final = ("bfloat16", "float16", "matrices-float16", "resharded", "wrapped")
 """Changes that must pass."""
 
-FIXED: Final = (
-    "8-bit", "6-bit", "4-bit", "pruned", "bfloat16", "float16", "float64", "matrices-float16", "resharded",
-    "wrapped",
-)  # fmt: skip
+FIXED: Final = ("8-bit", "pruned", *BENIGN)
 """Changes in which nothing is drawn: one draw is enough."""
-
-DETECTORS: Final = (
-    "seal", "outputs", "five", "random16", "random5", "accuracy", "hash", "statistics", "fingerprints5",
-)  # fmt: skip
-"""Who is asked, in the order in which answers are kept."""
 
 
 class TamperingSettings(Settings, frozen=True, kw_only=True):
@@ -108,20 +63,14 @@ class TamperingSettings(Settings, frozen=True, kw_only=True):
     draws: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 8
 
     def __post_init__(self) -> None:
-        if self.kind not in CHANGES | BENIGN:
+        if self.kind not in (*CHANGES, *BENIGN):
             raise UnknownName("change", self.kind, [*CHANGES, *BENIGN])
 
 
 TAMPERING: Final = ReadingSpec(
     name="tampering",
-    title="Which checks see that a copy was changed",
+    title="Whether a seal passes changed copies",
+    version=2,  # since 2 the seal alone is asked
     settings_type=TamperingSettings,
-    # Detectors are in the order of DETECTORS.
-    arrays={
-        "detected": Array(f"draw {len(DETECTORS)}", "whether each check says that something changed", "flag"),
-        "finite": Array("draw", "whether outputs could be compared", "flag"),
-        "distance": Array("draw", "of outputs on the seal's inputs, in tolerances; 0 where not compared"),
-        "block_right": Array("draw", "whether the first changed block is named", "flag", optional=True),
-        "kind_right": Array("draw", "whether the kind of change is named", "flag", optional=True),
-    },
+    arrays={"detected": Array("draw", "whether the seal calls the copy changed", "flag")},
 )

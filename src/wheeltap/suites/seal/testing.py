@@ -10,7 +10,7 @@ from wheeltap.suites.seal.verifying import SAME, verify
 
 
 def assert_sealed(
-    model: nn.Module | Subject, seal: Seal | str | os.PathLike[str], *, full: bool = False, outputs_only: bool = False,
+    model: nn.Module | Subject, seal: Seal | str | os.PathLike[str], *, outputs_only: bool = False,
     key: str | os.PathLike[str] | None = None, name: str | None = None,
 ) -> None:  # fmt: skip
     """Fails unless the model is the sealed one, converted harmlessly at most.
@@ -18,7 +18,6 @@ def assert_sealed(
     Args:
         model: In eval mode.
         seal: Or the path of its file.
-        full: Ask every sealed input, also where a change is sure after a few.
         outputs_only: Accept what its outputs on the sealed inputs alone show, which is 0 bits against someone who
             means harm: a runtime whose weights cannot be read, or other weights that answer alike. They agree to
             within what casts to 16 bits make, so that a small change of the weights passes.
@@ -28,7 +27,7 @@ def assert_sealed(
     Raises:
         AssertionError: If it is another one; the message says where it departs, and the likely kind of change.
     """
-    found = verify(model, seal, full=full, key=key, name=name)
+    found = verify(model, seal, key=key, name=name)
     facts = [
         found.verdict,
         *(f"{name} {value}" for name, value in (("block", found.block), ("kind", found.kind)) if value),

@@ -3,22 +3,26 @@
 import base64
 import hashlib
 import zlib
-from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, cast, final
+from itertools import chain
+from typing import Final, cast, final
 
 import msgspec
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wheeltap.core.anatomy import kind_of, written
+from wheeltap.core import seeds
 from wheeltap.core.bounded import parsing
 from wheeltap.core.errors import FileFormatError, ModelError
 from wheeltap.core.typed import copied, named_modules
 from wheeltap.suites.seal.record import Body, PackedArray
-from wheeltap.suites.seal.structure import holding, tree
+from wheeltap.suites.seal.structure import unwrapped
+
+Floats = NDArray[np.float64]
 
 AS_SEALED: Final = "as sealed"
 
@@ -127,22 +131,15 @@ Leaves = dict[str, bytes]
 """Digest of each tensor, by name."""
 
 
-def stored(model: nn.Module) -> list[tuple[str, Tensor]]:
-    """Parameters, and buffers that a checkpoint keeps, in order; what is tied once."""
-    kept = model.state_dict(keep_vars=True)
-    return [*model.named_parameters(), *((name, part) for name, part in model.named_buffers() if name in kept)]
-
-
 def held(model: nn.Module) -> list[tuple[str, Tensor]]:
     """Every parameter and then every buffer, saved or not, by names without wrappers; other names of tied ones last."""
-    several, names = list[tuple[str, Tensor]](), list[tuple[str, Tensor]]()
-    modules, seen = list(tree(model)), set[int]()
-    for kind in ("_parameters", "_buffers"):
-        for path, module in modules:
-            for name, part in holding(module, kind):
-                (names if id(part) in seen else several).append((f"{path}.{name}" if path else name, part))
-                seen.add(id(part))
-    return [*several, *names]
+    module, first, others, seen = unwrapped(model), list[tuple[str, Tensor]](), list[tuple[str, Tensor]](), set[int]()
+    for name, part in chain(
+        module.named_parameters(remove_duplicate=False), module.named_buffers(remove_duplicate=False)
+    ):
+        (others if id(part) in seen else first).append((name, part))
+        seen.add(id(part))
+    return [*first, *others]
 
 
 def has_weights(model: nn.Module) -> bool:
@@ -183,8 +180,7 @@ def leaves(model: nn.Module, *, seed: int) -> Leaves:
     for name, part in held(model):
         if id(part) not in known:
             try:
-                with cast("Any", torch)._C.DisableTorchFunctionSubclass(), torch.no_grad():
-                    known[id(part)] = _digest(part.detach(), key=_key(seed))
+                known[id(part)] = _digest(part.detach(), key=_key(seed))
             except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
                 raise ModelError("A tensor of the model cannot be read.", where=name,
                                  expected="numbers in memory, in a dense layout",
@@ -207,9 +203,9 @@ def _key(seed: int) -> bytes:
 
 def _digest(part: Tensor, *, key: bytes) -> bytes:
     floats = part.is_floating_point()
-    state = hashlib.blake2b(f"{'float' if floats else kind_of(part)} {list(part.shape)}".encode(), digest_size=_DIGEST,
+    state = hashlib.blake2b(f"{'float' if floats else part.dtype} {list(part.shape)}".encode(), digest_size=_DIGEST,
                             key=key)  # fmt: skip
-    flat = written(part).reshape(-1)
+    flat = part.resolve_conj().resolve_neg().reshape(-1)
     for start in range(0, flat.numel(), _BY):
         values = flat[start : start + _BY].cpu().contiguous()
         if floats:
@@ -230,24 +226,53 @@ def marks(several: Sequence[Leaves]) -> PackedArray:
     return PackedArray.of(np.array(rows, dtype=np.uint8).reshape(len(rows), len(several), MARK))
 
 
+# ---- numbers of each parameter, by which a kind of change is named ------------------------------------------------
+
+PROJECTIONS: Final = 4
+"""Random projections of each parameter."""
+
+
+def parameter_numbers(model: nn.Module, *, seed: int) -> PackedArray:
+    """What a seal keeps of each parameter, ``[parameter, number]``: root mean square, mean, random projections."""
+    rows = [numbers_of(part, seed=seed) for _, part in model.named_parameters()]
+    return PackedArray.of(np.array(rows, dtype=np.float32).reshape(len(rows), 2 + PROJECTIONS))
+
+
+def numbers_of(part: Tensor, *, seed: int) -> Floats:
+    """The same of one parameter; projections have the size of the root mean square."""
+    flat, sums, square = part.detach().reshape(-1), np.zeros(1 + PROJECTIONS), 0.0
+    for start in range(0, flat.numel(), _BY):
+        values = flat[start : start + _BY].double().cpu().numpy()
+        sums += np.append(values.sum(), _signs(seed, start, len(values)) @ values)
+        square += float(values @ values)
+    size = max(flat.numel(), 1)
+    return np.array([(square / size) ** 0.5, sums[0] / size, *(sums[1:] / size**0.5)])
+
+
+def _signs(seed: int, start: int, length: int) -> Floats:
+    """Signs ``[projection, number]``, the same for every parameter, so that an exchanged one is recognized."""
+    shape = (PROJECTIONS, -(-length // 8))
+    bits = np.unpackbits(seeds.generator(seed, "marks", start).integers(256, size=shape, dtype=np.uint8), axis=1)
+    return 2.0 * bits[:, :length].astype(np.float64) - 1.0
+
+
 # ---- a model beside a seal --------------------------------------------------------------------------------------
 
 
 @final
 @dataclass(frozen=True)
 class TensorMatch:
-    """The tensors of a model in the places of those that were sealed, by sealed names.
+    """Tensors of a model beside the sealed ones, by name.
 
     Attributes:
-        held: The tensor in each place that is filled.
-        casts: By marks, the casts whose values it seems to have; none where it has other values.
+        held: Tensors that were sealed and have the sealed shape.
+        casts: Casts whose values each of these seems to have, by short digests; none where it has other values.
         order: All sealed names, in order.
-        extra: Tensors that are in no place.
-        missing: Places that are not filled.
+        extra: Names of tensors that were not sealed.
+        missing: Sealed names that the model does not have, or has with another shape.
         reshaped: The first tensor with another shape, in words; empty where there is none.
-        moved: Whether values were found under names other than the sealed ones.
         cast: The admitted cast of all tensors whose digest these have; empty where none fits.
-        exact: Whether names and kinds of numbers are as sealed too.
+        exact: Whether kinds of numbers are as sealed too.
     """
 
     held: dict[str, Tensor]
@@ -256,14 +281,13 @@ class TensorMatch:
     extra: tuple[str, ...]
     missing: tuple[str, ...]
     reshaped: str
-    moved: bool
     cast: str
     exact: bool
 
     @property
     def changed(self) -> list[str]:
-        """Places in which other values are."""
-        return [name for name, several in self.casts.items() if not several]
+        """Names of tensors with other values."""
+        return [name for name, casts in self.casts.items() if not casts]
 
     @property
     def device(self) -> str:
@@ -272,74 +296,34 @@ class TensorMatch:
 
 
 def matched(model: nn.Module, body: Body) -> TensorMatch:
-    """Which tensor is in which place: by name; of others by values, then by shape; and whether all are as sealed.
+    """The tensors of a model beside those of a seal.
 
     Raises:
-        FileFormatError: If the seal's marks do not fit its own tensors.
+        FileFormatError: If the seal's short digests do not fit its own tensors.
         ModelError: If a tensor cannot be read.
     """
-    named, known, rows = held(model), _listed(body.shapes), body.values.array()
-    fits = rows.ndim == len(("tensor", "cast", "byte")) and rows.shape[0] == len(known) and rows.shape[2] == MARK
-    if not fits or not 0 < rows.shape[1] <= len(WHOLE) or rows.dtype != np.uint8 or len(_at(known)) != len(known):
-        raise FileFormatError("The seal's marks do not fit its tensors.", expected=f"{len(known)} tensors",
+    tensors, sealed, rows = dict(held(model)), _listed(body.shapes), body.values.array()
+    order = {name: index for index, (name, _, _) in enumerate(sealed)}
+    fits = rows.ndim == len(("tensor", "cast", "byte")) and rows.shape[0] == len(sealed) and rows.shape[2] == MARK
+    if not fits or not 0 < rows.shape[1] <= len(WHOLE) or rows.dtype != np.uint8 or len(order) != len(sealed):
+        raise FileFormatError("The seal's marks do not fit its tensors.", expected=f"{len(sealed)} tensors",
                               got=str(list(rows.shape)))  # fmt: skip
-    own = leaves(model, seed=body.seed)
-    sealed = [[one.tobytes() for one in row] for row in rows]
-    place = _places(named, [own[name][:MARK] for name, _ in named], known, sealed)
-    filled = {known[to][0]: named[number] for number, to in place.items()}
-    at = _at(known)
+    digests = leaves(model, seed=body.seed)
+    present = {
+        name: tensors[name] for name, _, shape in sealed if name in tensors and tuple(tensors[name].shape) == shape
+    }
     casts = {
-        name: tuple(cast for cast, one in zip(WHOLE, sealed[to], strict=False) if one == own[filled[name][0]][:MARK])
-        for name, to in at.items() if name in filled
+        name: tuple(
+            cast for cast, mark in zip(WHOLE, rows[order[name]], strict=False)
+            if mark.tobytes() == digests[name][:MARK]
+        ) for name in present
     }  # fmt: skip
-    whole = total({name: own[other] for name, (other, _) in filled.items()}, seed=body.seed)
-    shape_of = {name: list(part.shape) for name, part in named}
-    reshaped = next(
-        (f"{name} was {list(shape)} and is {shape_of[name]}" for name, _, shape in known
-         if name not in filled and shape_of.get(name, list(shape)) != list(shape)), "")  # fmt: skip
+    whole = total({name: digests[name] for name in present}, seed=body.seed)
     return TensorMatch(
-        {name: filled[name][1] for name in casts}, casts, tuple(at),
-        tuple(name for number, (name, _) in enumerate(named) if number not in place),
-        tuple(name for name in at if name not in filled), reshaped,
-        any(name != other for name, (other, _) in filled.items()),
+        present, casts, tuple(order), tuple(name for name in tensors if name not in order),
+        tuple(name for name in order if name not in present),
+        next((f"{name} was {list(shape)} and is {list(tensors[name].shape)}" for name, _, shape in sealed
+              if name in tensors and name not in present), ""),
         next((one.name for one in body.casts if one.digest == whole), ""),
-        sorted((name, str(part.dtype)) for name, part in named) == sorted((name, kind) for name, kind, _ in known),
+        {name: str(part.dtype) for name, part in tensors.items()} == {name: kind for name, kind, _ in sealed},
     )  # fmt: skip
-
-
-def _at(known: _Known) -> dict[str, int]:
-    return {name: number for number, (name, _, _) in enumerate(known)}
-
-
-def _places(
-    named: Sequence[tuple[str, Tensor]], owns: Sequence[bytes], known: _Known, sealed: Sequence[Sequence[bytes]]
-) -> dict[int, int]:
-    """The sealed place of each tensor, by their numbers."""
-    at = _at(known)
-    if at.keys() == {name for name, _ in named}:
-        return {
-            number: at[name] for number, (name, part) in enumerate(named) if tuple(part.shape) == known[at[name]][2]
-        }
-    names, place = [name for name, _ in named], dict[int, int]()
-    _fill(place, list(zip(names, owns, strict=True)),
-          [[(name, one) for one in row] for (name, _, _), row in zip(known, sealed, strict=True)])  # fmt: skip
-    _fill(place, owns, sealed)
-    _fill(place, [(name, tuple(part.shape)) for name, part in named], [[(name, shape)] for name, _, shape in known])
-    if len(named) == len(known):
-        _fill(place, [tuple(part.shape) for _, part in named], [[shape] for _, _, shape in known])
-    return place
-
-
-def _fill(place: dict[int, int], owns: Sequence[Hashable], known: Sequence[Sequence[Hashable]]) -> None:
-    """Fills places that are empty with what has one of their keys and is in none yet, in order."""
-    free = dict[Hashable, list[int]]()
-    taken = set(place.values())
-    for to in reversed(range(len(known))):
-        for key in set(known[to]) if to not in taken else ():
-            free.setdefault(key, []).append(to)
-    for number, key in enumerate(owns):
-        several = free.get(key, [])
-        while several and number not in place:
-            if (to := several.pop()) not in taken:
-                place[number] = to
-                taken.add(to)

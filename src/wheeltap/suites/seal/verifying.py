@@ -1,6 +1,5 @@
 """Verifying a model against a seal: what it is, how far from what was sealed, where it departs and how."""
 
-import dataclasses
 import datetime
 import os
 from collections.abc import Sequence
@@ -16,26 +15,19 @@ from torch import nn
 
 from wheeltap.core.errors import FileFormatError, ModelError
 from wheeltap.core.files import Contents
-from wheeltap.core.inputs import Inputs, chosen, count, tensors
+from wheeltap.core.inputs import Inputs, count, tensors
 from wheeltap.core.plain import many
 from wheeltap.core.settings import checked
 from wheeltap.core.subject import Subject
-from wheeltap.core.typed import named_modules
 from wheeltap.engine.apply import state_of
 from wheeltap.suites.seal import values
 from wheeltap.suites.seal.contents import differences
 from wheeltap.suites.seal.making import inputs_of, size
 from wheeltap.suites.seal.record import LOOSEST, ConvertedModel, Seal, load, require_valid
 from wheeltap.suites.seal.sketch import BLOCK_DIRECTIONS, DIRECTIONS, Floats, PassOutputs, Projections, look
-from wheeltap.suites.seal.structure import Difference, Structure, difference, listed, structure, unwrapped
+from wheeltap.suites.seal.structure import Difference, difference, listed, sealed_structure, structure, unwrapped
 from wheeltap.suites.seal.tensors import TensorChange, TensorComparison
 from wheeltap.suites.seal.values import AS_SEALED, TensorMatch, in_single_precision
-
-_FIRST: Final = 4
-"""Inputs after which a verification stops, if it is sure by then that something changed."""
-
-_SURE: Final = 10.0
-"""Distance in tolerances from which it is."""
 
 
 @final
@@ -60,42 +52,18 @@ class ModelOutputs:
         """The conversion whose numbers it gives; empty where none fits."""
         return self.stored.name if self.distance <= 1.0 else ""
 
-    @property
-    def inputs(self) -> int:
-        """How many were asked."""
-        return len(self.seen.output)
 
-    @property
-    def forwards(self) -> float:
-        """Passes over all sealed inputs that this took."""
-        return self.inputs / self.stored.seen.output.shape[0]
-
-
-def ask(model: nn.Module, seal: Seal, inputs: Inputs, *, every: bool = False) -> ModelOutputs:
-    """Asks the inputs, a few first; stops where it is sure that something changed, unless every one is to be asked.
-
-    What a pass changes in the model, such as a buffer that counts, is put back.
+def run(model: nn.Module, seal: Seal, inputs: Inputs) -> ModelOutputs:
+    """Runs the model on the inputs; buffers that a pass changes, such as counters, are put back.
 
     Raises:
         ModelError: If the model does not answer them.
     """
     put_back = state_of(model)
     try:
-        return _asked(model, seal, inputs, every=every)
+        return beside(seal, look(model, inputs, looking_of(seal)))
     finally:
         put_back()
-
-
-def _asked(model: nn.Module, seal: Seal, inputs: Inputs, *, every: bool) -> ModelOutputs:
-    total = count(inputs)
-    looking = looking_of(seal)
-    seen = look(model, chosen(inputs, slice(_FIRST)), looking)
-    found = beside(seal, seen)
-    if (found.distance > _SURE and not every) or total <= _FIRST:
-        return found
-    few = max(looking.few - _FIRST, 0)
-    return beside(seal, _joined(seen, look(model, chosen(inputs, slice(_FIRST, total)),
-                                           dataclasses.replace(looking, few=few))))  # fmt: skip
 
 
 def looking_of(seal: Seal) -> PassOutputs:
@@ -104,19 +72,11 @@ def looking_of(seal: Seal) -> PassOutputs:
 
 
 def beside(seal: Seal, seen: Projections) -> ModelOutputs:
-    """What was seen of the first inputs, beside what was sealed of them."""
+    """Outputs beside those that were sealed."""
     nearest, distance = _nearest(seen.output, seal)
     expected = nearest.seen.output.floats()
     spread = size(expected - expected.mean(0))
-    return ModelOutputs(seen, nearest, distance, size(seen.output - expected[: len(seen.output)]) / spread)
-
-
-def _joined(one: Projections, two: Projections) -> Projections:
-    """Two passes over different inputs as one."""
-    output = np.concatenate([one.output, two.output])
-    if two.order != one.order:
-        return dataclasses.replace(one, output=output)
-    return Projections(output, np.concatenate([one.blocks, two.blocks], 1), one.order)
+    return ModelOutputs(seen, nearest, distance, size(seen.output - expected) / spread)
 
 
 def _nearest(output: Floats, seal: Seal) -> tuple[ConvertedModel, float]:
@@ -125,7 +85,7 @@ def _nearest(output: Floats, seal: Seal) -> tuple[ConvertedModel, float]:
     for at, one in enumerate(seal.body.stored):
         expected = one.seen.output.floats()
         unit = seal.body.tolerances.output * size(expected)
-        found.append((float(np.abs(output - expected[: len(output)]).max()) / unit, at))
+        found.append((float(np.abs(output - expected).max()) / unit, at))
     distance, at = min(found)
     return seal.body.stored[at], distance
 
@@ -146,8 +106,7 @@ def _first(seal: Seal, stored: ConvertedModel, seen: Projections) -> int:
     for at, (name, loose) in enumerate(zip(seal.body.blocks, tolerances, strict=True)):
         if name not in seen.order:
             continue  # not called in this model, or not as a module: compiled, say
-        own = seen.blocks[seen.order.index(name)]
-        if not np.abs(own - expected[at, : len(own)]).max(initial=0.0) <= loose * size(expected[at]):
+        if not np.abs(seen.of(name) - expected[at]).max(initial=0.0) <= loose * size(expected[at]):
             return at
     return len(seal.body.blocks)
 
@@ -171,7 +130,6 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
         verdict: What the model is, beside the sealed one.
         seal: Digest of the seal.
         name: Of the sealed model.
-        mode: ``quick``, or ``full``: every input was asked, also where a change was sure.
         conversion: The admitted cast of all tensors that its weights are; of others, the one whose outputs it gives;
             empty where none fits.
         bits: Strength of what was shown: to pass without being the sealed model takes two to so many tries. 0 where
@@ -181,8 +139,6 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
         block: The first block whose output departs.
         kind: The likely kind of change, by the weights.
         detail: The same in a sentence.
-        inputs: Inputs that were asked.
-        forwards: Passes over the sealed inputs that this took.
         notes: What else must be known.
         files: What lies beside the weights and is not as it was sealed, by its part: a tokenizer, a template, settings.
         sealed: Day of the seal, in UTC.
@@ -194,7 +150,6 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Said
     seal: str
     name: str
-    mode: Literal["quick", "full"]
     conversion: str = ""
     bits: int = 0
     distance: float = 0.0
@@ -202,8 +157,6 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     block: str = ""
     kind: str = ""
     detail: str = ""
-    inputs: int = 0
-    forwards: float = 0.0
     notes: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     sealed: str = ""
@@ -218,15 +171,16 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
 
 @checked
 def verify(
-    model: nn.Module | Subject, seal: Seal | str | os.PathLike[str], *, full: bool = False,
-    key: str | os.PathLike[str] | None = None, name: str | None = None, today: datetime.date | None = None,
+    model: nn.Module | Subject, seal: Seal | str | os.PathLike[str], *, key: str | os.PathLike[str] | None = None,
+    name: str | None = None, today: datetime.date | None = None,
 ) -> Verification:  # fmt: skip
     """Whether a model is the one that was sealed; it comes back bit for bit as it was.
+
+    A live object is compared as its class presents it, and can lie: verify the file where that matters.
 
     Args:
         model: In eval mode. One with 16-bit weights is copied to single precision while this runs.
         seal: Or the path of its file.
-        full: Ask every sealed input, also where it is sure after a few that something changed.
         key: PEM file of the Ed25519 public key by which the seal must be signed.
         name: Of the model that the seal must be of: a signed seal of another model is refused. ``None`` for any.
         today: The day in UTC, for seals that expire.
@@ -240,7 +194,7 @@ def verify(
     """
     seal = seal if isinstance(seal, Seal) else load(Path(seal))
     require_valid(seal, key=None if key is None else Path(key), name=name, day=today)
-    said = _beside(_compared(model, seal, full=full), seal, model.contents if isinstance(model, Subject) else None)
+    said = _beside(_compared(model, seal), seal, model.contents if isinstance(model, Subject) else None)
     signer = "" if seal.signature is None else seal.signature.key
     return msgspec.structs.replace(said, sealed=seal.body.sealed, expires=seal.body.expires, signer=signer)
 
@@ -261,8 +215,8 @@ def _beside(said: Verification, seal: Seal, held: Contents | None) -> Verificati
 _FILES: Final = "The weights are not what differs: what lies beside them is not as it was sealed."
 
 
-def _compared(model: nn.Module | Subject, seal: Seal, *, full: bool) -> Verification:
-    """What a model is beside the sealed one, by its weights, structure, outputs and blocks."""
+def _compared(model: nn.Module | Subject, seal: Seal) -> Verification:
+    """Compares weights, structure, outputs and blocks of a model with the sealed ones."""
     inputs = inputs_of(seal)
     _require_consistent(seal, count(inputs))
     outer = model.model if isinstance(model, Subject) else model
@@ -270,51 +224,42 @@ def _compared(model: nn.Module | Subject, seal: Seal, *, full: bool) -> Verifica
     module = unwrapped(outer)
     if not values.has_weights(module):
         return _of_runtime(module, seal, inputs)
-    found, made = values.matched(module, seal.body), structure(module)
-    differs = difference(seal.body.structure, seal.body.parts, made)
-    sealed = bool(found.cast) and not found.extra and not found.moved
-    looked = ask(in_single_precision(module), seal, inputs, every=full or sealed)
+    match, current = values.matched(module, seal.body), structure(module)
+    differs = difference(sealed_structure(seal.body.structure), current)
+    looked = run(in_single_precision(module), seal, inputs)
     said = Verification(
-        verdict="altered", seal=seal.digest, name=seal.body.name, mode="full" if full else "quick",
-        conversion=found.cast or looked.conversion, distance=looked.distance, share=looked.share,
-        inputs=looked.inputs, forwards=looked.forwards, block=departs(seal, looked),
-        notes=(*_notes(seal, found.device, inputs), *_unread(made), *_compiled(outer)),
+        verdict="altered", seal=seal.digest, name=seal.body.name, conversion=match.cast or looked.conversion,
+        distance=looked.distance, share=looked.share, block=departs(seal, looked),
+        notes=(*_notes(seal, match.device, inputs), *(_UNREAD.format(name) for name in current.unread)),
     )  # fmt: skip
-    if sealed:
-        return _of_sealed_weights(said, differs, same=found.exact and module is outer, read=not made.unread)
-    said = _of_other_weights(said, seal, looked, (found, differs))
+    if match.cast and not match.extra:
+        return _of_sealed_weights(said, differs, same=match.exact and module is outer, read=not current.unread)
+    said = _of_other_weights(said, seal, looked, match, differs)
     missing = len(set(seal.body.blocks) - set(looked.seen.order))
     blocks = f"{missing} of {len(seal.body.blocks)} blocks were not seen: a change may start before the one named."
     return msgspec.structs.replace(said, notes=(*said.notes, blocks)) if missing and said.block else said
 
 
 def _of_sealed_weights(said: Verification, differs: Difference, *, same: bool, read: bool) -> Verification:
-    """What is said of a model all of whose weights are as sealed, or cast as a whole."""
-    agrees, words = said.distance <= 1.0, differs.words()
-    if differs.program and agrees:
-        return msgspec.structs.replace(said, verdict=SAME, block="", detail=_PROGRAM)
-    if words:
-        return msgspec.structs.replace(said, detail=f"Every weight is as sealed; its structure is not. {words}")
-    if not agrees:
-        installed = f" Installed code is another: {listed(differs.libraries)}." if differs.libraries else ""
-        return msgspec.structs.replace(said, detail=_ELSE + installed)
+    """The verdict on a model all of whose weights are as sealed, or cast as a whole."""
+    others = f"Installed code is not as sealed: {listed(differs.libraries)}." if differs.libraries else ""
+    if differs.words:
+        detail = f"Every weight is as sealed; its structure is not. {differs.words}"
+        return msgspec.structs.replace(said, detail=detail)
+    if said.distance > 1.0:
+        return msgspec.structs.replace(said, detail=f"{_ELSE} {others}".strip())
     if not read:
         return msgspec.structs.replace(said, verdict=SAME, block="", detail=_NOT_READ)
-    verdict: Said = (
-        LIBRARY if differs.libraries else "identical" if same and said.conversion == AS_SEALED else "equivalent"
-    )
-    others = f"Installed code is not as sealed: {listed(differs.libraries)}." if differs.libraries else ""
-    bits = 0 if differs.libraries else values.BITS
-    return msgspec.structs.replace(said, verdict=verdict, bits=bits, block="", detail=others)
+    verdict: Said = "identical" if same and said.conversion == AS_SEALED else "equivalent"
+    if others:
+        return msgspec.structs.replace(said, verdict=LIBRARY, block="", detail=others)
+    return msgspec.structs.replace(said, verdict=verdict, bits=values.BITS, block="")
 
 
-_PROGRAM: Final = (
-    "Its weights are as sealed. It is a program that torch scripted, traced or exported, of which the seal says "
-    "nothing: seal the program itself, or verify the module that it was made of."
-)
+_UNREAD: Final = "The source of {} cannot be read: its code was not compared."
 _NOT_READ: Final = (
-    "Every weight is as sealed; not all else could be read, so that nothing is shown beyond these inputs. Notes say "
-    "what: hold it in plain lists, dicts, numbers or tensors, and seal the model again."
+    "Every weight is as sealed; not all code could be read, so that nothing is shown beyond these inputs. Define its "
+    "classes in a file, and seal the model again."
 )
 _ELSE: Final = (
     "Every weight and all structure is as sealed, and outputs differ: by another kernel or device, or by what a model "
@@ -343,11 +288,11 @@ def _require_plain(module: object) -> None:
 
 def _of_runtime(model: nn.Module, seal: Seal, inputs: Inputs) -> Verification:
     """Of a module without weights of its own, which calls another runtime: its outputs alone speak."""
-    looked = ask(model, seal, inputs, every=True)
+    looked = run(model, seal, inputs)
     return Verification(
         verdict=SAME if looked.distance <= _loose(seal) else "altered", seal=seal.digest, name=seal.body.name,
-        mode="quick", conversion=looked.conversion, distance=looked.distance, share=looked.share, inputs=looked.inputs,
-        forwards=looked.forwards, notes=_notes(seal, seal.body.tolerances.device, inputs), detail=_RUNTIME,
+        conversion=looked.conversion, distance=looked.distance, share=looked.share,
+        notes=_notes(seal, seal.body.tolerances.device, inputs), detail=_RUNTIME,
     )  # fmt: skip
 
 
@@ -381,20 +326,20 @@ def _require_consistent(seal: Seal, total: int) -> None:
                               do="Seal the model again; require a signature where seals may be forged.")  # fmt: skip
 
 
-def _another(seal: Seal, found: TensorMatch) -> ModelError:
+def _another(seal: Seal, match: TensorMatch) -> ModelError:
     return ModelError(
         "The seal is of another architecture.", where=seal.body.name,
-        expected=f"{len(found.order)} tensors shaped as in {seal.body.name}, or the same outputs",
-        got=_difference(found).removesuffix("."), do="Verify the model that was sealed, loaded in the same way.",
+        expected=f"{len(match.order)} tensors shaped as in {seal.body.name}, or the same outputs",
+        got=_difference(match).removesuffix("."), do="Verify the model that was sealed, loaded in the same way.",
     )  # fmt: skip
 
 
-def _difference(found: TensorMatch) -> str:
+def _difference(match: TensorMatch) -> str:
     """Which tensor is the first that is not as it was sealed, in words."""
-    if found.reshaped:
-        return f"{found.reshaped}."
-    was, are = ("was", "is") if len(found.missing) == 1 else ("were", "are")
-    return f"{many(len(found.missing), 'tensor')} that {was} sealed {are} missing: {found.missing[0]}."
+    if match.reshaped:
+        return f"{match.reshaped}."
+    was, are = ("was", "is") if len(match.missing) == 1 else ("were", "are")
+    return f"{many(len(match.missing), 'tensor')} that {was} sealed {are} missing: {match.missing[0]}."
 
 
 def _notes(seal: Seal, device: str, inputs: Inputs) -> tuple[str, ...]:
@@ -406,16 +351,6 @@ def _notes(seal: Seal, device: str, inputs: Inputs) -> tuple[str, ...]:
     if sealed != device:
         notes.append(_ELSEWHERE.format(sealed, device))
     return tuple(notes)
-
-
-def _unread(made: Structure) -> tuple[str, ...]:
-    several = [f"{where} ({why})" for where, why in made.unread.items()]
-    return (f"Not read, and not checked: {listed(several)}.",) if several else ()
-
-
-def _compiled(model: nn.Module) -> tuple[str, ...]:
-    several = any(type(module).__qualname__ == "OptimizedModule" for _, module in named_modules(model))
-    return ("It is compiled: outputs are those of the module that torch.compile was given.",) if several else ()
 
 
 _LONG: Final = 32
@@ -432,32 +367,33 @@ _ELSEWHERE: Final = "Tolerances were measured on {}, and this ran on {}: a few o
 
 
 def _of_other_weights(
-    said: Verification, seal: Seal, looked: ModelOutputs, about: tuple[TensorMatch, Difference]
+    said: Verification, seal: Seal, looked: ModelOutputs, match: TensorMatch, differs: Difference
 ) -> Verification:
-    """What is said of a model that lacks some of the sealed weights, or has more."""
-    (found, differs), agrees = about, looked.distance <= 1.0
-    if found.missing and not agrees:
-        raise _another(seal, found)
-    compared = TensorComparison(seal.body.tensors, found, seed=seal.body.seed)
-    if agrees and (found.missing or (compared.another and not found.cast)):
-        which = f" {_difference(found)}" if found.missing else ""
+    """The verdict on a model that lacks some of the sealed weights, or has more."""
+    agrees = looked.distance <= 1.0
+    if match.missing and not agrees:
+        raise _another(seal, match)
+    compared = TensorComparison(seal.body.tensors, match, seed=seal.body.seed)
+    if agrees and (match.missing or (compared.is_another and not match.cast)):
+        which = f" {_difference(match)}" if match.missing else ""
         return msgspec.structs.replace(said, verdict=SAME, detail=_OTHERS + which, block="")
-    if compared.another and compared.unrelated and not found.cast:
+    if compared.is_another and compared.is_unrelated and not match.cast:
         detail = "Most of its weights have nothing to do with the sealed ones."
         return msgspec.structs.replace(said, verdict="other model", detail=detail, block="")
-    change = TensorChange("", _sealed_values(found)) if not found.changed else compared.explained()
+    change = compared.explained() if match.changed else TensorChange("", _sealed_values(match))
+    extra = f"Not sealed: tensor {listed(match.extra)}." if match.extra and not differs.words else ""
     alike = "The outputs on the sealed inputs agree all the same." if agrees else ""
     return msgspec.structs.replace(
-        said, kind=change.kind, detail=" ".join(filter(None, (change.detail, differs.words(), alike))),
+        said, kind=change.kind, detail=" ".join(filter(None, (change.detail, extra, differs.words, alike))),
         block=block_of(change.changed, seal) or said.block,
     )  # fmt: skip
 
 
-def _sealed_values(found: TensorMatch) -> str:
-    """Of tensors none of which seems to be changed."""
-    if found.cast:
-        return "The sealed weights are there, under other names." if found.moved else "The sealed weights are there."
-    mixture = " and ".join(sorted({several[0] for several in found.casts.values()}))
+def _sealed_values(match: TensorMatch) -> str:
+    """A sentence on tensors none of which seems to be changed."""
+    if match.cast:
+        return "The sealed weights are there, and others too."
+    mixture = " and ".join(sorted({casts[0] for casts in match.casts.values()}))
     return (
         f"All tensors together are not as sealed, nor cast in a way that passes; one by one they look {mixture}. Cast "
         "the whole model in one way."
