@@ -17,7 +17,7 @@ def test_readers_of_hostile_files(tmp_path: Path) -> None:
         assert tally.refused > 6, (name, tally)
 
 
-@pytest.mark.full
+@pytest.mark.release
 @pytest.mark.parametrize("name", readers(Path()))
 @pytest.mark.filterwarnings("ignore")
 def test_every_reader_of_hostile_files(name: str, tmp_path: Path) -> None:
