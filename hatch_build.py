@@ -5,7 +5,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-TEXT = ("docs", "examples", "CONTRIBUTING.md", "tests/snapshots/errors.txt")
+TEXT = ("docs", "examples", "CONTRIBUTING.md")
 """What the pages are made of, in places as in a checkout."""
 
 

@@ -12,7 +12,7 @@ from sphinx.application import Sphinx
 import wheeltap
 
 DOCS: Final = Path(__file__).parent
-MESSAGES: Final = DOCS.parent / "tests" / "snapshots" / "errors.txt"
+SOURCE: Final = Path(wheeltap.__file__).parent
 
 project, author, release = "wheeltap", "the wheeltap authors", wheeltap.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
@@ -45,33 +45,29 @@ def notebook(text: str) -> Iterator[str]:
         yield from (f"~~~~{{raw}} html\n{page}\n~~~~" for page in pages if page)
 
 
-def spoken(source: str) -> str:
-    """Text of an error as a reader sees it; what is put in at run time stands in angle brackets."""
-    try:
-        node = ast.parse(source, mode="eval").body
-    except SyntaxError:
-        return ""
+def literal(node: ast.expr | None) -> str:
+    """Text of an error message in the source; values known only at run time are shown as an ellipsis."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if isinstance(node, ast.JoinedStr):
-        parts = (one.value if isinstance(one, ast.Constant) else "..." for one in node.values)
-        return "".join(map(str, parts))
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "..." for part in node.values)
     return ""
 
 
 def messages() -> Iterator[str]:
-    """Every pinned message that says what to do, by the part of wheeltap that raises it, as Markdown."""
+    """Every error message that says what to do, by the part of wheeltap that raises it, as Markdown."""
     parts: dict[str, dict[str, str]] = {}
-    for block in MESSAGES.read_text().split("\n\n"):
-        head, *rows = block.splitlines()
-        where = head.split(": ")[0].removeprefix("suites/").split("/")[0].removesuffix(".py")
-        said = spoken(rows[0].strip()) if rows else ""
-        do = next((spoken(row.strip().removeprefix("do = ")) for row in rows if row.startswith("  do = ")), "")
-        if said and do:
-            parts.setdefault(where, {})[said] = do
-    for part, some in sorted(parts.items()):
+    for path in sorted(SOURCE.rglob("*.py")):
+        part = path.relative_to(SOURCE).as_posix().removeprefix("suites/").split("/")[0].removesuffix(".py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and node.args:
+                problem = literal(node.args[0])
+                fix = next((literal(keyword.value) for keyword in node.keywords if keyword.arg == "do"), "")
+                if problem and fix:
+                    parts.setdefault(part, {})[problem] = fix
+    for part, fixes in sorted(parts.items()):
         yield f"\n### {part}\n"
-        yield from (f"- **{_escaped(said)}** {_escaped(do)}" for said, do in sorted(some.items()))
+        yield from (f"- **{_escaped(problem)}** {_escaped(fix)}" for problem, fix in sorted(fixes.items()))
 
 
 def _escaped(text: str) -> str:

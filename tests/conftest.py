@@ -49,12 +49,6 @@ UNTRACED = frozenset({
 })  # fmt: skip
 """Folders and files of tests that run without a tracer, which costs a third: what they run is run by others too."""
 
-ALL = "WHEELTAP_TESTS"
-"""Environment variable: ``all`` runs everything, in some 40 minutes; else of many cases some run."""
-
-EVERY = 12
-"""Of the cases of a law every so many are run, beginning with the first."""
-
 NETS = "WHEELTAP_NETS"
 """As ``wheeltap.recipes.make.FOLDER``, which must not be imported yet."""
 
@@ -85,13 +79,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the longest first; some run without a tracer: what is covered is a lower bound, at less cost.
 
     Of a test that is run with several parameters the first run is traced.
     """
-    if os.environ.get(ALL) != "all":
-        _thin(config, items)
     begun = set[str]()
     for item in items:
         function = item.nodeid.partition("[")[0]
@@ -100,23 +92,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         begun.add(function)
     place = {name: at for at, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
-
-
-def _thin(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out tests marked ``full``, and of a law with several cases all but every twelfth.
-
-    Cases are parameter sets, and the classes of a file that share a contract.
-    """
-    laws: dict[tuple[Path, str], list[pytest.Item]] = {}
-    for item in items:
-        laws.setdefault((item.path, getattr(item, "originalname", item.name)), []).append(item)
-    kept = set[pytest.Item]()
-    for cases in laws.values():
-        kept.update(cases[::EVERY])
-    left = [item for item in items if item not in kept or item.get_closest_marker("full")]
-    config.hook.pytest_deselected(items=left)
-    gone = set(left)
-    items[:] = [item for item in items if item not in gone]
 
 
 def pytest_collection_finish() -> None:

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_one_part_in_a_hurry(tmp_path: Path) -> None:
     kept = {"peers": {"seconds": 1, "quick": False, "found": PEERS, "versions": {"wheeltap": "0"}}}
     (tmp_path / "validity.json").write_text(json.dumps(kept))

@@ -337,7 +337,7 @@ def test_controls_that_could_not_have_failed_are_skipped() -> None:
     assert statuses(400, "net")[1] == "skipped"
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_a_copy_that_was_rescaled_is_held_against_noise_of_a_share_of_each_weight() -> None:
     """Rounding sees how large a unit is written, and may cost such a copy more: that is no fault of it."""
     case = clusters()

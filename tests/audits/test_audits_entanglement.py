@@ -156,7 +156,7 @@ class TestDigits:
         ]  # fmt: skip
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_a_copy_in_which_other_units_are_found_is_not_compared() -> None:
     """Seed 12: in this copy of a depthwise net the units of one layer of three are not found by trying out."""
     case = zoo.made("depthwise")

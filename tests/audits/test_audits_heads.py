@@ -146,7 +146,7 @@ def test_heads_that_do_nothing_are_excluded(family: str, keep: float) -> None:
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
 @pytest.mark.parametrize("settings", [{}, {"top": 3, "sample": 2}])
-@pytest.mark.full
+@pytest.mark.release
 def test_a_twin_whose_heads_changed_places_gives_the_same(kind: str, settings: dict[str, int]) -> None:
     case = tiny_lm(kind, examples=200)
     report = run(case.subject, case.task, keep=("twin",), **settings)
@@ -189,7 +189,7 @@ def test_a_screen_confirms_the_top_ranked_and_tells_what_it_missed() -> None:
     assert "Of 12 heads, those 2 were ablated that a first-order screen ranks highest, and 4 of the" in found.because
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_a_task_of_wanted_outputs_is_measured_in_its_own_unit() -> None:
     """Thresholds are shares of the way from chance to the score, so that they do not depend on the targets' unit."""
     for scale in (1.0, 100.0):

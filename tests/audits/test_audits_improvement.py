@@ -128,7 +128,7 @@ def test_a_gain_within_the_margin_is_never_found(gain: float) -> None:
     assert all("So small a gain can never be found" in found.because for found in told)
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_false_alarms_at_a_margin_of_zero_are_as_rare_as_alpha_says() -> None:
     """500 subjects of which no draw is better than the clean model, judged as strictly as can be."""
     found = sum(audit(seed=seed, examples=80, settings={"margin": 0.0}).status == "found" for seed in range(500))

@@ -146,7 +146,7 @@ def test_a_search_that_is_not_made_finds_nothing() -> None:
     assert kept[1] < kept[0] - 0.2
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_random_sets_claimed_to_be_the_set_are_excluded() -> None:
     """No threshold on the score itself: only the comparison with other random sets is left to say no."""
     model = mlp((INPUTS, 32, CLASSES)).eval()

@@ -150,7 +150,7 @@ class TestStatuses:
         assert "It did not look inside the other layers, with 29% of the weights: 2." in said
 
 
-@pytest.mark.parametrize("family", ["qwen2-moe", pytest.param("deepseek", marks=pytest.mark.full)])
+@pytest.mark.parametrize("family", ["qwen2-moe", pytest.param("deepseek", marks=pytest.mark.release)])
 def test_experts_that_no_unit_is_taken_from_are_said_not_to_be_looked_at(family: str) -> None:
     case = zoo.made(family)
     few = wt.AuditSpec("redundancy", {"permutations": 9, "shuffles": 1})

@@ -108,7 +108,7 @@ def test_an_inner_layer_and_a_comparison() -> None:
     assert backwards.status == "found" and (backwards.estimates[0].high or 0.0) < -0.05
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_sound_nets_raise_no_alarm() -> None:
     task, verdicts = digits.task(), list[str]()
     for seed in range(20):
@@ -153,7 +153,7 @@ def test_interval_and_p_hold_for_the_worst_of_several() -> None:
     assert worst.low is not None and alone.low is not None and worst.low < alone.low
 
 
-@pytest.mark.full
+@pytest.mark.release
 @pytest.mark.parametrize(("margin", "costly"), [(0.05, 100), (0.02, 100), (0.05, 1)])
 def test_at_the_margin_the_worst_of_several_is_called_neither_as_seldom_as_promised(margin: float, costly: int) -> None:
     """Every candidate, or one, costs exactly the margin: more is a false alarm, less a false all-clear."""

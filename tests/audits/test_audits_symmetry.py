@@ -211,7 +211,7 @@ def test_two_nets_that_compute_the_same_are_told_apart_and_nets_of_other_shapes_
 
 
 @pytest.mark.slow
-@pytest.mark.full
+@pytest.mark.release
 def test_untrained_nets_raise_no_alarm() -> None:
     """S of smooth untrained nets is far above 1/2, but not above that of their shuffled copies."""
     found = [of(audit(mirrored("plain", seed=seed, size=8), **SHORT)) for seed in range(16)]

@@ -52,7 +52,7 @@ def compared(
     return run([original, twin], task, *audits, **how)
 
 
-@pytest.mark.full
+@pytest.mark.release
 @pytest.mark.slow
 def test_twenty_gauge_twins(original: Subject, task: Task) -> None:
 

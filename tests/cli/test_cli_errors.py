@@ -257,7 +257,7 @@ def test_a_reader_that_went_away_is_no_verdict() -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_a_process_that_is_ended_leaves_no_temporary_folder(here: Path) -> None:
     for name in "ab":
         rows = "".join(f'{{"id": "{at}", "correct": {str(at % 3 > 0).lower()}}}\n' for at in range(4000))

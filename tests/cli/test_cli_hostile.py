@@ -92,7 +92,7 @@ SLOWER = {
 }
 
 
-@pytest.mark.parametrize("verbs", [VERBS, pytest.param(SLOWER, marks=pytest.mark.full)])
+@pytest.mark.parametrize("verbs", [VERBS, pytest.param(SLOWER, marks=pytest.mark.release)])
 def test_every_verb_with_hostile_names(hostile: Path, capfd: pytest.CaptureFixture[str], verbs: dict[str, str]) -> None:
     capfd.readouterr()
     for verb, rest in verbs.items():

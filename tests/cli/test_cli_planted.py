@@ -37,7 +37,7 @@ def planted(*words: str, json_to: Path) -> dict[str, dict[str, Any]]:
     return {one["defect"]: one for one in json.loads(json_to.read_text())}
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_what_is_planted_is_found_and_sound_copies_are_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     split = digits.split()  # a third of the examples: the worst weight and its copies are measured on each
     np.savez(tmp_path / "few.npz", inputs=split.test_inputs[::3].numpy(), targets=split.test_targets[::3].numpy())
@@ -53,7 +53,7 @@ def test_what_is_planted_is_found_and_sound_copies_are_not(tmp_path: Path, capsy
     assert all(counts == [0] for counts in null["found"].values()) and not null["smallest"]
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_a_defect_that_cannot_be_planted_is_named_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -138,7 +138,7 @@ def test_an_unfinished_run_says_what_is_missing_and_how_to_go_on(
     assert "missing_trials" not in report(here / "whole.json")["provenance"]
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_status_prints_the_very_command_that_resumes_a_run_that_was_killed(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

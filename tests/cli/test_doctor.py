@@ -251,7 +251,7 @@ def test_weights_in_buffers_are_named_and_the_model_is_never_called_ready() -> N
     assert "torch.nn.Parameter" in said
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_complex_parameters_are_called_that() -> None:
     waves = nn.Parameter(torch.ones(33, 33, dtype=torch.cfloat) * torch.eye(33))
     spectral = Wired(

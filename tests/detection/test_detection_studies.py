@@ -64,7 +64,7 @@ def test_nets_before_and_after_unlearning_are_made_by_their_recipe(stage: str, c
     assert made(Stage, {"stage": stage, "group": 9}, seed=0, of=of) == weights_digest(case[stage].model)
 
 
-@pytest.mark.full
+@pytest.mark.release
 @pytest.mark.parametrize(
     ("name", "cohorts", "rules"),
     [

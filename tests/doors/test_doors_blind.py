@@ -228,7 +228,7 @@ def test_where_every_trial_raised_the_headline_is_the_error() -> None:
     assert report.headline.startswith("NO ANSWER: relative noise in the weights: ValueError: other answers than before")
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_a_folded_norm_is_called_the_same_outputs_though_the_layers_have_the_same_names() -> None:
     made = zoo.made("mlp")
     body, task = learned()

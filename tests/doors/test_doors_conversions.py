@@ -40,7 +40,7 @@ def compared(kind: str) -> Report:
 
 
 @pytest.mark.parametrize("kind", ["in two", "split"])
-@pytest.mark.full
+@pytest.mark.release
 def test_function_noise_says_that_the_two_are_equivalent(kind: str) -> None:
     (found,) = [one for one in compared(kind).findings if one.code == "WT102" and " vs " in one.subject]
     assert found.status == "excluded"
@@ -49,7 +49,7 @@ def test_function_noise_says_that_the_two_are_equivalent(kind: str) -> None:
     assert -0.02 < gap.low <= gap.high < 0.02
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_a_difference_in_how_weights_are_written_is_named_as_a_conversion() -> None:
     report = compared("in two")
     (found,) = [one for one in report.findings if one.code == "WT101" and " vs " in one.subject]
@@ -58,7 +58,7 @@ def test_a_difference_in_how_weights_are_written_is_named_as_a_conversion() -> N
     assert "conversion" in report.headline
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_a_pair_that_is_no_conversion_is_not_named_as_one() -> None:
     other = Subject(copy.deepcopy(digits.subject().model), name="other")
     with torch.no_grad():

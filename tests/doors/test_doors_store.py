@@ -205,7 +205,7 @@ def test_a_plan_of_another_version_of_a_perturbation_is_refused(tmp_path: Path) 
     wt.run(plan, [net()], GIVEN, store=tmp_path / "t.wheeltap")
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_a_perturbation_that_is_not_installed_is_named_with_its_group(tmp_path: Path) -> None:
     code = f"""
 import sys

@@ -417,7 +417,7 @@ def test_near_copies_have_the_same_whole_numbers_and_target() -> None:
     assert copies(doses, drawn(200, 1)) is None, "levels some of which lie close beside the others"
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_copies_of_very_many_examples_are_found() -> None:
     some = drawn(21_000, 2)
     sets = copies(torch.cat([some, some + 1e-6 * drawn(21_000, 2, seed=1)]), torch.zeros(42_000).long())

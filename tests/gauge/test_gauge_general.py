@@ -13,7 +13,7 @@ from twins import apart
 
 from wheeltap import gauge
 from wheeltap.core.errors import ModelError
-from wheeltap.core.fingerprint import described, weights_digest
+from wheeltap.core.fingerprint import identify, weights_digest
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.engine.units import hidden_units, means, replaced, to_value
@@ -109,14 +109,14 @@ def test_the_model_is_left_as_it_was() -> None:
     model.enter.weight.requires_grad_(False)
     model.one.weight.grad = torch.ones_like(model.one.weight)
     model.each_norm.register_forward_hook(lambda module, args, output: None)
-    before, hooks = described(model), len(model.each_norm._forward_hooks)
+    before, hooks = identify(model), len(model.each_norm._forward_hooks)
 
     def failing(model: nn.Module) -> Tensor:
         raise RuntimeError("no such examples")
 
     for run in (running(model, seed=0, features=36), failing):
         found = general.recognise(model, run)
-        assert not before.differing(described(model))
+        assert not before.differing(identify(model))
         assert len(model.each_norm._forward_hooks) == hooks
         assert [p.requires_grad for p in model.parameters()].count(False) == 1
         assert torch.equal(model.one.weight.grad, torch.ones_like(model.one.weight))

@@ -315,7 +315,7 @@ def test_a_wrong_gauge_is_seen() -> None:
                 assert gauge.check(logits(held), logits(twin)).difference > 0.1
 
 
-@pytest.mark.full
+@pytest.mark.release
 @pytest.mark.slow
 def test_every_move_on_smollm2() -> None:
     if importlib.util.find_spec("transformers") is None:

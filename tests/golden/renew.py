@@ -1,6 +1,12 @@
-"""Write keys.json. Only with a new ``canon.KEY_VERSION`` or ``STORE_VERSION``: all existing stores become unusable."""
+"""Writes the golden files anew: ``python -m tests.golden.renew [SCREEN ...]``, or ``... renew keys``.
+
+The keys only together with a new ``canon.KEY_VERSION``: every store in the world turns stale.
+"""
 
 import json
+import os
+import sys
+import tempfile
 from pathlib import Path
 
 import msgspec
@@ -56,5 +62,20 @@ def golden() -> dict[str, object]:
     }
 
 
+def renew_screens(names: list[str]) -> None:
+    """Runs the commands of these screens, of all by default, and writes what they show."""
+    from tests.golden import screens
+
+    with tempfile.TemporaryDirectory() as nets:
+        os.environ.setdefault("WHEELTAP_NETS", nets)
+        for name in names or screens.SCREENS:
+            with tempfile.TemporaryDirectory() as folder:
+                text = screens.drawn(name, Path(folder))
+            (FILE.parent / f"{name}.txt").write_text(text, encoding="utf-8")
+
+
 if __name__ == "__main__":
-    FILE.write_text(json.dumps(golden(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if sys.argv[1:] == ["keys"]:
+        FILE.write_text(json.dumps(golden(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    else:
+        renew_screens(sys.argv[1:])

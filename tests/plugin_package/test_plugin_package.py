@@ -81,7 +81,7 @@ def test_the_command_line_has_what_it_brings_and_a_broken_one_hides_no_other(
     assert main(["list", "perturbations"]) == 0 and "salt" not in capsys.readouterr().out
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_its_own_contract_tests_pass(site: Path) -> None:
     checks = shutil.copy(HERE / "example" / "check_salt.py", site.parent / "check_salt.py")
     (site.parent / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")

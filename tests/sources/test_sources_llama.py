@@ -105,7 +105,7 @@ def by_llama(path: Path, folder: Path) -> np.ndarray[Any, Any]:
     return np.diff([0, *(round(int(count) * float(share) / 100.0) for count, share in shares)]).astype(bool)
 
 
-@pytest.mark.full
+@pytest.mark.release
 @pytest.mark.slow
 def test_smollm2_in_the_formats_of_llama_cpp(tmp_path: Path) -> None:
     if tool("llama-quantize") is None or tool("llama-perplexity") is None or in_package() is None:

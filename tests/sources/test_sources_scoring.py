@@ -40,7 +40,7 @@ def test_a_random_llama_scores_as_slowly_computed() -> None:
     torch.testing.assert_close(task.scores(model), slow_scores(model, task, range(40)), atol=2e-4, rtol=1e-5)
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_smollm2_scores_as_slowly_computed(smollm2: LoadedModel) -> None:
     items = agreement.scored()[:8]
     words = [" is", " are not", " has been", " is in the"]

@@ -11,7 +11,7 @@ from torch import nn
 
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import FileFormatError, MissingFile, ModelError, UnknownName, UsageError
-from wheeltap.core.fingerprint import described
+from wheeltap.core.fingerprint import identify
 from wheeltap.core.task import Task
 from wheeltap.sources import digits, load, load_model
 from wheeltap.sources.specs import located
@@ -59,7 +59,7 @@ def test_digits_are_the_net_and_the_test_split_or_own_data(tmp_path: Path) -> No
     loaded = load("digits")
     assert loaded.subject.name == "digits" and loaded.tokenizer is None
     assert loaded.task.digest == digits.task().digest
-    assert described(load_model("digits").model).digest() == loaded.subject.record.fingerprint
+    assert identify(load_model("digits").model).digest() == loaded.subject.record.fingerprint
     np.savez(tmp_path / "own.npz", inputs=np.zeros((5, 64)), targets=np.arange(5))
     loaded = load("digits", data=tmp_path / "own.npz")
     assert loaded.task.name == "own" and len(loaded.task.targets) == 5
@@ -117,7 +117,7 @@ def test_a_pickle_is_refused_by_name_or_bytes(tmp_path: Path, spec: str, name: s
         load(spec.format(tmp_path / name))
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_a_plan_keeps_the_whole_path_of_a_file_of_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("x.npz", "x.jsonl"):

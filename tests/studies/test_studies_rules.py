@@ -91,7 +91,7 @@ def test_several_rules_together_raise_no_false_alarm(
     assert wrong <= 12
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_an_effect_on_the_margin_is_rarely_excluded() -> None:
     planned, wrong, runs, rng = rule("difference", "a", "b", margin=1.0), 0, 400, np.random.default_rng(6)
     for _ in range(runs):
@@ -137,7 +137,7 @@ def test_a_planted_net_among_its_like_fails_the_null_control() -> None:
         assert [rules.left_out(one, [planned])[0].status for one in held] == [expected, "failed"]
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_the_null_control_of_two_cohorts_rarely_fails_whatever_the_law() -> None:
     planned, failed, rng = rule("difference", "a", "b", margin=0.05), 0, np.random.default_rng(1)
     for _ in range(200):

@@ -86,7 +86,7 @@ def test_what_is_made_is_measured_and_judged(whole: tuple[Path, ReportRecord]) -
     assert finding.estimates[0].value == pytest.approx(sum(a) / 4 - sum(b) / 4, abs=1e-12)
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_workers_give_the_same(whole: tuple[Path, ReportRecord], tmp_path: Path) -> None:
     made = wt.study(written(tmp_path), store=tmp_path / "w.wheeltap", workers=2)
     assert answer(made.record) == answer(whole[1])

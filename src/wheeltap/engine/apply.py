@@ -143,7 +143,8 @@ class Disturbance:
         more = f" and {len(packed) - _NAMED} more modules" if len(packed) > _NAMED else ""
         if packed:
             raise UsageError(
-                f"{name} is quantized already, and packed weights cannot be disturbed: {held}{more}.",
+                f"{name} is quantized already, and packed weights cannot be disturbed.",
+                got=f"{held}{more}",
                 do="Disturb the model that it was made from.",
             )
         raise UsageError(
