@@ -81,18 +81,6 @@ def ten() -> ReportRecord:
     return msgspec.structs.replace(record, curves=curves)
 
 
-def shipped_hostile() -> ReportRecord:
-    """Names and layers of a deployment table that would break a page if they were trusted."""
-    names = (HOSTILE, '"><img src=x onerror=alert(2)>')
-    pair = " vs ".join(names)
-    subjects = tuple(msgspec.structs.replace(model(name, covered=0.5), ends=(HOSTILE,)) for name in names)
-    return _report(
-        f"{pair}: DIFFER: {HOSTILE} loses more.", subjects, *(score(name) for name in names),
-        *(row(name, one) for name in names for one in EVEN),
-        *(gap(pair, Row(one.name, "found", 0.2, 0.01)) for one in EVEN),
-    )  # fmt: skip
-
-
 def research() -> ReportRecord:
     """Noise and structure alone, nine instruments on five networks and four pairs: no deployment table."""
     noise, structure = ("relative-noise", "function-noise", "low-rank-noise"), ("redundancy", "entanglement")
@@ -171,4 +159,4 @@ def sections() -> ReportRecord:
     return msgspec.structs.replace(base, sections=(shown, folded))
 
 
-PAGE_CASES = {f.__name__: f for f in (many_rows, long_pair, ten, shipped_hostile, research, many_lines, sections)}
+PAGE_CASES = {f.__name__: f for f in (many_rows, long_pair, ten, research, many_lines, sections)}

@@ -1,7 +1,6 @@
 """What the first screen warns of: examples that are few, alike or uneven, and rows that reached few weights."""
 
 import io
-from pathlib import Path
 
 import msgspec
 from rich.console import Console
@@ -13,10 +12,6 @@ from wheeltap.core.records import Estimate
 from wheeltap.core.report import ReportRecord
 from wheeltap.report import deployment
 from wheeltap.report.report import Report
-
-
-def screen(record: ReportRecord, width: int = 100) -> str:
-    return " ".join(" ".join(lines(record, width)).split())
 
 
 def of_examples(**changes: object) -> ReportRecord:
@@ -69,14 +64,6 @@ def test_errors_that_grow_very_much_leave_room_for_verdicts_at_80_columns() -> N
 NAME = "8 bits, per channel, and a name that is much longer than any other"
 
 
-def test_odd_examples_are_warned_of() -> None:
-    assert "Warning: only 40 of the 2,000 examples differ" in screen(of_examples(examples=2000, distinct=40))
-    assert "Warning: 1,960 of the 2,000 examples given" in screen(of_examples(examples=40, repeats=1960))
-    assert "Warning: near-duplicates: only 40 of" in screen(of_examples(examples=2000, alike=40))
-    assert "Warning: 97.4 % of the examples have one answer" in screen(of_examples(common=0.974))
-    assert "Warning" not in screen(of_examples(examples=2000, tokens=40, common=0.5)), "tokens are no examples"
-
-
 def test_a_row_of_few_weights_or_few_examples_says_so_and_no_other_row_does() -> None:
     record = shipped()
     part = [msgspec.structs.replace(f, coverage=0.02) if f.scheme == "int8" else f for f in record.findings]
@@ -108,42 +95,3 @@ def test_a_loss_is_rounded_in_one_way_everywhere() -> None:
     [cells] = [line.cells for line in table.lines if line.label == "4 bits, per channel"]
     assert cells == ("3.3", "3.3 [2.3, 4.3]", "3.3 %")
     assert headline.amount(0.0325, record.task) == "3.3 points" and str(half[-1].estimates[0]).startswith("0.033 [")
-
-
-ONCE = "Run it once more with the number named"
-
-
-def test_wherever_a_number_is_named_it_is_for_one_look(tmp_path: Path) -> None:
-    record = shipped()
-    settled = [msgspec.structs.replace(f, status="excluded", verdict="safe", leaning=False) for f in record.findings]
-    silent = msgspec.structs.replace(record, findings=tuple(settled), headline="SAFE AT ALL SCHEMES TRIED.")
-    by_headline = msgspec.structs.replace(silent, headline="CANNOT TELL at int4 (2,100 examples would tell).")
-    for made, named in ((record, True), (by_headline, True), (silent, False)):
-        Report(made).html(page := tmp_path / "page.html")
-        for text in (screen(made), Report(made).markdown(), page.read_text(encoding="utf-8")):
-            assert (ONCE in text) is named
-
-
-def test_a_row_that_is_open_though_its_interval_leaves_the_margin_out_is_explained() -> None:
-    record = shipped()
-    (row, *rest) = [f for f in record.findings if f.scheme == "int4"]
-    said = "So a row can be open though its interval leaves the margin out."
-    others = tuple(f for f in record.findings if f is not row and f not in rest)
-    for status, low, high, named in (
-        ("inconclusive", -0.003, 0.019, True),
-        ("inconclusive", 0.021, 0.036, True),
-        ("inconclusive", -0.003, 0.021, False),
-        ("excluded", -0.003, 0.019, False),
-    ):
-        effect = msgspec.structs.replace(row.estimates[0], low=low, high=high)
-        made = msgspec.structs.replace(row, status=status, margin=0.02, estimates=(effect, *row.estimates[1:]))
-        assert (said in screen(msgspec.structs.replace(record, findings=(*others, made)))) is named
-
-
-def test_modules_that_are_not_all_that_was_left_alone_are_named_as_some_of_it() -> None:
-    record = shipped()
-    for size, words in ((200, "of the weights: norm (200)"), (20, "of the weights, among them norm (20)")):
-        untouched = (msgspec.structs.replace(record.subjects[0].untouched[0], name="norm", size=size),)
-        net = msgspec.structs.replace(record.subjects[0], parameters=1000, covered=800, untouched=untouched)
-        findings = tuple(msgspec.structs.replace(f, coverage=0.8) for f in record.findings)
-        assert words in screen(msgspec.structs.replace(record, subjects=(net,), findings=findings))

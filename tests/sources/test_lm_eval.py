@@ -159,15 +159,6 @@ def test_answers_are_lm_evals_own(local: Local, oracle: Oracle, name: str) -> No
     assert np.abs(told[0] - told[1]).max() <= 2e-5  # sums of numbers near 10 in single precision
 
 
-def test_what_noise_changes_and_what_the_tests_could_miss(local: Local) -> None:
-    """Noise changes some answers to every kind of task: the equality above is of no constants."""
-    for name in ("local_choice", "local_uneven", "local_next", "local_generated"):
-        task = local.task(name)
-        clean, noisy = (task.measure(scores, task.targets, scores)
-                        for scores in (task.scores(local.model), task.scores(local.noisy)))  # fmt: skip
-        assert clean.mean() > 0.7 and 0.1 < (clean != noisy).float().mean() < 0.9, name
-
-
 def test_choices_where_they_score_the_same(local: Local) -> None:
     kinds = {name: isinstance(local.task(name), ChoiceTask) for name in SAME}
     assert [name for name, plain in kinds.items() if plain] == [
@@ -175,16 +166,6 @@ def test_choices_where_they_score_the_same(local: Local) -> None:
     ]  # fmt: skip
     votes = local.task("local_choice").annotations.votes
     assert votes is not None and votes.tolist()[:2] == [[1, 1, 2], [2, 1, 2]]
-
-
-def test_chance(local: Local) -> None:
-    def chance(name: str) -> float:
-        task = local.task(name)
-        return task.measure.chance(task.scores(local.model), task.targets)
-
-    assert chance("local_choice,metric=acc_norm") == pytest.approx(1 / 3)
-    assert chance("local_uneven") == pytest.approx((1 / 2 + 1 / 3) / 2)
-    assert chance("local_generated") == chance("local_next") == 0.0
 
 
 def test_a_part_and_another_process_give_the_same(local: Local) -> None:

@@ -157,15 +157,3 @@ def test_tasks_with_options_of_one_number_and_of_several_are_judged_together(
     capsys.readouterr()
     assert main([*asked, "--samples", str(tmp_path / "s.jsonl")]) == 2
     assert "lm-eval alone" in capsys.readouterr().err
-
-
-def test_flags_that_do_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for flags, words in (
-        (["--include-path", "."], "needs the name of one"),
-        (["--task", "lm_eval:arc_easy", "--data", "x.jsonl"], "given in two ways"),
-        (["--task", "arc_easy"], "task cannot be read"),
-        (["--samples", str(tmp_path / "s.jsonl")], "tasks of lm-eval alone"),
-    ):
-        assert main(["audit", "digits", *flags]) == 2
-        assert words in capsys.readouterr().err
-    assert not (tmp_path / "s.jsonl").exists()

@@ -3,11 +3,8 @@
 from collections import Counter
 from itertools import product
 
-import pytest
-
 from wheeltap.sources import agreement
 from wheeltap.sources.agreement import Pair
-from wheeltap.sources.base import LoadedModel
 from wheeltap.sources.grammar import (
     CONSTRUCTIONS,
     DOINGS,
@@ -125,21 +122,3 @@ def test_the_vocabulary_is_wide_and_its_forms_differ() -> None:
     assert not SINGULAR & PLURAL
     verbs = {verb.plural for verb in (*PERSON_VERBS, *THING_VERBS, *DOINGS)}
     assert not verbs & {"read", "cost", "put", "cut", "set", "hit", "let", "shut", "hurt", "quit", "bet", "spread"}
-
-
-@pytest.mark.full
-def test_smollm2_has_enough_positions_and_is_well_above_chance_and_below_the_ceiling(smollm2: LoadedModel) -> None:
-    task = agreement.task(smollm2.tokenizer)
-    assert task.tokens >= 3000
-    assert task.tokens >= 1.5 * smollm2.subject.record.widest
-    assert all(len(option) == 1 for options in task.choices for option in options)
-    assert len(task.targets) == 224 and float(task.targets.float().mean()) == 0.5
-    right = (task.scores(smollm2.subject.model).argmax(-1) == task.targets).tolist()
-    assert sum(right) / len(right) == pytest.approx(0.86, abs=0.04)
-    simple = [ok for ok, pair in zip(right, agreement.scored(), strict=True) if pair.construction == "simple"]
-    assert sum(simple) / len(simple) > 0.85
-
-
-def test_smollm2_writes_most_minimal_pairs_in_tokens_that_differ_once(smollm2: LoadedModel) -> None:
-    circuits = pytest.importorskip("wheeltap.suites.circuits.sources", reason="needs the suite circuits")
-    assert len(circuits.agreement_pairs(smollm2.tokenizer)) == 231

@@ -10,13 +10,11 @@ import pytest
 import torch
 from tiny import WORDS, save_tokenizer, tiny_bert, tiny_vit
 
-import wheeltap as wt
 from wheeltap.cli.execution import load as load_all
 from wheeltap.core.errors import DataError, FileFormatError, ModelError, UsageError
 from wheeltap.core.task import Task
 from wheeltap.sources import load
 
-EFFORT = wt.Effort(draws=4, control_draws=4, block_draws=0)
 LABELS = ("bad", "fine", "good")
 
 
@@ -71,14 +69,6 @@ def test_texts_are_filled_up_and_masked(bert: str, tmp_path: Path) -> None:
     assert loaded.labels == LABELS and loaded.subject.name == "bert" and task.name == "own"
     slow = torch.stack([alone(loaded.subject.model, text) for text in texts])
     torch.testing.assert_close(task.scores(loaded.subject.model), slow, atol=1e-5, rtol=1e-5)
-
-
-def test_groups_factors_and_numbered_labels(bert: str, tmp_path: Path) -> None:
-    first = {"text": "the dog runs", "label": 2, "group": "animals", "factors": {"plural": 0}}
-    second = {"text": "it is old", "label": "bad", "group": "rest", "factors": {"plural": 1}}
-    task = load(bert, data=write(tmp_path / "own.jsonl", first, second)).task
-    assert task.targets.tolist() == [2, 0] and task.behaviors.tolist() == [0, 1]
-    assert task.annotations.factors["plural"].tolist() == [0, 1]
 
 
 def test_pairs_of_texts(bert: str, tmp_path: Path) -> None:
@@ -213,29 +203,3 @@ def test_lost_weights_are_told(bert: str, tmp_path: Path) -> None:
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"not all there(.|\n)*classifier\.weight"):
         load(f"hf:{folder}")
-
-
-@pytest.mark.full
-def test_audits_of_classifiers(bert: str, vit: str, tmp_path: Path) -> None:
-    texts = sentences(60)
-    draft = write(tmp_path / "own.jsonl", *({"text": text, "label": 0} for text in texts))
-    loaded = load(bert, data=draft)
-    right = loaded.task.scores(loaded.subject.model).argmax(1).tolist()
-    data = write(tmp_path / "own.jsonl", *({"text": t, "label": LABELS[y]} for t, y in zip(texts, right, strict=True)))
-    images = np.random.default_rng(0).normal(size=(60, 3, 8, 8)).astype("float32")
-    with torch.no_grad():
-        seen = load(vit, data=data_of(tmp_path, images, np.zeros(60, int)))
-        answers = seen.task.scores(seen.subject.model).argmax(1).numpy()
-    audits = ["score", "relative-noise", "function-noise", "quantization"]
-    for spec, file in ((bert, data), (vit, data_of(tmp_path, images, answers))):
-        held = load(spec, data=file)
-        report = wt.audit(held.subject, held.task, audits=audits, effort=EFFORT)
-        assert report["WT001"][0].estimates[0].value == 1.0
-        statuses = {finding.code: finding.status for finding in report.findings}
-        assert {"WT101", "WT102", "WT103"} <= statuses.keys()
-        assert not {"error", "not_applicable", "void"} & set(statuses.values()), statuses
-
-
-def data_of(folder: Path, images: Any, targets: Any) -> Path:
-    np.savez(folder / "images.npz", pixel_values=images, targets=targets)
-    return folder / "images.npz"

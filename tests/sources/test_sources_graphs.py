@@ -16,7 +16,7 @@ from graph_files import FOLDER, Change, TfliteChange, answers, change_onnx, net,
 import wheeltap as wt
 from wheeltap.core.errors import FileFormatError, MissingFile, ModelError, WheeltapError
 from wheeltap.core.task import Task
-from wheeltap.sources import load, load_model
+from wheeltap.sources import load_model
 from wheeltap.sources.base import models
 from wheeltap.sources.graphs import GraphModule, ShippedGraph
 from wheeltap.sources.shipped import compared
@@ -132,14 +132,6 @@ def test_a_damaged_tensor_of_an_onnx_graph_is_named_and_no_other(folder: Path, k
     assert looked_at(path, net("mlp" if name.startswith("mlp") else "cnn")) == expected
 
 
-def test_gains_folded_into_the_columns_of_a_weight_are_no_fault(folder: Path) -> None:
-    gains = np.linspace(0.7, 1.4, 32, dtype=np.float32)
-    path = change_onnx(made(folder, "mlp.onnx"), {"4.weight": lambda v: v * gains})
-    rows = compared(opened(path, net("mlp")).weights(), net("mlp"))
-    assert {row.name for row in rows if row.fault == "uncompared"} == {"4.weight"}
-    assert {row.fault for row in rows} == {"sound", "uncompared"}
-
-
 def tflite(path: Path, change: Callable[[TfliteChange], None], original: str, name: str) -> dict[str, str]:
     held = TfliteChange(made(path, name))
     change(held)
@@ -252,20 +244,6 @@ def test_weights_of_an_original_are_those_of_torch(folder: Path, name: str) -> N
     assert torch.allclose(task.scores(subject.model), task.scores(model), atol=1e-4)
 
 
-def test_an_original_graph_is_disturbed_as_its_torch_net(folder: Path) -> None:
-    task, path = Task(*noisy(300)), made(folder, "mlp.onnx")
-    both = [
-        wt.audit(subject, task, schemes=["int3", f"onnx:{made(folder, 'mlp.static.onnx')}"], audits="score", seed=1)
-        for subject in (load_model(f"onnx:{path}"), wt.Subject(net("mlp")))
-    ]
-    one, two = (
-        [(row.scheme, row.verdict, row.estimates[0].value) for row in report.findings if row.code == "WT100"]
-        for report in both
-    )
-    assert one == two and len(one) == 2 and not both[0].void
-    assert {row.verdict for row in both[0].findings if row.code == "WT003"} == {"as its formats give"}
-
-
 # ---- what does not fit -----------------------------------------------------------------------------------------
 
 
@@ -358,10 +336,3 @@ def test_what_is_not_a_weight_of_the_original_is_not_compared(folder: Path) -> N
     [found] = [row for row in report.findings if row.code == "WT003"]
     assert found.verdict == "measured" and "nothing was compared" in found.because
     assert math.isclose(found.estimates[0].value, 0.0)
-
-
-def test_data_files_and_bare_paths_load(folder: Path, tmp_path: Path) -> None:
-    inputs, targets = noisy(20)
-    np.savez(tmp_path / "d.npz", inputs=inputs.numpy(), targets=targets.numpy())
-    path = made(folder, "mlp.onnx")
-    assert load(str(path), data=tmp_path / "d.npz").subject.name == "mlp"
