@@ -18,11 +18,9 @@ from tests.report.shipped_cases import (
     Row,
     four,
     pair,
-    row,
     shipped,
     shipped_void,
     uncovered,
-    worst_weight,
 )
 from wheeltap.core.errors import UnknownName, UsageError, WheeltapError
 from wheeltap.core.records import UNCOVERED, Finding
@@ -175,18 +173,6 @@ def test_limits_hold_for_every_model_and_not_for_pairs() -> None:
     without = msgspec.structs.replace(pair(), findings=tuple(one for one in pair().findings if one.subject != "new"))
     with pytest.raises(GateError, match="int8 of new"):
         Report(without).check(max_loss={"int8": 0.01})
-
-
-def test_an_open_interval_shows_nothing() -> None:
-    lost = row("net", BY_NAME["int8"])
-    open_end = msgspec.structs.replace(lost.estimates[0], high=None)
-    record = msgspec.structs.replace(
-        only("int8"), findings=(msgspec.structs.replace(lost, estimates=(open_end,)), worst_weight("net"))
-    )
-    with pytest.raises(GateError, match="int8"):
-        Report(record).check(max_loss={"int8": 0.9})
-    with pytest.raises(GateError, match="worst-weight"):
-        Report(record).check(max_loss={"worst-weight": 0.0})
 
 
 def test_the_level_that_the_limits_are_held_at() -> None:

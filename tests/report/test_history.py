@@ -38,24 +38,6 @@ def test_it_says_from_which_step_on_a_scheme_is_not_safe(folder: Path, capsys: p
     assert ("safe", "safe", "costs") in verdicts and ("safe", "safe", "safe") in verdicts
 
 
-def test_what_is_said_of_each_course_of_verdicts(folder: Path) -> None:
-    (one,) = (each for each in histories(read(folder)) if each.stops is not None)
-    safe, costs = one.findings[100], one.findings[1000]
-    assert (safe.status, costs.status) == ("excluded", "found")
-    from msgspec.structs import replace
-
-    open_ = replace(safe, status="inconclusive", verdict="cannot tell")
-    for course, said in (
-        ((safe, costs, safe), "safe at the last, not every checkpoint"),
-        ((safe, costs, open_), "safe up to step 0, costs from step 1"),
-        ((safe, open_, open_), "safe up to step 0"),
-        ((costs, safe, open_), "safe up to step 1"),
-        ((open_, costs, costs), "never shown to be safe, costs from step 1"),
-        ((open_, open_), "never shown to be safe"),
-    ):
-        assert type(one)("", dict(enumerate(course))).said == said
-
-
 def test_histories_that_are_none_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(MissingFile):
         read(tmp_path / "none")

@@ -60,22 +60,3 @@ def test_a_cell_has_one_line_of_progress_that_is_removed() -> None:
     _, *others = out.getvalue().split("\r")[1:]
     assert "\n" not in out.getvalue() and others[-1] == "" and set(others[-2]) == {" "}
     assert len(others[-2]) == max(map(len, others))
-
-
-def test_a_quick_cell_and_a_script_have_none(capsys: pytest.CaptureFixture[str]) -> None:
-    out = io.StringIO()
-    with in_cell(out) as watch:
-        assert watch is not None
-        watch(Progress(1, 1, 1.0, "done"))
-    assert out.getvalue() == ""
-    with in_cell() as watch:
-        assert watch is None
-
-
-def test_many_trials_are_no_flood() -> None:
-    out = io.StringIO()
-    with in_cell(out, after=0.0, every=60.0) as watch:
-        assert watch is not None
-        for done in range(1000):
-            watch(Progress(done, 1000, 1.0, "done"))
-    assert out.getvalue().count("wheeltap:") == 1

@@ -1,7 +1,6 @@
 """The page in a real browser: quiet, self-contained, readable in both themes and on a phone, inert to hostile names."""
 
 import re
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from tests.pages import CONTRAST, MISFITS, UNFOLD, opened
 from tests.report.page_cases import many_lines, ten
 from tests.report.report_cases import demo, four, shipped, shipped_void, single
 from tests.report.report_pieces import NAMES
-from wheeltap.core.records import Estimate
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.section import Table
 from wheeltap.report import blocks, curves, deployment, dots, drawn, figures, html, sections, shown
@@ -140,25 +138,15 @@ def test_the_page_is_well_formed_and_names_no_address(pages: dict[str, Path], na
 
 
 def test_the_sections_of_a_page_have_an_order_and_each_chart_has_a_label(pages: dict[str, Path]) -> None:
-    page = pages["demo"].read_text()
-    first = ("<h1>", 'class="heads"', 'class="stack shipped"', 'class="chart broad"', 'class="notes"', "<nav")
-    titles = ("every-verdict", "findings", "score-against-dose", "block-map", "controls", "cost")
+    page = pages["single"].read_text()
+    first = ("<h1>", 'class="heads"', 'class="notes"', "<nav")
+    titles = ("findings", "score-against-dose", "block-map", "controls", "cost")
     parts = (*first, *(f'id="s-{title}"' for title in titles))
     places = [page.index(part) for part in (*parts, 'id="reading"')]
     assert places == sorted(places)
     labels = re.findall(r'role="img" aria-label="([^"]*)"', page)
     assert len(labels) == page.count('class="chart')
-    lines = [label for label in labels if label.startswith("Line chart")]
-    assert len(lines) == 4 and all(name in lines[0] for name in NAMES)
     assert html.page(single()).encode() == pages["single"].read_bytes(), "the same record gives the same page"
-
-
-def test_colours_of_a_chart_all_have_a_place_in_the_themes(pages: dict[str, Path]) -> None:
-    """A colour the stylesheet does not know would stay as it is in the dark."""
-    known = {colour.lower() for colour in html.CHART_COLOURS} | {"none", "transparent"}
-    drawings = "".join(pages[name].read_text() for name in ("demo", "study"))
-    for figure in re.findall(r'<div class="chart.*?</div>', drawings, flags=re.DOTALL):
-        assert set(re.findall(r'(?:fill|stroke)="([^"]+)"', figure.lower())) <= known
 
 
 def test_controls_are_drawn_thin_and_dashed() -> None:
@@ -196,19 +184,6 @@ def test_the_picture_ranks_the_rows_of_the_table() -> None:
     places = [drawing.index(f">{line.label}<") for line in lines]
     assert places == sorted(places)
     assert all(line.verdict.word in drawing for line in lines)
-
-
-def test_an_axis_is_compressed_only_where_effects_are_many_margins_long() -> None:
-    def scale(*values: float) -> dots.DotScale:
-        [table] = deployment.lines(shipped())
-        some = next(line for line in table.lines if line.effect is not None)
-        effects = (Estimate.exact("loss", value, "accuracy") for value in values)
-        lines = [replace(some, effect=effect) for effect in effects]
-        return dots.DotScale.of(lines, factor=100.0, title=("lost",), paired=False)
-
-    assert not scale(0.0, 0.1).compressed and scale(0.0, 0.6).compressed
-    assert scale(0.0, 0.6).x["axis"].to_dict()["values"][:3] == [0.0, 2.0, 5.0]
-    assert scale(0.0, 0.6).ends[1] > 60
 
 
 def test_a_chart_has_at_most_six_lines_and_the_table_has_all() -> None:

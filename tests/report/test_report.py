@@ -6,12 +6,11 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-import msgspec
 import pytest
 from rich.console import Console
 
 from tests.report.page_cases import many_lines, many_rows
-from tests.report.report_cases import CASES, HOSTILE, demo, four, gaps, hostile, pair, shipped, single, uncovered
+from tests.report.report_cases import CASES, demo, four, gaps, hostile, pair, shipped, uncovered
 from tests.report.study_cases import study_many
 from wheeltap.core.errors import UnknownName
 from wheeltap.core.report import ReportRecord
@@ -79,13 +78,6 @@ def test_hostile_text_neither_colours_nor_controls_a_terminal() -> None:
     assert "[bold red]x[/]" in text
 
 
-def test_repr_is_short_and_html_repr_is_escaped() -> None:
-    assert len(repr(Report(single()))) < len(_text(single()))
-    fragment = Report(hostile())._repr_html_()
-    assert HOSTILE not in fragment
-    assert "<table" in fragment
-
-
 def test_every_interval_in_the_terminal_is_on_the_page(pages: dict[str, Path]) -> None:
     pattern = re.compile(r"\[(?:-?[\d.,]+\d|open|no interval)(?:, (?:-?[\d.,]+\d|open))?\]")
     for name in ("single", "gaps"):
@@ -114,17 +106,3 @@ def test_the_frame_has_one_row_per_estimate_with_its_interval_and_verdict() -> N
             row, lost = first[finding.scheme], finding.estimates[0]
             assert (row["value"], row["low"], row["high"]) == (lost.value, lost.low, lost.high)
             assert (row["verdict"], row["margin"], row["coverage"]) == (finding.verdict, 0.02, finding.coverage)
-
-
-def test_two_claims_under_one_code_have_a_column_each() -> None:
-    record = CASES["single"]()
-    first = record.findings[0]
-    claims = [
-        msgspec.structs.replace(
-            first, code="WT205", title=f"A set of units is {claim}", status=status, verdict="", alarm=False
-        )
-        for claim, status in (("necessary", "found"), ("sufficient", "inconclusive"))
-    ]
-    [table] = view.verdict_tables(msgspec.structs.replace(record, findings=(*record.findings, *claims)))
-    rows = {row[0].word: row[1].word for row in table.rows if "WT205" in row[0].note}  # pyright: ignore
-    assert rows == {"A set of units is necessary": "found", "A set of units is sufficient": "cannot tell"}

@@ -26,7 +26,7 @@ from tests.report.study_cases import (
     study_void,
 )
 from wheeltap.core.report import ReportRecord
-from wheeltap.core.study import Direction, Statistic, StudyRecord
+from wheeltap.core.study import StudyRecord
 from wheeltap.report import Report, cohorts, figures, gate, shown, text
 from wheeltap.report.blocks import Drawing
 from wheeltap.report.junit import junit
@@ -58,19 +58,6 @@ def test_the_first_screen_has_the_answer_first_and_every_verdict_in_its_last_lin
         assert all(finding.verdict in last for finding in record.findings)
 
 
-def test_the_table_has_the_means_of_the_nets() -> None:
-    """Against plain means of the members' numbers."""
-    lines, held = printed(study_plain()), numbers()
-    for metric in METRICS:
-        if len(metric.title) > 30:
-            continue
-        [line] = [line for line in lines if line.startswith(metric.title) and INTERVAL.search(line)]
-        found = [float(value.split(" ")[0].replace(",", "")) for value in INTERVAL.findall(line)]
-        for value, cohort in zip(found, COHORTS, strict=True):
-            own = [held[name][metric.key].value for name in cohort.members if metric.key in held.get(name, {})]
-            assert value == pytest.approx(np.mean(own), rel=2e-3)
-
-
 def test_the_rules_have_the_effects_of_the_findings() -> None:
     record = study_plain()
     said = " ".join(" ".join(printed(record, width=200)).split())
@@ -81,40 +68,6 @@ def test_the_rules_have_the_effects_of_the_findings() -> None:
         value = decided.value.partition(" ")[0].replace(",", "")
         assert float(value) == pytest.approx(first.value, rel=2e-3, abs=6e-4)
         assert f"{decided.value} {decided.counts} {decided.word}" in said and f" {decided.least}" in said
-
-
-def test_a_rule_says_from_where_on_it_counts() -> None:
-    counts = {one.name: one.counts for one in cohorts.decided(study(), the_study(study()))}
-    own = numbers()
-    trained = np.mean([own[name]["maps"].value for name in COHORTS[1].members if name not in LOST])
-    below = counts["Distinct feature maps"].removeprefix("below -")
-    assert float(below) == pytest.approx(0.1 * trained, rel=1e-3)
-    assert counts["Symmetry of response: face is not one of sgd"] == "above 0.050"
-    assert counts["Symmetry under noise"] == "beyond ±0.050"
-
-
-def test_a_margin_is_a_distance_from_no_effect() -> None:
-    held, bare = the_study(study()), msgspec.structs.replace(study(), findings=())
-    margins: dict[tuple[Statistic, Direction], str] = {
-        ("ratio", "more"): "above 1.250", ("auc", "less"): "below 0.250", ("exact", "either"): "not in 0.050 to 0.550",
-        ("paired", "less"): "below -0.250",
-    }  # fmt: skip
-    for (statistic, direction), said in margins.items():
-        rule = msgspec.structs.replace(RULES[0], statistic=statistic, direction=direction, margin=0.25, share=0.3)
-        [one] = cohorts.decided(bare, msgspec.structs.replace(held, rules=(rule,)))
-        assert (one.counts, one.word) == (said, "not judged")
-    # Of a metric that is compared by ratios, it is one of a ratio.
-    log = [msgspec.structs.replace(r, metric=msgspec.structs.replace(r.metric, log=True)) for r in held.rows]
-    rule = msgspec.structs.replace(RULES[0], direction="either", margin=0.2)
-    [one] = cohorts.decided(bare, msgspec.structs.replace(held, rules=(rule,), rows=tuple(log)))
-    assert one.counts == "not in 0.800 to 1.200"
-
-
-def test_a_void_study_says_nothing_but_that() -> None:
-    lines = printed(study_void())
-    assert lines[0].startswith("VOID")
-    assert not re.search(r"\b(found|excluded|maybe|cannot tell)\b", "\n".join(lines[6:]))
-    assert gate.exit_code(study_void(), "costs") == gate.VOID
 
 
 # ---- other programs -------------------------------------------------------------------------------------------

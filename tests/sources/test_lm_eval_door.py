@@ -15,7 +15,6 @@ from wheeltap.plans.store import Outcomes, Store
 from wheeltap.report import jsonfile
 from wheeltap.runs.samples import columns
 from wheeltap.runs.stored import plan_of
-from wheeltap.suites.lens.recorded import read
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what lm-eval and its libraries warn of is theirs
 
@@ -85,15 +84,6 @@ def test_columns_are_the_documents_own(audited: Audited) -> None:
     assert told[name] == [row["wheeltap"][name] for row in audited.rows]
     assert told[name] == [round(float(one), 6) for one in np.mean(draws, axis=0, dtype=np.float64)]
     assert len(set(told[name])) > 1
-
-
-def test_the_lens_reads_the_samples(audited: Audited, capsys: pytest.CaptureFixture[str]) -> None:
-    file = audited.folder / "samples.jsonl"
-    (system,) = read(file).systems
-    assert system.mean is not None
-    assert list(system.mean) == [row[audited.metric] for row in audited.rows]
-    assert main(["lens", str(file), "--fail-on", "never"]) == 0
-    assert f"1 system, {LIMIT} items" in " ".join(capsys.readouterr().out.split())
 
 
 def test_rows_are_those_that_lm_eval_logs(audited: Audited, tmp_path: Path) -> None:

@@ -73,12 +73,6 @@ def test_each_construction_is_balanced_in_number_and_place_of_the_answer() -> No
     assert len(agreement.pairs()) == 512 and len(agreement.scored()) == 224
 
 
-def test_no_context_comes_twice_and_seeds_give_other_items() -> None:
-    contexts = {pair.context for pair in agreement.pairs()}
-    assert len(contexts) == len(agreement.pairs())
-    assert len(contexts & {pair.context for pair in agreement.pairs(seed=1)}) < 40
-
-
 def test_items_are_the_same_today_and_tomorrow() -> None:
     """Pinned: a changed item changes every key of every stored language trial."""
     assert [(p.context, p.choices, p.answer) for p in agreement.pairs()[:4]] == [
@@ -87,15 +81,6 @@ def test_items_are_the_same_today_and_tomorrow() -> None:
         ("The artist near the orchards beside the stations", (" was", " were"), 0),
         ("Down by the river, the rusty chair that the queens own", (" lies", " lie"), 0),
     ]
-
-
-def test_contexts_are_starts_of_sentences_that_vary() -> None:
-    for pair in agreement.pairs():
-        assert pair.context[0].isupper() and not pair.context.endswith(" ") and "  " not in pair.context
-        assert all(choice.startswith(" ") and choice[1:].islower() for choice in pair.choices)
-        assert {*pair.context.replace(",", "").split()} & (SINGULAR | PLURAL)
-    firsts = Counter(pair.context.split()[0] for pair in agreement.pairs())
-    assert len(firsts) > 40 and max(firsts.values()) < 0.3 * 512
 
 
 def test_the_factors_say_what_they_should() -> None:

@@ -16,8 +16,8 @@ from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import FileFormatError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.sources import agreement, load, smollm2
-from wheeltap.sources.base import Loaded
 from wheeltap.sources.gguf import read_header
+from wheeltap.sources.specs import LoadedPair
 
 FEW = 64
 """Items of an audit of the model, whose own task has 224: each pass over it takes that long."""
@@ -32,13 +32,13 @@ def require_smollm2() -> None:
 
 
 @pytest.fixture(scope="module")
-def loaded() -> Loaded:
+def loaded() -> LoadedPair:
     """The model and its task."""
     require_smollm2()
     return load("smollm2")
 
 
-def test_it_brings_the_agreement_task(loaded: Loaded) -> None:
+def test_it_brings_the_agreement_task(loaded: LoadedPair) -> None:
     assert loaded.subject.record.parameters == 134_515_008
     assert isinstance(loaded.task, ChoiceTask) and loaded.task.name == "agreement"
     assert loaded.task.tokens >= max(3000, 1.5 * loaded.subject.record.widest)
@@ -46,7 +46,7 @@ def test_it_brings_the_agreement_task(loaded: Loaded) -> None:
     assert len(loaded.task.targets) == 224 and float(loaded.task.targets.float().mean()) == 0.5
 
 
-def test_context_and_choice_tokenized_apart_are_the_tokens_of_the_sentence(loaded: Loaded) -> None:
+def test_context_and_choice_tokenized_apart_are_the_tokens_of_the_sentence(loaded: LoadedPair) -> None:
     assert loaded.tokenizer is not None
     for pair in agreement.pairs()[:200]:
         for choice in pair.choices:
@@ -54,13 +54,13 @@ def test_context_and_choice_tokenized_apart_are_the_tokens_of_the_sentence(loade
             assert apart == loaded.tokenizer.start(pair.context + choice)
 
 
-def test_most_minimal_pairs_differ_in_one_token(loaded: Loaded) -> None:
+def test_most_minimal_pairs_differ_in_one_token(loaded: LoadedPair) -> None:
     circuits = pytest.importorskip("wheeltap.suites.circuits.sources", reason="needs the suite circuits")
     assert len(circuits.agreement_pairs(loaded.tokenizer)) == 231
 
 
 @pytest.mark.release
-def test_it_is_well_above_chance_and_below_the_ceiling(loaded: Loaded) -> None:
+def test_it_is_well_above_chance_and_below_the_ceiling(loaded: LoadedPair) -> None:
     is_right = loaded.task.scores(loaded.subject.model).argmax(-1) == loaded.task.targets
     assert float(is_right.float().mean()) == pytest.approx(0.86, abs=0.04)
 
