@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tests.nets.uncommon import MODELS, uncommon
 from wheeltap import gauge
-from wheeltap.core.fingerprint import described
+from wheeltap.core.fingerprint import identify
 from wheeltap.core.subject import Subject
 from wheeltap.engine.readings import create
 from wheeltap.engine.readings.census import WeightOutlier, outliers
@@ -249,9 +249,9 @@ def test_rows_and_what_float16_cannot_hold_are_counted_and_the_model_is_left_alo
     for dtype in (torch.float32, torch.float64, torch.bfloat16):
         model = nn.Sequential(nn.Linear(6, 50)).to(dtype).eval()
         model[0].weight.data.copy_(values)
-        before = described(model)
+        before = identify(model)
         read = create("census", {}).read(Subject(model), planted.clusters().task, root=0, seed=0)
-        assert not before.differing(described(model)) and read.forwards == 0.0
+        assert not before.differing(identify(model)) and read.forwards == 0.0
         assert [int(read.values[name]) for name in ("tensors", "rows", "dead", "repeated")] == [2, 50, 2, 2]
         assert int(read.values["over"]) == (2 if dtype is not torch.bfloat16 else 3), "-65,504 is -65,536 there"
         assert int(read.values["outliers"]) == 0

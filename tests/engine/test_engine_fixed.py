@@ -16,7 +16,7 @@ from twins import Wired
 
 from wheeltap.core.coverage import sizes
 from wheeltap.core.errors import ModelError
-from wheeltap.core.fingerprint import described
+from wheeltap.core.fingerprint import identify
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.engine.clean import settle
@@ -111,7 +111,7 @@ def test_what_activations_are_multiplied_by_is_counted_where_it_is_no_parameter(
     assert {one.name: one.size for one in subject.record.untouched} == fixed
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_a_compiled_model_hides_nothing() -> None:
     """Nor are frequencies that a forward makes weights; as a fixed table they are."""
 
@@ -410,7 +410,7 @@ def test_attributes_of_a_weight_are_part_of_the_fingerprint() -> None:
     for limit in (None, 1.0, 2.0):
         if limit is not None:
             model.get_parameter("0.weight").limit = limit
-        fingerprints.add(described(model).digest())
+        fingerprints.add(identify(model).digest())
     assert len(fingerprints) == 3
     model.get_parameter("0.weight").limit = memoryview(b"what no one reads")
-    assert "0.weight.limit" in described(model).unread
+    assert "0.weight.limit" in identify(model).unread

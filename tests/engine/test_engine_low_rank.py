@@ -279,7 +279,7 @@ def test_layers_may_be_called_by_name() -> None:
     require_path(Subject(seeded(by_name)), flat(tokens), "low-rank folded, rank 2")
 
 
-@pytest.mark.full
+@pytest.mark.release
 @pytest.mark.parametrize("batch", [4, 600])
 def test_a_faint_second_use_of_a_weight_does_not_hide_behind_a_small_dose(batch: int) -> None:
     subject, task = Subject(seeded(Faint)), flat(numbers(600, 6), batch=batch)

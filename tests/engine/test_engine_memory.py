@@ -48,7 +48,7 @@ def test_batches_are_halved_until_they_fit_or_a_clear_error() -> None:
     assert "can't allocate memory" in str(caught.value)
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_a_bound_on_memory_changes_no_number() -> None:
     case = tiny_lm("gpt2", examples=40)
     reports = [

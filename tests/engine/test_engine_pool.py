@@ -132,7 +132,7 @@ def ran(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_a_model_made_on_the_spot_is_refused_in_words(tmp_path: Path) -> None:
     """As in a notebook: it can be written down here but no other process can read it."""
     (tmp_path / "sizes.py").write_text("HIDDEN = 8\n")
@@ -162,14 +162,14 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
     return audited(tmp_path_factory.mktemp("alone"), "nets", workers=1)
 
 
-@pytest.mark.full
+@pytest.mark.release
 @pytest.mark.parametrize("module", ["nets", "shelf.nets", "packed.nets"])
 def test_a_model_in_the_current_folder_is_audited_by_workers(tmp_path: Path, module: str, alone: list[object]) -> None:
     """As the command ``wheeltap`` does it: a module, one in a folder, and one in a package."""
     assert audited(tmp_path, module, workers=2) == alone
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_a_script_that_is_guarded_may_define_its_model(tmp_path: Path) -> None:
     (tmp_path / "sizes.py").write_text("HIDDEN = 8\n")
     (tmp_path / "script.py").write_text(OWN + RUN + 'if __name__ == "__main__":\n    main()\n')
@@ -177,7 +177,7 @@ def test_a_script_that_is_guarded_may_define_its_model(tmp_path: Path) -> None:
     assert done.stdout.strip() == "['WT001', 'WT104', 'WT002']", done.stderr
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_a_script_that_is_not_guarded_is_told_so(tmp_path: Path) -> None:
     """Each worker imports the script, which would start workers of its own."""
     (tmp_path / "sizes.py").write_text("HIDDEN = 8\n")
@@ -218,9 +218,9 @@ def rows(store: Path) -> dict[str, tuple[float, bytes]]:
     return {o.key: (o.seconds, b"".join(v.tobytes() for v in o.values.values())) for o in found if o is not None}
 
 
-@pytest.mark.full
+@pytest.mark.release
 @pytest.mark.slow
-@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.full)])
+@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.release)])
 def test_the_command_line_resumes_after_kill_9(kills: int, tmp_path: Path) -> None:
     """Nothing that is committed is lost or runs again, and the report is that of a run that nobody killed."""
     store, done, chance = tmp_path / "s.wheeltap", rows(tmp_path / "s.wheeltap"), random.Random(kills)

@@ -224,7 +224,7 @@ def run(spec: str, store: Path, address: str = "", *, audits: tuple[str, ...] = 
     return wt.run(plan, [pair.subject], pair.task, store=store, workers=workers, **how)
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_a_cluster_with_a_token_says_how_to_give_it(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="needs ray")
     env = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
@@ -253,7 +253,7 @@ def test_a_cluster_with_a_token_says_how_to_give_it(tmp_path: Path) -> None:
         head.wait()
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_two_nodes_give_the_same_numbers_to_the_bit(
     nodes: Nodes, tmp_path: Path, digits: Subject, digits_task: Task
 ) -> None:
@@ -270,7 +270,7 @@ def test_two_nodes_give_the_same_numbers_to_the_bit(
     require_same(stores[0], stores[2])
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_a_node_that_is_killed_costs_nothing(nodes: Nodes, tmp_path: Path) -> None:
     nodes.add()
     nodes.add()
@@ -289,7 +289,7 @@ def test_a_node_that_is_killed_costs_nothing(nodes: Nodes, tmp_path: Path) -> No
     require_same(tmp_path / "serial.wheeltap", tmp_path / "ray.wheeltap")
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_a_cluster_without_nodes_ends_the_run_and_keeps_what_is_done(nodes: Nodes, tmp_path: Path) -> None:
     nodes.add()
 
@@ -306,7 +306,7 @@ def test_a_cluster_without_nodes_ends_the_run_and_keeps_what_is_done(nodes: Node
     assert judged(resumed) == judged(whole)
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_a_driver_that_is_killed_resumes(nodes: Nodes, tmp_path: Path) -> None:
     nodes.add()
     nodes.add()
@@ -330,7 +330,7 @@ def test_a_driver_that_is_killed_resumes(nodes: Nodes, tmp_path: Path) -> None:
     require_same(tmp_path / "serial.wheeltap", store)
 
 
-@pytest.mark.full
+@pytest.mark.release
 @pytest.mark.parametrize(
     ("name", "said"),
     [
@@ -353,7 +353,7 @@ def test_a_worker_that_cannot_be_used_is_named(nodes: Nodes, tmp_path: Path, nam
     require_same(tmp_path / "serial.wheeltap", tmp_path / "ray.wheeltap")
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_trials_that_kill_their_worker_are_given_up_and_the_others_run(nodes: Nodes, tmp_path: Path) -> None:
     nodes.add()
     asked = {"audits": ("score", "pruning")}

@@ -76,7 +76,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, digits: Subject) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.full
+@pytest.mark.release
 def test_a_flipped_bit_is_noticed_or_harmless(whole: Path, tmp_path: Path) -> None:
     """Never another verdict or number, and never another kind of error than ours.
 

@@ -94,7 +94,7 @@ def test_no_copy_that_is_claimed_is_wrong(kind: str) -> None:
 # Coverage.
 
 
-@pytest.mark.full
+@pytest.mark.release
 @pytest.mark.parametrize("kind", list(MODELS))
 def test_outcomes_tell_the_share_that_was_touched(kind: str) -> None:
     """Also where layers are spared, where biases stay, and where a layer's inputs are not read."""

@@ -59,7 +59,7 @@ refutes = "Training does not help."
 
 NETS = """
 from benchmarks.dictionaries.known import planted
-from benchmarks.nets.planted_circuit import planted_circuit
+from tests.nets.planted_circuit import planted_circuit
 from wheeltap.sources import digits
 
 
@@ -97,7 +97,7 @@ def _nets(folder: Path) -> None:
 
 
 def _pairs(folder: Path) -> None:
-    from benchmarks.nets.planted_circuit import planted_circuit
+    from tests.nets.planted_circuit import planted_circuit
 
     _nets(folder)
     pairs = planted_circuit(3, fake=False, count=16).pairs

@@ -137,11 +137,11 @@ def exported() -> Any:
         (lambda: nn.Linear, "not a torch module"),
         (lambda: nn.Linear(2, 2), "in training mode"),
         (lambda: nn.Sequential(nn.Linear(2, 2), nn.Dropout()).eval().append(nn.Dropout()), "model: 2\n"),
-        pytest.param(exported, "it was exported from, in eval mode", marks=pytest.mark.full),
+        pytest.param(exported, "it was exported from, in eval mode", marks=pytest.mark.release),
         pytest.param(
             lambda: nn.Sequential(exported().module()),
             "exported graph (torch.export).\n  where: model: 0",
-            marks=pytest.mark.full,
+            marks=pytest.mark.release,
         ),
         (lambda: nn.ReLU().eval(), "no weights"),
         (lambda: nn.BatchNorm1d(3).eval(), "no weights"),

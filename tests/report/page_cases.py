@@ -5,10 +5,9 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 
-from tests.report.report_cases import HOSTILE, NAMES
-from tests.report.report_pieces import block_map, curve, estimate, finding, report
+from tests.report.report_cases import HOSTILE
+from tests.report.report_pieces import curve, estimate, finding, report
 from tests.report.shipped_cases import EVEN, ROWS, STURDY, Row, gap, model, row, score, worst_weight
-from wheeltap.audits import audits
 from wheeltap.core import section as s
 from wheeltap.core.records import Curve, Estimate, Finding, SubjectRecord
 from wheeltap.core.report import ReportRecord
@@ -81,37 +80,6 @@ def ten() -> ReportRecord:
     return msgspec.structs.replace(record, curves=curves)
 
 
-def shipped_hostile() -> ReportRecord:
-    """Names and layers of a deployment table that would break a page if they were trusted."""
-    names = (HOSTILE, '"><img src=x onerror=alert(2)>')
-    pair = " vs ".join(names)
-    subjects = tuple(msgspec.structs.replace(model(name, covered=0.5), ends=(HOSTILE,)) for name in names)
-    return _report(
-        f"{pair}: DIFFER: {HOSTILE} loses more.", subjects, *(score(name) for name in names),
-        *(row(name, one) for name in names for one in EVEN),
-        *(gap(pair, Row(one.name, "found", 0.2, 0.01)) for one in EVEN),
-    )  # fmt: skip
-
-
-def research() -> ReportRecord:
-    """Noise and structure alone, nine instruments on five networks and four pairs: no deployment table."""
-    noise, structure = ("relative-noise", "function-noise", "low-rank-noise"), ("redundancy", "entanglement")
-    asked = ("score", *noise, *structure, "decodable", "symmetry")
-    instruments = [audits.get(name).instrument() for name in asked]
-    pairs = [f"{NAMES[0]} vs {name}" for name in NAMES[1:]]
-    findings: list[Finding] = []
-    for at, one in enumerate(instruments):
-        status = ("measured", "found", "excluded", "inconclusive", "excluded")[at % 5]
-        number = estimate("a quantity of some length", 0.1 + 0.1 * at, 0.013)
-        findings += [finding(one.code, status, name, number) for name in (*NAMES, *pairs)]
-    curves = tuple(curve(code, name, 0.3 + 0.1 * i) for code in ("WT101", "WT102") for i, name in enumerate(NAMES))
-    base = _report(
-        "imposter scores like original and is fragile under relative noise.", tuple(model(n) for n in NAMES), *findings
-    )
-    blocks = (block_map("WT101", NAMES[0], tuple(f"model.layers.{i}.mlp.down_proj.experts.fused" for i in range(8))),)
-    return msgspec.structs.replace(base, instruments=tuple(instruments), curves=curves, blocks=blocks)
-
-
 def many_lines() -> ReportRecord:
     """One model under ten kinds of change whose sizes are known."""
     curves = tuple(_sized(curve("WT101", "net", 0.1 * (at + 1)), at) for at in range(10))
@@ -171,4 +139,4 @@ def sections() -> ReportRecord:
     return msgspec.structs.replace(base, sections=(shown, folded))
 
 
-PAGE_CASES = {f.__name__: f for f in (many_rows, long_pair, ten, shipped_hostile, research, many_lines, sections)}
+PAGE_CASES = {f.__name__: f for f in (many_rows, long_pair, ten, many_lines, sections)}

@@ -1,6 +1,7 @@
 """Studies made by hand: tables of members with known numbers, judged by the real rules, without any net."""
 
 from collections.abc import Sequence
+from functools import cache
 
 import msgspec
 import numpy as np
@@ -140,16 +141,19 @@ def table(cohorts: Sequence[Cohort] = COHORTS) -> MemberTable:
     return MemberTable(cohorts=tuple(cohorts), metrics=METRICS, numbers=numbers(cohorts), lost=LOST)
 
 
+@cache
 def study() -> ReportRecord:
     """Three cohorts, five metrics, five rules; pictures, a strip; one net left out."""
     return report_of(table())
 
 
+@cache
 def study_plain() -> ReportRecord:
     """The same without anything drawn."""
     return report_of(table(), pictures=False)
 
 
+@cache
 def study_void() -> ReportRecord:
     made = study_plain()
     assert made.study is not None
@@ -163,6 +167,7 @@ def study_void() -> ReportRecord:
     )  # fmt: skip
 
 
+@cache
 def study_many() -> ReportRecord:
     """Nine cohorts with long names, forty nets."""
     more = [
@@ -172,6 +177,7 @@ def study_many() -> ReportRecord:
     return report_of(table((*COHORTS, *more)), pictures=False)
 
 
+@cache
 def study_hostile() -> ReportRecord:
     """Names and words that would break a page or a terminal if they were trusted."""
     evil = f'{HOSTILE}"><img src=x onerror=alert(2)>[bold red]\x1b[31m{{{{ 7*7 }}}}\u202e'
@@ -183,6 +189,7 @@ def study_hostile() -> ReportRecord:
     return msgspec.json.decode(text, type=ReportRecord)
 
 
+@cache
 def study_unfinished() -> ReportRecord:
     """A study of which trials are missing."""
     return unfinished(study_plain(), 12, again="wheeltap study pictures ...")

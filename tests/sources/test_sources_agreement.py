@@ -3,11 +3,8 @@
 from collections import Counter
 from itertools import product
 
-import pytest
-
 from wheeltap.sources import agreement
 from wheeltap.sources.agreement import Pair
-from wheeltap.sources.base import LoadedModel
 from wheeltap.sources.grammar import (
     CONSTRUCTIONS,
     DOINGS,
@@ -76,12 +73,6 @@ def test_each_construction_is_balanced_in_number_and_place_of_the_answer() -> No
     assert len(agreement.pairs()) == 512 and len(agreement.scored()) == 224
 
 
-def test_no_context_comes_twice_and_seeds_give_other_items() -> None:
-    contexts = {pair.context for pair in agreement.pairs()}
-    assert len(contexts) == len(agreement.pairs())
-    assert len(contexts & {pair.context for pair in agreement.pairs(seed=1)}) < 40
-
-
 def test_items_are_the_same_today_and_tomorrow() -> None:
     """Pinned: a changed item changes every key of every stored language trial."""
     assert [(p.context, p.choices, p.answer) for p in agreement.pairs()[:4]] == [
@@ -90,15 +81,6 @@ def test_items_are_the_same_today_and_tomorrow() -> None:
         ("The artist near the orchards beside the stations", (" was", " were"), 0),
         ("Down by the river, the rusty chair that the queens own", (" lies", " lie"), 0),
     ]
-
-
-def test_contexts_are_starts_of_sentences_that_vary() -> None:
-    for pair in agreement.pairs():
-        assert pair.context[0].isupper() and not pair.context.endswith(" ") and "  " not in pair.context
-        assert all(choice.startswith(" ") and choice[1:].islower() for choice in pair.choices)
-        assert {*pair.context.replace(",", "").split()} & (SINGULAR | PLURAL)
-    firsts = Counter(pair.context.split()[0] for pair in agreement.pairs())
-    assert len(firsts) > 40 and max(firsts.values()) < 0.3 * 512
 
 
 def test_the_factors_say_what_they_should() -> None:
@@ -125,21 +107,3 @@ def test_the_vocabulary_is_wide_and_its_forms_differ() -> None:
     assert not SINGULAR & PLURAL
     verbs = {verb.plural for verb in (*PERSON_VERBS, *THING_VERBS, *DOINGS)}
     assert not verbs & {"read", "cost", "put", "cut", "set", "hit", "let", "shut", "hurt", "quit", "bet", "spread"}
-
-
-@pytest.mark.release
-def test_smollm2_has_enough_positions_and_is_well_above_chance_and_below_the_ceiling(smollm2: LoadedModel) -> None:
-    task = agreement.task(smollm2.tokenizer)
-    assert task.tokens >= 3000
-    assert task.tokens >= 1.5 * smollm2.subject.record.widest
-    assert all(len(option) == 1 for options in task.choices for option in options)
-    assert len(task.targets) == 224 and float(task.targets.float().mean()) == 0.5
-    right = (task.scores(smollm2.subject.model).argmax(-1) == task.targets).tolist()
-    assert sum(right) / len(right) == pytest.approx(0.86, abs=0.04)
-    simple = [ok for ok, pair in zip(right, agreement.scored(), strict=True) if pair.construction == "simple"]
-    assert sum(simple) / len(simple) > 0.85
-
-
-def test_smollm2_writes_most_minimal_pairs_in_tokens_that_differ_once(smollm2: LoadedModel) -> None:
-    circuits = pytest.importorskip("wheeltap.suites.circuits.sources", reason="needs the suite circuits")
-    assert len(circuits.agreement_pairs(smollm2.tokenizer)) == 231

@@ -1,7 +1,6 @@
 """ONNX and TFLite graphs: answers of their own runtimes to the bit, damaged tensors named, and graphs as originals."""
 
 import copy
-import math
 import pickle
 import re
 from collections.abc import Callable
@@ -16,14 +15,13 @@ from graph_files import FOLDER, Change, TfliteChange, answers, change_onnx, net,
 import wheeltap as wt
 from wheeltap.core.errors import FileFormatError, MissingFile, ModelError, WheeltapError
 from wheeltap.core.task import Task
-from wheeltap.sources import load, load_model
+from wheeltap.sources import load_model
 from wheeltap.sources.base import models
 from wheeltap.sources.graphs import GraphModule, ShippedGraph
 from wheeltap.sources.shipped import compared
 
-ONNX = [f"{net}.{kind}.onnx" for net in ("mlp", "cnn") for kind in ("dynamic", "unsigned", "static", "channels")]
-ONNX += ["mlp.onnx", "cnn.onnx", "cnn.operators.onnx", "lost.static.onnx", "lost.dynamic.onnx"]
-TFLITE = [f"{net}{kind}.tflite" for net in ("mlp", "cnn") for kind in ("", ".dynamic", ".static")]
+GRAPHS = ("mlp.dynamic.onnx", "mlp.channels.onnx", "cnn.unsigned.onnx", "cnn.operators.onnx", "lost.static.onnx",
+          "mlp.dynamic.tflite", "cnn.static.tflite")  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -51,17 +49,16 @@ def opened(path: Path, reference: torch.nn.Module | None = None) -> ShippedGraph
     return found
 
 
-def looked_at(path: Path, original: torch.nn.Module) -> dict[str, str]:
-    """What is wrong, by name; what could not be compared is left out."""
+def damaged(path: Path, original: torch.nn.Module) -> set[str]:
+    """Names of the tensors that could be compared and are not sound."""
     rows = compared(opened(path, original).weights(), original)
-    faults = {row.name: f"{row.fault} {row.beside}".strip() for row in rows if row.fault != "sound"}
-    return {name: fault for name, fault in faults.items() if fault != "uncompared"}
+    return {row.name for row in rows if row.fault not in ("sound", "uncompared")}
 
 
 # ---- sound graphs ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [*ONNX, *TFLITE])
+@pytest.mark.parametrize("name", GRAPHS)
 def test_answers_are_those_of_the_runtime_to_the_bit_and_no_tensor_has_a_fault(folder: Path, name: str) -> None:
     path = made(folder, name)
     task = Task(*noisy(300), batch=48)
@@ -75,121 +72,35 @@ def test_answers_are_those_of_the_runtime_to_the_bit_and_no_tensor_has_a_fault(f
 
 # ---- damaged ones ----------------------------------------------------------------------------------------------
 
-
-def other(kind: str, at: str) -> Change:
-    """The values of another layer of the original."""
-    values = net(kind).get_parameter(at).numpy()
-    return lambda held: values.reshape(held.shape)
-
-
-def codes(kind: str, at: str) -> Change:
-    """The same, quantized as a tensor."""
-    values = net(kind).get_parameter(at).numpy()
-    return lambda held: np.rint(values / np.abs(values).max() * 127).astype(held.dtype).reshape(held.shape)
-
-
-def swapped(kind: str, one: str, two: str) -> dict[str, Change]:
-    return {f"{one}_quantized": codes(kind, two), f"{two}_quantized": codes(kind, one)}
+DAMAGES: tuple[tuple[str, dict[str, Change], set[str]], ...] = (
+    ("mlp.static", {"2.weight_scale": lambda v: v * 2}, {"2.weight_quantized"}),
+    ("mlp.dynamic", {"2.weight_Transposed_scale": lambda v: v * 1.2}, {"2.weight_Transposed_quantized"}),
+    ("cnn.operators", {"4.weight_scale": lambda v: v * 1.2}, {"4.weight_quantized", "4.bias_quantized"}),
+    ("mlp.unsigned", {"2.weight_Transposed_zero_point": lambda v: v + 2}, {"2.weight_Transposed_quantized"}),
+    ("mlp.channels", {"2.weight_quantized": lambda v: v.T}, {"2.weight_quantized"}),
+    ("cnn.static", {"6.weight_quantized": lambda v: v[::-1]}, {"6.weight_quantized"}),
+    ("lost.static", {"Conv_4w_scale": lambda v: v * 2}, {"Conv_4w_quantized: 4.weight"}),
+)
+"""A graph, the changes of its constants, and the tensors to be named."""
 
 
-DAMAGED: dict[str, tuple[str, dict[str, Change], dict[str, str]]] = {
-    "scale": ("mlp.static", {"2.weight_scale": lambda v: v * 2}, {"2.weight_quantized": "scale"}),
-    "half the scale": ("cnn.static", {"6.weight_scale": lambda v: v / 2}, {"6.weight_quantized": "scale"}),
-    "scale of channels": (
-        "mlp.channels", {"2.weight_scale": lambda v: v * np.where(np.arange(len(v)) < 9, 3, 1).astype(v.dtype)},
-        {"2.weight_quantized": "other values"},
-    ),
-    "scale of a product": ("mlp.dynamic", {"2.weight_Transposed_scale": lambda v: v * 1.2},
-                           {"2.weight_Transposed_quantized": "scale"}),
-    "scale of a convolution": ("cnn.operators", {"4.weight_scale": lambda v: v * 1.2},
-                               {"4.weight_quantized": "scale", "4.bias_quantized": "scale"}),
-    "zero point": ("mlp.static", {"4.weight_zero_point": lambda v: v + 1}, {"4.weight_quantized": "steps"}),
-    "zero point of whole numbers": ("mlp.unsigned", {"2.weight_Transposed_zero_point": lambda v: v + 2},
-                                    {"2.weight_Transposed_quantized": "offset"}),
-    "swapped": ("mlp.static", swapped("mlp", "2.weight", "4.weight"),
-                {"2.weight_quantized": "other tensor 4.weight_quantized",
-                 "4.weight_quantized": "other tensor 2.weight_quantized"}),
-    "constant": ("mlp.static", {"2.weight_quantized": lambda v: np.full_like(v, -99)},
-                 {"2.weight_quantized": "constant"}),
-    "transposed": ("mlp.channels", {"2.weight_quantized": lambda v: v.T}, {"2.weight_quantized": "transposed"}),
-    "transposed product": ("mlp.dynamic", {"4.weight_Transposed_quantized": lambda v: v.T},
-                           {"4.weight_Transposed_quantized": "transposed"}),
-    "other values": ("cnn.static", {"6.weight_quantized": lambda v: v[::-1]}, {"6.weight_quantized": "other values"}),
-    "bias": ("mlp.static", {"6.bias_quantized": lambda v: v * 2}, {"6.bias_quantized": "scale"}),
-    "scale without a name": ("lost.static", {"Conv_4w_scale": lambda v: v * 2},
-                             {"Conv_4w_quantized: 4.weight": "scale"}),
-    "constant without a name": ("lost.static", {"Conv_6w_quantized": lambda v: np.full_like(v, 9)},
-                                {"Conv_6w_quantized: 6.weight": "constant"}),
-    "batch norm without a name": ("lost.static", {"Conv_1w_scale": lambda v: v * 2},
-                                  {"Conv_1w_quantized: 1.weight": "scale"}),
-}  # fmt: skip
+def test_a_damaged_tensor_of_an_onnx_graph_is_named_and_no_other(folder: Path) -> None:
+    for name, changes, expected in DAMAGES:
+        path = change_onnx(made(folder, f"{name}.onnx"), changes)
+        assert damaged(path, net("mlp" if name.startswith("mlp") else "cnn")) == expected, name
 
 
-@pytest.mark.parametrize("kind", DAMAGED)
-def test_a_damaged_tensor_of_an_onnx_graph_is_named_and_no_other(folder: Path, kind: str) -> None:
-    name, changes, expected = DAMAGED[kind]
-    path = change_onnx(made(folder, f"{name}.onnx"), changes)
-    assert looked_at(path, net("mlp" if name.startswith("mlp") else "cnn")) == expected
-
-
-def test_gains_folded_into_the_columns_of_a_weight_are_no_fault(folder: Path) -> None:
-    gains = np.linspace(0.7, 1.4, 32, dtype=np.float32)
-    path = change_onnx(made(folder, "mlp.onnx"), {"4.weight": lambda v: v * gains})
-    rows = compared(opened(path, net("mlp")).weights(), net("mlp"))
-    assert {row.name for row in rows if row.fault == "uncompared"} == {"4.weight"}
-    assert {row.fault for row in rows} == {"sound", "uncompared"}
-
-
-def tflite(path: Path, change: Callable[[TfliteChange], None], original: str, name: str) -> dict[str, str]:
-    held = TfliteChange(made(path, name))
-    change(held)
-    found = looked_at(held.save(path / "changed.tflite"), net(original))
-    return {key.rpartition(": ")[2]: re.sub("[^ ]*: ", "", fault) for key, fault in found.items()}
-
-
-def scale(part: str, axes: int, factor: float) -> Callable[[TfliteChange], None]:
-    def change(held: TfliteChange) -> None:
-        held.find(part, axes).Quantization().ScaleAsNumpy()[:] *= factor
-
-    return change
-
-
-def shift(held: TfliteChange) -> None:
-    held.find("Linear_2", 2).Quantization().ZeroPointAsNumpy()[:] += 1
-
-
-def constant(held: TfliteChange) -> None:
-    held.bytes_of(held.find("Linear_4", 2))[:] = 77
-
-
-def flip(held: TfliteChange) -> None:
-    values = held.bytes_of(held.find("Linear_2", 2))
-    values[:] = values.reshape(32, 32).T.copy().ravel()
-
-
-def swap(held: TfliteChange) -> None:
-    """Everything but the biases: what says which layer is which."""
-    one, two = held.find("Linear_2", 2), held.find("Linear_4", 2)
-    for read in (held.bytes_of, lambda tensor: tensor.Quantization().ScaleAsNumpy()):
-        first, second = read(one), read(two)
-        first[:], second[:] = second.copy(), first.copy()
-
-
-TFLITE_DAMAGED: dict[str, tuple[Callable[[TfliteChange], None], str, dict[str, str]]] = {
-    "scale": (scale("Linear_2", 2, 2.0), "mlp.static.tflite", {"2.weight": "scale"}),
-    "scale of a convolution": (scale("Conv2d_4", 4, 0.5), "cnn.dynamic.tflite", {"4.weight": "scale"}),
-    "scale with a batch norm": (scale("Conv2d_1", 4, 1.2), "cnn.static.tflite", {"1.weight": "scale"}),
-    "zero point": (shift, "mlp.static.tflite", {"2.weight": "steps"}),
-    "constant": (constant, "mlp.static.tflite", {"4.weight": "constant"}),
-    "transposed": (flip, "mlp.dynamic.tflite", {"2.weight": "transposed"}),
-    "swapped": (swap, "mlp.static.tflite", {"2.weight": "other tensor 4.weight", "4.weight": "other tensor 2.weight"}),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", TFLITE_DAMAGED)
-def test_a_damaged_tensor_of_a_tflite_graph_is_named_and_no_other(tmp_path: Path, kind: str) -> None:
-    change, name, expected = TFLITE_DAMAGED[kind]
-    assert tflite(tmp_path, change, name[:3], name) == expected
+@pytest.mark.parametrize(
+    ("name", "part", "axes", "expected"),
+    [("mlp.static.tflite", "Linear_2", 2, "2.weight"), ("cnn.dynamic.tflite", "Conv2d_4", 4, "4.weight")],
+)
+def test_a_damaged_tensor_of_a_tflite_graph_is_named_and_no_other(
+    tmp_path: Path, name: str, part: str, axes: int, expected: str
+) -> None:
+    change = TfliteChange(made(tmp_path, name))
+    change.find(part, axes).Quantization().ScaleAsNumpy()[:] *= 2.0
+    [tensor] = damaged(change.save(tmp_path / "changed.tflite"), net(name[:3]))
+    assert tensor.rpartition(": ")[2] == expected
 
 
 # ---- rows ------------------------------------------------------------------------------------------------------
@@ -219,9 +130,7 @@ def test_rows_say_what_a_loop_over_many_examples_says(folder: Path) -> None:
 # ---- as originals ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name", ["mlp.onnx", "mlp.tflite", "mlp.static.onnx", "mlp.unsigned.onnx", "cnn.static.tflite"]
-)
+@pytest.mark.parametrize("name", ["mlp.onnx", "mlp.unsigned.onnx", "cnn.static.tflite"])
 def test_an_original_is_the_graph_itself_until_its_weights_change(folder: Path, name: str) -> None:
     path = made(folder, name)
     task = Task(*noisy(64), batch=16)
@@ -252,20 +161,6 @@ def test_weights_of_an_original_are_those_of_torch(folder: Path, name: str) -> N
     assert torch.allclose(task.scores(subject.model), task.scores(model), atol=1e-4)
 
 
-def test_an_original_graph_is_disturbed_as_its_torch_net(folder: Path) -> None:
-    task, path = Task(*noisy(300)), made(folder, "mlp.onnx")
-    both = [
-        wt.audit(subject, task, schemes=["int3", f"onnx:{made(folder, 'mlp.static.onnx')}"], audits="score", seed=1)
-        for subject in (load_model(f"onnx:{path}"), wt.Subject(net("mlp")))
-    ]
-    one, two = (
-        [(row.scheme, row.verdict, row.estimates[0].value) for row in report.findings if row.code == "WT100"]
-        for report in both
-    )
-    assert one == two and len(one) == 2 and not both[0].void
-    assert {row.verdict for row in both[0].findings if row.code == "WT003"} == {"as its formats give"}
-
-
 # ---- what does not fit -----------------------------------------------------------------------------------------
 
 
@@ -279,13 +174,11 @@ def test_other_inputs_are_refused_and_safe_casts_made(tmp_path: Path) -> None:
     assert torch.equal(model(inputs.double()), wanted) and torch.equal(model(x=inputs), wanted)
     assert torch.equal(model_of(tmp_path / "mlp2.onnx", example=4)(inputs), wanted)
     for given, named, said in (
-        ((inputs[:, :63],), {}, "[example, 63]"), ((inputs[..., None],), {}, "[example, 64, 1]"),
-        ((), {"pixels": inputs}, "pixels"), ((inputs, inputs), {}, "2 without a name"),
-        ((inputs.long(),), {}, "int64"),
+        ((inputs[:, :63],), {}, "63]"), ((inputs[..., None],), {}, "64, 1]"), ((), {"pixels": inputs}, "pixels"),
+        ((inputs, inputs), {}, "2"), ((inputs.long(),), {}, "int64"),
     ):  # fmt: skip
-        with pytest.raises(ModelError, match=re.escape(said)) as error:
+        with pytest.raises(ModelError, match=re.escape(said)):
             model(*given, **named)
-        assert "mlp.onnx" in str(error.value) and "expected: " in str(error.value)
 
 
 def test_graphs_that_cannot_be_trusted_or_read_are_refused(tmp_path: Path) -> None:
@@ -316,12 +209,12 @@ def test_graphs_that_cannot_be_trusted_or_read_are_refused(tmp_path: Path) -> No
     (tmp_path / "short.bin").write_bytes(b"1234")
     refused(custom, ModelError, "my.company.Softer")
     for place in ("../weights.bin", "/etc/hostname", "link.bin"):
-        refused(elsewhere(place), FileFormatError, "outside of its folder")
-    refused(elsewhere("none.bin"), MissingFile, "no file of weights")
-    refused(elsewhere("short.bin"), FileFormatError, "not there")
+        refused(elsewhere(place), FileFormatError, "folder")
+    refused(elsewhere("none.bin"), MissingFile, "none.bin")
+    refused(elsewhere("short.bin"), FileFormatError, "short.bin")
     data = path.read_bytes()
     (tmp_path / "bad.onnx").write_bytes(data[: len(data) // 2])
-    with pytest.raises(FileFormatError, match="cannot be read"):
+    with pytest.raises(FileFormatError):
         opened(tmp_path / "bad.onnx", net("mlp"))
 
 
@@ -330,7 +223,7 @@ def test_weights_beside_a_graph_are_read_and_part_of_its_fingerprint(folder: Pat
     import onnx
 
     onnx.save(onnx.load(plain), path, save_as_external_data=True, location="mlp.data", size_threshold=0)
-    assert looked_at(path, net("mlp")) == {} and (tmp_path / "mlp.data").stat().st_size > 8192
+    assert damaged(path, net("mlp")) == set() and (tmp_path / "mlp.data").stat().st_size > 8192
     inputs = noisy(8)[0]
     assert torch.equal(opened(path).model()(inputs), opened(plain).model()(inputs))
     before = opened(path).fingerprint()
@@ -345,23 +238,5 @@ def test_damaged_tflite_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "mlp.tflite"
     for held in (data[: len(data) // 2], b"", b"PK" + data[2:], data[:400] + bytes(200) + data[600:]):
         path.write_bytes(held)
-        with pytest.raises(FileFormatError, match="TFLite"):
+        with pytest.raises(FileFormatError):
             opened(path)
-
-
-def test_what_is_not_a_weight_of_the_original_is_not_compared(folder: Path) -> None:
-    stranger = torch.nn.Sequential(torch.nn.Linear(64, 30), torch.nn.ReLU(), torch.nn.Linear(30, 10)).eval()
-    report = wt.audit(
-        wt.Subject(stranger.requires_grad_(False)), Task(*noisy(50)),
-        audits=[wt.AuditSpec("file", {"files": f"onnx:{made(folder, 'lost.static.onnx')}"})],
-    )  # fmt: skip
-    [found] = [row for row in report.findings if row.code == "WT003"]
-    assert found.verdict == "measured" and "nothing was compared" in found.because
-    assert math.isclose(found.estimates[0].value, 0.0)
-
-
-def test_data_files_and_bare_paths_load(folder: Path, tmp_path: Path) -> None:
-    inputs, targets = noisy(20)
-    np.savez(tmp_path / "d.npz", inputs=inputs.numpy(), targets=targets.numpy())
-    path = made(folder, "mlp.onnx")
-    assert load(str(path), data=tmp_path / "d.npz").subject.name == "mlp"

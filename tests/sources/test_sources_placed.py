@@ -50,5 +50,5 @@ def test_hooked_layers_are_disturbed_where_they_lie(llama_folder: Path) -> None:
 def test_offloaded_layers_are_refused(llama_folder: Path, tmp_path: Path) -> None:
     where = dict.fromkeys(PARTS, "cpu") | {"model.layers.1": "disk"}
     offloaded = placed(llama_folder, where, offload_dir=tmp_path / "offloaded")
-    with pytest.raises(ModelError, match=r"has no data(.|\n)*layers\.1\.(.|\n)*offloading"):
+    with pytest.raises(ModelError, match=r"layers\.1\."):
         Subject(NextToken(offloaded))

@@ -6,8 +6,6 @@ from tiny import tiny_llama
 from torch import nn
 
 from wheeltap.core.choices import ChoiceTask
-from wheeltap.sources import agreement
-from wheeltap.sources.base import LoadedModel
 
 
 def slow_scores(model: nn.Module, task: ChoiceTask, items: range) -> torch.Tensor:
@@ -38,23 +36,6 @@ def test_a_random_llama_scores_as_slowly_computed() -> None:
     task = ChoiceTask(contexts, choices, [0] * 40, tokens_per_batch=24)
     model = tiny_llama()
     torch.testing.assert_close(task.scores(model), slow_scores(model, task, range(40)), atol=2e-4, rtol=1e-5)
-
-
-@pytest.mark.release
-def test_smollm2_scores_as_slowly_computed(smollm2: LoadedModel) -> None:
-    items = agreement.scored()[:8]
-    words = [" is", " are not", " has been", " is in the"]
-    start, more = smollm2.tokenizer.start, smollm2.tokenizer.more
-    task = ChoiceTask([start(item.context) for item in items], [[more(w) for w in words]] * 8, [0] * 8)
-    fast = task.scores(smollm2.subject.model)
-    torch.testing.assert_close(fast, slow_scores(smollm2.subject.model, task, range(8)), atol=2e-3, rtol=1e-4)
-
-
-def test_context_and_choice_tokenised_apart_are_the_tokens_of_the_sentence(smollm2: LoadedModel) -> None:
-    for pair in agreement.pairs()[:200]:
-        for choice in pair.choices:
-            apart = smollm2.tokenizer.start(pair.context) + smollm2.tokenizer.more(choice)
-            assert apart == smollm2.tokenizer.start(pair.context + choice)
 
 
 def test_a_start_token_is_kept_and_an_end_token_is_not() -> None:

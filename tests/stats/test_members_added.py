@@ -45,7 +45,7 @@ def test_intervals_cover_the_gain_to_be_expected_and_the_estimate_is_unbiased(na
     assert half <= 2.2 * 2.3 * values.std() + 2.3 * 1.5 / (n + 2)
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_a_score_that_adds_nothing_is_seldom_found_and_one_that_adds_its_margin_seldom_excluded() -> None:
     nothing, adds, rng = WORLDS["nothing", True], WORLDS["much to nothing", False], np.random.default_rng(3)
     tables, rules, false = 30, 2, np.zeros(2)

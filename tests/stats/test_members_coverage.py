@@ -52,7 +52,7 @@ def all_worlds() -> tuple[World, ...]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("statistic", ["one_of", "paired", "difference", "ratio", "association", "auc"])
-@pytest.mark.full
+@pytest.mark.release
 def test_intervals_cover(statistic: str) -> None:
     mine = [world for world in all_worlds() if world.statistic == statistic]
     assert len(mine) >= 4
@@ -96,7 +96,7 @@ SKEWED = {("one_of", name) for name in ("gamma 4", "accuracy, beta(20, 2)", "log
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [5, 10])
-@pytest.mark.full
+@pytest.mark.release
 def test_families_of_rules_are_wrong_as_seldom_as_promised(n: int) -> None:
     for family in families(n):
         if (family.statistic, family.world) in SKEWED:
@@ -234,7 +234,7 @@ def test_an_effect_of_twice_the_margin_that_cannot_be_is_replaced_by_one_that_ca
 pytestmark = pytest.mark.slow  # simulations
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_whole_studies_of_few_nets_are_wrong_as_seldom_as_promised() -> None:
     rows = levels.run(100, nets=(3, 5, 8), rules=(1, 10))  # of 50 rules so few families say too little
     assert len(rows) > 150

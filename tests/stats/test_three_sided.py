@@ -212,7 +212,7 @@ def told(name: str, share: float) -> list[tuple[float, float, float]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", POWERS)
 @pytest.mark.parametrize("share", [0.0, 1.0])
-@pytest.mark.full
+@pytest.mark.release
 def test_power_told_is_power_observed(name: str, share: float) -> None:
     """On average within .05 and two Monte Carlo errors; within .1 with three draws, whose spread is a guess."""
     observed = decided(name, POWERS[name][-1], 500 if name.startswith("areas") else 2000)
@@ -240,7 +240,7 @@ def test_the_power_of_few_losses_is_close_to_the_exact_one(examples: int, gained
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in POWERS if name != FEW])
-@pytest.mark.full
+@pytest.mark.release
 def test_the_examples_told_decide_four_times_in_five(name: str) -> None:
     """Nine in ten numbers told are within a factor 1.5 of the one at which simulated tests do."""
     samples, low, high = 300 if name == "areas" else 1000, POWERS[name][-1] / 4, POWERS[name][-1] * 4

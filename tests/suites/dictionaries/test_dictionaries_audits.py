@@ -169,7 +169,7 @@ def test_a_good_dictionary_is_better_than_every_null() -> None:
         assert all(e.low is not None for e in one.estimates if e.name.startswith("more than"))
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(40, marks=pytest.mark.full)])
+@pytest.mark.parametrize("count", [2, pytest.param(40, marks=pytest.mark.release)])
 @pytest.mark.parametrize("level", [0.3, 0.6, 0.1])
 def test_a_dictionary_that_is_like_a_null_is_no_better(level: float, count: int) -> None:
     """Like random ones, like frozen decoders, worse than both: all are refused, none is called better."""

@@ -9,7 +9,7 @@ import pytest
 from torch.utils import backend_registration
 
 
-@pytest.mark.full
+@pytest.mark.release
 @pytest.mark.skipif(
     not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"), reason="torch has no such backends"
 )

@@ -32,7 +32,7 @@ def test_words() -> None:
         own.start("Mary saw a zeppelin")
 
 
-@pytest.mark.full
+@pytest.mark.release
 def test_it_names_the_indirect_object() -> None:
     """Among all names, in every template and both orders."""
     own = tokenizer()

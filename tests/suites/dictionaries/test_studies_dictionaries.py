@@ -16,7 +16,7 @@ from wheeltap.suites.dictionaries.studies import EDITS, F1, Dictionaries
 from wheeltap.testing.study_contract import StudyContract
 
 
-@pytest.mark.full
+@pytest.mark.release
 class TestContract(StudyContract):
     study = Dictionaries
     settings: ClassVar[Mapping[str, Any]] = {"net": "digits", "seeds": 4, "steps": 40, "features": 64, "pairs": 40}
