@@ -51,7 +51,10 @@ def test_a_pool_gives_the_same_numbers_to_the_bit(digits: Subject, digits_task: 
     # Each worker estimates layer moments for itself; nothing else is done twice.
     assert serial.cost.forwards <= pooled.cost.forwards <= serial.cost.forwards + 4 * digits_task.moment_passes
     again = wt.audit(digits, digits_task, store=two, effort=EFFORT, workers=2)
-    assert (again.cost.forwards, again.cost.trials) == (2.0, 0)  # a clean and a perturbed pass are compared with the stored
+    assert (again.cost.forwards, again.cost.trials) == (
+        2.0,
+        0,
+    )  # a clean and a perturbed pass are compared with the stored
 
 
 def test_a_model_that_cannot_travel_is_refused() -> None:

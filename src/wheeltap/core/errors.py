@@ -1,7 +1,7 @@
 """The errors a user can meet: one root, leaves that also are the builtin they resemble.
 
-Every message says what went wrong, where or what was found, and what was expected or what to do; ``tests/test_errors.py``
-checks each call.
+Every message says what went wrong, where or what was found, and what was expected or what to do:
+``tests/test_errors.py`` checks each call.
 """
 
 import difflib

@@ -189,8 +189,9 @@ def test_a_net_that_was_fitted_to_the_inputs_does_not_pass() -> None:
 def test_another_net_is_another_model_and_one_that_was_trained_for_long_is_not() -> None:
     def drawn(net: nn.Module, *, kept: float = 0.0) -> object:
         random = torch.Generator().manual_seed(2)
-        return [part.mul_(kept).add_(0.7 * part.std() * torch.randn(part.shape, generator=random) if kept else
-                                     torch.randn(part.shape, generator=random)) for part in net.parameters()]  # fmt: skip
+        scales = [0.7 * part.std() if kept else 1.0 for part in net.parameters()]
+        changes = [scale * torch.randn(part.shape, generator=random) for scale, part in zip(scales, net.parameters())]
+        return [part.mul_(kept).add_(change) for part, change in zip(net.parameters(), changes)]
 
     assert verified(drawn).verdict == "other model"
     assert verified(lambda net: drawn(net, kept=1.0)).verdict == "altered"
@@ -427,7 +428,7 @@ def test_a_seal_whose_parts_do_not_fit_is_refused() -> None:
 class Graphs(wt.Task):
     """A task whose inputs are no tensors."""
 
-    def moments(self):  # noqa: ANN202 - as its base
+    def moments(self):
         yield from (wt.core.inputs.Moments(["a graph"]),)  # pyright: ignore[reportAttributeAccessIssue]
 
 
