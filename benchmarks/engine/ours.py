@@ -16,10 +16,9 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.fast.heads import HeadAblation, screened
-from wheeltap.engine.fast.low_rank import LowRankCopies
 from wheeltap.engine.fast.prefix import PrefixCache
 from wheeltap.perturb.base import Draw
-from wheeltap.perturb.noise import LowRankNoise, RelativeNoise
+from wheeltap.perturb.noise import RelativeNoise
 from wheeltap.sources.smollm2 import in_hub_cache, in_package, load_smollm2
 
 DOSE, _WEIGHTS = 0.01, 124_000_000
@@ -104,41 +103,6 @@ def draws(repeats: int) -> Iterator[Row]:
     yield _row(
         "normals", "124M normal numbers, over those of numpy", ratio(sent, drawn, repeats=repeats),
         path=f"drawn on {timing.DEVICE.type}", distribution=NORMAL, bar=1.1,
-    )  # fmt: skip
-
-
-def low_rank(repeats: int) -> Iterator[Row]:
-    """Eight copies that share a pass."""
-    subject, task = language(1, 16)
-    for rank in (1, 4):
-        copies, draws = LowRankCopies(subject, task, LowRankNoise({"rank": rank})), count()
-
-        def together(copies: LowRankCopies = copies, draws: Iterator[int] = draws) -> None:
-            first = 8 * next(draws)
-            copies.scores([(DOSE, seed) for seed in range(first, first + 8)], root=0)
-
-        together()  # proves itself against the written disturbance
-        found = ratio(_clean(subject, task), together, repeats=repeats, per=8)
-        yield _row(
-            "low_rank_copy_small_batch" + ("" if rank == 1 else f"_rank{rank}"),
-            "GPT-2, 1x16 tokens: one of 8 copies, all 124M weights", found, path=copies.path,
-            distribution=f"low-rank, rank {rank}, relative norm (not iid)", bar=0.65,
-        )  # fmt: skip
-
-
-def beside(repeats: int) -> Iterator[Row]:
-    """Low-rank noise on a batch that fills the cache by itself: nothing to share, but nothing to write either."""
-    subject, task = language(8, 64)
-    copies, draws = LowRankCopies(subject, task, LowRankNoise()), count()
-
-    def trial() -> None:
-        copies.scores([(DOSE, next(draws))], root=0)
-
-    trial()  # proves itself against the written disturbance
-    found = ratio(_clean(subject, task), trial, repeats=repeats)
-    yield _row(
-        "low_rank_trial_gpt2", "GPT-2, 8x64 tokens: a trial with a draw of its own", found, path=copies.path,
-        distribution="low-rank, rank 1, relative norm (not iid)", bar=None,
     )  # fmt: skip
 
 
@@ -240,8 +204,6 @@ def rows(repeats: int, only: set[str]) -> Iterator[Row]:
     parts = {
         "curve": curve,
         "fresh": fresh,
-        "low_rank": low_rank,
-        "beside": beside,
         "one_block": one_block,
         "heads": heads,
         "single_weight": single_weight,

@@ -12,7 +12,7 @@ from wheeltap import gauge
 from wheeltap.engine.units import probe_run
 from wheeltap.perturb.base import create
 
-NOISES = ("relative", "std", "function", "low-rank")
+NOISES = ("relative", "std", "function")
 DRAWS = {"mlp": 512, "cnn": 256}
 """Draws on nets whose passes are cheap."""
 

@@ -120,7 +120,7 @@ FOUND: list[tuple[str | list[str] | None, list[str]]] = [
     (None, ["score", "deployment", "single-point"]),
     ("noise", NOISE),
     ("structure", [*NOISE, *STRUCTURE]),
-    ("survival", [*NOISE, "low-rank-noise", "quantization", "pruning", "bit-flips", "fine-tuning"]),
+    ("survival", [*NOISE, "quantization", "pruning", "bit-flips", "fine-tuning"]),
     (["noise", "structure", "score"], [*NOISE, *STRUCTURE]),
     (["WT100", "wt103", "score"], ["deployment", "quantization", "score"]),
     ("pruning", ["pruning"]),

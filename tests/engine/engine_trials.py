@@ -19,7 +19,7 @@ from wheeltap.perturb import perturbations
 from wheeltap.testing.planted import PlantedCase
 
 DOSES = {
-    "relative": 0.3, "std": 0.3, "low-rank": 0.3, "function": 0.2, "quantize": 3, "quantize-aware": 3, "cast": 16,
+    "relative": 0.3, "std": 0.3, "function": 0.2, "quantize": 3, "quantize-aware": 3, "cast": 16,
     "prune": 0.5, "prune-random": 0.5, "prune-nm": 0.5, "prune-wanda": 0.5, "prune-units": 0.3, "prune-heads": 0.5,
     "flip": 0.01, "flip-worst": 3, "erase": 0.5, "fine-tune": 2, "merge": 0.5, "quantize-inputs": 8,
     "quantize-cache": 8,

@@ -156,7 +156,7 @@ def test_a_clean_pass_that_is_not_finite_is_refused() -> None:
 
 
 QUICK = wt.Effort(draws=4, control_draws=4, block_draws=0)
-ASKED = ["score", "relative-noise", "function-noise", "low-rank-noise", "pruning"]
+ASKED = ["score", "relative-noise", "function-noise", "pruning"]
 
 
 def rows(count: int = 120) -> Tensor:

@@ -11,7 +11,6 @@ import torch
 from engine_nets import TiedLanguageModel, numbers, seeded, taught
 from engine_trials import DOSES, require_slow, run, settled, trial
 from folding import folded, norms
-from oracle import measured_slowly
 from torch import Tensor, nn
 from twins import Wired
 
@@ -68,7 +67,7 @@ def test_every_perturbation_and_reading_gives_the_net_back_bit_for_bit(kind: str
     for one, outcome in zip(asked, run(case.subject, case.task, asked), strict=True):
         assert outcome.status in ("done", "skipped"), f"{one.perturbation}: {outcome.because}"
     assert weights_digest(case.subject.model) == digest
-    for name in ("relative", "low-rank", "quantize", "cast", "prune-nm", "flip"):  # after an exception too
+    for name in ("relative", "quantize", "cast", "prune-nm", "flip"):  # after an exception too
         disturbance = Disturbance(case.subject, create(name), WHOLE)
         with pytest.raises(KeyError), verified_restoration(case.subject), disturbance:
             disturbance.apply(DOSES[name], root=0, seed=0)
@@ -101,12 +100,12 @@ def test_outcomes_tell_the_share_that_was_touched(kind: str) -> None:
     case = settled(kind)
     record = case.subject.record
     sites = [WHOLE, Site.without(record.layers[-1:]), Site("layer", record.layers[0])]
-    kinds = [(name, site) for name in ("relative", "low-rank", "quantize", "cast") for site in sites]
+    kinds = [(name, site) for name in ("relative", "quantize", "cast") for site in sites]
     kinds += [("function", WHOLE), ("prune-wanda", WHOLE)]
     asked = [trial(case.subject, case.task, name, DOSES[name], site) for name, site in kinds]
     for one, outcome in zip(asked, run(case.subject, case.task, asked), strict=True):
         if outcome.status != "done":
-            assert one.perturbation in ("function", "prune-wanda", "low-rank"), outcome.because
+            assert one.perturbation in ("function", "prune-wanda"), outcome.because
             continue
         assert ("coverage" in outcome.values) == (one.site.kind in ("whole", "inner"))
         require_slow([one], [outcome], copied(case.subject.model), case.task, tolerance=2e-5)
@@ -181,30 +180,6 @@ def large(make: Callable[[], nn.Module], inputs: Tensor) -> tuple[Subject, Task]
     subject, task = Subject(model), taught(model, inputs)
     settle(subject, task)
     return subject, task
-
-
-def test_low_rank_noise_of_a_large_recurrent_net_takes_the_plain_path() -> None:
-    def long() -> nn.Module:  # more than two million weights, so that shortcuts are taken where they hold
-        layer, head = nn.LSTM(6, 720, batch_first=True), nn.Linear(720, CLASSES)
-        return Wired(lambda net, x: net.head(net.layer(x)[0][:, -1]), layer=layer, head=head)
-
-    subject, task = large(long, numbers(12, 3, 6))
-    asked = [trial(subject, task, "low-rank", 0.2, site) for site in (WHOLE, Site.without(["head"]))]
-    for one, outcome in zip(asked, run(subject, task, asked), strict=True):
-        assert (outcome.status, outcome.path) == ("done", "")
-        slow = measured_slowly(one, subject.model, task)["coverage"]
-        assert float(outcome.values["coverage"]) == pytest.approx(float(slow))
-
-
-def test_a_fast_path_spares_what_the_plain_one_spares() -> None:
-    subject, task = large(Wide, torch.arange(44).reshape(11, 4) % 11)
-    spared = Site.without(subject.record.ends)
-    assert spared == Site("inner", "embed,head")
-    asked = [trial(subject, task, "low-rank", 0.2, site, seed=seed) for site in (WHOLE, spared) for seed in (0, 1)]
-    found = run(subject, task, asked)
-    assert {outcome.path for outcome in found} == {"low-rank folded, rank 1"}
-    require_slow(asked, found, subject.model, task, tolerance=1e-4)
-    assert 0.99 < float(found[-1].values["coverage"]) < 1.0  # biases are left alone, and count
 
 
 def test_numbered_parameters_are_no_blocks_of_a_stack() -> None:

@@ -64,7 +64,7 @@ def test_a_near_miss_is_told_and_a_far_miss_is_given_the_list(plugged: Plugged) 
         with pytest.raises(UnknownName, match=f"Did you mean '{meant}'") as caught:
             known.get(name)
         assert isinstance(caught.value, LookupError) and isinstance(caught.value, ValueError)
-    listed = "Choose one of: cast, erase, fine-tune, flip, flip-worst, function, low-rank, merge, none"
+    listed = "Choose one of: cast, erase, fine-tune, flip, flip-worst, function, merge, none"
     with pytest.raises(UnknownName, match=listed):
         plugged().get("zzzzzz")
 

@@ -15,7 +15,7 @@ from wheeltap.perturb import BUILTIN, create
 from wheeltap.perturb.base import EVERY_GAUGE, Draw, Perturbation, Weights
 from wheeltap.perturb.flip import RandomFlips, WorstFlips
 from wheeltap.perturb.merge import Clean, Erase, Merge
-from wheeltap.perturb.noise import FunctionNoise, LowRankNoise, RelativeNoise, StdNoise
+from wheeltap.perturb.noise import FunctionNoise, RelativeNoise, StdNoise
 from wheeltap.perturb.prune import (
     HeadMask,
     MagnitudeMask,
@@ -47,8 +47,6 @@ TestRelativeSigns = held_to(RelativeNoise, 0.05, 0.5, sensitive="cancel entangle
 TestStdNoise = held_to(StdNoise, 0.05, 0.5, sensitive="rescale cancel")
 TestStdSigns = held_to(StdNoise, 0.05, 0.5, sensitive="rescale cancel", draw="sign")
 TestFunctionNoise = held_to(FunctionNoise, 0.05, 0.4)
-TestLowRankNoise = held_to(LowRankNoise, 0.05, 0.5, sensitive="rescale cancel")
-TestLowRankNoiseOfRank3 = held_to(LowRankNoise, 0.05, 0.5, sensitive="rescale cancel", rank=3)
 TestRoundToNearest = held_to(RoundToNearest, 8, 6, 4, 2, 3, sensitive="rescale cancel", draws=24)
 TestPerTensor = held_to(RoundToNearest, 8, 6, 4, 2, 3, sensitive="rescale cancel", draws=24, scale="tensor")
 # Groups of 8 inputs: three in each row of the trained net.
@@ -133,7 +131,7 @@ def test_without_what_it_needs_it_says_so(name: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("name", "settings", "words"),
     [
-        ("cast", {"dtype": "float8"}, "dtype"), ("low-rank", {"rank": 0}, "rank"),
+        ("cast", {"dtype": "float8"}, "dtype"),
         ("quantize", {"grid": "nf4"}, "4 bits"), ("quantize", {"grid": "fp4"}, "4 bits"),
     ],
 )  # fmt: skip

@@ -44,10 +44,6 @@ def test_rows_are_disturbed_as_the_layout_stores_them(name: str) -> None:
     steps = before.abs().amax(1, keepdim=True) / 127
     codes = (before / steps).round()
     torch.testing.assert_close(after - before, (-1 - 2 * codes) * steps)
-    before, after = both(name, "low-rank", 0.3, rank=2)
-    change = (after - before).double()
-    assert int(torch.linalg.matrix_rank(change, rtol=1e-5)) == 2
-    assert float(change.norm() / before.norm()) == pytest.approx(0.3, rel=1e-5)
     for perturbation in ("prune", "prune-random"):
         before, after = both(name, perturbation, 0.25)
         assert int((after == 0).sum()) == round(0.25 * before.numel())

@@ -1,4 +1,4 @@
-"""Noise, independent and of low rank: what moves, by how much, and the closed form of what it costs."""
+"""Noise: what moves, by how much, and the closed form of what it costs."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,6 @@ from wheeltap.core.site import WHOLE
 from wheeltap.engine.apply import Disturbance
 from wheeltap.perturb import create
 from wheeltap.perturb.base import BY, Draw, Noise, Weights, move
-from wheeltap.perturb.noise import LowRankNoise
 from wheeltap.testing.planted import PlantedCase, linear_regression, numbers, planted
 
 LAYER = Layer(name="x", kind="linear", weight="x.weight", bias="x.bias", shape=(200, 300))
@@ -184,43 +183,3 @@ def test_what_is_written_at_once_lies_along_the_direction(
     assert kept.bias is not None and written.bias is not None and torch.equal(kept.bias, written.bias)
     known = made.squared_length(before) if length is None else length
     assert known == pytest.approx(along.squared_norm, rel=1e-2 if dtype is torch.bfloat16 else 1e-5)
-
-
-def _change(rank: int, *, shape: tuple[int, int], seed: int = 0) -> torch.Tensor:
-    """The change at dose 1 of a weight with this shape."""
-    weight = numbers(*shape, seed=1)
-    layer = Layer(name="x", kind="linear", weight="x.weight", bias="x.bias", shape=shape)
-    noise = create("low-rank", {"rank": rank})
-    assert isinstance(noise, LowRankNoise)
-    along = noise.direction(layer, Weights(weight, numbers(shape[0], seed=2)), Draw(0, seed))
-    assert along.bias is None, "biases are left alone"
-    assert float(along.weight.norm() / weight.norm()) == pytest.approx(1.0, rel=1e-6), "the dose is the relative norm"
-    return along.weight.double()
-
-
-@pytest.mark.parametrize("rank", [1, 2, 5])
-def test_a_change_has_its_rank(rank: int) -> None:
-    values = torch.linalg.svdvals(_change(rank, shape=(40, 60)))
-    assert int((values > 1e-4 * values[0]).sum()) == rank
-
-
-@pytest.mark.parametrize("rank", [1, 2, 4, 16])
-def test_kurtosis_is_three_times_one_plus_two_over_the_rank(rank: int) -> None:
-    found = [_change(rank, shape=(300, 400), seed=seed) for seed in range(40)]
-    kurtosis = np.array([float((c**4).mean() / (c**2).mean() ** 2) for c in found])
-    error = kurtosis.std(ddof=1) / len(kurtosis) ** 0.5
-    # The scaling to a given norm, and sums over finite matrices, take a little off.
-    assert abs(kurtosis.mean() - 3.0 * (1.0 + 2.0 / rank)) <= 4.0 * error + 0.02 * 3.0 * (1.0 + 2.0 / rank)
-
-
-def test_its_spectral_norm_is_larger_than_that_of_independent_noise_of_the_same_norm() -> None:
-    shape = (192, 768)
-    independent = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    least = float(torch.linalg.matrix_norm(independent / independent.norm(), 2))
-    ratios = []
-    for rank in (1, 4, 16):
-        change = _change(rank, shape=shape)
-        ratios.append(float(torch.linalg.matrix_norm(change / change.norm(), 2)) / least)
-    root = (192 * 768) ** 0.5 / (192**0.5 + 768**0.5)
-    assert ratios[0] == pytest.approx(root, rel=0.03)
-    assert ratios[0] > ratios[1] > ratios[2] > 1.5

@@ -74,7 +74,6 @@ CASES: dict[str, tuple[Callable[[], PlantedCase], dict[str, Any], float]] = {
     "score": (_digits, {}, 1.0),
     "relative-noise": (_digits, {}, 0.9),
     "function-noise": (_digits, {}, 0.7),
-    "low-rank-noise": (_digits, {}, 0.6),
     "quantization": (_digits, {}, 0.95),
     "pruning": (_digits, {}, 0.95),
     "bit-flips": (_digits, {"draws": 8}, 0.95),
@@ -170,10 +169,10 @@ def test_readings_count_the_passes_that_they_make(name: str, settings: dict[str,
 
 
 def test_a_large_model_makes_no_more_passes_than_are_told() -> None:
-    """Recorded blocks, noise beside the weights, and what is read again because another reading took its place."""
+    """Recorded blocks, and what is read again because another reading took its place."""
     subject = Subject(mlp((64, 1500, 1300, 10)).eval(), name="large")
     task = digits.task().part(torch.arange(60))
-    names = ["low-rank-noise", "relative-noise", "quantization", "pruning"]
+    names = ["relative-noise", "quantization", "pruning"]
     plan = wt.plan(subject, task, audits=names, effort=Effort(draws=4, control_draws=2, block_draws=1))
     assert plan.reference.parameters >= SMALL
     assert wt.run(plan, [subject], task).cost.forwards <= most_passes(plan)

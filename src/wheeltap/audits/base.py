@@ -226,7 +226,6 @@ BUILTIN = {
     "merging": "wheeltap.audits.merging:MergingAudit",
     "fine-tuning": "wheeltap.audits.fine_tuning:FineTuningAudit",
     "bit-flips": "wheeltap.audits.modify:BitFlipAudit",
-    "low-rank-noise": "wheeltap.audits.noise:LowRankNoiseAudit",
     "single-point": "wheeltap.audits.single_point:SinglePointAudit",
     "heads": "wheeltap.audits.heads:HeadsAudit",
     "redundancy": "wheeltap.audits.redundancy:RedundancyAudit",
@@ -251,7 +250,7 @@ a pass of seconds. Others are asked for by name."""
 
 GROUPS = {
     "survival": (
-        "score", "relative-noise", "function-noise", "low-rank-noise", "quantization", "pruning", "bit-flips",
+        "score", "relative-noise", "function-noise", "quantization", "pruning", "bit-flips",
         "fine-tuning",
     ),
     "noise": ("score", "relative-noise", "function-noise"),

@@ -1,4 +1,4 @@
-"""How much noise in the weights it takes to lose the score, and which blocks it hurts most: WT101, WT102 and WT109."""
+"""How much noise in the weights it takes to lose the score, and which blocks it hurts most: WT101 and WT102."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -150,7 +150,6 @@ class NoiseAudit(Audit):
     noise: ClassVar[str]
     sees: ClassVar[str]
     plant_must_show: ClassVar[bool]
-    twin_must_be_silent: ClassVar[bool] = True
     looks: ClassVar[float] = 0.0
     copies: ClassVar[tuple[str, ...]] = (*RECODED, "cancel")
 
@@ -183,7 +182,7 @@ class NoiseAudit(Audit):
     def most_passes(self, plan: Plan) -> float:
         """One for each trial, and what is read of a subject first; of a large one, again after others were read."""
         again = len(plan.audits) if plan.reference.parameters >= SMALL else 0
-        read = len(self._measured(Case(plan, lambda _: None))) + (self.twin_must_be_silent and plan.twin is not None)
+        read = len(self._measured(Case(plan, lambda _: None))) + (plan.twin is not None)
         looks = self.looks * plan.sizes.moments * (read + again)
         mapped = self.settings.block_map and plan.effort.block_draws and plan.reference.parameters >= SMALL
         return self.most(plan) + looks + (_RECORDED if mapped else 0.0)
@@ -199,7 +198,7 @@ class NoiseAudit(Audit):
             case=case, code=self.code, doses=self._ladder.doses(centre, self.settings.control_rungs),
             draws=min(effort.control_draws, effort.draws),
             trial=lambda subject, dose, seed: self._trial(case, subject, dose, seed),
-            twin=plan.twin if self.twin_must_be_silent else None,
+            twin=plan.twin,
             plants=plan.plants if self.plant_must_show else (),
             min_effect=how.min_effect,
         )  # fmt: skip
@@ -416,14 +415,6 @@ class FunctionSettings(NoiseSettings, frozen=True, kw_only=True):
     fragile_below: Dose = 0.005
 
 
-class LowRankSettings(NoiseSettings, frozen=True, kw_only=True):
-    """Low-rank noise: a dose of .01 changes each weight matrix by one percent of its norm."""
-
-    start: Dose = 0.125
-    fragile_below: Dose = 0.005
-    block_map: bool = False
-
-
 @final
 class RelativeNoiseAudit(NoiseAudit):
     """How the function is written in coordinates: what rounding and bit flips touch."""
@@ -473,30 +464,4 @@ class FunctionNoiseAudit(NoiseAudit):
         "Function-space noise follows what each map carries: it is silent on every function-preserving "
         "reparametrization, cancelling units included, and on other cuts of the same maps into modules (fused or "
         "split projections, a folded batch norm or weight norm, a merged adapter)."
-    )
-
-
-@final
-class LowRankNoiseAudit(NoiseAudit):
-    """Noise of few directions: the shape of an adapter or of a few gradient steps."""
-
-    name = "low-rank-noise"
-    code = "WT109"
-    title = "Low-rank noise in the weights"
-    brief = "Low-rank noise"
-    reads = (
-        "Each weight matrix is moved along a few random directions, as an adapter or a few steps of training move"
-        " it. At the same size of change it stretches some inputs far more than noise in every weight."
-    )
-    axis = "low-rank noise (share of each weight matrix's norm)"
-    settings_type = LowRankSettings
-    perturbation = "low-rank"
-    noise = "norm of the change of each weight matrix, as a share of its own"
-    looks = 3.0  # to add it beside the weights of a large model: a clean pass, and two that prove it
-    plant_must_show = False
-    twin_must_be_silent = False
-    sees = (
-        "Low-rank noise moves each weight matrix along a few random directions, as an adapter does; at the same size "
-        "it stretches some inputs far more than noise in every weight. It depends on the scale in which each unit is "
-        "written, so by itself a difference may come from the parametrization."
     )

@@ -246,7 +246,7 @@ class Disturbance:
                 moved += squares(held.weight.detach() - clean.weight)
             elif isinstance(self.perturbation, Noise):
                 moved += dose**2 * self._move(self.perturbation, layer, clean, dose, draw, keep=keep)
-                biased = self.perturbation.moves_biases
+                biased = True
             else:
                 new = self.perturbation.replace(layer, clean, dose, draw)
                 # A bias that is left alone is the clean one, not what the last dose made of it.

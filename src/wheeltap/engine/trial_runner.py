@@ -30,7 +30,6 @@ from wheeltap.engine.activations import NoCache, require_whole
 from wheeltap.engine.apply import Disturbance, Knowledge, preserved_state
 from wheeltap.engine.clean import clean_scores, in_line, require_repeatable, scores_of, settle, threads_for
 from wheeltap.engine.fast.folded import CACHE_BYTES
-from wheeltap.engine.fast.low_rank import LowRankCopies
 from wheeltap.engine.fast.prefix import PrefixCache
 from wheeltap.engine.lent_memory import LentMemory
 from wheeltap.engine.maker import Maker
@@ -42,7 +41,6 @@ from wheeltap.engine.readings.census import outliers
 from wheeltap.engine.shipped import Shelf, answered, tensors_of
 from wheeltap.engine.units import probe_run
 from wheeltap.perturb import Perturbation, create
-from wheeltap.perturb.noise import LowRankNoise
 from wheeltap.plans.readings.census import CENSUS
 
 _OF_THE_SUBJECT = ("moments", "inputs", "heads", "slopes")
@@ -100,13 +98,12 @@ class TrialRunner:
         self.proven: dict[str, dict[str, str]] = {}
         self._tokens = NextTokens(task, memory=memory)
         self._prefix: tuple[str, PrefixCache] | None = None
-        self._beside: tuple[tuple[str, ...], LowRankCopies | None] | None = None
         self._part: tuple[tuple[int, Subset], _Part] | None = None
         self.forwards = 0.0
 
     def __getstate__(self) -> dict[str, Any]:
         # Another process makes again what is held to save time: copies of weights, functions that cannot be sent.
-        held = dict.fromkeys(("_copy", "_lent", "_prefix", "_beside", "_part"))
+        held = dict.fromkeys(("_copy", "_lent", "_prefix", "_part"))
         return {**self.__dict__, **held, "_members": {}, "_known": {}, "_families": {}}
 
     def subject(self, fingerprint: str) -> Subject:
@@ -122,7 +119,7 @@ class TrialRunner:
         for held in (self._members.get(fingerprint), self._copy):
             if held is not None and held.record.fingerprint == fingerprint:
                 return held
-        self._prefix, self._beside = None, None
+        self._prefix = None
         record = self._records.get(fingerprint)
         if record is None:
             raise self._unknown(fingerprint)
@@ -233,26 +230,6 @@ class TrialRunner:
             self._prefix = (fingerprint, cache)
         return self._prefix[1]
 
-    def beside(self, trial: Trial) -> LowRankCopies | None:
-        """What adds a trial's noise beside the weights; ``None`` where it must be written into them.
-
-        Made once for the doses and draws of a subject, as long as no other one asks.
-        """
-        perturbation = create(trial.perturbation, trial.settings)
-        if not isinstance(perturbation, LowRankNoise) or not trial.site.everywhere or trial.subset is not None:
-            return None
-        about = (trial.subject, str(sorted(trial.settings.items())), trial.site.name)
-        if self._beside is None or self._beside[0] != about:
-            self._beside = None  # freed before the next one is made
-            subject = self.subject(trial.subject)
-            try:
-                copies = LowRankCopies(subject, self.task, perturbation, trial.site, limit=self._cache_bytes)
-                self.forwards += copies.spent
-            except Exception:  # a layer that it does not know, 16-bit weights, no memory: the plain path serves all
-                copies = None
-            self._beside = (about, copies)
-        return self._beside[1]
-
     def knowledge(self, subject: Subject, perturbation: Perturbation) -> Knowledge:
         """What a perturbation needs to know of a subject; read when first asked for, and kept for the next trials.
 
@@ -322,7 +299,7 @@ class TrialRunner:
         """
         if self._shelf is None:
             raise self._unknown(str(trial.settings["file"]))
-        self._prefix = self._beside = None  # the file's model needs the memory
+        self._prefix = None  # the file's model needs the memory
         self._members.clear()
         self._drop_copy()
         subject = self.subject(trial.subject)
@@ -423,28 +400,6 @@ class TrialRunner:
             because=because,
             path=path,
         )
-
-    def disturbed_beside(self, trials: list[Trial], copies: LowRankCopies) -> list[Outcome]:
-        """Trials of one subject whose noise is added beside the weights, as many in one pass as ``copies`` allows.
-
-        Raises:
-            ModelError: If the scores are not those of the plain path.
-        """
-        began, before = time.perf_counter(), copies.spent
-        scores = copies.scores([(trial.dose, trial.seed) for trial in trials], root=trials[0].root)
-        self.forwards += copies.spent - before + len(trials)
-        each, (coverage, reach) = (time.perf_counter() - began) / len(trials), copies.shares
-        outcomes: list[Outcome] = []
-        for trial, own in zip(trials, scores, strict=True):
-            extent = (copies.relative_norm(trial.dose), coverage, reach)
-            status, values, because = self._result(copies.subject, own, extent)
-            outcomes.append(
-                Outcome(
-                    key=trial.key, status=status, values=values, seconds=each, forwards=1.0, because=because,
-                    path=copies.path,
-                )
-            )  # fmt: skip
-        return outcomes
 
     def _result(
         self,

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import chain, groupby, zip_longest
-from statistics import median_low
 
 from wheeltap.core.errors import ModelError, StoreError, UsageError, WheeltapError
 from wheeltap.core.records import Outcome, OutcomeStatus, Trial
@@ -87,8 +86,6 @@ def _run_group(group: list[Trial], runner: TrialRunner, commit: Commit) -> None:
                 outcome = _failed(trial, error, status="skipped" if skipped else "failed")
             commit(outcome)
         return
-    if _beside(group, runner, commit):
-        return
     try:
         disturbance = runner.disturbance(group[0])
         cache = _cache(group[0], runner)  # now, while the weights are clean
@@ -110,33 +107,6 @@ def _run_group(group: list[Trial], runner: TrialRunner, commit: Commit) -> None:
 
 def _failed(trial: Trial, error: Exception, *, status: OutcomeStatus = "failed") -> Outcome:
     return Outcome(key=trial.key, status=status, because=in_line(error))
-
-
-def _beside(group: list[Trial], runner: TrialRunner, commit: Commit) -> bool:
-    """Adds low-rank noise of a large model beside its weights instead of writing it; says whether that was possible.
-
-    A trial that fails so is tried again the plain way, with all that are left: its outcome says why.
-    """
-    if runner.subject(group[0].subject).record.parameters < SMALL:
-        return False
-    copies = runner.beside(group[0])
-    if copies is None:
-        return False
-    # The first is compared with the plain path: at a dose neither so small that a difference could hide, nor so large
-    # that rounding would look like one.
-    middle = median_low(trial.dose for trial in group)
-    left = sorted(group, key=lambda trial: abs(trial.dose - middle))
-    while left:
-        together = left[: copies.at_once]
-        try:
-            outcomes = runner.disturbed_beside(together, copies)
-        except Exception:  # whatever a model's own code raises, memory that ran out, scores that are not the plain ones
-            break
-        for outcome in outcomes:
-            commit(outcome)
-        del left[: len(together)]
-    group[:] = [trial for trial in group if trial in left]
-    return not left
 
 
 def _cache(trial: Trial, runner: TrialRunner) -> PrefixCache | None:

@@ -246,13 +246,7 @@ EVERY_GAUGE = frozenset(
 
 
 class Noise(Perturbation):
-    """A perturbation linear in its dose: weights + dose x direction. One draw serves a whole curve.
-
-    Attributes:
-        moves_biases: Whether biases move too.
-    """
-
-    moves_biases: ClassVar[bool] = True
+    """A perturbation linear in its dose: weights + dose x direction. One draw serves a whole curve."""
 
     def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
         """Weights moved by ``dose`` along the draw's direction."""
@@ -295,7 +289,6 @@ BUILTIN = {
     "none": "wheeltap.perturb.merge:Clean",
     "relative": "wheeltap.perturb.noise:RelativeNoise",
     "std": "wheeltap.perturb.noise:StdNoise",
-    "low-rank": "wheeltap.perturb.noise:LowRankNoise",
     "function": "wheeltap.perturb.noise:FunctionNoise",
     "quantize": "wheeltap.perturb.quantize:RoundToNearest",
     "quantize-aware": "wheeltap.perturb.quantize:ScaledRoundToNearest",

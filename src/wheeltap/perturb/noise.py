@@ -1,6 +1,4 @@
-"""Noise: drawn weight by weight, of low rank, or scaled by what each layer reads and gives.
-
-Of noise of low rank many copies can share one pass over the weights.
+"""Noise: drawn weight by weight, or scaled by the inputs and outputs of each layer.
 
 *Function-space noise* is not scaled by how weights are parametrized. For a layer y = W x with input second moment
 C_x = E[x x'] = L L':
@@ -15,16 +13,12 @@ G belongs to the input, not to the layer: all that read one input share it, so t
 they are in one module or in several (q, k and v fused or split). What surely is one map is disturbed as one: a layer
 whose output a batch norm alone reads gets its scale from what the norm gives, and of two linear layers in a row only
 the first one is disturbed.
-
-Source: Wen, Tran & Ba (2020), "BatchEnsemble", arXiv 2002.06715, sec. 3 (copies that share a weight); "Evolution
-Strategies at the Hyperscale" (2025), arXiv 2511.16652 (low-rank noise instead of independent noise).
 """
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, cast, final
+from typing import Any, ClassVar, Literal, cast, final
 
-import msgspec
 import numpy as np
 import scipy.linalg.lapack as untyped_lapack
 import torch
@@ -148,58 +142,6 @@ class StdNoise(_Elementwise):
 def _plain(tensor: Tensor) -> bool:
     """Whether its numbers lie one after another where they are drawn, and none is finer than what is drawn."""
     return tensor.is_cpu and tensor.dtype.itemsize <= torch.float32.itemsize and tensor.is_contiguous()
-
-
-class NoiseRankSettings(Settings, frozen=True, kw_only=True):
-    """Settings of low-rank noise.
-
-    Attributes:
-        rank: Of the change of each weight matrix.
-    """
-
-    rank: Annotated[int, msgspec.Meta(ge=1)] = 1
-
-
-@final
-class LowRankNoise(Noise):
-    """Each weight matrix plus a random matrix of low rank, with the dose as its relative Frobenius norm.
-
-    The change is U V with standard normal U ``[unit, rank]`` and V ``[rank, fan_in]``, scaled to the norm of the
-    weight: exactly the norm that independent noise of that dose has on average. A distribution of its own, not a
-    cheap stand-in for independent noise: its entries have kurtosis 3 (1 + 2 / rank) instead of 3 (before scaling),
-    and its energy lies in ``rank`` directions, so its spectral norm is larger, at rank 1 by up to
-    sqrt(m n) / (sqrt(m) + sqrt(n)). Biases are left alone.
-    """
-
-    name = "low-rank"
-    version = 4  # since 4 the bits are those that a device computes too
-    title = "low-rank noise"
-    unit = "norm of the change of each weight matrix, as a share of its own"
-    lowest, highest = 0.0, 4096.0
-    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "heads", "experts"})
-    settings_type: ClassVar[type[Settings]] = NoiseRankSettings
-    moves_biases: ClassVar[bool] = False
-
-    def factors(self, layer: Layer, weight: Tensor, draw: Draw, *, norm: float | None = None) -> tuple[Tensor, Tensor]:
-        """The change of ``weight`` at dose 1, as a product of two: ``[unit, rank]`` and ``[rank, fan_in]``.
-
-        Args:
-            layer: Whose weight.
-            weight: As the module stores it.
-            draw: One stream for both factors.
-            norm: Frobenius norm of ``weight``, where it is known.
-        """
-        rank, units, fan_in = self.settings.rank, layer.units, layer.fan_in
-        like = at_least_single(weight.new_empty(0))
-        drawn = draw.normal(layer.weight, ((units + fan_in) * rank,), like=like)
-        left, right = drawn[: units * rank].reshape(units, rank), drawn[units * rank :].reshape(rank, fan_in)
-        # The product's norm from its small Gram matrices: |U V|^2 = tr(U'U V V').
-        size = ((left.T @ left) * (right @ right.T).T).sum().sqrt()
-        return left * ((squares(weight) ** 0.5 if norm is None else norm) / size), right
-
-    def direction(self, layer: Layer, weights: Weights, draw: Draw) -> Weights:
-        """The product of both factors, as the module stores it."""
-        return Weights(layer.stored(torch.mm(*self.factors(layer, weights.weight, draw))))
 
 
 SUPPORT_TOLERANCE = 1e-9
