@@ -328,7 +328,9 @@ class Output:
     ] = None
     markdown: Annotated[Path | None, Parameter(help="Write a summary for a pull request to this file.")] = None
     junit: Annotated[Path | None, Parameter(help="Write the verdicts as JUnit XML to this file.")] = None
-    fail_on: Annotated[FailOn, Parameter(help="Exit with 1 if a verdict is this or worse.")] = "costs"
+    fail_on: Annotated[FailOn | None, Parameter(help="Exit with 1 if a verdict is this or worse. [default: costs]")] = (
+        None
+    )
     full: Annotated[bool, Parameter(negative="", help="Print everything: findings, controls, cost.")] = False
     quiet: Annotated[bool, Parameter(negative="", help="Print the answer alone, and no progress.")] = False
     profile: Annotated[bool, Parameter(negative="", help="Print where the time went.")] = False
@@ -377,10 +379,26 @@ class Output:
             seen.add(path.resolve())
 
     def give(self, report: "Report") -> int:
-        """Writes the files asked for, prints the report, gives the exit code."""
+        """Write the files asked for, print the report, and return the exit code."""
         from wheeltap.core.plain import plain
         from wheeltap.report.gate import FAILED, exit_code, failing
 
+        self.show(report)
+        code = exit_code(report.record, self.level)
+        if code == FAILED:
+            found = failing(report.record, self.level)
+            named = [f"{one.code} {one.scheme or one.subject}: {one.verdict or one.status}" for one in found[:_NAMED]]
+            more = [f"{len(found) - _NAMED:,} more"] if len(found) > _NAMED else []
+            print(f"wheeltap: exit code {code}: {plain('; '.join(named + more))}", file=sys.stderr)
+        return code
+
+    @property
+    def level(self) -> FailOn:
+        """Mildest verdict that fails."""
+        return self.fail_on or "costs"
+
+    def show(self, report: "Report") -> None:
+        """Write the files asked for and print the report."""
         written = list[Path]()
         try:
             self._write(report, written)
@@ -390,13 +408,6 @@ class Output:
             print("Written: " + ", ".join(str(path) for path in written))
         if self.profile:
             print(*profile(), sep="\n", file=sys.stderr)
-        code = exit_code(report.record, self.fail_on)
-        if code == FAILED:
-            found = failing(report.record, self.fail_on)
-            named = [f"{one.code} {one.scheme or one.subject}: {one.verdict or one.status}" for one in found[:_NAMED]]
-            more = [f"{len(found) - _NAMED:,} more"] if len(found) > _NAMED else []
-            print(f"wheeltap: exit code {code}: {plain('; '.join(named + more))}", file=sys.stderr)
-        return code
 
     def _print(self, report: "Report") -> None:
         if self.json == STDOUT:
@@ -424,7 +435,7 @@ class Output:
         if self.markdown is not None:
             written.append(files.write(self.markdown, report.markdown().encode()))
         if self.junit is not None:
-            written.append(report.junit(self.junit, fail_on=self.fail_on))
+            written.append(report.junit(self.junit, fail_on=self.level))
 
 
 _NAMED: Final = 3

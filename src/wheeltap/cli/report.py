@@ -38,6 +38,8 @@ def report(
     with your key (of another machine, or by someone who could write the file) is not read. Where trials are still
     missing it says how many and exits with 2: what is there is no result yet.
 
+    A report.json is shown and decides nothing: the exit code is 0, or 2 if it cannot be read.
+
     Try it:
 
       wheeltap report digits.wheeltap
@@ -50,14 +52,16 @@ def report(
 
     with opened(file, "store or report", do="Run an audit first: wheeltap audit digits") as head:
         stored = head.read(6) == b"SQLite"
-    if not stored and (plan is not None or trust):
-        raise UsageError(
-            "A report in a file is that of one plan, and has no marks.",
-            where=f"{file}: {'--trust' if plan is None else '--plan'}",
-            expected="a .wheeltap store",
-            got="a report.json",
-            do="Leave it out, or give the store.",
-        )
+    if not stored:
+        of_stores = {"--plan": plan is not None, "--trust": trust, "--fail-on": output.fail_on is not None,
+                     "--junit": output.junit is not None}  # fmt: skip
+        refused = [flag for flag, is_given in of_stores.items() if is_given]
+        if refused:
+            raise UsageError(
+                "A report.json decides nothing: it is shown as it is.", where=str(file),
+                expected="a .wheeltap store", got=f"a report.json with {', '.join(refused)}",
+                do=f"Omit {refused[0]}, or give the store.",
+            )  # fmt: skip
     output.prepare(file)
     made = judge(file, plan=plan, trust=trust) if stored else Report.read(file)
     if code is not None:
@@ -65,6 +69,9 @@ def report(
         return 0
     if stored and plan is None and not output.quiet and output.json != STDOUT:
         _list_plans(file)
+    if not stored:
+        output.show(made)
+        return 0
     return output.give(made)
 
 

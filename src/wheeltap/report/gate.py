@@ -12,7 +12,7 @@ from wheeltap.core.records import UNCOVERED, Finding, FindingStatus
 from wheeltap.core.report import FailOn, ReportRecord
 from wheeltap.core.settings import checked
 from wheeltap.report import words
-from wheeltap.report.origin import missing_trials
+from wheeltap.report.origin import FILE, missing_trials
 
 PASSED, FAILED, NO_RESULT, VOID = 0, 1, 2, 3
 """Exit codes: nothing stands in the way; a verdict does; there is no result to go by; a control failed."""
@@ -27,6 +27,22 @@ class GateError(WheeltapError, AssertionError):
 
     exit_code = FAILED
     markdown: str = ""
+
+
+def require_measured(record: ReportRecord) -> None:
+    """Check that the report comes from a run or a store: a JSON file can be edited, so it must not decide anything.
+
+    Raises:
+        UsageError: If it was loaded from a JSON file.
+    """
+    if FILE in record.provenance:
+        raise UsageError(
+            "A report file decides nothing: its verdicts can be edited.",
+            where=words.plain(str(record.provenance[FILE])),
+            expected="a report of this run, or of a store that your key signs",
+            got="a report loaded from a JSON file",
+            do="Judge the store instead: wheeltap report STORE, or wheeltap.judge(STORE).",
+        )
 
 
 @checked
@@ -75,7 +91,11 @@ def exit_code(record: ReportRecord, fail_on: FailOn) -> int:
     2 where the run is not over; 3 where a control failed; then 0 if nothing is to fail; 2 where nothing that was asked
     has an answer; 1 where a finding fails (of a model at chance its score does); 2 where a finding has no answer
     because too few of the weights were disturbed; else 0.
+
+    Raises:
+        UsageError: See ``require_measured``.
     """
+    require_measured(record)
     if missing_trials(record):
         return NO_RESULT
     if record.void:
@@ -243,7 +263,8 @@ def _limit(name: str, value: Any, of_answers: bool) -> float:
 
 
 def _require_result(record: ReportRecord) -> None:
-    """Raises where the run is not over or a control failed."""
+    """Raises where the report comes from a file, the run is not over, or a control failed."""
+    require_measured(record)
     missing = missing_trials(record)
     if missing:
         raise GateError(

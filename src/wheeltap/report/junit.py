@@ -31,6 +31,7 @@ def junit(record: ReportRecord, fail_on: FailOn) -> bytes:
     run that is not over, a control that failed or no answer to anything, each as a test of its own. What was not
     decided, and does not fail, is skipped.
     """
+    gate.require_measured(record)
     suite = Xml.Element("testsuite", name=SUITE)
     suite.extend([*_of_run(record, fail_on), *(_of(finding, fail_on) for finding in record.findings)])
     named: Counter[tuple[str, str]] = Counter()

@@ -21,7 +21,9 @@ def origin(record: ReportRecord) -> tuple[str, ...]:
     """What was not measured now, and what was not read; empty where all was measured."""
     cost, stated = record.cost, list[str]()
     if FILE in record.provenance:
-        stated.append(f"As reported in {words.plain(str(record.provenance[FILE]))}, not measured again.")
+        stated.append(
+            f"As reported in {words.plain(str(record.provenance[FILE]))}, not measured again: this file decides nothing."
+        )
     elif cost.reused and all(subject.role != "recorded" for subject in record.subjects):
         stated.append(
             f"{cost.reused:,} of {cost.trials + cost.reused:,} outcomes: from the store (your key), not measured now."

@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, final
 
+import msgspec
+
 from wheeltap.core.bounded import document
-from wheeltap.core.errors import UnknownName, WheeltapError
+from wheeltap.core.errors import FileFormatError, UnknownName, WheeltapError
 from wheeltap.core.records import Finding
 from wheeltap.core.report import FailOn, ReportRecord
 from wheeltap.core.settings import checked
 from wheeltap.report import files, gate, jsonfile
+from wheeltap.report.origin import FILE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,7 +49,11 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether the run is over, its controls held, enough weights were disturbed, and nothing was shown to cost."""
+        """Whether the run is over, its controls held, enough weights were disturbed, and nothing was shown to cost.
+
+        Raises:
+            UsageError: If the report was loaded from a file, which decides nothing.
+        """
         return gate.exit_code(self.record, "costs") == gate.PASSED
 
     @checked
@@ -65,7 +72,7 @@ class Report:
         Raises:
             GateError: If so. It is an ``AssertionError``, too.
             UnknownName: If the report holds no scheme of such a name.
-            UsageError: If a limit cannot be used.
+            UsageError: If a limit cannot be used, or the report was loaded from a file, which decides nothing.
         """
         if max_loss is None:
             gate.require_passed(self.record, fail_on)
@@ -114,6 +121,9 @@ class Report:
         Args:
             path: Where to.
             fail_on: The mildest verdict that is a failure.
+
+        Raises:
+            UsageError: If the report was loaded from a file, which decides nothing.
         """
         from wheeltap.report.junit import junit
 
@@ -158,19 +168,23 @@ class Report:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> "Report":
-        """The report in the JSON file at ``path``: its verdicts and answer must follow from what it holds.
+        """Load the report in the JSON file at ``path``, for reading.
 
-        That its numbers were ever measured, a file cannot show: whoever prints the report reads that it is as reported.
+        A file can be edited, so a report loaded from one decides nothing: ``passed``, ``check``, and ``junit`` raise.
 
         Raises:
             MissingFile: If there is no such file.
-            FileFormatError: If it is too large, no report, of another schema, or contradicts itself.
+            FileFormatError: If it is too large, no report, or of another schema.
         """
-        from wheeltap.report.follows import read_from
-
         where = str(path)
         data = document(Path(path), "report", do="Give the path of a report.json.")
-        return cls(read_from(jsonfile.validate(data, where=where), where))
+        record = jsonfile.validate(data, where=where)
+        if not record.subjects:
+            raise FileFormatError(
+                "The report is about no model.", where=where, expected="subjects: at least one model",
+                got="subjects: []", do="Run the command that wrote it again.",
+            )  # fmt: skip
+        return cls(msgspec.structs.replace(record, provenance={**record.provenance, FILE: where}))
 
     def __repr__(self) -> str:
         from wheeltap.core.plain import terminal

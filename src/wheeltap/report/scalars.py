@@ -9,6 +9,7 @@ from typing import Final
 from wheeltap.core.records import Estimate, Finding, FindingStatus
 from wheeltap.core.report import ReportRecord
 from wheeltap.report import deployment, gate, view
+from wheeltap.report.origin import FILE
 
 VERDICTS: Final[dict[FindingStatus, float]] = {"excluded": -1.0, "inconclusive": 0.0, "found": 1.0}
 """Verdicts as numbers: more is worse. An undecided one that leans to a loss is ``LEANING``; no other has a number."""
@@ -22,7 +23,8 @@ _BESIDE: Final[dict[str, str]] = {"score": "score", "answers changed": "changed"
 def scalars(record: ReportRecord) -> dict[str, float]:
     """Flat names and finite numbers, losses and scores in units of the measure.
 
-    - ``passed`` (1 or 0) and ``coverage`` (the least share of the weights, of all models) are those of the report.
+    - ``passed`` (1 or 0) and ``coverage`` (the least share of the weights, of all models) are those of the report; a report loaded
+      from a file has no ``passed``, because it decides nothing.
     - A model has ``MODEL/score``, and for each scheme ``MODEL/SCHEME/`` followed by ``lost``, ``lost_low``,
       ``lost_high``, ``score``, ``changed``, ``kept`` and ``verdict``.
     - A pair has ``A-vs-B/SCHEME/`` followed by ``difference``, its ends and ``verdict``; ``score`` is a scheme here.
@@ -34,7 +36,9 @@ def scalars(record: ReportRecord) -> dict[str, float]:
 
     Letters, digits, ``_``, ``-`` and ``.`` stay in names; anything else becomes ``-``.
     """
-    found: dict[str, float | None] = {"passed": float(gate.exit_code(record, "costs") == gate.PASSED)}
+    found: dict[str, float | None] = {}
+    if FILE not in record.provenance:
+        found["passed"] = float(gate.exit_code(record, "costs") == gate.PASSED)
     if record.study is None:
         shares = [share for s in record.subjects if (share := deployment.coverage(record, s)) is not None]
         found["coverage"] = min(shares, default=None)
