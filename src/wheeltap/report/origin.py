@@ -21,9 +21,8 @@ def origin(record: ReportRecord) -> tuple[str, ...]:
     """What was not measured now, and what was not read; empty where all was measured."""
     cost, stated = record.cost, list[str]()
     if FILE in record.provenance:
-        stated.append(
-            f"As reported in {words.plain(str(record.provenance[FILE]))}, not measured again: this file decides nothing."
-        )
+        file = words.plain(str(record.provenance[FILE]))
+        stated.append(f"As reported in {file}, not measured again: this file decides nothing.")
     elif cost.reused and all(subject.role != "recorded" for subject in record.subjects):
         stated.append(
             f"{cost.reused:,} of {cost.trials + cost.reused:,} outcomes: from the store (your key), not measured now."

@@ -23,8 +23,8 @@ _BESIDE: Final[dict[str, str]] = {"score": "score", "answers changed": "changed"
 def scalars(record: ReportRecord) -> dict[str, float]:
     """Flat names and finite numbers, losses and scores in units of the measure.
 
-    - ``passed`` (1 or 0) and ``coverage`` (the least share of the weights, of all models) are those of the report; a report loaded
-      from a file has no ``passed``, because it decides nothing.
+    - ``passed`` (1 or 0) and ``coverage`` (the least share of the weights, of all models) are those of the report; a
+      report loaded from a file has no ``passed``, because it decides nothing.
     - A model has ``MODEL/score``, and for each scheme ``MODEL/SCHEME/`` followed by ``lost``, ``lost_low``,
       ``lost_high``, ``score``, ``changed``, ``kept`` and ``verdict``.
     - A pair has ``A-vs-B/SCHEME/`` followed by ``difference``, its ends and ``verdict``; ``score`` is a scheme here.
