@@ -66,13 +66,19 @@ def test_what_is_no_group() -> None:
     ):
         assert lookalikes(numbered(texts)) is None
     for symbols, length in ((2, 12), (4, 12), (10, 20), (50, 24)):
-        assert lookalikes([*numbers.integers(symbols, size=(400, length))], placed=True) is None
+        assert (
+            wt.Task(torch.tensor(numbers.integers(symbols, size=(400, length))), torch.zeros(400).long())
+            .once()
+            .clusters
+            is None
+        )
 
 
 def test_pictures_of_whole_numbers_are_no_texts() -> None:
     from sklearn.datasets import load_digits
 
-    assert lookalikes([*load_digits().data.astype(int)], placed=True) is None
+    task = wt.Task(torch.tensor(load_digits().data.astype(int)), torch.tensor(load_digits().target))
+    assert task.once().clusters is None
 
 
 def test_a_task_counts_them_as_groups_and_not_as_behaviors() -> None:

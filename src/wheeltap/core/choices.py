@@ -151,7 +151,7 @@ class ChoiceTask(BaseTask):
 
     def _lookalikes(self) -> NDArray[np.intp] | None:
         items = zip(self.contexts, self.choices, strict=True)
-        return lookalikes([np.array([*context, *chain(*options)]) for context, options in items])
+        return lookalikes([[*map(str, [*context, *chain(*options)])] for context, options in items])
 
     def places(self) -> dict[Hashable, int]:
         """See ``BaseTask.places``: where a token of an option is read, by all tokens up to there."""

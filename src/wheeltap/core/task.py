@@ -528,8 +528,11 @@ class Task(BaseTask):
 
     def _lookalikes(self) -> NDArray[np.intp] | None:
         texts = repeats.tokens_of(self.inputs)
-        # Of a plain table of whole numbers it is not known whether they are words.
-        return None if texts is None else lookalikes(texts, placed=isinstance(self.inputs, Tensor))
+        if texts is None:
+            return None
+        if isinstance(self.inputs, Tensor):  # perhaps no words: the same number at another place is another one
+            return lookalikes([[f"{at}:{token}" for at, token in enumerate(row)] for row in texts])
+        return lookalikes([[*map(str, row)] for row in texts])
 
     @property
     def copies(self) -> NDArray[np.int64] | None:

@@ -4,6 +4,7 @@ import copy
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from itertools import chain
 from typing import Any, cast
 
@@ -134,3 +135,10 @@ def largest(sizes: Tensor, keep: int) -> Tensor:
         room = keep - (kept & ~equal).sum(-1, keepdim=True)
         kept &= ~equal | (equal.cumsum(-1) <= room)
     return kept
+
+
+def connected(first: NDArray[Any], second: NDArray[Any], count: int) -> NDArray[np.int64]:
+    """Return the connected component of each of ``count`` nodes, by links from ``first`` to ``second``."""
+    sparse, graphs = (cast("Any", import_module(f"scipy.sparse{part}")) for part in ("", ".csgraph"))
+    links = sparse.coo_matrix((np.ones(len(first)), (first, second)), shape=(count, count))
+    return graphs.connected_components(links, directed=False)[1].astype(np.int64)
