@@ -87,119 +87,93 @@ class FileAudit(Audit):
         return verdict
 
     def _of(self, case: Case, file: ShippedFile) -> tuple[Hypothesis, list[TensorRow]]:
+        """The finding on one file and its tensors, the worst ones first."""
         name, label = case.plan.reference.name, schemes(file.spec)[0].label
-        trial = case.plan.ship(file, "weights")
-        beside = "".join(f"\n\nWarning: {label}: {one}" for one in file.differs)
+        trial, title = case.plan.ship(file, "weights"), f"{self.title}: {label}"
+        differences = "".join(f"\n\nWarning: {label}: {text}" for text in file.differs)
         try:
             rows = rows_of(case.reading(trial))
-        except NoAnswer as gap:
-            title = f"{self.title}: {label}"
-            return self.unanswered(name, NoAnswer("error", f"{label}: {gap.because}{beside}"), title=title), []
+        except NoAnswer as error:
+            return self.unanswered(name, NoAnswer("error", f"{label}: {error.because}{differences}"), title=title), []
+        rows.sort(key=lambda row: (row.fault in UNJUDGED, -row.excess))
         wrong = [row for row in rows if row.fault not in UNJUDGED]
         compared = [row for row in rows if row.fault != "uncompared"]
         numbers = (
             Estimate.exact("tensors", float(len(compared)), "tensors"),
             Estimate.exact("damaged tensors", float(len(wrong)), "tensors"),
             Estimate.exact("largest error", max((row.error for row in rows), default=0.0), "share of ||original||"),
-            Estimate.exact("not compared", _share(rows), "share of the original's numbers"),
-        )
+            Estimate.exact("not compared", _uncompared(rows), "share of the original's numbers"),
+            *(Estimate.exact(f"error of {row.name}", row.error, "share of ||original||")
+              for row in wrong[:_SHOWN] if row.error != UNKNOWN),
+        )  # fmt: skip
         if wrong:
-            named = [f"{row.name}{_kind(row)} {said(row)}" for row in wrong[:_SHOWN]]
+            named = [f"{row.name}{f' ({row.format})' if row.format else ''} {describe(row)}" for row in wrong[:_SHOWN]]
             more = f"; and {len(wrong) - _SHOWN} more tensors" if len(wrong) > _SHOWN else ""
-            brief = f"{label}: {'; '.join(named)}{more}. {_DO}{_left(rows)}"
-            status, found = "found", f"{brief}{beside}"
+            status, brief = "found", f"{label}: {'; '.join(named)}{more}. {_DO}{_left(rows)}"
         else:
             status = "measured" if any(row.fault != "sound" for row in rows) else "excluded"
             brief = f"{label}: {_sound(rows)}"
-            found = f"{brief}{beside}"
         claim = Hypothesis(
-            test=None, status=status, found=found, brief=brief, beside=numbers, words=WORDS,
-            title=f"{self.title}: {label}",
+            test=None, status=status, found=f"{brief}{differences}", brief=brief, beside=numbers, words=WORDS,
+            title=title,
         )  # fmt: skip
         return self.draft(case, name, claim, [trial]), rows
 
 
-def _kind(row: TensorRow) -> str:
-    return f" ({row.format})" if row.format else ""
-
-
 def _sound(rows: list[TensorRow]) -> str:
-    """What there is to say of a file without a fault."""
+    """Describe a file without a fault."""
     compared = [row for row in rows if row.fault != "uncompared"]
     if not compared:
         return "no tensor was matched to a weight of the original: nothing was compared."
     kinds, left = ", ".join(sorted({row.format for row in compared})), _left(rows)
     if any(row.fault == "unknown" for row in compared):
-        worst = max(compared, key=lambda row: row.error)
         return (
             f"no rule says what its format ({kinds}) should give. {many(len(compared), 'tensor')} compared: the largest"
-            f" error is {worst.error:.2g} of the original, the least cosine {min(row.cosine for row in compared):.4f}."
-            f"{left}"
+            f" error is {max(row.error for row in compared):.2g} of the original.{left}"
         )
     which = "the" if left else "all"
     return f"{which} {many(len(compared), 'tensor')} are what their formats ({kinds}) make of the original's.{left}"
 
 
 def _left(rows: list[TensorRow]) -> str:
-    """What of the original was not compared, as a sentence; empty where all of it was."""
+    """Name the weights of the original that were not compared, as a sentence; empty if there are none."""
     rest = [row.name for row in rows if row.fault == "uncompared"]
     named = f"{many(len(rest), 'weight')}, {rest[0]} among them" if rest else ""
-    return f" Not compared: {_share(rows):.1%} of the original ({named})." if rest else ""
+    return f" Not compared: {_uncompared(rows):.1%} of the original ({named})." if rest else ""
 
 
-def _share(rows: list[TensorRow]) -> float:
-    """Of the original's numbers that were not compared."""
-    return sum(row.amount for row in rows if row.fault == "uncompared" and row.amount != UNKNOWN)
+def _uncompared(rows: list[TensorRow]) -> float:
+    """Fraction of the original's numbers that were not compared."""
+    return sum(row.fraction for row in rows if row.fault == "uncompared" and row.fraction != UNKNOWN)
 
 
-def said(row: TensorRow) -> str:
-    """What is wrong with a tensor, as the end of a sentence that begins with its name."""
-    numbers = f"cosine {row.cosine:.3f}, error {row.error:.2g} of the original"
-    usual = f" where its format gives {row.expected:.2g}" if row.expected != UNKNOWN else ""
+def describe(row: TensorRow) -> str:
+    """Describe the state of a tensor, as the end of a sentence that begins with its name."""
+    usual = f", where its format gives {row.expected:.2g}" if row.expected != UNKNOWN else ""
     return {
         "missing": "is missing",
         "unread": "belongs to no weight of the original",
         "shape": "has another shape than the original's",
         "not finite": "holds numbers that are not finite",
-        "constant": "holds the same number everywhere"
-        + (" in each of its groups" if row.amount == UNKNOWN else f" ({row.amount:.3g})"),
-        "scale": f"is {row.amount:.3g} times the original",
-        "offset": f"is the original plus {row.amount:.3g}",
-        "steps": f"is shifted by whole steps of its grid, as by wrong zero points ({numbers}{usual})",
-        "other tensor": f"holds the values of {row.beside}",
-        "transposed": "is transposed",
-        "permuted": "has its rows in another order: permuted once too often, or not at all",
-        "other values": f"does not hold the original's values ({numbers}{usual})",
+        "error": f"has an error of {row.error:.2g} of the original{usual}"
+        if row.error != UNKNOWN
+        else "holds numbers that are not positive: it scales activations",
         "uncompared": "could not be compared",
-        "groups": f"has another scale or zero point in {many(round(row.amount), 'group')} than in the rest",
-        "not positive": "is not positive everywhere: it scales activations",
-        "twice": "stands beside the packed weights of its module, and is not read",
-        "rows": f"does not hold the original's values in {round(row.amount):,} of {many(row.rows, 'row')}",
-        "blocks": f"has blocks that no rounding gives ({row.amount:.2g} of them): bytes were changed",
     }.get(row.fault, "is as it should be")
 
 
 def _section(file: ShippedFile, rows: list[TensorRow]) -> Section:
-    """The tensors of a file."""
-
-    def beyond(row: TensorRow) -> float:
-        return row.error / row.expected if row.expected > 0.0 else row.error
-
-    ordered = sorted(rows, key=lambda row: (row.fault in UNJUDGED, row.fault != "uncompared", -beyond(row)))
+    """Table of a file's tensors: faults first, then uncompared ones, then by error beyond the format's."""
+    ordered = sorted(rows, key=lambda row: (row.fault in UNJUDGED, row.fault != "uncompared"))
     cells = tuple(
         (
             Cell(row.name, tone="quiet" if row.fault in UNJUDGED else "alarm"), row.format,
-            *(_number(one) for one in (row.cosine, row.error, row.expected)),
-            "" if row.fault == "unknown" else said(row),
+            *("" if value == UNKNOWN else f"{value:.4g}" for value in (row.error, row.expected)),
+            "" if row.fault == "unknown" else describe(row),
         )
         for row in ordered[:_LISTED]
     )  # fmt: skip
-    heads = ("tensor", "format", "cosine", "error", "its format gives", "")
     left = len(rows) - len(cells)
     says = f"Error is ||file - original|| / ||original||.{f' {left} more tensors show no fault.' if left else ''}"
-    table = Table(title=says, heads=heads, rows=cells)
+    table = Table(title=says, heads=("tensor", "format", "error", "its format gives", ""), rows=cells)
     return Section(title=f"Tensors of {schemes(file.spec)[0].label}", blocks=(table,))
-
-
-def _number(value: float) -> str:
-    return "" if value == UNKNOWN else f"{value:.4g}"

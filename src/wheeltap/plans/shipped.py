@@ -7,6 +7,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from wheeltap.core.errors import FileFormatError
+
 Question = Literal["answers", "weights"]
 """What is asked of a file: its answers to the task, or its tensors beside those of the original."""
 
@@ -25,13 +27,10 @@ class ShippedFile(msgspec.Struct, frozen=True, kw_only=True):
     differs: tuple[str, ...] = ()
 
 
-Fault = Literal[
-    "sound", "missing", "unread", "shape", "not finite", "constant", "scale", "offset", "steps", "other tensor",
-    "transposed", "permuted", "other values", "blocks", "unknown", "uncompared", "rows", "groups", "not positive",
-    "twice",
-]  # fmt: skip
-"""What may be wrong with a tensor. ``unknown``: no rule says what its format should give; ``uncompared``: a weight of
-the original that is held in a way that cannot be read, or cannot be distinguished from others."""
+Fault = Literal["sound", "missing", "unread", "shape", "not finite", "error", "unknown", "uncompared"]
+"""What is wrong with a tensor. ``unread``: it belongs to no weight of the original; ``error``: a larger one than its
+format makes; ``unknown``: no rule says what its format should give; ``uncompared``: a weight of the original that
+cannot be read in the file, or cannot be distinguished from others."""
 
 UNJUDGED: Final[frozenset[Fault]] = frozenset({"sound", "unknown", "uncompared"})
 """Those that are no fault."""
@@ -40,30 +39,29 @@ UNKNOWN: Final = -1.0
 """In place of a number that is not known."""
 
 
-class TensorRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One tensor of a file beside the original's.
+class TensorRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One tensor of a file, compared with the original.
 
     Attributes:
-        name: In the file; in the original, where the file lacks it or is not read.
+        name: In the file; in the original, where the file lacks it or it is not read.
         format: As which it is stored.
         fault: What is wrong with it.
-        beside: The tensor whose values it holds, where it is another one's.
-        cosine: Of the two, as vectors.
         error: ||file - original|| / ||original||.
         expected: The same of our own rounding of the original to this format; ``UNKNOWN`` where there is none.
-        amount: The factor, the offset, the share of the blocks or the number of rows, where such is the fault.
-        rows: How many it has; 0 where it has no counterpart of its shape.
+        fraction: Of the original's numbers, where it is not compared.
     """
 
     name: str
     format: str
     fault: Fault = "sound"
-    beside: str = ""
-    cosine: float = UNKNOWN
     error: float = UNKNOWN
     expected: float = UNKNOWN
-    amount: float = UNKNOWN
-    rows: int = 0
+    fraction: float = UNKNOWN
+
+    @property
+    def excess(self) -> float:
+        """The error, in that of the format where it is known."""
+        return self.error / self.expected if self.expected > 0.0 else self.error
 
 
 def packed(rows: Sequence[TensorRow]) -> dict[str, NDArray[Any]]:
@@ -72,5 +70,16 @@ def packed(rows: Sequence[TensorRow]) -> dict[str, NDArray[Any]]:
 
 
 def rows_of(values: Mapping[str, NDArray[Any]]) -> list[TensorRow]:
-    """Rows from the arrays of an outcome."""
-    return msgspec.json.decode(values["rows"].astype(np.uint8).tobytes(), type=list[TensorRow])
+    """Return the rows of an outcome's arrays.
+
+    Raises:
+        FileFormatError: If another version of wheeltap wrote them.
+    """
+    try:
+        return msgspec.json.decode(values["rows"].astype(np.uint8).tobytes(), type=list[TensorRow])
+    except msgspec.DecodeError as error:
+        raise FileFormatError(
+            "The comparison of a file in the store was written by another version of wheeltap.",
+            where="WT003", expected="tensors with name, format, fault, error, and expected", got=str(error),
+            do="Run the audit again: the file is compared afresh.",
+        ) from error  # fmt: skip

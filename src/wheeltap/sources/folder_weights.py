@@ -118,28 +118,26 @@ class ShippedFolder(ShippedModel):
         buffers, packed = dict(self._reference.model.named_buffers()), PackedFolder.of(self._folder, self._config)
         pieces = packed.pieces(self._reference.model) if packed.how else []
         unread = {piece.name: piece.format for piece in pieces if piece.parameter not in own}
-        pieces, twice = [piece for piece in pieces if piece.parameter in own], dict[str, str]()
+        pieces = [piece for piece in pieces if piece.parameter in own]
         held = {piece.parameter for piece in pieces}
         for name in packed.plain() if packed.how else packed.entries:
             one = packed.entries[name][1]
-            if name in held:
-                twice[name] = one.dtype
-            elif name in own and one.dtype in _FLOATS:
+            if name in own and name not in held and one.dtype in _FLOATS:
                 pieces.append(_piece(packed, name, one.shape, _FLOATS[one.dtype]))
-            elif name not in buffers:
+            elif name in held or name not in buffers:
                 unread[name] = one.dtype
         held = {piece.parameter for piece in pieces}
         tied = {id(own[name]) for name in held}
         missing = {name: "" for name, weight in own.items() if name not in held and id(weight) not in tied}
         if missing and unread and not (packed.how and packed.packages) and (renamed := self._renamed(own)) is not None:
             return renamed
-        others = [*unpaired("missing", missing), *unpaired("unread", unread), *unpaired("twice", twice)]
+        others = [*unpaired("missing", missing), *unpaired("unread", unread)]
         if packed.how:
             # llm-compressor rounds to nearest, or as GPTQ does, and does not say which: it does so to all matrices.
             if method_of(packed.how) != "gptq" and any(_nearest(piece, own[piece.parameter]) for piece in pieces):
                 pieces = [replace(piece, most=0.0) for piece in pieces]
             pieces = smoothed(pieces, own)
-            others += unpaired("not positive", {name: "" for name in packed.beside() if not packed.positive(name)})
+            others += unpaired("error", {name: "" for name in packed.beside() if not packed.positive(name)})
         return StoredWeights(pieces, others)
 
     def _renamed(self, own: Mapping[str, Tensor]) -> StoredWeights | None:

@@ -312,12 +312,11 @@ class _Layout:
             name=stored, parameter=parameter, format=str(kind.name), rows=rows,
             shape=(1, place.shape[0]) if vector else (count, place.shape[0]),
             read=lambda first, last: self.file.rows(stored, start + first, start + last),
-            ours=ours, block=block, usual=_USUAL.get(str(kind.name), UNKNOWN), laid=ways[0], placed=ways[1],
-            turned=ways[2:],
+            ours=ours, usual=_USUAL.get(str(kind.name), UNKNOWN), laid=ways[0], placed=ways[1],
         )  # fmt: skip
 
-    def _ways(self, parameter: str, stored: str) -> tuple[Callable[[Tensor], Tensor], ...]:
-        """From the layout of a parameter to that of the file, and back; and ways that wrong converters take."""
+    def _ways(self, parameter: str, stored: str) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+        """Return the maps from the layout of a parameter to that of the file, and back."""
         path, _, end = parameter.rpartition(".")
         module = dict(named_modules(self.model)).get(path)
         if type(module).__name__ == "Conv1D" and end == "weight":  # of transformers: [input, output]
@@ -330,7 +329,7 @@ class _Layout:
             heads = int(config.num_attention_heads if part[1] == "q" else config.num_key_value_heads)
             # GGUF has the two rows of a rotated pair side by side; back, the first ones of all pairs come first.
             there, back = partial(_turned, shape=(heads, 2, -1)), partial(_turned, shape=(heads, -1, 2))
-            return (there, back, lambda rows: there(there(rows)), same)
+            return (there, back)
         return (same, same)
 
 

@@ -208,7 +208,6 @@ class GraphMatcher:
             read=lambda start, stop: weight.rows(self._graph.read(weight.name), start, stop),
             laid=lambda held: way(held).reshape(matrix_of(held.shape)),
             ours=partial(_rounded, weight), grid=weight.grid is not None,
-            block=(weight.grid.block if weight.grid else 0) or weight.matrix[1],
         )  # fmt: skip
 
     def _by_columns(self, weight: GraphWeight, made: Tensor) -> bool:

@@ -20,29 +20,18 @@ from wheeltap.core.fingerprint import identify
 from wheeltap.core.subject import Subject
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.plans.shipped import UNKNOWN, Fault, ShippedFile, TensorRow
-from wheeltap.stats.tensor_match import TensorError, cosine
+from wheeltap.stats.tensor_match import TIMES, TensorError
 
 Array = NDArray[np.float32]
 
-VERSION: Final = 4
+VERSION: Final = 5
 """Of the readers and of the rules for tensors: part of each fingerprint, so of the keys of what is found."""
 
 _TOGETHER: Final = 2**22
 """Values that are looked at together."""
 
-_LIKE: Final = 0.9
-"""Cosine from which a tensor holds the values of another one."""
-
-_SEARCHED: Final = 16
-"""Tensors with a fault of which it is looked for whose values they hold."""
-
-_TIMES: Final = 2.0
-"""Error that no other rounding to nearest makes, in that of our own: imatrix makes up to 1.5."""
-
-_LOOSE: Final = 0.35
-"""Error above which a tensor of an unknown format is no rounding of the original: that to two bits is below."""
-
-_NEARLY: Final = 0.02
+_LOOSE: Final = 0.5
+"""Error above which a tensor of an unknown format is no rounding of the original: that to two bits is below .35."""
 
 
 def same(values: Tensor) -> Tensor:
@@ -62,13 +51,10 @@ class Piece:
         shape: ``(rows, columns)`` as stored; a vector is one row.
         laid: From the original's part to the layout of the file.
         placed: The other way.
-        turned: From the original's part to its rows where too many permutations, or too few, leave them.
         ours: Our own rounding to the format, of ``[row, column]`` and the number of the first of these rows; ``None``
             where there is none.
         grid: Whether that is one to the scales and zero points of the file.
-        block: Values along a row that the format stores together.
         most: Error that no sound rounding makes, in that of our own, where it is known to be no rounding to nearest.
-        fitted: Whether the original was multiplied by factors that were fitted to what is stored.
         usual: Error of the format on normal weights, where there is no rounding of our own; ``UNKNOWN`` where that is
             not known either.
     """
@@ -81,12 +67,9 @@ class Piece:
     rows: slice = field(default_factory=lambda: slice(None))
     laid: Callable[[Tensor], Tensor] = same
     placed: Callable[[Tensor], Tensor] = same
-    turned: tuple[Callable[[Tensor], Tensor], ...] = ()
     ours: Callable[[Array, int], Array] | None = None
     grid: bool = False
-    block: int = 1
     most: float = 0.0
-    fitted: bool = False
     usual: float = UNKNOWN
 
     def beside(self, weight: Tensor) -> Array:
@@ -249,83 +232,30 @@ def _shape(values: Tensor) -> tuple[int, int]:
 
 
 def compared(weights: StoredWeights, reference: nn.Module) -> list[TensorRow]:
-    """Every tensor of a file beside the original's, in the order of its parameters; then what is missing or over."""
+    """Compare every tensor of a file with the original's, by parameter; then missing and extra ones."""
     own = numbers_of(reference)
-    rows, searched = list[TensorRow](), 0
-    for piece in weights.pieces:
-        original = piece.beside(own[piece.parameter])
-        row = row_of(piece, original)
-        if row.fault == "other values" and searched < _SEARCHED:
-            searched += 1
-            row = _named(piece, row, own, weights.pieces)
-        rows.append(row)
-    sizes = {id(one): one.numel() for one in own.values()}
-    shares = {name: one.numel() / sum(sizes.values()) for name, one in own.items()}
-    return [*rows, *(structs.replace(one, amount=shares.get(one.name, UNKNOWN)) for one in weights.others)]
+    rows = [row_of(piece, piece.beside(own[piece.parameter])) for piece in weights.pieces]
+    sizes = {id(tensor): tensor.numel() for tensor in own.values()}
+    fractions = {name: tensor.numel() / sum(sizes.values()) for name, tensor in own.items()}
+    return [*rows, *(structs.replace(row, fraction=fractions.get(row.name, UNKNOWN)) for row in weights.others)]
 
 
 def row_of(piece: Piece, original: Array) -> TensorRow:
-    """A tensor beside the original's part in the layout of the file; whose else its values may be is not looked for."""
+    """Compare a tensor with the original's part in the layout of the file."""
     if original.shape != piece.shape:
-        flipped = original.shape == piece.shape[::-1]
-        return TensorRow(name=piece.name, format=piece.format, fault="transposed" if flipped else "shape")
+        return TensorRow(name=piece.name, format=piece.format, fault="shape")
     match = TensorError()
     step = max(_TOGETHER // max(piece.shape[1], 1), 1)
     for start in range(0, piece.shape[0], step):
         stop = min(start + step, piece.shape[0])
         part = original[start:stop]
-        ours = None if piece.ours is None else piece.ours(part, start)
-        match.add(piece.read(start, stop), part, ours, block=piece.block)
-    if not match.finite:
+        match.add(piece.read(start, stop), part, None if piece.ours is None else piece.ours(part, start))
+    if not match.is_finite:
         return TensorRow(name=piece.name, format=piece.format, fault="not finite")
-    fault, amount = _fault(piece, match)
-    expected = match.expected
-    return TensorRow(
-        name=piece.name, format=piece.format, fault=fault, amount=amount, cosine=match.cosine, error=match.error,
-        expected=piece.usual if expected is None else expected, rows=piece.shape[0],
-    )  # fmt: skip
-
-
-def _fault(piece: Piece, match: TensorError) -> tuple[Fault, float]:
-    """What is wrong with a tensor, and how much; without a search through the others."""
-    if match.constant:
-        return "constant", match.most if match.least == match.most else UNKNOWN
-    unknown = match.expected is None and piece.usual == UNKNOWN
-    usual = _LOOSE if unknown else piece.usual
-    times = max(piece.most, _TIMES)
-    level = match.level(usual, times=times, grid=piece.grid)
-    grids = piece.ours is not None and piece.block > 1 and not match.shifted
-    if grids and not (level and match.near(usual, times=_TIMES)) and match.stepped:
-        return "steps", match.offset
-    if lost := 0 if match.shifted else match.lost:
-        return "rows", float(lost)
-    if match.near(usual, times=times):
-        if level and (flipped := 0.0 if piece.fitted else match.flipped):
-            return "blocks", flipped
-        if not unknown and (odd := match.odd):
-            return "groups", float(odd)
-        if level:
-            return "unknown" if unknown else "sound", UNKNOWN
-    if match.shifted:
-        return "offset", match.offset
-    expected = usual if match.expected is None else match.expected
-    nearest = math.sqrt(max(1.0 - match.cosine**2, 0.0))  # the error after the best factor
-    if match.cosine > 0.0 and nearest <= max(2.0 * expected, _NEARLY):
-        return "scale", match.slope
-    return "other values", UNKNOWN
-
-
-def _named(piece: Piece, row: TensorRow, own: Mapping[str, Tensor], pieces: Sequence[Piece]) -> TensorRow:
-    """A row whose values are not the original's: whose they are, where that is found."""
-    stored = piece.read(0, piece.shape[0])
-    weight = own[piece.parameter].detach().float().cpu()[piece.rows]
-    square = stored.shape[0] == stored.shape[1]
-    if square and cosine(np.ascontiguousarray(stored.T), piece.beside(own[piece.parameter])) > _LIKE:
-        return structs.replace(row, fault="transposed")
-    if any(cosine(stored, _matrix(turned(weight))) > _LIKE for turned in piece.turned):
-        return structs.replace(row, fault="permuted")
-    for other in pieces:
-        like = other.parameter != piece.parameter and other.shape == piece.shape
-        if like and cosine(stored, other.beside(own[other.parameter])) > _LIKE:
-            return structs.replace(row, fault="other tensor", beside=other.name)
-    return row
+    expected = piece.usual if match.expected is None else match.expected
+    unknown = expected == UNKNOWN
+    allowed = match.is_allowed(
+        _LOOSE / TIMES if unknown else piece.usual, times=max(piece.most, TIMES), is_grid=piece.grid
+    )
+    fault = "error" if not allowed else "unknown" if unknown else "sound"
+    return TensorRow(name=piece.name, format=piece.format, fault=fault, error=match.error, expected=expected)

@@ -113,7 +113,7 @@ def _left(piece: Piece, weight: Array) -> TensorRow | None:
 
     few = replace(piece, shape=(rows, piece.shape[1]), laid=laid) if piece.shape[0] > 1 else piece
     row = row_of(few, few.beside(to_tensor(weight)))
-    return row if row.fault in ("sound", "transposed", "shape") else None
+    return row if row.fault in ("sound", "shape") else None
 
 
 def _fit(piece: Piece, weight: Array, vectors: Mapping[str, Array]) -> _Fit | None:
@@ -166,4 +166,4 @@ def _expected(piece: Piece, fit: _Fit) -> Piece:
     def laid(weight: Tensor) -> Tensor:
         return piece.laid(weight * columns * rows[:, None] if weight.ndim > 1 else weight * columns)
 
-    return replace(piece, laid=laid, format=f"{piece.format} smoothed", fitted=True)
+    return replace(piece, laid=laid, format=f"{piece.format} smoothed")
