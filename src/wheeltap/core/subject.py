@@ -64,7 +64,6 @@ class Subject:
         layers: What disturbances change.
         settled: What passes over a task showed, once one was made.
         fixed: Weights that are no parameters, by name, with how many numbers each has: known once it is settled.
-        idle: Parameters that the answers do not depend on, where something else holds weights.
         mixes: Whether an example's answer depends on which others are in its batch: known once it is settled.
         contents: What lies beside the weights, where the model comes from a folder or file.
 
@@ -98,7 +97,6 @@ class Subject:
             )
         self.layers: tuple[Layer, ...] = tuple(one for one in find_layers(model) if one.weight not in self.data)
         self.fixed: dict[str, int] = {}
-        self.idle: Set[str] = frozenset()
         self.mixes = False
         self.contents: Contents | None = None
         self._traced = False
@@ -147,9 +145,9 @@ class Subject:
     def sizes(self) -> dict[str, int]:
         """How many weights each parameter has, by its path, a tied one once; of a copy, those of its base.
 
-        So are packed weights, and others that are no parameters (``fixed``); ``idle`` parameters are left out.
+        So are packed weights, and others that are no parameters (``fixed``).
         """
-        apart = {layer.weight for layer in self._apart} | self.idle | self.data
+        apart = {layer.weight for layer in self._apart} | self.data
         sizes = coverage.sizes(self.model, buffers=not self._traced)
         return {name: size for name, size in sizes.items() if name not in apart} | self.fixed
 
@@ -247,12 +245,12 @@ class Subject:
         )
 
     @checked
-    def count(self, fixed: Mapping[str, int], *, idle: Set[str], traced: bool) -> None:
-        """Takes which numbers the answers depend on (see ``engine.counted``); the record is made again."""
+    def count(self, fixed: Mapping[str, int], *, traced: bool) -> None:
+        """Take the sizes of weights that are no parameters (``engine.non_parameters``); the record is made again."""
         packed = {path for path, held in self.model.named_parameters() if inner(held)}  # counted by their shape
         kept = (name for name in fixed if name not in self.data and name.rpartition(".")[0] not in packed)
         self.fixed = {name: fixed[name] for name in kept}
-        self.idle, self._traced, self._record = idle, traced, None
+        self._traced, self._record = traced, None
 
     def known_as(self, record: SubjectRecord) -> None:
         """Takes the record that a plan has of it: the fingerprint of a member that a recipe makes is how it is made.
@@ -279,7 +277,7 @@ class Subject:
         its layers are then its own.
         """
         child = Subject(model, name=record.name, data=self.data)
-        child.count(self.fixed, idle=self.idle, traced=self._traced)
+        child.count(self.fixed, traced=self._traced)
         known = {layer.name: layer for layer in self.layers}
         anew = record.made is not None and "regroup" in record.made.operations
         child._apart = () if anew else tuple(layer for layer in child.layers if layer.name not in known)

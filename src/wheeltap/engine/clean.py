@@ -21,9 +21,8 @@ from wheeltap.core.targets import require_no_logits
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import first_of, named_modules, to_array
 from wheeltap.engine.apply import same_random_numbers, state_of
-from wheeltap.engine.counted import counted
-from wheeltap.engine.fixed import OriginTrace
 from wheeltap.engine.needs.products import flat, holds_tensor
+from wheeltap.engine.non_parameters import NonParameterTrace
 
 
 @contextmanager
@@ -74,13 +73,13 @@ def settle(subject: Subject, task: BaseTask) -> CleanPasses:
             # How often torch saw each parameter written into.
             held = {name: one for name, one in subject.model.named_parameters() if not one.is_inference()}
             writes = {name: one._version for name, one in held.items()}  # pyright: ignore[reportPrivateUsage]
-            tied, right, traces = _used(subject, task)
+            tied, right, trace = _used(subject, task)
             _require_unwritten(subject, [name for name, one in held.items() if one._version != writes[name]])  # pyright: ignore[reportPrivateUsage]
             after = identify(subject.model)
             volatile = first.differing(after)
             _require_still(subject, volatile)
             subject.mixes = _mixes(subject, task, scores)
-            forwards += counted(subject, task, traces, volatile=volatile, scores=scores)
+            subject.count({} if trace is None else trace.sizes(volatile), traced=trace is not None)
             if draws or any(name.startswith((BUFFER, ATTRIBUTE)) for name in volatile):
                 require_repeatable(subject, scores, clean_scores(subject, task))
                 forwards += 1.0
@@ -319,11 +318,11 @@ class _ParameterUses(TorchFunctionMode):
         return result
 
 
-def _used(subject: Subject, task: BaseTask) -> tuple[frozenset[str], frozenset[str], tuple[OriginTrace, ...]]:
+def _used(subject: Subject, task: BaseTask) -> tuple[frozenset[str], frozenset[str], NonParameterTrace | None]:
     """Where weights are used, from one example.
 
     Weights of layers that are used in more than one place; those on the right of a product; and what the answers are
-    computed from, once more from another example where a constant of the forward is part of it.
+    computed from.
 
     Not those that are known to be used otherwise than in one product: of what is computed from them, or how often
     the forward looks at them, follows nothing.
@@ -331,35 +330,34 @@ def _used(subject: Subject, task: BaseTask) -> tuple[frozenset[str], frozenset[s
     ``nn.functional.linear(h, layer.weight.T)`` is a second use that the modules do not show.
     """
     model = subject.model
-    uses, traces = _ParameterUses(model), tuple(OriginTrace(model.named_parameters()) for _ in range(2))
+    uses, trace = _ParameterUses(model), NonParameterTrace(model)
     batch = next(iter(task.moments()))
     # Where the forward does not run below what watches each product, its parameters are watched alone.
-    if not _watched(model, batch.one(0), uses, traces[0]):
-        uses, traces = _ParameterUses(model), ()
+    is_traced = _watched(model, batch.one(0), uses, trace)
+    if not is_traced:
+        uses = _ParameterUses(model)
         _watched(model, batch.one(0), uses, None)
-    elif batch.examples < 2 or not _watched(model, batch.one(1), _ParameterUses(model), traces[1]):
-        traces = traces[:1]
     read = [layer.weight for layer in subject.layers if not layer.unread]
     tied = frozenset(weight for weight in read if len(uses.uses.get(weight, ())) > 1)
-    return tied, frozenset(uses.right), traces
+    return tied, frozenset(uses.right), trace if is_traced else None
 
 
 @final
 class _TracedModel(nn.Module):
     """A model whose inputs and answers are noted; nothing can hook on a scripted one."""
 
-    def __init__(self, model: nn.Module, fixed: OriginTrace) -> None:
+    def __init__(self, model: nn.Module, trace: NonParameterTrace) -> None:
         super().__init__()
-        self.model, self._fixed = model, fixed
+        self.model, self._trace = model, trace
 
     def forward(self, *args: Any, **named: Any) -> Any:
-        self._fixed.inputs((args, named))
+        self._trace.inputs((args, named))
         output = self.model(*args, **named)
-        self._fixed.answer(output)
+        self._trace.answer(output)
         return output
 
 
-def _watched(model: nn.Module, example: Moments, uses: _ParameterUses, fixed: OriginTrace | None) -> bool:
+def _watched(model: nn.Module, example: Moments, uses: _ParameterUses, trace: NonParameterTrace | None) -> bool:
     """Runs one example, and says whether that was possible."""
     try:
         with ExitStack() as stack:
@@ -375,8 +373,8 @@ def _watched(model: nn.Module, example: Moments, uses: _ParameterUses, fixed: Or
 
                 stack.callback(module.register_forward_pre_hook(enter).remove)
                 stack.callback(module.register_forward_hook(leave).remove)
-            with torch.no_grad(), nullcontext() if fixed is None else fixed, uses:
-                example.run(model if fixed is None else _TracedModel(model, fixed).eval())
+            with torch.no_grad(), nullcontext() if trace is None else trace, uses:
+                example.run(model if trace is None else _TracedModel(model, trace).eval())
     except Exception:
         # A model that reads inputs in a way of its own may not take one example: then its weights' uses stay unknown
         # here, and whatever it cannot do fails where it is asked for.
