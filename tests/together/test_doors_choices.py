@@ -71,7 +71,7 @@ study or the registry where it is planned or run, for a record does not know the
 
 RESULTS = {
     "Plan", "Progress", "Report", "Verification", "Artifact", "SealReport", "MemberOrigin", "LoadedPair", "Seal",
-    "Family", "CircuitSearchResult", "Refusal", "Likeness", "SparseNet", "LoadedModel", "Choice",
+    "Family", "CircuitSearchResult", "Refusal", "Likeness", "SparseNet", "LoadedModel",
 }  # fmt: skip
 """Classes that the package makes, not the caller: their methods are doors, their constructors are not."""
 
@@ -176,8 +176,7 @@ def test_a_door_refuses_a_misspelled_choice(name: str, door: Callable[..., Any],
 def test_the_walk_finds_the_choices_there_are() -> None:
     found = {(name, one.name) for name, _, one in CHOICES}
     known = {("Report.check", "fail_on"), ("Report.junit", "fail_on"), ("wt.audit", "partial"), ("Control", "status"),
-             ("Study.sized", "size"), ("Rule", "statistic"), ("wt.seal.verify", "full"),
-             ("CohortSpec", "role")}  # fmt: skip
+             ("Study.sized", "size"), ("Rule", "statistic"), ("CohortSpec", "role")}  # fmt: skip
     assert known <= found
 
 

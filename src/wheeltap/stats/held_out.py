@@ -48,21 +48,6 @@ def halvings(features: FloatArray, outcome: FloatArray) -> FloatArray:
     return _about(float(halved[0]), halved[1:])
 
 
-def gain(more: FloatArray, fewer: FloatArray, outcome: FloatArray) -> FloatArray:
-    """What each member adds to the R2 of one set of features less that of another, ``[member]``; see ``halvings``.
-
-    Raises:
-        DataError: As ``halvings``.
-    """
-    found = list[tuple[float, FloatArray]]()
-    for features in (more, fewer):
-        _require(features, outcome)
-        left = np.array([1.0 - np.divide(*each) for each in _without_each(features, outcome)])
-        found.append((1.0 - np.divide(*_errors(features, outcome)), left))
-    (one, ones), (two, twos) = found
-    return _about(one - two, ones - twos)
-
-
 def r2_of(halved: float) -> float:
     """The share of the variance that so many halvings of the squared error explain."""
     return 1.0 - 2.0**-halved

@@ -5,6 +5,7 @@ import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ class Linear(nn.Linear):
 
 def patched(made: nn.Sequential) -> None:
     before = made.forward
-    made.forward = lambda inputs: before(inputs)  # noqa: PLW0108  # pyright: ignore[reportAttributeAccessIssue]
+    made.forward = lambda inputs: before(inputs) * 1.0  # pyright: ignore[reportAttributeAccessIssue]
 
 
 ACCIDENTS: dict[str, tuple[Callable[[nn.Sequential], object], str]] = {
@@ -74,11 +75,12 @@ def test_hooks_of_all_modules_are_altered() -> None:
 def test_a_method_that_was_replaced_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a user's class it is altered; of an installed one it is other library code, as long as outputs agree."""
     own, linear = Gain.forward, nn.Linear.forward
-    # A function of this file, as a patch leaves behind.
-    monkeypatch.setattr(Gain, "forward", lambda self, hidden: own(self, hidden))  # noqa: PLW0108
+    monkeypatch.setattr(
+        Gain, "forward", lambda self, hidden: own(self, hidden) * 1.0
+    )  # a patch left behind
     assert verify(net(), sealed()).verdict == "altered"
     monkeypatch.undo()
-    monkeypatch.setattr(nn.Linear, "forward", lambda self, inputs: linear(self, inputs))  # noqa: PLW0108
+    monkeypatch.setattr(nn.Linear, "forward", lambda self, inputs: linear(self, inputs) * 1.0)
     assert verify(net(), sealed()).verdict == "other library code"
 
 
@@ -130,13 +132,12 @@ def test_the_source_of_a_users_class_counts_without_comments_and_layout(
 
 
 def test_a_class_without_source_is_the_same_on_the_inputs_at_most() -> None:
-    space: dict[str, type[nn.Module]] = {"nn": nn}  # pyright: ignore[reportAssignmentType]
+    space: dict[str, Any] = {"nn": nn}  # as at a prompt
     exec("class Typed(nn.Linear):\n    def forward(self, inputs):\n        return super().forward(inputs)", space)
-    made = make(wt.Subject(space["Typed"](6, 3).eval()), task(), SealOptions(inputs=2, seed=2))
-    assert len(made.notes) == 1
     model = space["Typed"](6, 3).eval()
-    seal = make(wt.Subject(model), task(), SealOptions(inputs=2, seed=2)).seal
-    found = verify(model, seal)
+    made = make(wt.Subject(model), task(), SealOptions(inputs=2, seed=2))
+    assert len(made.notes) == 1
+    found = verify(model, made.seal)
     assert (found.verdict, found.bits) == ("same on the inputs asked", 0)
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import datetime
+from collections.abc import Iterator
 
 import msgspec
 import numpy as np
@@ -14,6 +15,7 @@ import wheeltap as wt
 from wheeltap import gauge
 from wheeltap.core.errors import DataError, FileFormatError, ModelError, UsageError
 from wheeltap.core.fingerprint import weights_digest
+from wheeltap.core.inputs import Moments
 from wheeltap.sources import load
 from wheeltap.suites.seal import values
 from wheeltap.suites.seal.inputs import LONGEST, draw, drawn_again
@@ -187,14 +189,15 @@ def test_a_net_that_was_fitted_to_the_inputs_does_not_pass() -> None:
 
 
 def test_another_net_is_another_model_and_one_that_was_trained_for_long_is_not() -> None:
-    def drawn(net: nn.Module, *, kept: float = 0.0) -> object:
+    def drawn(kept: float, size: float) -> Change:
         random = torch.Generator().manual_seed(2)
-        scales = [0.7 * part.std() if kept else 1.0 for part in net.parameters()]
-        changes = [scale * torch.randn(part.shape, generator=random) for scale, part in zip(scales, net.parameters())]
-        return [part.mul_(kept).add_(change) for part, change in zip(net.parameters(), changes)]
+        return lambda net: [
+            part.copy_(kept * part + size * part.std() * torch.randn(part.shape, generator=random))
+            for part in net.parameters()
+        ]
 
-    assert verified(drawn).verdict == "other model"
-    assert verified(lambda net: drawn(net, kept=1.0)).verdict == "altered"
+    assert verified(drawn(0.0, 1.0)).verdict == "other model"
+    assert verified(drawn(1.0, 0.7)).verdict == "altered"
 
 
 def test_another_architecture_is_refused() -> None:
@@ -428,8 +431,8 @@ def test_a_seal_whose_parts_do_not_fit_is_refused() -> None:
 class Graphs(wt.Task):
     """A task whose inputs are no tensors."""
 
-    def moments(self):
-        yield from (wt.core.inputs.Moments(["a graph"]),)  # pyright: ignore[reportAttributeAccessIssue]
+    def moments(self) -> Iterator[Moments]:
+        yield Moments(["a graph"])
 
 
 def test_inputs_that_are_no_tensors_are_refused() -> None:

@@ -5,9 +5,9 @@
     wt.seal.verify(deployed, wt.seal.load("model.seal")).verdict
 
 In reading order: ``record`` (what a seal holds, signed or not), ``making`` and ``verifying`` (the two doors),
-``inputs`` (which inputs see most weights), ``structure``, ``tensors`` and ``values`` (what is digested), ``contents``
-(files beside the weights), ``sketch`` (outputs in few numbers); ``tampers``, ``readings`` and ``studies`` (what is
-found of changed copies), ``cli`` (``wheeltap seal``, ``wheeltap verify``).
+``inputs`` (random ones, of the task), ``structure`` and ``values`` (what is digested), ``tensors`` (the likely kind of
+change), ``contents`` (files beside the weights), ``sketch`` (outputs in few numbers); ``tampers``, ``readings`` and
+``studies`` (changed copies), ``cli`` (``wheeltap seal``, ``wheeltap verify``).
 """
 
 from typing import TYPE_CHECKING
