@@ -93,7 +93,7 @@ def test_a_callable_that_gives_a_model_alone_needs_data(workplace: Path) -> None
         ("digit", UnknownName, "digits"),
         ("smollm", UnknownName, "smollm2"),
         ("hf:", UnknownName, "hf:"),
-        ("", UnknownName, ""),
+        ("", UnknownName, None),
         ("hf:nowhere", MissingFile, "nowhere"),
         ("gguf:nowhere.gguf", MissingFile, "nowhere.gguf"),
         ("some.gguf", UsageError, "gguf:some.gguf"),
@@ -101,7 +101,7 @@ def test_a_callable_that_gives_a_model_alone_needs_data(workplace: Path) -> None
         ("model", UsageError, "hf:model"),
     ],
 )
-def test_specs_that_give_nothing(workplace: Path, spec: str, error: type[Exception], named: str) -> None:
+def test_specs_that_give_nothing(workplace: Path, spec: str, error: type[Exception], named: str | None) -> None:
     (workplace / "failing_nets.py").write_text("def net(:\n")
     (workplace / "model").mkdir()
     with pytest.raises(error, match=named):
