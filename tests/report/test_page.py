@@ -9,8 +9,7 @@ import pytest
 
 from tests.pages import CONTRAST, MISFITS, UNFOLD, opened
 from tests.report.page_cases import many_lines, ten
-from tests.report.report_cases import demo, four, shipped, shipped_void, single
-from tests.report.report_pieces import NAMES
+from tests.report.report_cases import four, shipped, shipped_void, single
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.section import Table
 from wheeltap.report import blocks, curves, deployment, dots, drawn, figures, html, sections, shown
@@ -147,16 +146,6 @@ def test_the_sections_of_a_page_have_an_order_and_each_chart_has_a_label(pages: 
     labels = re.findall(r'role="img" aria-label="([^"]*)"', page)
     assert len(labels) == page.count('class="chart')
     assert html.page(single()).encode() == pages["single"].read_bytes(), "the same record gives the same page"
-
-
-def test_controls_are_drawn_thin_and_dashed() -> None:
-    record = demo()
-    mine = [curve for curve in record.curves if curve.code == "WT101"]
-    chart = curves.curve_chart(demo().instrument("WT101"), mine, figures.styles(NAMES))
-    assert chart is not None
-    drawing = figures.svg(chart)
-    for colour, dash in ((figures.TWIN, "6,3"), (figures.PLANTED, "1.5,2.5")):
-        assert re.search(rf'stroke="{colour}" stroke-width="1.3"[^>]*stroke-dasharray="{dash}"', drawing)
 
 
 def test_a_void_page_reassures_nobody(pages: dict[str, Path]) -> None:

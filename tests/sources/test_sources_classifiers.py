@@ -104,8 +104,8 @@ def test_lines_that_cannot_be_used(bert: str, tmp_path: Path) -> None:
 def test_files_that_cannot_be_used(bert: str, vit: str, tmp_path: Path) -> None:
     one, unfilled = write(tmp_path / "own.jsonl", {"text": "it", "label": 0}), saved(tmp_path / "unfilled", tiny_bert())
     for spec, data, error, named in (
-        (bert, write(tmp_path / "none.jsonl"), DataError, ""),
-        (vit, one, UsageError, ""),
+        (bert, write(tmp_path / "none.jsonl"), DataError, None),
+        (vit, one, UsageError, None),
         (bert, None, UsageError, '"label": "bad"'),
         (vit, None, UsageError, "pixel_values"),
         (unfilled, one, UsageError, r"tokenizer\.save_pretrained"),

@@ -147,7 +147,10 @@ def test_tied_weights_that_differ_are_compared(tmp_path: Path) -> None:
 
 
 def test_a_file_that_lacks_weights_and_an_unknown_architecture(tmp_path: Path) -> None:
-    for settings, named in (({"leave_out": "layers.1.mlp.up_proj"}, "up_proj"), ({"architecture": "no-such-net"}, "")):
+    for settings, named in (
+        ({"leave_out": "layers.1.mlp.up_proj"}, "up_proj"),
+        ({"architecture": "no-such-net"}, None),
+    ):
         write_gguf(tmp_path / "bad.gguf", tiny_llama(vocabulary=len(BYTES) + 2), **settings)
         with pytest.raises(ModelError, match=named):
             source.load_gguf(tmp_path / "bad.gguf", name="bad")

@@ -100,12 +100,12 @@ def index(folder: Path, *names: str) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(content))
 
 
-DAMAGES: list[tuple[Callable[[Path], object], type[Exception], str]] = [
-    (lambda f: (f / "config.json").unlink(), MissingFile, ""),
+DAMAGES: list[tuple[Callable[[Path], object], type[Exception], str | None]] = [
+    (lambda f: (f / "config.json").unlink(), MissingFile, None),
     (lambda f: (f / "config.json").write_text("{"), FileFormatError, "config"),
     (lambda f: (f / "config.json").write_text("[1]"), FileFormatError, "config"),
-    (lambda f: edit(f / "config.json", model_type="no-such"), ModelError, ""),
-    (lambda f: edit(f / "config.json", hidden_size=48, head_dim=12), ModelError, ""),
+    (lambda f: edit(f / "config.json", model_type="no-such"), ModelError, None),
+    (lambda f: edit(f / "config.json", hidden_size=48, head_dim=12), ModelError, None),
     (only_pickle, FileFormatError, "pickle"),
     (lambda f: (f / "model.safetensors").unlink(), MissingFile, "safetensors"),
     *((lambda f, size=size: cut(f / "model.safetensors", size), FileFormatError, "model.safetensors")

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gguf_files import NAMES
 
 import wheeltap as wt
 from benchmarks.llama_files import random_llama
@@ -14,11 +15,7 @@ from wheeltap.sources.shipped import compared
 TINY = Path(__file__).parents[1] / "data" / "tiny.Q4_K_M.gguf"
 """``python -m benchmarks.llama_files FOLDER --tiny``; the original is ``random_llama(0)``."""
 
-PARTS = {
-    "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj", "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
-}  # fmt: skip
+PARTS = {part: name for name, part in NAMES.items()}
 
 Weights = dict[str, np.ndarray[Any, Any]]
 

@@ -249,7 +249,7 @@ def unused(tensors: Tensors) -> None:
     tensors[f"{UP}.g_idx"][:] = 0
 
 
-BAD: tuple[tuple[str, dict[str, Any], str], ...] = (
+BAD: tuple[tuple[str, dict[str, Any], str | None], ...] = (
     ("gptq", {"change": dropped("scales")}, "up_proj.scales"),
     ("awq", {"change": dropped("qzeros")}, "up_proj.qzeros"),
     ("ct", {"change": dropped("weight_shape")}, "up_proj.weight_shape"),
@@ -267,7 +267,7 @@ BAD: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("gptq", {"checkpoint_format": "marlin"}, "marlin"),
     ("gptq", {"quant_method": "exl3"}, "exl3"),
     ("ct", {"config_groups": [1]}, "quantization_config"),
-    ("gptq", {"change": emptied}, ""),
+    ("gptq", {"change": emptied}, None),
 )
 """A kind, the change of its folder, and the name in the refusal."""
 

@@ -83,17 +83,17 @@ def test_a_callable_that_gives_a_model_alone_needs_data(workplace: Path) -> None
 @pytest.mark.parametrize(
     ("spec", "error", "named"),
     [
-        ("some_nets:nte", UsageError, "nte"),
-        ("some_nets:size", UsageError, "int"),
-        ("some_nets:number", ModelError, "int"),
-        ("some_nets:training", ModelError, "training"),
+        ("some_nets:nte", UsageError, None),
+        ("some_nets:size", UsageError, r"\bint\b"),
+        ("some_nets:number", ModelError, r"\bint\b"),
+        ("some_nets:training", ModelError, None),
         ("some_nets:broken", ModelError, "KeyError"),
         ("failing_nets:net", ModelError, "SyntaxError"),
         ("no_such_nets:net", MissingFile, "no_such_nets"),
         ("digit", UnknownName, "digits"),
         ("smollm", UnknownName, "smollm2"),
-        ("hf:", UnknownName, "hf:"),
-        ("", UnknownName, ""),
+        ("hf:", UnknownName, None),
+        ("", UnknownName, None),
         ("hf:nowhere", MissingFile, "nowhere"),
         ("gguf:nowhere.gguf", MissingFile, "nowhere.gguf"),
         ("some.gguf", UsageError, "gguf:some.gguf"),
@@ -101,7 +101,7 @@ def test_a_callable_that_gives_a_model_alone_needs_data(workplace: Path) -> None
         ("model", UsageError, "hf:model"),
     ],
 )
-def test_specs_that_give_nothing(workplace: Path, spec: str, error: type[Exception], named: str) -> None:
+def test_specs_that_give_nothing(workplace: Path, spec: str, error: type[Exception], named: str | None) -> None:
     (workplace / "failing_nets.py").write_text("def net(:\n")
     (workplace / "model").mkdir()
     with pytest.raises(error, match=named):
