@@ -16,7 +16,6 @@ from tests.pages import opened
 from tests.report.study_cases import (
     COHORTS,
     LOST,
-    METRICS,
     RULES,
     numbers,
     study,
@@ -27,8 +26,7 @@ from tests.report.study_cases import (
 )
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.study import StudyRecord
-from wheeltap.report import Report, cohorts, figures, gate, shown, text
-from wheeltap.report.blocks import Drawing
+from wheeltap.report import Report, cohorts, gate, text
 from wheeltap.report.junit import junit
 
 INTERVAL = re.compile(r"-?[\d.,]+ \[[^\]]*\]")
@@ -124,19 +122,3 @@ def test_the_answer_and_every_verdict_are_seen_without_scrolling_and_pictures_lo
     assert page.locator(".pictures img").count() == 1 and page.locator(".rows img").count() == 2
     assert events == []
     page.close()
-
-
-def _charts(record: ReportRecord) -> list[Drawing]:
-    [part] = shown.first(record, page=True)
-    return [block for block in part.blocks if isinstance(block, Drawing)]
-
-
-def test_a_chart_has_a_ring_for_each_net_and_a_row_for_each_cohort() -> None:
-    charts, held = _charts(study_plain()), numbers()
-    assert {chart.title for chart in charts} == {metric.title for metric in METRICS}
-    for chart in charts:
-        [key] = [metric.key for metric in METRICS if metric.title == chart.title]
-        rings = sum(key in held.get(name, {}) for cohort in COHORTS[1:] for name in cohort.members)
-        marks = re.findall(r'class="mark-symbol role-mark[^"]*"[^>]*>(.*?)</g>', figures.svg(chart.draw()[0]))
-        assert sum(group.count("<path") for group in marks) == rings + len(COHORTS)
-        assert all(f"{cohort.name}: " in chart.alt for cohort in COHORTS)
