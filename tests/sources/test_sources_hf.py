@@ -100,6 +100,11 @@ def index(folder: Path, *names: str) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(content))
 
 
+def lost_shard(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    index(folder, "model-00001-of-00002.safetensors")
+
+
 DAMAGES: list[tuple[Callable[[Path], object], type[Exception], str | None]] = [
     (lambda f: (f / "config.json").unlink(), MissingFile, None),
     (lambda f: (f / "config.json").write_text("{"), FileFormatError, "config"),
@@ -111,7 +116,7 @@ DAMAGES: list[tuple[Callable[[Path], object], type[Exception], str | None]] = [
     *((lambda f, size=size: cut(f / "model.safetensors", size), FileFormatError, "model.safetensors")
       for size in (20_000, 100, 0)),
     (lost_weight, ModelError, "layers.1.mlp.up_proj"),
-    (lambda f: index(f, "model-00001-of-00002.safetensors"), MissingFile, "model-00001-of-00002.safetensors"),
+    (lost_shard, MissingFile, "model-00001-of-00002.safetensors"),
     (lambda f: index(f, "../elsewhere.safetensors"), FileFormatError, "index"),
     (lambda f: index(f, "model.safetensors", "chat_template.jinja"), FileFormatError, "safetensors"),
     (lambda f: (f / "tokenizer.json").unlink(), MissingFile, "tokenizer"),
