@@ -1,4 +1,4 @@
-"""``python -m benchmarks.answers [--stores DIR] [--held] [--full IDS] [--record [FILE ...]]``: writes docs/answers.md and its pictures.
+"""``python -m benchmarks.answers [--stores DIR] [--held] [--full IDS] [--record [FILE ...]]``: writes docs/results/answers.md.
 
 Every number on the page is put in from the record of a run, whose stores are read again (what they lack is run), or
 from a source of the ledger. With ``--record``, from records that were written before, and nothing is run. The texts
@@ -31,7 +31,7 @@ from wheeltap.suites.claims.record import ClaimResult, ClaimsRecord, RetestResul
 from wheeltap.suites.claims.record import read as read_record
 from wheeltap.suites.claims.retest import RetestRun, claim_result, judged, retested
 
-DOCS: Final = Path(__file__).parent.parent / "docs"
+DOCS: Final = Path(__file__).parent.parent / "docs" / "results"
 RECORD: Final = DOCS / "answers.json"
 MOST: Final = 2
 """Works that contradict our verdict of a claim, the newest that were read."""
@@ -121,7 +121,7 @@ OPEN: Final = (
         "Which property of training or architecture keeps the inside robust at equal score?", "C9",
         "These are small nets and one family of modifications at a time. A ranking here does not carry over to another "
         "scale, and a property that is undecided is not shown to do nothing: see the effect that would have been found. Drawn digits, a character transformer, and each modification "
-        "by itself: [properties.md](properties.md).",
+        "by itself: [training.md](training.md).",
     ),
     (
         "Can an audit by disturbance be distilled into a light check at deployment?", "C8",
@@ -208,7 +208,7 @@ class Page:
             "kind of failure, disturbed weights are one noisy sign among several, and have to show what they add.\n"
         )  # fmt: skip
         yield (
-            f"Of {self.put(str(len(self.results)))} [claims of the literature](claims.md) that our own runs tested again, on small "
+            f"Of {self.put(str(len(self.results)))} [claims of the literature](../claims.md) that our own runs tested again, on small "
             f"nets and by rules fixed beforehand, these support {self.put(str(counts['supports']))}, refute "
             f"{self.put(str(counts['refutes']))} and leave {self.put(str(counts['undecided']))} undecided. A claim is refuted as "
             "a law by one counterexample; undecided means that neither side was shown.\n"

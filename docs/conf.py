@@ -28,7 +28,7 @@ napoleon_use_ivar = True
 def contents(text: str) -> Iterator[str]:
     """The pages that a page of links names under each heading, as hidden tables of contents."""
     for part in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
-        caption, names = part.splitlines()[0], dict.fromkeys(re.findall(r"\]\(([\w-]+\.(?:md|ipynb))\)", part))
+        caption, names = part.splitlines()[0], dict.fromkeys(re.findall(r"\]\(([\w/-]+\.(?:md|ipynb))\)", part))
         if names:
             yield "\n".join(["", "```{toctree}", ":hidden:", f":caption: {caption}", "", *names, "```"])
 

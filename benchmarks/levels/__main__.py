@@ -1,7 +1,8 @@
 """``python -m benchmarks.levels [FAMILIES] [PART ...]``: false verdicts and coverage of every kind of claim.
 
 Without arguments it runs every part on 2,000 families, which takes some two hours of one core, most of them for people
-and second looks (docs/levels.md says what was run). A row is marked with * where it misses its bar; the last lines are the table.
+and second looks (docs/results/validity.md says what was run). A row is marked with * where it misses its bar; the
+last lines are the table.
 """
 
 import sys

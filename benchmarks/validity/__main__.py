@@ -23,7 +23,7 @@ PARTS: dict[str, Any] = {
     "added-value": added,
     "peers": peers,
 }
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[2] / "docs" / "results"
 PACKAGED = Path(__file__).parents[2] / "src" / "wheeltap" / "perturb" / "invariances.json"
 
 
@@ -36,7 +36,7 @@ def _arguments() -> argparse.Namespace:
         "not measured again [validity-stores]",
     )  # fmt: skip
     parser.add_argument(
-        "--out", type=Path, default=DOCS, help="folder for the page, its pictures and validity.json [docs]"
+        "--out", type=Path, default=DOCS, help="folder for the page, its pictures and validity.json [docs/results]"
     )
     given = parser.parse_args()
     unknown = set(given.only.split(",")) - set(PARTS)

@@ -38,7 +38,7 @@ def test_examples_run_and_print_what_the_manual_shows() -> None:
 
 
 def test_examples_are_short_and_shown() -> None:
-    page = (EXAMPLES.parent / "docs" / "examples.md").read_text()
+    page = (EXAMPLES.parent / "docs" / "api.md").read_text()
     for path in SCRIPTS:
         assert len(path.read_text().splitlines()) <= 40, path.name
         assert f"../examples/{path.name}" in page and f"../examples/{path.stem}.txt" in page, path.name

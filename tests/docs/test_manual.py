@@ -31,7 +31,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_page_is_one_click_away(built: Path) -> None:
     first = (built / "README.html").read_text()
-    pages = {path.stem for path in DOCS.glob("*.md")} - {"README"}
+    pages = {str(path.relative_to(DOCS).with_suffix("")) for path in DOCS.rglob("*.md")} - {"README"}
     assert {name for name in pages if f'href="{name}.html"' not in first} == set()
 
 
@@ -91,7 +91,7 @@ def test_every_code_has_its_section() -> None:
 
 def commands() -> Iterator[tuple[str, str]]:
     """Every command that a page shows, whole: in a block, or within a line with what it takes."""
-    for page in (*sorted(DOCS.glob("*.md")), ROOT / "README.md"):
+    for page in (*sorted(DOCS.rglob("*.md")), ROOT / "README.md"):
         text = page.read_text()
         for block in re.findall(r"^```(?:sh|bash)\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
             lines = block.replace("\\\n", " ").splitlines()
@@ -132,7 +132,7 @@ def test_examples_run(tmp_path: Path) -> None:
     )
     write = "import numpy, my_nets; x, y = my_nets.data(); numpy.savez('test.npz', inputs=x, targets=y)"
     subprocess.run([sys.executable, "-c", write], cwd=tmp_path, check=True)
-    shown = [line for page in ("start.md", "ship-at-4-bits.md", "two-checkpoints.md") for block in blocks(page, "sh")
+    shown = [line for page in ("start.md", "deployment.md") for block in blocks(page, "sh")
              for line in block.splitlines() if "my_nets:" in line]  # fmt: skip
     assert len(shown) == 4
     for line in shown:

@@ -1,4 +1,4 @@
-"""docs/answers.md: every number on it is put in from a run or a source; it is what its records give."""
+"""docs/results/answers.md: every number on it is put in from a run or a source; it is what its records give."""
 
 import re
 from pathlib import Path
