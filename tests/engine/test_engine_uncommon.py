@@ -14,7 +14,7 @@ from folding import folded, norms
 from torch import Tensor, nn
 from twins import Wired
 
-from tests.nets.uncommon import CLASSES, MODELS, uncommon
+from tests.nets.uncommon import MODELS, uncommon
 from wheeltap import gauge
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.records import Trial

@@ -66,13 +66,15 @@ def _bit_flipped(*, sign: bool) -> Tamper:
         matrices = _matrices(model)
         sizes = np.array([part.numel() for part in matrices])
         while True:
-            flat = matrices[int(rng.choice(len(sizes), p=sizes / sizes.sum()))].data.view(-1)
+            matrix = matrices[int(rng.choice(len(sizes), p=sizes / sizes.sum()))].data
+            flat = matrix.reshape(-1)  # a copy, where the matrix is not contiguous
             index = int(rng.integers(len(flat)))
             if float(flat[index]) != 0.0:
                 break
         bit = 8 * flat.dtype.itemsize - 1 if sign else int(rng.integers(_MANTISSA[flat.dtype]))
         bits = flat[index : index + 1].clone().view(_INTEGERS[flat.dtype.itemsize])
         flat[index] = (bits ^ (torch.ones_like(bits) << bit)).view(flat.dtype)[0]
+        matrix.copy_(flat.view(matrix.shape))
         return model
 
     return change
