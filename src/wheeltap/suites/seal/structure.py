@@ -22,7 +22,7 @@ from wheeltap.core.bounded import parsing
 from wheeltap.core.errors import ModelError
 from wheeltap.core.typed import named_modules
 
-_WRAPPERS: Final = {nn.DataParallel: "module", DistributedDataParallel: "module", nn.Sequential: "0"}
+_WRAPPERS: Final[dict[type, str]] = {nn.DataParallel: "module", DistributedDataParallel: "module", nn.Sequential: "0"}
 """Wrappers of torch that only call one module, by the name under which they hold it."""
 
 _COMPILED: Final = "OptimizedModule"
@@ -95,7 +95,10 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def _has_hooks(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks)
+    return any(vars(module).get(kind) for kind in _HOOKS)
+
+
+_HOOKS: Final = ("_forward_hooks", "_forward_pre_hooks")
 
 
 def structure(model: nn.Module) -> Structure:
@@ -110,7 +113,7 @@ def structure(model: nn.Module) -> Structure:
         parts = {"class": _class_name(type(module))} | ({"code": canon.key("code", own)} if own else {})
         parts |= {
             kind.strip("_").replace("_", " "): _shown([*hooks.values()])
-            for kind in ("_forward_hooks", "_forward_pre_hooks") if (hooks := getattr(module, kind))
+            for kind in _HOOKS if (hooks := getattr(module, kind))
         }  # fmt: skip
         parts |= {f"attribute {name}": _shown(one) for name, one in vars(module).items() if name not in _SKIPPED}
         modules[path] = parts
@@ -176,8 +179,9 @@ def _shown(value: Any) -> str:
     elif isinstance(value, Tensor):
         numbers = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
         text = f"{value.dtype} {list(value.shape)} {canon.array_digest('numbers', numbers)}"
-    elif isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
-        text = canon.array_digest("numbers", cast("np.ndarray[Any, Any]", value))
+    elif isinstance(value, np.ndarray):
+        array = cast("np.ndarray[Any, Any]", value)
+        text = canon.array_digest("numbers", array) if array.dtype.kind in "biufc" else "an array of objects"
     elif isinstance(value, Mapping):
         named = cast("Mapping[Any, Any]", value).items()
         text = f"{{{', '.join(f'{key!r}: {_shown(one)}' for key, one in named if key not in _SKIPPED)}}}"

@@ -14,24 +14,12 @@ from wheeltap.suites.seal.values import PROJECTIONS, TensorMatch, numbers_of
 
 Floats = NDArray[np.float64]
 
-ALIKE: Final = 1e-2
-"""Part of a change that an explanation may leave open."""
-
-CAST: Final = 4e-3
-"""Largest relative change that rounding to 16 bits makes."""
-
-LARGE: Final = 0.5
-"""Relative change of most matrices, and share that counts as most, from which it may be another model."""
-
-UNRELATED: Final = 0.5
-"""Correlation of all projections of matrices below which a model is no descendant of the sealed one."""
-
-MANY: Final = 0.25
-"""Smallest share of the parameters that training changes."""
-
-EVEN: Final = 2.0
-"""Largest ratio of the quartiles of relative changes for noise of one size; 1.7 is expected."""
-
+ALIKE: Final = 1e-2  # part of a change that an explanation may leave open
+CAST: Final = 4e-3  # largest relative change that rounding to 16 bits makes
+LARGE: Final = 0.5  # share that counts as most, and relative change of most matrices that is another model's
+UNRELATED: Final = 0.5  # correlation of all projections of matrices below which a model is no descendant
+MANY: Final = 0.25  # smallest share of the parameters that training changes
+EVEN: Final = 2.0  # largest ratio of the quartiles of relative changes for noise of one size; 1.7 is expected
 _TINY: Final = 1e-30
 
 Kind = Literal["quantized", "scale", "norm offset", "offset", "zeroed", "swapped", "noise", "fine-tune", "damaged", ""]
@@ -101,7 +89,7 @@ class TensorComparison:
             return TensorChange(single[0], single[1] + more, changed)
         sizes = np.array([self.relative[name] for name in changed])
         low, high = np.quantile(sizes, (0.25, 0.75))
-        share, bits = len(changed) / len(self.before), next(filter(None, map(self._bits, changed)), 0)
+        share, bits = len(changed) / len(self.before), next((bits for name in changed if (bits := self._bits(name))), 0)
         detail = (
             f"{len(changed)} of {len(self.before)} parameters changed, by {np.median(sizes):.2g} of their size (median)"
         )

@@ -50,14 +50,11 @@ HALF: Final = Metric(
 COHORTS: Final = {RISE: NETS, BACK: FORGOT, HALF: NETS}
 """Nets that have each number."""
 
-_PREDICTED: Final = (
-    "How often the squared error is halved against the mean of the other nets: 1 is R2 = .5, 0 is nothing. Each net is "
-    "predicted by a ridge regression on all others; its number is what it adds to the mean (jackknife)."
-)
+_PREDICTED: Final = "Halvings of the squared error by a ridge regression on all other nets: 1 is R2 = .5, 0 is nothing."
 
 
 def by_responses(metric: Metric) -> str:
-    """Key of the metric that says how well a number is predicted."""
+    """Key of the metric of how well a number is predicted."""
     return f"{metric.key}_by_responses"
 
 
@@ -169,7 +166,7 @@ class SealHealth(Study):
         )  # fmt: skip
 
     def measures(self) -> tuple[AuditMetric, ...]:
-        """Audits of all nets; each has those of its cohort."""
+        """Audits of all nets; each net has those of its cohort."""
         return (_BACK, _LOST, _HALF)
 
     def _of(self, member: SubjectRecord) -> tuple[AuditMetric, ...]:
