@@ -44,7 +44,7 @@ def test_a_profile_says_where_the_time_went(here: Path, capsys: pytest.CaptureFi
     assert {"passes over the examples", "fingerprints", "loading", "everything else"} <= rows.keys()
     spent = {name: float(seconds) for name, seconds in rows.items()}
     assert abs(2 * spent["all"] - sum(spent.values())) < 0.1 * len(spent), "each second counts once"
-    assert 0.0 < spent["all"] < wall + 0.5
+    assert spent["all"] > wall - 0.5, "it counts from the start of the process"
 
 
 def test_plan_run_status_report(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
