@@ -34,7 +34,8 @@ settings.load_profile("untimed")
 _hook = install_import_hook(SHAPED, "beartype.beartype")
 
 LONGEST = (
-    "test_page", "test_cli_verbs", "test_audits_relearning", "test_report_explorer", "test_circuits_of_edges",
+    "test_page", "test_cli_verbs", "test_screens", "test_ground_contracts", "test_manual",
+    "test_audits_relearning", "test_report_explorer", "test_circuits_of_edges",
     "test_studies_run", "test_plugin_package", "test_audits_contamination", "test_studies_pictures", "test_report",
     "test_studies_seal_health", "test_audits_passes", "test_audits_parts", "test_engine_contamination",
     "test_studies_rlvr", "test_zoo", "test_circuits_search", "test_cli_study",

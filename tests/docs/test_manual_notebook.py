@@ -34,7 +34,7 @@ def shown(text: str) -> list[list[str]]:
     return cells
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_every_cell_gives_what_is_shown(tmp_path: Path) -> None:
     for name in ("nbconvert", "ipykernel"):
         pytest.importorskip(name, reason=f"needs {name}, to execute the notebook")

@@ -73,8 +73,10 @@ SOUND = {family: tuple(name for name in OFFERS[family] if name not in {"cancel",
 
 
 def operations(kind: str) -> tuple[tuple[str, ...], ...]:
-    offers, some = OFFERS[family_of(kind)], SOUND[family_of(kind)]
-    return (*((name,) for name in offers), some, some[::-1], offers[::-1])
+    """All together in both orders; of one kind of each family each by itself as well."""
+    offers, sound = OFFERS[family_of(kind)], SOUND[family_of(kind)]
+    alone = tuple((name,) for name in offers) if kind in ("tied", "gpt2") else ()
+    return (*alone, sound, offers[::-1])
 
 
 @pytest.mark.parametrize(("kind", "operations"), [(kind, names) for kind in KINDS for names in operations(kind)])
@@ -114,7 +116,7 @@ def test_the_same_derivation_gives_the_same_bits(name: str, family: str) -> None
         assert (digests[0] == digests[2]) == (operation in {"fold", "shift"}), operation
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["tied", "gpt2"])
 def test_a_twin_in_the_memory_of_its_base_has_the_same_bits(kind: str) -> None:
     for operation in OFFERS[family_of(kind)]:
         model, made = causal(*KINDS[kind][:1], **KINDS[kind][1]), gauge.describe(family_of(kind), operation, seed=1)

@@ -15,7 +15,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 GAIN_BY_COPIES = {
     "redundancy": "a difference of exactly 0 is excluded with copies: an unseen group is taken to lose less than a row",
-    "entanglement": "a difference of exactly 0 is excluded with copies: an unseen group is taken to lose less than a row",
+    "entanglement": "as redundancy",
     "parts": "among random sets that tie, another is the best one: sums over more rows round differently",
 }
 """Audits that conclude more from groups of copies than from one of each, and why; known, and to be mended."""

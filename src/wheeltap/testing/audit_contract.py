@@ -186,33 +186,31 @@ class AuditContract:
 
     @pytest.mark.parametrize("world", list(WORLDS))
     @pytest.mark.parametrize("subjects", [1, 2])
-    def test_it_asks_for_known_things_and_ends(self, world: str, subjects: int) -> None:
-        """Subjects, task, sites and versions are the plan's, doses are in the domain, and the asking ends."""
+    def test_it_asks_for_known_things_ends_and_always_judges(self, world: str, subjects: int) -> None:
+        """Subjects, task, sites and versions are the plan's, doses are in the domain, and the asking ends.
+
+        Whatever is known, missing, failed or diverged: a reading without an exception, of finite numbers.
+        """
         plan = _plan(subjects)
+        names = {subject.name for subject in plan.subjects}
+        baselines = {trial.key for trial in plan.baselines()}
         total = 0
         for case, new in self._stages(plan, WORLDS[world]):
             assert case.plan is plan
-            baselines = {trial.key for trial in plan.baselines()}
             for trial in new:
                 _require_known(trial, plan)
                 total += trial.key not in baselines
+            self._require_sound(self._read(case), plan, names)
         assert total <= self.made().most(plan), f"{total} trials asked, more than most() says"
 
-    @pytest.mark.parametrize("world", list(WORLDS))
-    @pytest.mark.parametrize("subjects", [1, 2])
-    def test_it_always_judges(self, world: str, subjects: int) -> None:
-        """Whatever is known, missing, failed or diverged: a reading without an exception, of finite numbers."""
-        plan = _plan(subjects)
-        names = {subject.name for subject in plan.subjects}
-        for case, _ in self._stages(plan, WORLDS[world]):
-            verdict = self._read(case)
-            findings = settle(verdict.drafts, alpha=plan.alpha)
-            assert findings, "an audit without a finding has not answered"
-            for finding in findings:
-                assert finding.code and finding.title and finding.because, "code, title and words must be given"
-                assert any(name in finding.subject for name in names), f"of whom is this: {finding.subject!r}?"
-            for record in (*findings, *verdict.controls, *verdict.curves, *verdict.blocks):
-                _require_finite(msgspec.to_builtins(record), where=world)
+    def _require_sound(self, verdict: Verdict, plan: Plan, names: set[str]) -> None:
+        findings = settle(verdict.drafts, alpha=plan.alpha)
+        assert findings, "an audit without a finding has not answered"
+        for finding in findings:
+            assert finding.code and finding.title and finding.because, "code, title and words must be given"
+            assert any(name in finding.subject for name in names), f"of whom is this: {finding.subject!r}?"
+        for record in (*findings, *verdict.controls, *verdict.curves, *verdict.blocks):
+            _require_finite(msgspec.to_builtins(record), where="a verdict")
 
     @pytest.mark.parametrize("world", ["falls with the dose", "a mixture"])
     def test_it_is_deterministic(self, world: str) -> None:
