@@ -72,7 +72,7 @@ _FORMER = {
     "judge": "wheeltap report STORE",
     "show": "wheeltap report FILE, or wheeltap report FILE CODE",
     "fer": "wheeltap study pictures",
-    "pictures": "wheeltap study pictures --genome FILE; docs/results/pictures.md has the addresses of published genomes",
+    "pictures": "wheeltap study pictures --genome FILE; docs/results/pictures.md has the addresses",
 }
 """Verbs that there were, and what does the same."""
 

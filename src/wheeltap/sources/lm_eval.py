@@ -83,7 +83,7 @@ class LmEvalSpec:
                 where=text,
                 expected=f"lm_eval:NAME, perhaps with settings: {_EXAMPLE}",
                 got=(name if bad is None else bad) or "nothing",
-                do="Of several tasks: --task lm_eval:A --task lm_eval:B. See docs/measures.md#tasks-of-lm-eval-on-a-disturbed-model.",
+                do="Of several tasks: --task lm_eval:A --task lm_eval:B. See docs/measures.md.",
             )
         counts = {"limit": 0, "fewshot": None} | {
             key: _whole(text, key, stated[key]) for key in ("limit", "fewshot") if key in stated
