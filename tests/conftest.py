@@ -80,11 +80,34 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+DAILY_CASES = 3
+"""Cases of one law that run every time, spread evenly over its list; the others run before a release (``.ci/full``)."""
+
+
+def _mark_further_cases(items: list[pytest.Item]) -> None:
+    """Mark all but a few cases of each law ``release``.
+
+    The cases of a law are its parameter sets, and the classes of a file that share a contract.
+    """
+    laws: dict[tuple[Path, str], list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("every_case") is None:
+            laws.setdefault((item.path, getattr(item, "originalname", item.name)), []).append(item)
+    for cases in laws.values():
+        step = max(len(cases) / DAILY_CASES, 1.0)
+        daily = {round(step * case) for case in range(DAILY_CASES)}
+        for index, item in enumerate(cases):
+            if index not in daily:
+                item.add_marker("release")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest deselects by markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the longest first; some run without a tracer: what is covered is a lower bound, at less cost.
+    """Put the longest first; some run without a tracer, so measured coverage is a lower bound, at less cost.
 
     Of a test that is run with several parameters the first run is traced.
     """
+    _mark_further_cases(items)
     begun = set[str]()
     for item in items:
         function = item.nodeid.partition("[")[0]

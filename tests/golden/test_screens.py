@@ -13,6 +13,8 @@ from wheeltap.cli.demo import cast_of_four
 from wheeltap.report import jsonfile
 from wheeltap.sources import digits
 
+pytestmark = pytest.mark.every_case
+
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
