@@ -75,9 +75,7 @@ def test_hooks_of_all_modules_are_altered() -> None:
 def test_a_method_that_was_replaced_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a user's class it is altered; of an installed one it is other library code, as long as outputs agree."""
     own, linear = Gain.forward, nn.Linear.forward
-    monkeypatch.setattr(
-        Gain, "forward", lambda self, hidden: own(self, hidden) * 1.0
-    )  # a patch left behind
+    monkeypatch.setattr(Gain, "forward", lambda self, hidden: own(self, hidden) * 1.0)  # a patch left behind
     assert verify(net(), sealed()).verdict == "altered"
     monkeypatch.undo()
     monkeypatch.setattr(nn.Linear, "forward", lambda self, inputs: linear(self, inputs) * 1.0)
