@@ -155,8 +155,8 @@ def _dtype_and_values(tensor: Tensor) -> tuple[str, Tensor]:
         if tensor.qscheme() in (torch.per_tensor_affine, torch.per_tensor_symmetric):
             scales: list[Any] = [tensor.q_scale(), tensor.q_zero_point()]
         else:
-            zero_points = tensor.q_per_channel_zero_points()
-            scales = [tensor.q_per_channel_axis(), tensor.q_per_channel_scales().tolist(), zero_points.tolist()]
+            per_channel: list[Any] = [tensor.q_per_channel_scales(), tensor.q_per_channel_zero_points()]
+            scales = [tensor.q_per_channel_axis(), *(values.tolist() for values in per_channel)]
         return f"{tensor.dtype} {tensor.qscheme()} {scales}", tensor.int_repr()
     if tensor.layout is not torch.strided:
         return f"{tensor.dtype} {tensor.layout}", tensor.to_dense()
