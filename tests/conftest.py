@@ -80,12 +80,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-DAILY_CASES = 3
-"""Cases of one law that run every time, spread evenly over its list; the others run before a release (``.ci/full``)."""
+EVERY = 12
+"""Of the cases of a law, each twelfth runs every time, starting with the first; the others run before a release."""
 
 
 def _mark_further_cases(items: list[pytest.Item]) -> None:
-    """Mark all but a few cases of each law ``release``.
+    """Mark all but each twelfth case of a law ``release``.
 
     The cases of a law are its parameter sets, and the classes of a file that share a contract.
     """
@@ -94,10 +94,8 @@ def _mark_further_cases(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("every_case") is None:
             laws.setdefault((item.path, getattr(item, "originalname", item.name)), []).append(item)
     for cases in laws.values():
-        step = max(len(cases) / DAILY_CASES, 1.0)
-        daily = {round(step * case) for case in range(DAILY_CASES)}
         for index, item in enumerate(cases):
-            if index not in daily:
+            if index % EVERY:
                 item.add_marker("release")
 
 
