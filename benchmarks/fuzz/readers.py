@@ -93,7 +93,6 @@ def _answers() -> Reader:
     own = [{"id": str(at // 2), "system": f"s{at % 2}", "correct": bool(at % 3), "sample": at // 4, "answer": "4",
             "probabilities": {"a": 0.25, "b": 0.75}, "group": "g"} for at in range(8)]  # fmt: skip
     votes = [{"id": str(at), "votes": {"yes": at + 1, "no": 2}} for at in range(4)]
-    csv = b"id,a1,a2,c_0,c_1\n" + b"".join(b"%d,0,1,1,1\n" % at for at in range(3))
     evaluation = io.BytesIO()
     with zipfile.ZipFile(evaluation, "w", zipfile.ZIP_DEFLATED) as log:
         head = {"eval": {"model": "m", "task": "t"}, "status": "success"}
@@ -102,7 +101,7 @@ def _answers() -> Reader:
         for at in range(2):
             log.writestr(f"samples/{at}_epoch_1.json", json.dumps({**sample, "id": at}))
     crowd = [{"id": at, "q0_gold": ["neutral", "entailment", "neutral"]} for at in range(4)]
-    files = {"own.jsonl": _lines(own), "votes.jsonl": _lines(votes), "votes.csv": csv, "log.eval": evaluation.getvalue(),
+    files = {"own.jsonl": _lines(own), "votes.jsonl": _lines(votes), "log.eval": evaluation.getvalue(),
              "crowd.jsonl": _lines(crowd)}  # fmt: skip
     return Reader(files, _each(lambda path: imported([read_answers(path)])), {".eval": mutations.binary})
 
