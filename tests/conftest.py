@@ -80,32 +80,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-EVERY = 12
-"""Of the cases of a law, each twelfth runs every time, starting with the first; the others run before a release."""
-
-
-def _mark_further_cases(items: list[pytest.Item]) -> None:
-    """Mark all but each twelfth case of a law ``release``.
-
-    The cases of a law are its parameter sets, and the classes of a file that share a contract.
-    """
-    laws: dict[tuple[Path, str], list[pytest.Item]] = {}
-    for item in items:
-        if item.get_closest_marker("every_case") is None:
-            laws.setdefault((item.path, getattr(item, "originalname", item.name)), []).append(item)
-    for cases in laws.values():
-        for index, item in enumerate(cases):
-            if index % EVERY:
-                item.add_marker("release")
-
-
-@pytest.hookimpl(tryfirst=True)  # before pytest deselects by markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest first; some run without a tracer, so measured coverage is a lower bound, at less cost.
 
     Of a test that is run with several parameters the first run is traced.
     """
-    _mark_further_cases(items)
     begun = set[str]()
     for item in items:
         function = item.nodeid.partition("[")[0]

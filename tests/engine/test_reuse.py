@@ -136,7 +136,6 @@ CHANGES: dict[str, tuple[Callable[[Path], Base], Callable[[Any, Path], object]]]
 """How a model is made, and what changes after its first audit."""
 
 
-@pytest.mark.every_case
 @pytest.mark.parametrize("change", CHANGES)
 def test_nothing_is_reused_after_a_change_and_all_without_one(change: str, tmp_path: Path) -> None:
     make, alter = CHANGES[change]

@@ -13,7 +13,6 @@ from wheeltap.cli.demo import cast_of_four
 from wheeltap.report import jsonfile
 from wheeltap.sources import digits
 
-pytestmark = pytest.mark.every_case
 
 
 @pytest.fixture(scope="module")
