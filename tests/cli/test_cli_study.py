@@ -367,15 +367,18 @@ def test_a_default_of_several_words_is_listed_whole(capsys: pytest.CaptureFixtur
     assert listed == ",".join(usual["attacks"])
 
 
-def test_the_example_of_the_docs_is_a_sound_study(tmp_path: Path) -> None:
+def test_the_examples_of_the_docs_are_sound_studies(tmp_path: Path) -> None:
     text = (Path(__file__).parents[2] / "docs" / "studies.md").read_text()
-    (tmp_path / "mine.toml").write_text(text.partition("```toml\n")[2].partition("```")[0])
-    for name in ("sam", "plain"):
-        for at in range(4):
-            (tmp_path / "runs" / f"{name}-{at}").mkdir(parents=True)
-    spec = in_file(str(tmp_path / "mine.toml")).spec()
-    require_sound(spec, alpha=0.05)
-    assert [len(cohort.members) for cohort in spec.cohorts] == [4, 4]
+    for name in ("sam", "plain", "contaminated", "clean"):
+        for number in range(12):
+            (tmp_path / "runs" / f"{name}-{number}").mkdir(parents=True)
+    sizes = list[list[int]]()
+    for block in re.findall(r"```toml\n(.*?)```", text, re.DOTALL):
+        (tmp_path / "mine.toml").write_text(block)
+        spec = in_file(str(tmp_path / "mine.toml")).spec()
+        require_sound(spec, alpha=0.05)
+        sizes.append([len(cohort.members) for cohort in spec.cohorts])
+    assert sizes == [[10, 10], [12, 12], [12, 12]]
     assert all(f"`{statistic}`" in text for statistic in get_args(Statistic))
 
 
