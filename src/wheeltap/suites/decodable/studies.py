@@ -5,7 +5,7 @@ After Kumar et al. 2025, arXiv:2505.11581 (fractured entangled representations),
 Numbers and rules were fixed before the first net was made. Version 1 held mixed nets against the modular nets that they
 imitate. On its nets, modular nets that imitate lost more under the shift than those that learned from labels. So
 version 2 holds mixed nets against modular nets that imitate as well, and draws nets of its own. See
-docs/decodable.md.
+docs/results/validity.md.
 """
 
 from collections.abc import Mapping, Sequence
