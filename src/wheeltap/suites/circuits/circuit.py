@@ -1,4 +1,4 @@
-"""Circuits of edges or of units, and their files: the JSON of the benchmark MIB, also packed with gzip."""
+"""Circuits of edges or of units, and their files: for edges the JSON of the benchmark MIB."""
 
 import base64
 import gzip
@@ -255,8 +255,6 @@ def _unfit(expected: str, got: str) -> DataError:
 
 
 FORMAT: Final = "wheeltap circuit of units, 2"
-_READ: Final = (FORMAT, "wheeltap circuit of units, 1")
-"""Formats that are read: the first one did not say whether a circuit is undecided."""
 
 _LARGEST: Final = 64 * 2**20
 """Bytes of a file that is read."""
@@ -333,7 +331,7 @@ def load(path: Path) -> UnitCircuit:
     data = document(path, "circuit", limit=_LARGEST, do=_DO)
     what, expected = "This is no file of a circuit.", f'JSON that says "{FORMAT}"'
     found = decoded(data, UnitCircuit, path, what, expected=expected, do=_DO)
-    if found.format not in _READ:
+    if found.format != FORMAT:
         raise FileFormatError(what, where=str(path), expected=expected, got=f"format {found.format[:60]!r}", do=_DO)
     return found
 

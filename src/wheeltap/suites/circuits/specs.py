@@ -11,12 +11,12 @@ from wheeltap.suites.circuits.circuit import EdgeGraph
 Null = Literal["none", "weights", "labels"]
 """``weights``: a net of the same shapes whose weights were drawn again; ``labels``: the two answers change places."""
 
-Ablation = Literal["mean", "zero", "patch"]
-"""What ablated units hold, or ablated edges carry: their mean, nothing, or (edges alone) what they carry on the other
-side of the pair."""
+Ablation = Literal["mean", "patch"]
+"""What ablated units hold, or ablated edges carry, in a search: their mean, or (edges alone) what they carry on the
+other side of the pair."""
 
-Method = Literal["masks", "eap", "eap-ig", "eap-ig-activations", "nodes", "acdc", "exact", "random"]
-"""``masks`` keeps units; every other method keeps edges between components (see ``engine.attribution``)."""
+Method = Literal["masks", "eap", "eap-ig"]
+"""``masks`` keeps units; the others keep edges between components (see ``engine.attribution``)."""
 
 
 class CircuitSearchSettings(Settings, frozen=True, kw_only=True):
@@ -71,7 +71,7 @@ CIRCUIT_SEARCH: Final = ReadingSpec(
                           "edges carry what they carry on the corrupted side", optional=True),
         "decoder": Array("number", f"where parts are edges, of the model: {', '.join(EdgeGraph.NUMBERS)}", "count",
                          optional=True),
-        "above": Array("", "units with a threshold above 0; edges with a score above 0, or left by acdc", "count"),
+        "above": Array("", "units with a threshold above 0; edges with a score above 0", "count"),
         "target": Array("", "loss that had to be reached, nats"),
         "size": Array("", "units (edges) of the smallest circuit that reaches the target where searched; 0 for none",
                       "count"),

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, Literal, cast, final
+from typing import Annotated, Any, Final, cast, final
 
 import msgspec
 import numpy as np
@@ -41,7 +41,11 @@ from wheeltap.suites.circuits.engine.units import Kept, UnitNet
 from wheeltap.suites.circuits.specs import CIRCUIT_SEARCH, EASY, CircuitSearchSettings
 from wheeltap.suites.circuits.stats import SHARES, faithfulness
 
-Ablation = Literal["mean", "zero"]
+_DECAY: Final = 1e-3
+"""Share of every threshold lost in a step, over the rate."""
+
+_START, _SPREAD = 0.1, 0.01
+"""Mean and standard deviation of the thresholds at the start; all units with a threshold above 0 are kept."""
 
 
 class CircuitSettings(Settings, frozen=True, kw_only=True):
@@ -52,10 +56,6 @@ class CircuitSettings(Settings, frozen=True, kw_only=True):
         steps: Batches in all.
         batch: Pairs per step; both sides of each are asked.
         rate: First step size, of AdamW; it falls linearly.
-        decay: Share of every threshold lost in a step, over the rate.
-        start: Mean of the thresholds at the start; all units with a threshold above 0 are kept.
-        spread: Standard deviation of the thresholds at the start.
-        ablation: What ablated units hold.
         inverted: Whether the two answers change places: a task that the net cannot do, as a null.
     """
 
@@ -63,10 +63,6 @@ class CircuitSettings(Settings, frozen=True, kw_only=True):
     steps: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 250
     batch: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 32
     rate: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 1e-2
-    decay: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] = 1e-3
-    start: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 0.1
-    spread: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] = 0.01
-    ablation: Ablation = "mean"
     inverted: bool = False
 
 
@@ -140,8 +136,8 @@ class CircuitMasks(Recipe):
         with reproducible(seeds.derive(given.spec.seed, self.name, "init")):
             noise = torch.randn(net.units)
         with torch.no_grad():
-            masks.thresholds.copy_(how.start + how.spread * noise)
-        values = {} if how.ablation == "zero" else net.means(reference(task))
+            masks.thresholds.copy_(_START + _SPREAD * noise)
+        values = net.means(reference(task))
 
         def loss(rows: Tensor, step: int) -> Tensor:
             mask, batch = masks(), searched.part([*map(int, rows)])
@@ -149,7 +145,7 @@ class CircuitMasks(Recipe):
 
         settings = TrainSettings(
             seed=seeds.derive(given.spec.seed, self.name, "order"), steps=how.steps, batch=how.batch, rate=how.rate,
-            decay=how.decay, optimizer="adamw",
+            decay=_DECAY, optimizer="adamw",
         )  # fmt: skip
         return Fit(masks, loss, examples=len(searched), settings=settings, hooks=[ThresholdBounds()])
 
@@ -166,8 +162,7 @@ REFINED: Final = 6
 
 CHANCE: Final = float(np.log(2.0))
 
-GRADIENTS: Final = {"eap": 1, "nodes": 1, "eap-ig": 5, "eap-ig-activations": 500, "acdc": 1000, "exact": 1000,
-                     "random": 0}  # fmt: skip
+GRADIENTS: Final = {"eap": 1, "eap-ig": 5}
 """Passes there and back over the pairs that a method takes, about."""
 
 
@@ -207,14 +202,14 @@ class CircuitSearch(Reading):
     def _units(self, subject: Subject, model: nn.Module, task: BaseTask, *, root: int, seed: int) -> "_PartOrder":
         """By thresholds of masks."""
         how, (searched, held) = self.settings, halves(pairs_of(task))
-        if how.ablation == "patch":
-            raise UsageError("Masks are not learned against the other side of a pair.", where="ablation",
-                             expected="mean or zero", got="patch",
+        if how.ablation != "mean":
+            raise UsageError("Masks are learned with ablated units at their mean.", where="ablation",
+                             expected="mean", got=how.ablation,
                              do="Give --ablation mean, or search edges: --method eap-ig.")  # fmt: skip
         thresholds = to_array(self._learned(model, task, seed=seeds.derive(root, self.name, seed)).thresholds)
         net = UnitNet(model, next(searched.batches()).clean)
         with torch.no_grad():
-            values = {} if how.ablation == "zero" else net.means(reference(task))
+            values = net.means(reference(task))
         sides = [UnitPairs(pairs, net, values, inverted=how.null == "labels") for pairs in (searched, held)]
         whole = UnitPairs(searched, UnitNet(subject.model, next(searched.batches()).clean))
         return _PartOrder(
@@ -229,20 +224,17 @@ class CircuitSearch(Reading):
         whole = EdgePairs(halved[0], known)
         if model is not subject.model:
             known = EdgeDecoder(Subject(model, name=subject.name), known.wiring)
-        ablated = place_means(known, task) if how.ablation == "mean" else how.ablation
+        ablated = place_means(known, task) if how.ablation == "mean" else "patch"
         sides = [EdgePairs(pairs, known, ablated, inverted=how.null == "labels") for pairs in halved]
-        scores, left = scored(sides[0], how.method, seed=seeds.derive(root, self.name, seed), again=seed > 0)
-        # Edges that acdc does not leave come last.
-        order = np.lexsort((-scores, ~left))
-        above = int((left if how.method == "acdc" else scores > 0.0).sum())
-        rank = np.argsort(order, kind="stable")
-        return _PartOrder(rank, scores, above, sides, whole, lambda kept: int(kept.sum()), known.graph)
+        scores = scored(sides[0], how.method, seed=seeds.derive(root, self.name, seed), again=seed > 0)
+        above = int((scores > 0.0).sum())
+        return _PartOrder(_places(scores), scores, above, sides, whole, lambda kept: int(kept.sum()), known.graph)
 
     def _learned(self, model: nn.Module, task: BaseTask, *, seed: int) -> Masks:
         how = self.settings
         settings = {
             "penalty": how.penalty, "steps": how.steps, "batch": how.batch, "rate": how.rate,
-            "ablation": how.ablation, "inverted": how.null == "labels",
+            "inverted": how.null == "labels",
         }  # fmt: skip
         spec = specified(CircuitMasks, settings, seed=seed, of=("net",), data=task.digest)
         made = make(Given(spec, (model,), task, next(model.parameters()).device), CircuitMasks(dict(spec.settings)))
