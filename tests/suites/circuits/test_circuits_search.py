@@ -26,10 +26,9 @@ TASK = planted_nets.task(PLANTED)
 class TestCircuitContract(RecipeContract):
     test_killed_it_comes_to_the_same_bits = None  # slow; the recipe "sparse" is killed, which trains by the same loop
     recipe = CircuitMasks
-    settings: ClassVar[dict[str, Any]] = {"steps": 6, "batch": 4, "rate": 0.3, "spread": 0.1}
+    settings: ClassVar[dict[str, Any]] = {"steps": 6, "batch": 4, "rate": 0.3}
     other: ClassVar[dict[str, Any]] = {
-        "penalty": 0.1, "steps": 9, "batch": 7, "rate": 0.1, "decay": 0.5, "start": 0.3, "spread": 0.2,
-        "ablation": "zero", "inverted": True,
+        "penalty": 0.1, "steps": 9, "batch": 7, "rate": 0.1, "inverted": True,
     }  # fmt: skip
 
     def task(self) -> BaseTask:

@@ -97,7 +97,7 @@ class CircuitEffects(Reading):
                     for draw in range(how.weight_draws):
                         flags = inside.others(root=root, draw=draw) if place else inside.own
                         rng = seeds.generator(root, "weights", name, place, draw)
-                        with inside.disturbed(name, flags, noise=how.noise, rng=rng):
+                        with inside.disturbed(name, flags, rng=rng):
                             found[kind, place, draw] = float(copied.loss(None))
         return found
 

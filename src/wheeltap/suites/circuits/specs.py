@@ -1,9 +1,11 @@
 """Specs of readings of circuits: a search, what a circuit does, and its graph."""
 
+from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
 import msgspec
 
+from wheeltap.core.canon import Scalar
 from wheeltap.core.settings import Settings
 from wheeltap.plans.readings.base import Array, ReadingSpec
 from wheeltap.suites.circuits.circuit import EdgeGraph
@@ -50,6 +52,9 @@ class CircuitSearchSettings(Settings, frozen=True, kw_only=True):
     group: Annotated[int, msgspec.Meta(ge=-1)] = -1
     null: Null = "none"
 
+
+DENSE_TRAINING: Final[Mapping[str, Scalar]] = {"share": 1.0, "steps": 1250, "rate": 5e-3}
+"""Settings of the recipe ``sparse`` for a dense twin: a loss within 1% of the sparse net's (1.695 and 1.684)."""
 
 TASKS: Final = ("quote", "bracket", "set_or_string")
 """Built-in tasks on Python-like lines. The training corpus has the idioms of all three, and of others."""
@@ -109,37 +114,45 @@ RESAMPLES: Final = 5
 KINDS: Final = ("relative noise", "4-bit rounding", "pruning")
 """What is done to weights of the circuit, and to as many others."""
 
+NOISE: Final = 0.5
+"""Standard deviation of the relative noise."""
+
 Subsets = Annotated[int, msgspec.Meta(ge=1, le=1000)]
 Randoms = Annotated[int, msgspec.Meta(ge=19, le=10_000)]
 WeightDraws = Annotated[int, msgspec.Meta(ge=2, le=1000)]
-Noise = Annotated[float, msgspec.Meta(gt=0.0, le=10.0)]
 
 
-class CircuitEffectsSettings(Settings, frozen=True, kw_only=True):
-    """Of which circuit, and how often what is drawn at random is drawn.
+class ReadCircuitSettings(Settings, frozen=True, kw_only=True):
+    """Which circuit is read.
 
     Attributes:
         circuit: Units, or edges, that are kept: ``circuit.packed``.
         parts: Which of the two they are.
-        pairs: How many are held out at most; 0 for all.
         group: Which of the task's groups it is for; -1 for all of its pairs.
-        subsets: Random subsets of what is outside that are ablated, each unit with probability 1/2.
-        random: Circuits of as many units of each site, or edges into each layer, drawn at random.
-        ablation: What random circuits, and the pairs searched, are measured under.
-        weight_draws: Draws of weights to be disturbed.
-        noise: Relative noise in them.
-        rephrased: Whether pairs are asked that say the same in other words; else those a circuit is searched on.
     """
 
     circuit: str = ""
     parts: Literal["units", "edges"] = "units"
-    pairs: Annotated[int, msgspec.Meta(ge=0)] = 0
     group: Annotated[int, msgspec.Meta(ge=-1)] = -1
+
+
+class CircuitEffectsSettings(ReadCircuitSettings, frozen=True, kw_only=True):
+    """How many random draws are made, and on which pairs.
+
+    Attributes:
+        pairs: How many are held out at most; 0 for all.
+        subsets: Random subsets of what is outside that are ablated, each unit with probability 1/2.
+        random: Circuits of as many units of each site, or edges into each layer, drawn at random.
+        ablation: What random circuits, and the pairs searched, are measured under.
+        weight_draws: Draws of weights to be disturbed.
+        rephrased: Whether pairs are asked that say the same in other words; else those a circuit is searched on.
+    """
+
+    pairs: Annotated[int, msgspec.Meta(ge=0)] = 0
     subsets: Subsets = 8
     random: Randoms = 39
     ablation: Ablation = "mean"
     weight_draws: WeightDraws = 8
-    noise: Noise = 0.5
     rephrased: bool = False
 
 
@@ -168,20 +181,14 @@ CIRCUIT_EFFECTS: Final = ReadingSpec(
 )  # fmt: skip
 
 
-class CircuitGraphSettings(Settings, frozen=True, kw_only=True):
-    """Of which circuit, and how much of it is given.
+class CircuitGraphSettings(ReadCircuitSettings, frozen=True, kw_only=True):
+    """How much of the circuit is given.
 
     Attributes:
-        circuit: Units, or edges, that are kept: ``circuit.packed``.
-        parts: Which of the two they are.
-        group: Which of the task's groups it is for; -1 for all of its pairs.
         edges: Weights between its units that are given, those first that carry most; edges with the largest scores.
         pairs: Held-out pairs of one length, both sides of each.
     """
 
-    circuit: str = ""
-    parts: Literal["units", "edges"] = "units"
-    group: Annotated[int, msgspec.Meta(ge=-1)] = -1
     edges: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 400
     pairs: Annotated[int, msgspec.Meta(ge=1, le=64)] = 4
 

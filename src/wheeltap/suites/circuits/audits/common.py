@@ -24,7 +24,6 @@ from wheeltap.suites.circuits.specs import (
     RESAMPLED,
     CircuitEffectsSettings,
     CircuitSearchSettings,
-    Noise,
     Null,
     Randoms,
     Subsets,
@@ -186,7 +185,6 @@ class CircuitAuditSettings(CircuitSearchSettings, frozen=True, kw_only=True):
         subsets: See ``CircuitEffectsSettings``.
         random: See there.
         weight_draws: See there.
-        noise: See there.
         penalties: For each unit that is kept, nats, in turn: the smallest circuit that any of them finds is judged.
             Where a circuit is given, ``penalty`` is the one that found it.
         tolerance: Share of what the net does beyond chance that a circuit may lose and still be sufficient.
@@ -201,7 +199,6 @@ class CircuitAuditSettings(CircuitSearchSettings, frozen=True, kw_only=True):
     subsets: Subsets = 8
     random: Randoms = 39
     weight_draws: WeightDraws = 8
-    noise: Noise = 0.5
     penalties: Listed = "5e-4,1e-3,2.5e-3"
     tolerance: Share = 0.2
     half: Share = 0.5

@@ -1,6 +1,6 @@
 """Transformers with sparse weights and their dense twins: trained on a generated corpus."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, final
 
@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wheeltap.core import seeds
-from wheeltap.core.canon import Scalar
 from wheeltap.core.settings import Settings
 from wheeltap.core.typed import named_modules
 from wheeltap.recipes.base import Given, Recipe, require_fit
@@ -178,9 +177,6 @@ def sparse_fit(model: SparseTransformer, tokens: Tensor, how: SparseSettings, *,
 
 HELD: Final = 128
 """Sequences on which every net is measured in the end: none is trained on them."""
-
-DENSE: Final[Mapping[str, Scalar]] = {"share": 1.0, "steps": 1250, "rate": 5e-3}
-"""What a dense twin is trained with instead: to a loss within 1 % of the sparse net's (measured: 1.695 and 1.684)."""
 
 _MOST: Final = 65_536
 """Sequences of a lesson; where there are more steps, they come again."""
