@@ -12,9 +12,7 @@ import torch
 from torch.nn import functional
 
 import wheeltap as wt
-from tests.blocks import blocks
 from wheeltap.core.errors import ModelError, UsageError
-from wheeltap.core.section import Graph
 from wheeltap.core.subject import Subject
 from wheeltap.engine.readings import create
 from wheeltap.plans.plan import AuditSpec
@@ -34,7 +32,7 @@ from wheeltap.suites.circuits.engine.ablation import (
 from wheeltap.suites.circuits.engine.attribution import attribute
 from wheeltap.suites.circuits.engine.edges import EdgeRun
 from wheeltap.suites.circuits.pairs import PairBatch
-from wheeltap.suites.circuits.readings import CircuitEffects, CircuitGraph
+from wheeltap.suites.circuits.readings import CircuitEffects
 from wheeltap.suites.circuits.recipes.search import CircuitSearch
 from wheeltap.suites.circuits.specs import DEFINITIONS, EASY
 from wheeltap.suites.circuits.stats import SHARES
@@ -96,13 +94,6 @@ def test_means_are_of_each_place() -> None:
         assert mean.shape[0] == 1 and torch.allclose(mean[0].double(), whole, atol=1e-5)
 
 
-def test_kinds_of_edges_cover_all() -> None:
-    held = [range(EDGES)[one] for one in asked().slices.values()]
-    assert [at for some in held for at in some] == list(range(EDGES))
-    names = asked().wired.graph.edges
-    assert all(len({names[at].split("->")[1].split(".")[0] for at in some}) == 1 for some in held)
-
-
 @cache
 def search(**settings: Any) -> dict[str, np.ndarray]:
     reading = create("circuit-search", {"method": "eap-ig", **settings})
@@ -161,8 +152,8 @@ def test_without_a_target_it_follows_from_what_the_net_does() -> None:
 
 def test_searches_by_other_seeds_score_other_draws_of_the_pairs() -> None:
     ranks = [create("circuit-search", {"method": "eap"}).read(SUBJECT, TASK, root=0, seed=seed).values["rank"]
-             for seed in (0, 1, 2)]  # fmt: skip
-    assert not np.array_equal(ranks[0], ranks[1]) and not np.array_equal(ranks[1], ranks[2])
+             for seed in (0, 1)]  # fmt: skip
+    assert not np.array_equal(*ranks)
 
 
 def test_no_more_pairs_than_wanted_at_equal_distances() -> None:
@@ -198,14 +189,8 @@ def test_the_decoy_alone_is_enough_but_with_the_deciders_it_is_needed(size: int)
     assert 2 < int(read["units"]) < 12
 
 
-def test_a_circuit_of_units_is_none_of_edges() -> None:
-    reading = create("circuit-effects", {"circuit": packed(planted_nets.flags(PLANTED)), "parts": "edges"})
-    with pytest.raises(ModelError):
-        reading.read(SUBJECT, TASK, root=0, seed=0)
-
-
 def test_it_is_found_judged_kept_and_judged_again(tmp_path: Path) -> None:
-    asked_for = {"method": "eap-ig", "target": 0.0, "pairs": 64}
+    asked_for = {"method": "eap-ig", "target": 0.0, "pairs": 32, "random": 19, "subsets": 1}
     specs = runs.wanted(dict(asked_for), SUBJECT)
     plan = planning.plan([SUBJECT], TASK, audits=specs, seed=0, sources=("planted",), data="planted")
     report = run(plan, [SUBJECT], TASK, store=tmp_path / "store")
@@ -247,14 +232,6 @@ def test_it_is_found_judged_kept_and_judged_again(tmp_path: Path) -> None:
         runs.given(tmp_path / "circuit.json", larger, TASK)
 
 
-class TestGraphContract(ReadingContract):
-    reading = CircuitGraph
-    settings: ClassVar[dict[str, Any]] = {"circuit": packed(np.arange(EDGES) < 40), "parts": "edges", "pairs": 2}
-
-    def case(self) -> PlantedCase:
-        return PlantedCase(SUBJECT, TASK)
-
-
 def test_edges_have_their_scores_one_example_at_a_time() -> None:
     kept = search()["rank"] < 12
     reading = create("circuit-graph", {"circuit": packed(kept), "parts": "edges", "pairs": 2})
@@ -284,16 +261,6 @@ def test_edges_have_their_scores_one_example_at_a_time() -> None:
     assert found["held"][1, 1, 0] == pytest.approx(own, abs=1e-4) and abs(own) > 0.1
 
 
-def test_a_page_has_its_components(tmp_path: Path) -> None:
-    how = {"circuit": packed(search()["rank"] < 12), "method": "eap-ig", "random": 19, "subsets": 1}
-    report = wt.audit(SUBJECT, TASK, audits=[AuditSpec("circuit-sufficient", how)])
-    [graph] = blocks(report.record, Graph)
-    assert graph.noun == "component" and graph.shared and len(graph.links) == 12 and len(graph.views) == 8
-    touched = wired(SUBJECT, pairs_of(TASK)).graph.touched(search()["rank"] < 12)
-    assert len(graph.nodes) == int(touched.sum())
-    assert 'class="graph"' in report.html(tmp_path / "report.html").read_text()
-
-
 def named(site: str, unit: int) -> str:
     kind, _, layer = site.partition(" ")
     return {"embedding": "input", "logits": "logits", "MLP": f"m{layer}", "attention": f"a{layer}.h{unit}"}[kind]
@@ -302,8 +269,3 @@ def named(site: str, unit: int) -> str:
 def ends(edge: str) -> tuple[str, str]:
     source, _, target = edge.partition("->")
     return source, target.partition("<")[0]
-
-
-def test_masks_are_for_small_nets_and_edges_for_large_ones() -> None:
-    assert runs.wanted({}, SUBJECT)[0].settings["method"] == "masks"
-    assert SUBJECT.record.parameters < runs.MASKED

@@ -33,15 +33,6 @@ class ByWord:
         return self.start(text)
 
 
-def test_a_task_has_the_clean_contexts_and_both_tokens() -> None:
-    task = source.task(THREE, name="three")
-    assert task.contexts == THREE.clean and task.more == THREE.corrupted
-    assert task.choices == (((7,), (8,)),) * 3 and task.targets.tolist() == [0, 1, 0]
-    assert task.annotation(Pairs) == THREE
-    part = task.part(torch.tensor([2, 0]))
-    assert part.annotation(Pairs) == THREE.part([2, 0]) and part.annotation(Pairs).clean == ((1, 6, 3), (1, 2, 3))
-
-
 def test_the_digest_says_which_pairs_they_are() -> None:
     task = source.task(THREE, name="three")
     others = [Pairs(THREE.clean, ((1, 9, 3), (4, 7), (1, 2, 3)), THREE.answer, THREE.wrong), THREE.part([0, 1, 2])]
@@ -172,13 +163,6 @@ def test_a_bad_line_is_named(tmp_path: Path, line: dict[str, Any], kind: type[Ex
     path = written(tmp_path / "x.jsonl", GOOD, {**GOOD, **line})
     with pytest.raises(kind, match=f"(?s){message}.*x.jsonl: line 2"):
         source.load(path)
-
-
-@pytest.mark.parametrize(("field", "said"), [("answer", "in red"), ("wrong", ""), ("clean", "for walrus")])
-def test_bad_text_is_named(tmp_path: Path, field: str, said: str) -> None:
-    good = {"clean": "for a", "corrupted": "while a", "answer": "in", "wrong": ":"}
-    with pytest.raises(DataError, match=f"line 2: {'context' if field == 'clean' else ''}"):
-        source.load(written(tmp_path / "x.jsonl", good, {**good, field: said}), PythonTokenizer())
 
 
 def test_no_file_no_lines_long_lines(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wheeltap.core import canon, seeds
-from wheeltap.core.errors import DataError, UnknownName, UsageError
+from wheeltap.core.errors import UnknownName, UsageError
 from wheeltap.suites.circuits.nets.python import (
     CORPUS_PLACES,
     IDIOMS,
@@ -157,16 +157,6 @@ def test_each_end_of_an_idiom_is_python_and_they_differ_first_in_one_token(seed:
         assert idiom.line(0)[len(one)] != idiom.line(1)[len(one)]
 
 
-def test_a_wrong_end_is_no_python() -> None:
-    """So the decoded text, which the tests' parser reads, says what the idiom's own table says."""
-    for name in ("quote", "bracket", "with_as", "if_ternary", "lambda"):
-        for seed in range(20):
-            idiom = IDIOMS[name](PythonDraw(seeds.generator(seed)))
-            for end in (0, 1):
-                with pytest.raises(SyntaxError):
-                    ast.parse(decode(encode([*idiom.context(end), idiom.ends[1 - end], *idiom.tails[1 - end]])))
-
-
 def test_the_corpus_is_fixed() -> None:
     held = corpus(seed=3, sequences=50)
     assert held.shape == (50, CORPUS_PLACES) and str(held.dtype) == "torch.int64"
@@ -182,18 +172,3 @@ def test_every_token_occurs_and_sequences_start_with_a_line() -> None:
         whole = decode(row).rpartition("\n")[0]
         # The last line may be cut off before its block.
         ast.parse(whole + ("\n    pass" if whole.endswith(":") else ""))
-
-
-def test_idioms_come_as_often_either_way() -> None:
-    counts = Counter(TOKENS[at] for at in corpus(seed=1, sequences=4000).flatten().tolist())
-    ends = ['")', "')", "]]NL", "]NL", ".add", "+=", "with", "for", "while", "else", "lambda", "def"]
-    each = [*(counts[end] for end in ends), counts["if"] / 2, counts[","] / 4]
-    # Fewer where the end of a sequence cuts a line off before the token that is counted.
-    assert min(each) > 800 and max(each) < 1.4 * min(each), each
-
-
-def test_an_unknown_piece_of_text_is_named() -> None:
-    with pytest.raises(DataError, match="'fro'"):
-        encode(["for", "fro"])
-    with pytest.raises(DataError, match="'walrus'"):
-        PythonTokenizer().more("walrus = 3")

@@ -5,13 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import erf
 
 from wheeltap.core.errors import UsageError
-from wheeltap.core.typed import largest
 from wheeltap.recipes.make import weights
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.suites.circuits.nets.sparse_transformer import Shape, SparseTransformer
@@ -87,24 +84,6 @@ def test_it_reads_no_later_token() -> None:
             one, two = model(asked), model(other)
         assert torch.equal(one[:, :place], two[:, :place])
         assert not torch.equal(one[:, place], two[:, place])
-
-
-@settings(max_examples=60)
-@given(st.data())
-def test_the_largest_are_exactly_so_many_and_the_first_of_equal_ones(data: st.DataObject) -> None:
-    rows, length = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 12))
-    size = st.sampled_from([0.0, 0.5, 1.0, 2.0, float("inf")])
-    sizes = torch.tensor(data.draw(st.lists(st.lists(size, min_size=length, max_size=length), min_size=rows,
-                                            max_size=rows)))  # fmt: skip
-    keep = data.draw(st.integers(1, length))
-    for row, found in zip(sizes.tolist(), largest(sizes, keep).tolist(), strict=True):
-        order = sorted(range(length), key=lambda at: (-row[at], at))[:keep]
-        assert [at for at, kept in enumerate(found) if kept] == sorted(order)
-
-
-def test_nothing_that_is_not_finite_is_hidden() -> None:
-    sizes = torch.tensor([1.0, float("nan"), 3.0, 2.0, 0.5])
-    assert largest(sizes, 2).tolist() == [False, True, True, False, False]
 
 
 def test_shapes_that_there_are_none_of_are_refused() -> None:

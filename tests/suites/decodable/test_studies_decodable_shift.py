@@ -93,12 +93,6 @@ def test_a_number_that_does_not_see_the_wiring_fails() -> None:
     assert control([1.0, 1.3], [2.0, 2.0]).status == "failed"
 
 
-def test_what_imitation_does_is_said() -> None:
-    shift = {own.MODULES: [0.2, 0.25, 0.21], own.COPIED: [0.5, 0.55, 0.51]}
-    assert len(own.imitation(table({own.SHIFT: shift}))) == 1
-    assert own.imitation(table({own.SCORE: shift})) == []
-
-
 def test_nets_that_score_otherwise_are_named_and_stay() -> None:
     scores = {name: [0.97, 0.98, 0.975] for name in own.TRAINED}
     assert own.equal_scores(table({own.SCORE: scores})).status == "passed"

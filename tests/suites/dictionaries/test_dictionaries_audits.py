@@ -16,7 +16,7 @@ from wheeltap.core.records import Cost, Outcome, SubjectRecord, TaskRecord, Tria
 from wheeltap.core.report import ReportRecord
 from wheeltap.plans.plan import AuditSpec, Plan
 from wheeltap.suites.dictionaries.audits.claims import AUDITS
-from wheeltap.suites.dictionaries.audits.common import lines, no_better
+from wheeltap.suites.dictionaries.audits.common import no_better
 from wheeltap.suites.dictionaries.audits.scores import edited, f1_of, reconstructed
 from wheeltap.suites.dictionaries.specs import DISTURBANCES, KINDS, PARTS, STATUSES
 
@@ -236,12 +236,6 @@ def test_attributes_that_do_not_add_up_at_a_site_make_no_run_void() -> None:
     assert not report.void and planted.status == "skipped" and "do not add up" in planted.because
 
 
-def test_reseeds_alone_say_how_noisy_a_training_is() -> None:
-    """A dictionary from elsewhere is far from all of them, which makes no lead of it noise."""
-    assert "reseed's noise" not in judged(World({**GOOD, "reseed": 0.5})).headline
-    assert "reseed's noise" in judged(World({**GOOD, "own": 0.62, "reseed": 0.6}, spread=0.04)).headline
-
-
 def test_what_controls_nothing_has_nothing_to_lose() -> None:
     class Powerless(World):
         def disturbed(self, good: float, rng: Any, shared: Any) -> dict[str, NDArray[Any]]:
@@ -251,11 +245,6 @@ def test_what_controls_nothing_has_nothing_to_lose() -> None:
     report = judged(Powerless(GOOD))
     assert statuses(report, "WT404") == {"not_applicable"}
     assert all("nothing to lose" in one.because for one in report.findings if one.code == "WT404")
-
-
-def test_the_best_null_is_named_whatever_is_shown_least_surely() -> None:
-    report = judged(World({**GOOD, "frozen decoder": 0.7, "random": 0.3}, spread=0.0))
-    assert "frozen decoder 0.7" in report.headline and "Not asked beside: soft-frozen decoder" in report.headline
 
 
 def test_entries_that_are_others_are_no_answer() -> None:
@@ -350,7 +339,3 @@ def test_a_site_that_answers_do_not_rest_on_has_no_score() -> None:
     same = {"margin": np.repeat(read["margin"][:1], 4, axis=0)}
     with pytest.raises(Exception, match="not shown that the answers rest on this site"):
         reconstructed(same)
-
-
-def test_a_model_without_a_judged_dictionary_has_no_line() -> None:
-    assert lines(PLAN.subjects, [], []) == []

@@ -154,13 +154,6 @@ def test_a_random_dictionary_looks_like_the_one_beside_it() -> None:
         assert not torch.equal(null(x), random_like(one, x, seed=6)(x))
 
 
-def test_of_a_dead_feature_the_null_is_dead() -> None:
-    one, x = drawn("jumprelu"), vectors(300)
-    with torch.no_grad():
-        one.threshold[:7] = 1e9
-    assert not bool((random_like(one, x, seed=0).encode(x)[:, :7] != 0).any())
-
-
 def test_a_net_with_dictionaries_answers_as_the_net_and_has_its_weights_alone() -> None:
     net = nn.Sequential(nn.Linear(6, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 3)).eval()
     one = drawn()

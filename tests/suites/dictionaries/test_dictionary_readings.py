@@ -199,8 +199,8 @@ def test_what_is_left_out_of_reconstructions_is_occluded() -> None:
 
 def test_a_twin_moves_every_feature_and_a_rewritten_dictionary_follows() -> None:
     given = subject(planted(), permuted())
-    found = read(DictionaryDisturbance({"budget": 2, "noise": 0.01, "dictionaries": "1,0"}), given)
-    alone = read(DictionaryDisturbance({"budget": 2, "noise": 0.01}), given)
+    found = read(DictionaryDisturbance({"budget": 2, "noise": 0.01, "steps": 2, "dictionaries": "1,0"}), given)
+    alone = read(DictionaryDisturbance({"budget": 2, "noise": 0.01, "steps": 2}), given)
     for name in ("correlation", *(f"{one}|agree" for one in VALUES)):
         assert np.array_equal(found[name][1:], alone[name])
     assert not np.array_equal(found["a|agree"][0], found["a|agree"][1])
@@ -245,7 +245,7 @@ def test_what_cannot_be_read_is_refused_or_has_a_status() -> None:
     labels = grid()
     labels[:, 1] = 0
     few = task(labels).with_factors({"own": torch.arange(48)})  # each example alone has its value
-    for reading in (DictionaryControl(), DictionaryFeatures(), DictionaryDisturbance()):
+    for reading in (DictionaryControl(), DictionaryFeatures(), DictionaryDisturbance({"steps": 1})):
         found = read(reading, given, few)
         status = {name: STATUSES[int(found[f"{name}|status"])] for name in (*VALUES, "own")}
         assert status["b"] == "one value"

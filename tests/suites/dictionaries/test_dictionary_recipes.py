@@ -51,13 +51,6 @@ class TestDictionary(RecipeContract):
         return (net(),)
 
 
-class TestL1Dictionary(TestDictionary):
-    """With a steered penalty."""
-
-    settings: ClassVar[dict[str, Any]] = {**TINY, "architecture": "relu"}
-    other: ClassVar[dict[str, Any]] = {**TestDictionary.other, "architecture": "topk"}
-
-
 class TestWithDictionary(RecipeContract):
     """The net is there, and joined with dictionaries in one step."""
 

@@ -14,7 +14,6 @@ from wheeltap.suites.dictionaries.stats import (
     edit,
     f1,
     fit,
-    matching,
     weights,
 )
 from wheeltap.suites.dictionaries.supervised import least_squares_codes, mean_codes
@@ -68,26 +67,10 @@ def test_the_set_of_values_with_the_largest_f1_is_the_best_of_all() -> None:
             assert not chosen[5].any()
 
 
-def test_fit_is_precision_and_recall() -> None:
-    labels, active = np.array([0, 0, 1, 1, 2, 2]), np.array([[1, 1, 1, 0, 0, 0], [0] * 6], dtype=bool).T
-    found, chance = fit(active, labels, np.array([[True, False, False]] * 2))
-    assert found[:, 0] == pytest.approx([0.8, 2 / 3, 1.0]) and found[:, 1].tolist() == [0.0] * 3
-    assert chance == pytest.approx([0.5, 0.5])
-
-
 def test_cover_counts_the_features_that_a_value_needs() -> None:
     active = np.array([[1, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 0, 1]], dtype=bool)
     assert [cover(active, share=share) for share in (0.6, 0.8, 0.9)] == [1, 2, 3]
     assert cover(active[:, :1], share=0.8) == 0 == cover(np.zeros((4, 0), dtype=bool), share=0.5)
-
-
-def test_matches_find_permuted_features() -> None:
-    rng = np.random.default_rng(0)
-    rows, order = rng.standard_normal((6, 20)), rng.permutation(6)
-    units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    likeness = units @ units[order].T
-    own, other = matching(likeness)
-    assert likeness[own, other] == pytest.approx(1.0) and order[other].tolist() == own.tolist()
 
 
 def test_correlations_are_numpys_and_zero_without_variation() -> None:

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from benchmarks.published import STILL, at_fixed_deltas, at_no_effect, changes
 from published import needs_data, published_net
 from wheeltap.core import symmetry
-from wheeltap.core.errors import DataError
 from wheeltap.core.symmetry import Symmetry
 from wheeltap.models.cppn import Cppn, Fold, Layout, grid
 from wheeltap.suites.pictures import engine as mv
@@ -174,22 +173,3 @@ def test_symmetry_of_slopes_is_as_published() -> None:
     assert found.mean.value == pytest.approx(0.721, abs=0.00051)
     assert (int((found.symmetry > 0.8).sum()), int(found.kept.sum())) == (20, 57)
     assert found.dropped == len(found.moves) - 57
-
-
-def test_a_symmetry_of_another_size_is_refused() -> None:
-    with pytest.raises(DataError):
-        Evaluation(random_net(), grid(8), symmetry=mirrored(9))
-
-
-def test_the_symmetric_share_is_that_of_energies() -> None:
-    points = grid(20)
-    group = symmetry.mirror(points[:, :2])
-    x, y = points[:, :1], points[:, 1:2]
-    even, odd = (x.square() + y), x * y.exp()
-    share = float(even.square().sum() / (even.square().sum() + odd.square().sum()))
-    assert float(group.share(even + odd)) == pytest.approx(share, abs=1e-6)
-    assert float(group.share(torch.zeros(len(points), 3))) == 0.0
-    both = group.share(torch.stack([even + odd, even.expand_as(odd)]))
-    assert both.tolist() == pytest.approx([share, 1.0], abs=1e-6)
-    known = (even + odd).square().sum()
-    assert float(group.share(even + odd, energy=2.0 * known)) == pytest.approx(share / 2, abs=1e-6)

@@ -1,7 +1,6 @@
 """The sweep explorer in a real browser, against an implementation of the nets in numpy: pictures, numbers, keys."""
 
 import base64
-import json
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -281,19 +280,6 @@ def test_fits_and_reads_in_both_themes(browser: Any, tmp_path: Path, theme: str)
 
 
 @pytest.mark.browser
-def test_pictures_that_stay_in_sight_leave_a_phone_its_room(browser: Any, tmp_path: Path) -> None:
-    html = explorer.page([_random(SKULL, 1), _random(SKULL, 2)], title="Two")
-    page = _open(browser, tmp_path / "x.html", html, viewport={"width": 390, "height": 844})
-    page.locator(".unit").last.scroll_into_view_if_needed()
-    stage = page.locator(".stage").bounding_box()
-    assert stage["y"] < 1 and stage["height"] <= 844 / 4
-    for picture in page.locator(".big").all():
-        box = picture.bounding_box()
-        assert box["width"] >= 96 and box["y"] >= 0
-    _close(page)
-
-
-@pytest.mark.browser
 def test_lives_in_another_page_without_a_clash(browser: Any, tmp_path: Path) -> None:
     nets = [_planted(), _random(EVERY, 2)]
     part = explorer.embed(nets)  # without WebAssembly
@@ -309,14 +295,6 @@ def test_lives_in_another_page_without_a_clash(browser: Any, tmp_path: Path) -> 
     assert page.locator(".panel h3").first.evaluate(size) != "99px"
     assert "#" not in page.url  # its host's address is not its own
     _close(page)
-
-
-def test_is_small() -> None:
-    html = explorer.page([_random(SKULL, 1), _random(SKULL, 2)], title="Two")
-    assert len(html.encode()) <= 5 * 1024 * 1024 // 20
-    assert "http://" not in html and "https://" not in html
-    data = json.loads(html.split('<script type="application/json">')[1].split("</script>")[0])
-    assert len(data["nets"]) == 2
 
 
 def test_refuses_what_it_cannot_draw() -> None:
@@ -348,15 +326,3 @@ def test_a_report_with_nets_has_the_explorer_and_its_policy() -> None:
     assert whole is not None and record.headline in whole and "<script" in whole and explorer.alone(single()) is None
     with pytest.raises(UsageError):
         report_page.page(_reported([{"name": "net"}]))
-
-
-@pytest.mark.browser
-def test_it_answers_on_the_page_of_a_report(browser: Any, tmp_path: Path) -> None:
-    nets = msgspec.json.decode(msgspec.json.encode([_planted(), _random(EVERY, 2)]))
-    page = _open(browser, tmp_path / "x.html", report_page.page(_reported(nets)))
-    slider = page.get_by_label("Width", exact=True).first
-    slider.focus()
-    page.keyboard.press("ArrowRight")
-    page.wait_for_selector(SETTLED)
-    assert page.locator(".panel output").first.inner_text() != "0.000"
-    _close(page)
