@@ -7,35 +7,18 @@ import numpy as np
 import planted_nets
 import pytest
 import torch
-from torch import nn
 
 from wheeltap.core.errors import DataError, ModelError, UsageError
 from wheeltap.core.subject import Subject
-from wheeltap.core.task import BaseTask, Task
+from wheeltap.core.task import Task
 from wheeltap.engine.readings import create
 from wheeltap.suites.circuits.circuit import FORMAT, KeptUnits, UnitCircuit, load, packed, unpacked
-from wheeltap.suites.circuits.recipes.search import CircuitMasks, CircuitSearch
+from wheeltap.suites.circuits.recipes.search import CircuitSearch
 from wheeltap.testing.planted import PlantedCase
 from wheeltap.testing.reading_contract import ReadingContract
-from wheeltap.testing.recipe_contract import RecipeContract
 
 PLANTED = planted_nets.true(count=32)
 TASK = planted_nets.task(PLANTED)
-
-
-class TestCircuitContract(RecipeContract):
-    test_killed_it_comes_to_the_same_bits = None  # slow; the recipe "sparse" is killed, which trains by the same loop
-    recipe = CircuitMasks
-    settings: ClassVar[dict[str, Any]] = {"steps": 6, "batch": 4, "rate": 0.3}
-    other: ClassVar[dict[str, Any]] = {
-        "penalty": 0.1, "steps": 9, "batch": 7, "rate": 0.1, "inverted": True,
-    }  # fmt: skip
-
-    def task(self) -> BaseTask:
-        return TASK
-
-    def of(self) -> tuple[nn.Module, ...]:
-        return (PLANTED.net,)
 
 
 class TestCircuitSearchContract(ReadingContract):

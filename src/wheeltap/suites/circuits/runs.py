@@ -34,7 +34,7 @@ from wheeltap.runs.ray_cluster import RayCluster
 from wheeltap.sources import artifact
 from wheeltap.sources.base import ExampleReader
 from wheeltap.suites.circuits import sources as source
-from wheeltap.suites.circuits.audits.common import CHANCE, CircuitAudit, unable
+from wheeltap.suites.circuits.audits.common import CircuitAudit, unable
 from wheeltap.suites.circuits.audits.view import answer
 from wheeltap.suites.circuits.circuit import (
     FORMAT,
@@ -51,7 +51,7 @@ from wheeltap.suites.circuits.circuit import (
 )
 from wheeltap.suites.circuits.engine.ablation import pairs_of, wired
 from wheeltap.suites.circuits.engine.units import UnitNet
-from wheeltap.suites.circuits.specs import DENSE_TRAINING
+from wheeltap.suites.circuits.specs import CHANCE, DENSE_TRAINING
 
 if TYPE_CHECKING:
     from wheeltap.suites.circuits.cli import SparseNetSpec

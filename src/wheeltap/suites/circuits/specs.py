@@ -1,5 +1,6 @@
 """Specs of readings of circuits: a search, what a circuit does, and its graph."""
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
@@ -55,6 +56,9 @@ class CircuitSearchSettings(Settings, frozen=True, kw_only=True):
 
 DENSE_TRAINING: Final[Mapping[str, Scalar]] = {"share": 1.0, "steps": 1250, "rate": 5e-3}
 """Settings of the recipe ``sparse`` for a dense twin: a loss within 1% of the sparse net's (1.695 and 1.684)."""
+
+CHANCE: Final = math.log(2.0)
+"""Loss of a guess between two answers, nats."""
 
 TASKS: Final = ("quote", "bracket", "set_or_string")
 """Built-in tasks on Python-like lines. The training corpus has the idioms of all three, and of others."""

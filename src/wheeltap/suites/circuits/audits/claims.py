@@ -18,10 +18,10 @@ from wheeltap.stats.effect import mean_effect
 from wheeltap.stats.evidence import Members
 from wheeltap.stats.members import NumberScale, difference
 from wheeltap.stats.sample import Sample
-from wheeltap.suites.circuits.audits.common import CHANCE, NO_OTHERS, NULLS, CircuitAudit, CircuitRead, two_sided
+from wheeltap.suites.circuits.audits.common import NO_OTHERS, NULLS, CircuitAudit, CircuitRead, two_sided
 from wheeltap.suites.circuits.audits.headline import TITLES
 from wheeltap.suites.circuits.audits.view import graphs, section, views
-from wheeltap.suites.circuits.specs import KINDS, Null
+from wheeltap.suites.circuits.specs import CHANCE, KINDS, Null
 from wheeltap.suites.circuits.stats import SHARES, area
 
 ABLATIONS: Final = {

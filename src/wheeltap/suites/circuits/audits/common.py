@@ -18,6 +18,7 @@ from wheeltap.stats.sample import Sample
 from wheeltap.suites.circuits.audits.headline import lines
 from wheeltap.suites.circuits.circuit import packed
 from wheeltap.suites.circuits.specs import (
+    CHANCE,
     CIRCUIT_EFFECTS,
     CIRCUIT_SEARCH,
     DEFINITIONS,
@@ -40,9 +41,6 @@ NULLS: Final[dict[Null, str]] = {
 }
 """What is searched where no circuit should be found, in words."""
 
-
-CHANCE: Final = float(np.log(2.0))
-"""Loss of a guess between two answers, nats."""
 
 NO_OTHERS: Final = "No two held-out pairs have contexts of equal length, so no value of another prompt can be taken."
 
