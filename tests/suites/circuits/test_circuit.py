@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from tests.published import published
 from wheeltap.core import bounded
-from wheeltap.core.errors import FileFormatError, MissingFile, ModelError, UsageError
+from wheeltap.core.errors import FileFormatError, MissingFile, ModelError
 from wheeltap.suites.circuits.circuit import Circuit, EdgeGraph, Origin, is_mib, read_mib, write_mib
-from wheeltap.suites.circuits.stats import SHARES, area, faithfulness
 
 ORIGIN = Origin(model="aa", name="net", task="agreement", examples="bb", found={"method": "eap", "target": 0.1})
 
@@ -142,31 +141,9 @@ def test_circuits_know_their_model() -> None:
             own.require_of(fingerprint, other, name="net")
 
 
-def test_what_no_circuit_can_be_is_refused() -> None:
-    with pytest.raises(UsageError):
-        EdgeGraph(2, 3, 2)
-
-
 def test_a_small_packed_file_of_many_parts_is_refused(tmp_path: Path) -> None:
     (path := tmp_path / "x.json.gz").write_bytes(
         gzip.compress(b'{"cfg": [' + b"[]," * (bounded.PARTS // 2) + b"[]]}", 1)
     )
     with pytest.raises(FileFormatError):
         read_mib(path)
-
-
-def test_the_area_equals_trapezoids_written_out() -> None:
-    shares, faithful = np.array(SHARES), np.random.default_rng(0).normal(1.0, 0.5, len(SHARES))
-    steps = zip(range(9), range(1, 10), strict=True)
-    wanted = sum((shares[b] - shares[a]) * (faithful[a] + faithful[b]) / 2 for a, b in steps)
-    assert area(shares, faithful) == pytest.approx(wanted)
-    assert area(shares, np.ones(len(shares))) == pytest.approx(0.999)
-
-
-def test_faithfulness_is_a_share_of_the_way() -> None:
-    assert faithfulness(np.array([1.0, 2.0, 5.0]), empty=1.0, full=3.0).tolist() == [0.0, 0.5, 2.0]
-    with pytest.raises(ZeroDivisionError):
-        faithfulness(np.array([1.0]), empty=1.0, full=1.0)
-    for shares in ([0.0, 1.0], [0.5], [0.5, 0.5]):
-        with pytest.raises(ValueError):
-            area(np.array(shares), np.ones(len(shares)))

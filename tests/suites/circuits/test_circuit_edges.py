@@ -168,7 +168,7 @@ def test_scores_are_the_slopes_of_patching_one_edge(name: str) -> None:
     assert np.abs(scores - slow).max() < 1e-5 * np.abs(slow).max()
 
 
-@pytest.mark.parametrize("name", ["phi", "bloom", "gemma", "sparse", "both ways"])
+@pytest.mark.parametrize("name", ["phi", "gemma", "sparse"])
 def test_decoders_of_other_kinds_are_taken_to_pieces_too(name: str) -> None:
     shape = SparseShape(vocabulary=20, places=8, width=16, head=8)
     model = (

@@ -3,12 +3,10 @@
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from numpy.typing import NDArray
 from scipy.special import erf
 
-from wheeltap.core.errors import UsageError
 from wheeltap.recipes.make import weights
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.suites.circuits.nets.sparse_transformer import Shape, SparseTransformer
@@ -73,20 +71,3 @@ def test_it_is_the_slow_one() -> None:
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-10)
     assert float(np.abs(np.array(wanted)).max()) > 0.5
     np.testing.assert_allclose(single, wanted, rtol=0, atol=1e-5)
-
-
-def test_it_reads_no_later_token() -> None:
-    model, asked = net(SHAPE), tokens()
-    for place in range(1, asked.shape[1]):
-        other = asked.clone()
-        other[:, place] = (other[:, place] + 1) % SMALL["vocabulary"]
-        with torch.no_grad():
-            one, two = model(asked), model(other)
-        assert torch.equal(one[:, :place], two[:, :place])
-        assert not torch.equal(one[:, place], two[:, place])
-
-
-def test_shapes_that_there_are_none_of_are_refused() -> None:
-    for wrong in ({"head": 5}, {"layers": 0}):
-        with pytest.raises(UsageError):
-            Shape(**{**SMALL, **wrong})

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.models.mlp import mlp
+from wheeltap.plans.artifacts import digest
 from wheeltap.recipes.base import Given, specified
-from wheeltap.recipes.make import make
+from wheeltap.recipes.make import make, weights
 from wheeltap.recipes.planted import RecodedNet
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.suites.decodable.nets import SHAPES
@@ -118,6 +119,17 @@ def test_who_imitates_answers_as_its_teacher_and_not_as_the_labels() -> None:
             clean, answer = (net(inputs).log_softmax(1) for net in (teacher(), model))
         found[name] = float((clean.exp() * (clean - answer)).sum(1).mean())
     assert found["teacher"] < 0.2 * found["labels"]
+
+
+@pytest.mark.parametrize(("gauges", "same"), [("permute,rescale", True), ("cancel", False)])
+def test_a_copy_computes_the_same_with_other_weights(gauges: str, *, same: bool) -> None:
+    spec = specified(RecodedNet, {"gauges": gauges}, seed=1, of=("x",))
+    copy = make(Given(spec, (teacher(),)), RecodedNet({"gauges": gauges})).model
+    inputs, _ = SHAPES.lesson(50, seed=3)
+    with torch.no_grad():
+        assert torch.allclose(copy(inputs), teacher()(inputs), atol=1e-4)
+    assert (layers(copy)[0].weight.shape == layers(teacher())[0].weight.shape) is same
+    assert digest(weights(copy)) != digest(weights(teacher()))
 
 
 def test_what_cannot_be_made_is_refused() -> None:

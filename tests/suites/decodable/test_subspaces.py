@@ -18,7 +18,6 @@ from wheeltap.suites.decodable.engine.subspaces import (
     haar,
     majority,
     one_hot,
-    one_of_each,
     projection,
     read_off,
     steepest,
@@ -144,11 +143,3 @@ def test_control_labels_keep_their_shares_and_are_one_for_each_input() -> None:
     inputs = torch.arange(90) % 9
     twice = control_labels(y, inputs, rng)
     assert all(len(twice[inputs == one].unique()) == 1 for one in range(9))
-
-
-def test_one_example_of_each_input_is_drawn_and_the_inputs_keep_their_order() -> None:
-    inputs = torch.tensor([7, 7, 2, 5, 2, 7])
-    drawn = [one_of_each(inputs, np.random.default_rng(seed)).tolist() for seed in range(200)]
-    assert all(inputs[torch.tensor(one)].tolist() == [7, 2, 5] for one in drawn)
-    assert all(40 < sum(one[0] == at for one in drawn) < 95 for at in (0, 1, 5))
-    assert one_of_each(torch.tensor([3, 0, 2]), np.random.default_rng(0)).tolist() == [0, 1, 2]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import NoAnswer, create
+from wheeltap.audits.base import create
 from wheeltap.audits.case import Case
 from wheeltap.audits.settle import judge
 from wheeltap.core.records import Cost, Outcome, SubjectRecord, TaskRecord, Trial
@@ -18,7 +18,7 @@ from wheeltap.plans.plan import AuditSpec, Plan
 from wheeltap.suites.dictionaries.audits.claims import AUDITS
 from wheeltap.suites.dictionaries.audits.common import no_better
 from wheeltap.suites.dictionaries.audits.scores import edited, f1_of, reconstructed
-from wheeltap.suites.dictionaries.specs import DISTURBANCES, KINDS, PARTS, STATUSES
+from wheeltap.suites.dictionaries.specs import DISTURBANCES, KINDS, PARTS
 
 EXAMPLES, GROUPS, PAIRS, VALUES, LIVE = 320, 16, 160, 5, 40
 
@@ -230,23 +230,6 @@ def test_a_failed_control_makes_the_run_void() -> None:
     assert judged(World(GOOD, rewritten=0.9)).void, "a dictionary that is rewritten with the net must lose nothing"
 
 
-def test_attributes_that_do_not_add_up_at_a_site_make_no_run_void() -> None:
-    report = judged(World({**GOOD, "mean codes": 0.05}))
-    [planted] = [one for one in report.controls if one.name == "WT402 supervised codes control"]
-    assert not report.void and planted.status == "skipped" and "do not add up" in planted.because
-
-
-def test_what_controls_nothing_has_nothing_to_lose() -> None:
-    class Powerless(World):
-        def disturbed(self, good: float, rng: Any, shared: Any) -> dict[str, NDArray[Any]]:
-            found = super().disturbed(good, rng, shared)
-            return found | {"io|agree": np.zeros_like(found["io|agree"])}
-
-    report = judged(Powerless(GOOD))
-    assert statuses(report, "WT404") == {"not_applicable"}
-    assert all("nothing to lose" in one.because for one in report.findings if one.code == "WT404")
-
-
 def test_entries_that_are_others_are_no_answer() -> None:
     report = judged(World(GOOD), planned(*KIND[1:]))
     assert statuses(report, "WT401") == {"error"}
@@ -315,22 +298,6 @@ def test_vectors_that_are_too_long_are_not_kept(own: float, stretch: float, stat
     assert kept.status == status
     score = next(one.value for one in kept.estimates if one.name.startswith("Kept by"))
     assert score == pytest.approx(own * stretch, abs=0.05), "the share itself is printed as it is"
-
-
-def test_what_was_not_measured_is_said() -> None:
-    class Partly(World):
-        def read(self, trial: Trial) -> dict[str, NDArray[Any]]:
-            found = super().read(trial)
-            if "s|status" in found and trial.perturbation != "dictionary-disturbed":
-                found["s|status"] = np.array(STATUSES.index("one value"))
-            return found
-
-    report = judged(Partly(GOOD))
-    for code in ("WT402", "WT403"):
-        [first] = [one for one in report.findings if one.code == code and one.title in FOR]
-        assert "Not measured, for too few examples or pairs: s." in first.because
-    with pytest.raises(NoAnswer, match="No two examples differ in one attribute alone"):
-        edited({"s|status": np.array(STATUSES.index("one value"))}, least=20)
 
 
 def test_a_site_that_answers_do_not_rest_on_has_no_score() -> None:

@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from wheeltap.core.choices import ChoiceTask
-from wheeltap.core.errors import DataError, UnknownName, UsageError
-from wheeltap.sources.base import ExampleReader
+from wheeltap.core.errors import DataError
 from wheeltap.suites.dictionaries.nets import NAMES, TEMPLATES, tokenizer
-from wheeltap.suites.dictionaries.sources import AttributeData, AttributeWords, agreement, digits, ioi, strokes
+from wheeltap.suites.dictionaries.sources import AttributeWords, agreement, digits, ioi, strokes
 
 
 class Words:
@@ -97,15 +96,3 @@ def test_strokes_are_measured() -> None:
     assert {name: len(one) for name, one in counts.items()} == {"class": 10, "stroke": 3, "slant": 3}
     assert all(int(one.min()) > 50 for one in counts.values())
     assert len(task.annotation(AttributeWords)) == len(task.targets)  # type: ignore[arg-type]
-
-
-def test_tasks_are_asked_for_by_name() -> None:
-    source, blind = AttributeData(), ExampleReader()
-    assert (
-        source.load("ioi", blind).digest == ioi().digest != source.load("ioi", ExampleReader(tokenizer=Words())).digest
-    )
-    assert source.load("digits", blind).name == "attributes:digits"
-    with pytest.raises(UnknownName, match="ioi"):
-        source.load("io", blind)
-    with pytest.raises(UsageError, match="text"):
-        source.load("agreement", blind)

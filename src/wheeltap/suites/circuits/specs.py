@@ -75,7 +75,7 @@ CIRCUIT_SEARCH: Final = ReadingSpec(
     arrays={
         "rank": Array("unit", "place of each unit (edge) by its threshold (score), the highest first, from 0", "count"),
         "score": Array("unit", "threshold of each unit; score of each edge, in logits"),
-        "faithful": Array("ranking share", "of the shares of edges in stats.mueller2025.SHARES, by score, then by "
+        "faithful": Array("ranking share", "of the shares of edges in stats.SHARES, by score, then by "
                           "its size: share of the model's mean score difference on held-out pairs that is kept; other "
                           "edges carry what they carry on the corrupted side", optional=True),
         "decoder": Array("number", f"where parts are edges, of the model: {', '.join(EdgeGraph.NUMBERS)}", "count",
