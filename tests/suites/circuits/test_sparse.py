@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from wheeltap.core.errors import UsageError
 from wheeltap.plans.artifacts import digest
 from wheeltap.recipes.base import Given, specified
 from wheeltap.recipes.fit import Fit
@@ -16,6 +17,7 @@ from wheeltap.suites.circuits.nets.sparse_transformer import Shape, SparseTransf
 from wheeltap.suites.circuits.recipes.sparse import (
     DECAY,
     EMBEDDING_SHARE,
+    FORMER,
     SOFTNESS,
     WARM_UP,
     Sparse,
@@ -130,3 +132,9 @@ def test_a_dense_twin_starts_alike_and_keeps_every_weight() -> None:
         matrix = dict(fit.model.named_parameters())["blocks.0.mlp.rise.weight"]
         assert int(torch.count_nonzero(matrix)) == round(share * 1024)
     assert digest(weights(nets[0])) == digest(weights(nets[1]))
+
+
+def test_settings_that_files_of_earlier_nets_hold_are_read_and_others_refused() -> None:
+    assert Sparse({"share": 0.1, **FORMER}).settings == Sparse({"share": 0.1}).settings
+    with pytest.raises(UsageError):
+        Sparse({**FORMER, "active": 0.5})

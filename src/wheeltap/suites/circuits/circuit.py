@@ -397,7 +397,9 @@ def write_mib(circuit: Circuit, path: Path) -> None:
     cfg |= {} if graph.mlps else {"mlps": False}
     touched = graph.touched(circuit.kept)
     nodes = {name: {"in_graph": bool(touched[at])} for at, name in enumerate(graph.nodes)}
-    scores = [{}] * len(graph.edges) if circuit.scores is None else [{"score": float(one)} for one in circuit.scores]
+    scores: list[dict[str, float]] = (
+        [{}] * len(graph.edges) if circuit.scores is None else [{"score": float(one)} for one in circuit.scores]
+    )
     edges = {
         name: {**score, "in_graph": bool(kept)}
         for name, score, kept in zip(graph.edges, scores, circuit.kept, strict=True)

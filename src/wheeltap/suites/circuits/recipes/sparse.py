@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wheeltap.core import seeds
+from wheeltap.core.canon import Scalar
 from wheeltap.core.settings import Settings
 from wheeltap.core.typed import named_modules
 from wheeltap.recipes.base import Given, Recipe, require_fit
@@ -182,6 +183,13 @@ _MOST: Final = 65_536
 """Sequences of a lesson; where there are more steps, they come again."""
 
 
+FORMER: Final[dict[str, Scalar]] = {
+    "embedding_share": EMBEDDING_SHARE, "alive": 0, "until": UNTIL, "warm_up": WARM_UP, "decay": DECAY,
+    "softness": SOFTNESS, "sink": True, "bigram": True, "active": 1.0,
+}  # fmt: skip
+"""Settings that files of earlier nets hold, with the values that are constants now: others are refused."""
+
+
 @final
 class Sparse(Recipe):
     """A transformer trained on the next token of a Python-like corpus, with sparse weights or (``share`` 1) dense."""
@@ -190,6 +198,10 @@ class Sparse(Recipe):
     title = "transformer with sparse weights, trained on a Python-like corpus"
     settings_type = SparseSettings
     settings: SparseSettings
+
+    def __init__(self, settings: dict[str, Any] | None = None) -> None:
+        given = settings or {}
+        super().__init__({name: value for name, value in given.items() if FORMER.get(name) != value})
 
     @property
     def tokenizer(self) -> PythonTokenizer:
