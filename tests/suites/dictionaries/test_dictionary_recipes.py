@@ -186,7 +186,7 @@ def test_a_random_dictionary_stands_beside_another() -> None:
     random = trained(of=(net(), own), kind="random")
     assert int((random.encode(vectors()) != 0).sum(1).max()) <= 2
     assert float((random.W_dec * own.W_dec).sum(1).abs().max()) < 0.999
-    with pytest.raises(UsageError, match="a net and a dictionary"):
+    with pytest.raises(UsageError):
         trained(kind="random")
 
 

@@ -60,9 +60,9 @@ def test_names_that_a_tokenizer_divides_are_left_out() -> None:
     words = task.annotation(AttributeWords)
     assert words is not None and all(len(name) <= 4 for name in (*words.values["io"], *words.values["s"]))
     factorial(task, len(TEMPLATES))
-    with pytest.raises(DataError, match="divides the words"):
+    with pytest.raises(DataError):
         ioi(Words(3))
-    with pytest.raises(DataError, match="divides the words"):
+    with pytest.raises(DataError):
         agreement(Words(2))
 
 

