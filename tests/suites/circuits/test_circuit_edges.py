@@ -211,15 +211,6 @@ def test_the_size_of_batches_does_not_matter_and_nothing_is_left_behind() -> Non
     assert not any(each._forward_hooks or each._forward_pre_hooks for each in on.model.modules())
 
 
-def test_eap_is_one_step_and_the_scores_of_a_component_add_up() -> None:
-    on = bench("GPT2")
-    scores, graph = attribute(on.wired, [on.pairs], "eap"), on.wired.graph
-    assert scores.tolist() == attribute(on.wired, [on.pairs], steps=1).tolist()
-    for node, own in zip(graph.nodes, graph.leaving(scores), strict=True):
-        edges = [edge.startswith(f"{node}->") for edge in graph.edges]
-        assert own == pytest.approx(scores[edges].sum(), abs=1e-12)
-
-
 def refused(model: nn.Module, names: str | None = None, **how: Any) -> None:
     with pytest.raises(ModelError, match=names):
         proven(Subject(model.eval(), name="net"), pairs(**how))

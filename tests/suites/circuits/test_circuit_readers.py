@@ -30,16 +30,13 @@ class Heads(nn.Module):
         self.num_heads = HEADS
         self.q_proj, self.k_proj, self.v_proj, self.o_proj = (nn.Linear(WIDTH, WIDTH) for _ in range(4))
 
-    def mixed(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """``[row, head, place, feature]`` each."""
-        scores = query @ key.mT / math.sqrt(SIZE)
-        return scores.masked_fill(torch.ones(scores.shape[-2:]).triu(1).bool(), -torch.inf).softmax(-1) @ value
-
     def forward(self, x: Tensor) -> Tensor:
-        parts = (
+        query, key, value = (
             part(x).unflatten(2, (HEADS, SIZE)).transpose(1, 2) for part in (self.q_proj, self.k_proj, self.v_proj)
         )
-        return self.o_proj(self.mixed(*parts).transpose(1, 2).flatten(2))
+        scores = query @ key.mT / math.sqrt(SIZE)
+        scores = scores.masked_fill(torch.ones(scores.shape[-2:]).triu(1).bool(), -torch.inf)
+        return self.o_proj((scores.softmax(-1) @ value).transpose(1, 2).flatten(2))
 
 
 class Planted(nn.Module):
@@ -73,11 +70,8 @@ class Decoder(nn.Module):
         self.blocks, self.end = nn.ModuleList([Planted(how, kind) for _ in range(2)]), norm(kind)
         self.head = nn.Linear(WIDTH, WORDS)
 
-    def first(self, tokens: Tensor) -> Tensor:
-        return self.embed(tokens) + self.place(torch.arange(tokens.shape[1]))
-
     def forward(self, tokens: Tensor) -> Tensor:
-        x = self.first(tokens)
+        x = self.embed(tokens) + self.place(torch.arange(tokens.shape[1]))
         for block in self.blocks:
             x = block(x)
         return self.head(self.end(x))

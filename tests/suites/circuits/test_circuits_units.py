@@ -15,8 +15,7 @@ from tests.nets import zoo
 from tests.nets.bare_transformer import BareTransformer
 from wheeltap.core.errors import ModelError
 from wheeltap.core.fingerprint import weights_digest
-from wheeltap.suites.circuits.engine.units import UnitNet, two_sided
-from wheeltap.suites.circuits.pairs import PairBatch
+from wheeltap.suites.circuits.engine.units import UnitNet
 
 TOKENS = torch.tensor([[1, 2, 3, 4, 5], [6, 7, 8, 0, 2], [3, 3, 1, 0, 8]])
 
@@ -71,21 +70,6 @@ def test_masks_do_what_a_slow_pass_does() -> None:
         assert np.allclose(net.scores(TOKENS, mask, means).numpy(), slow_scores(model, TOKENS, cut), atol=1e-5)
         assert torch.equal(net.scores(TOKENS), model(TOKENS)[:, -1])
         assert torch.allclose(net.scores(TOKENS, torch.ones(net.units)), model(TOKENS)[:, -1], atol=1e-12)
-
-
-def test_gradients_of_masks_are_those_of_one_unit_at_a_time() -> None:
-    model = planted_nets.random_net(1)
-    net = UnitNet(model, TOKENS)
-    batch = PairBatch(TOKENS, TOKENS.roll(1, 0), torch.tensor([1, 2, 3]), torch.tensor([4, 5, 6]))
-    means = {name: mean.double() for name, mean in net.means([TOKENS]).items()}
-    mask = (0.25 + 0.5 * drawn_mask(net, 5)).requires_grad_()
-    (slope,) = torch.autograd.grad(two_sided(net.gaps(batch, mask, means)).mean(), mask)
-    with torch.no_grad():
-        for unit in range(0, net.units, 7):
-            step = torch.zeros(net.units, dtype=torch.float64)
-            step[unit] = 1e-5
-            ends = [float(two_sided(net.gaps(batch, mask + sign * step, means)).mean()) for sign in (1.0, -1.0)]
-            assert (ends[0] - ends[1]) / 2e-5 == pytest.approx(float(slope[unit]), abs=1e-5)
 
 
 def test_edges_are_weights_between_units_that_are_kept() -> None:

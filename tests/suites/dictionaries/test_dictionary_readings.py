@@ -200,9 +200,6 @@ def test_what_is_left_out_of_reconstructions_is_occluded() -> None:
 def test_a_twin_moves_every_feature_and_a_rewritten_dictionary_follows() -> None:
     given = subject(planted(), permuted())
     found = read(DictionaryDisturbance({"budget": 2, "noise": 0.01, "steps": 2, "dictionaries": "1,0"}), given)
-    alone = read(DictionaryDisturbance({"budget": 2, "noise": 0.01, "steps": 2}), given)
-    for name in ("correlation", *(f"{one}|agree" for one in VALUES)):
-        assert np.array_equal(found[name][1:], alone[name])
     assert not np.array_equal(found["a|agree"][0], found["a|agree"][1])
     assert [DISTURBANCES[int(one)] for one in found["disturbances"]] == list(DISTURBANCES)
     assert GAUGES[int(found["gauge"])] == "permutation"

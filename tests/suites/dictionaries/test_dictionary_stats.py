@@ -14,7 +14,6 @@ from wheeltap.suites.dictionaries.stats import (
     edit,
     f1,
     fit,
-    weights,
 )
 from wheeltap.suites.dictionaries.supervised import least_squares_codes, mean_codes
 
@@ -37,17 +36,6 @@ def test_edits_of_one_and_two_features_are_the_best_of_all() -> None:
         assert got == sorted(got, reverse=True)
         for one, budget in zip(found, [0, 1, 2, 3, 5], strict=True):
             assert len(one) <= budget and len(set(one.tolist())) == len(one)
-
-
-def test_an_edit_finds_the_features_that_make_the_difference() -> None:
-    # The target has feature 1 where the source has feature 0; both share feature 2, which is removed and added in vain.
-    atoms = np.array([[3.0, 0, 0], [0, 2.0, 0], [0, 0, 5.0]])
-    changes = np.concatenate([-atoms[[0, 2]], atoms[[1, 2]]])
-    two, four = (edit(changes, atoms[1] - atoms[0], budget) for budget in (2, 4))
-    assert sorted(two.tolist()) == [0, 2] and sorted(four.tolist()) == [0, 2]
-    assert [edit(np.zeros((0, 3)), atoms[0], budget).tolist() for budget in (1, 4)] == [[], []]
-    assert edit(changes, np.zeros(3), 4).tolist() == []
-    assert weights(atoms) == pytest.approx([9 / 38, 4 / 38, 25 / 38])
 
 
 def test_the_set_of_values_with_the_largest_f1_is_the_best_of_all() -> None:
