@@ -344,7 +344,7 @@ def _genome() -> Reader:
 def _circuit(folder: Path) -> Reader:
     graph = EdgeGraph(1, 2, 2, 8)
     kept = np.ones(len(graph.edges), bool)
-    write_mib(Circuit(graph, np.ones(len(kept)), kept, np.ones(len(graph.nodes), bool), kept), folder / "c.json")
+    write_mib(Circuit(graph, kept, np.ones(len(kept))), folder / "c.json")
     edges = (folder / "c.json").read_bytes()
     sites = (KeptUnits(site="mlp0.units", units=4, kept=(0, 2)), KeptUnits(site="mlp1.units", units=4, kept=(1,)))
     UnitCircuit(format=FORMAT, model="m", task="quote", found={"steps": 1}, sites=sites).save(folder / "u.json")

@@ -29,9 +29,9 @@ class Layer:
 
 
 class SlowDecoder:
-    def __init__(self, model: Any, *, every: bool = False) -> None:
+    def __init__(self, model: Any) -> None:
         self.rotary: float | None = None
-        self.causal, self.every = True, every
+        self.causal = True
         kind = type(model).__name__
         read = {"GPT2LMHeadModel": self._gpt2, "LlamaForCausalLM": self._llama, "BareTransformer": self._bare}[kind]
         self.layers: list[Layer] = []
@@ -40,7 +40,7 @@ class SlowDecoder:
     def run(
         self, tokens: Tensor, read: Read | None = None, write: Callable[[str, Tensor], Tensor] | None = None
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """What every component wrote ``[row, place, width]``, and the logits of the last place (of every one).
+        """What every component wrote ``[row, place, width]``, and the logits of the last place.
 
         Args:
             tokens: ``[row, place]``.
@@ -61,7 +61,7 @@ class SlowDecoder:
             written[f"bias{at}"] = layer.output[1].expand_as(written["input"])
             written[f"m{at}"] = write(f"m{at}", layer.mlp(layer.mlp_norm(read(f"m{at}", written))))
         logits = self.head(self.norm(read("logits", written)))
-        return written, logits if self.every else logits[:, -1]
+        return written, logits[:, -1]
 
     def _channel(self, layer: Layer, at: int, head: int, channel: str, read: Read, written: Written) -> Tensor:
         weight, bias = layer.maps[channel]

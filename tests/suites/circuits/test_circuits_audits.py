@@ -130,14 +130,6 @@ def test_the_strongest_objection_decides_the_verdict(changed: dict[str, FindingS
     assert told(**changed).startswith(word)
 
 
-def test_a_circuit_that_fails_everywhere_or_was_not_asked_is_no_evidence() -> None:
-    failing = [*rows(CircuitSufficientAudit, 6, "found"), *SOUND[6:]]
-    assert of_circuit("net", failing, "").startswith("NOT SUFFICIENT")
-    assert of_circuit("net", SOUND[:10], "").startswith("CANNOT TELL")
-    none = [msgspec.structs.replace(finding, status="not_applicable") for finding in SOUND]
-    assert of_circuit("net", none, "").startswith("NO ANSWER")
-
-
 SITES = ("mlp0.read", "mlp0.units", "mlp0.write")
 
 

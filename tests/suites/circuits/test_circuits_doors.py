@@ -102,7 +102,7 @@ def test_where_no_search_reaches_the_target_the_best_is_written_and_marked(place
 
 
 def test_a_net_that_cannot_do_the_task_has_no_circuit(place: Path) -> None:
-    main(find("poor", "poor", more=("--method", "eap")))
+    main(find("poor", "poor", more=("--method", "eap", "--workers", "1")))
     assert not (place / "poor.json").exists()
 
 

@@ -13,10 +13,9 @@ from torch import nn
 import wheeltap as wt
 from tests.blocks import blocks
 from wheeltap.core.records import Estimate
-from wheeltap.core.section import Chart, Graph, Table
+from wheeltap.core.section import Graph, Table
 from wheeltap.core.subject import Subject
 from wheeltap.engine.readings import create
-from wheeltap.suites.circuits.audits.view import CircuitView, DefinedLoss, Search, section
 from wheeltap.suites.circuits.circuit import packed
 from wheeltap.suites.circuits.engine.ablation import halves, pairs_of, reference
 from wheeltap.suites.circuits.engine.units import UnitNet, two_sided
@@ -112,20 +111,3 @@ def test_a_report_shows_the_circuit_with_its_losses_and_nulls(tmp_path: Path) ->
     read = wt.Report.read(report.json(tmp_path / "report.json"))
     assert read.record.sections == report.record.sections and read.headline == report.headline
     assert 'class="graph"' in report.html(tmp_path / "report.html").read_text()
-
-
-def test_what_lies_beyond_the_axis_is_in_the_table_alone() -> None:
-    own = Estimate(name="loss", value=0.12, low=0.1, high=0.14, level=0.95, n=256, unit="nats", method="m")
-    read = {"sizes": np.array([1, 9, 40]), "losses": np.array([9.0, 0.5, 0.1]), "size": np.array(40)}
-    tried = Search("quote", False, read)
-    looks = []
-    for beside in ((0.5, 0.6, 0.7), (9.0, 12.0)):
-        loss = DefinedLoss(name="alone", loss=own, null="random circuits", beside=beside)
-        shown = section(CircuitView(
-            subject="net", task="quote", target=0.15, parts="units", kept=40, of=640, size="40 of 640 units",
-            losses=(loss,), tried=(tried,),
-        ))  # fmt: skip
-        [chart] = [block for block in shown.blocks if isinstance(block, Chart)]
-        assert chart.series[0].x == (9.0, 40.0) and chart.y.high is not None and chart.y.high < 2
-        looks.append([one.look for one in chart.series])
-    assert looks == [["points", "range", "mark"], ["points", "mark"]]

@@ -11,13 +11,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-import wheeltap as wt
-from tests.blocks import blocks
 from wheeltap.core.errors import ModelError, UsageError
-from wheeltap.core.section import Graph
 from wheeltap.core.subject import Subject
 from wheeltap.engine.readings import create
-from wheeltap.plans.plan import AuditSpec
 from wheeltap.runs import planning
 from wheeltap.runs.loop import run
 from wheeltap.suites.circuits import runs
@@ -34,7 +30,7 @@ from wheeltap.suites.circuits.engine.ablation import (
 from wheeltap.suites.circuits.engine.attribution import attribute
 from wheeltap.suites.circuits.engine.edges import EdgeRun
 from wheeltap.suites.circuits.pairs import PairBatch
-from wheeltap.suites.circuits.readings import CircuitEffects, CircuitGraph
+from wheeltap.suites.circuits.readings import CircuitEffects
 from wheeltap.suites.circuits.recipes.search import CircuitSearch
 from wheeltap.suites.circuits.specs import DEFINITIONS, EASY
 from wheeltap.suites.circuits.stats import SHARES
@@ -96,13 +92,6 @@ def test_means_are_of_each_place() -> None:
         assert mean.shape[0] == 1 and torch.allclose(mean[0].double(), whole, atol=1e-5)
 
 
-def test_kinds_of_edges_cover_all() -> None:
-    held = [range(EDGES)[one] for one in asked().slices.values()]
-    assert [at for some in held for at in some] == list(range(EDGES))
-    names = asked().wired.graph.edges
-    assert all(len({names[at].split("->")[1].split(".")[0] for at in some}) == 1 for some in held)
-
-
 @cache
 def search(**settings: Any) -> dict[str, np.ndarray]:
     reading = create("circuit-search", {"method": "eap-ig", **settings})
@@ -117,12 +106,11 @@ class TestSearchContract(ReadingContract):
         return PlantedCase(SUBJECT, TASK)
 
 
-@pytest.mark.parametrize("method", ["eap-ig", "acdc"])
-def test_a_planted_circuit_is_found(method: str) -> None:
-    found = search(method=method)
+def test_a_planted_circuit_is_found() -> None:
+    found = search()
     assert 0 < found["size"] == found["edges"] < 8 and found["loss"] < 0.15 and found["weights"] == EDGES
     assert sorted(found["rank"]) == list(range(EDGES))
-    assert 8 < found["above"] < EDGES or method == "acdc"
+    assert 8 < found["above"] < EDGES
 
 
 def test_circuits_of_mibs_sizes_are_accounted_for() -> None:
@@ -139,10 +127,6 @@ def test_circuits_of_mibs_sizes_are_accounted_for() -> None:
             assert float(faithful) == pytest.approx((value(kept) - empty) / (full - empty), abs=1e-4)
         assert row[-1] == pytest.approx(1.0, abs=1e-4) and row[0] == 0.0
     assert "faithful" not in search(null="labels")
-
-
-def test_random_edges_are_many() -> None:
-    assert search(method="random")["size"] > 20
 
 
 @pytest.mark.parametrize("null", ["weights", "labels"])
@@ -166,8 +150,8 @@ def test_without_a_target_it_follows_from_what_the_net_does() -> None:
 
 def test_searches_by_other_seeds_score_other_draws_of_the_pairs() -> None:
     ranks = [create("circuit-search", {"method": "eap"}).read(SUBJECT, TASK, root=0, seed=seed).values["rank"]
-             for seed in (0, 1, 2)]  # fmt: skip
-    assert not np.array_equal(ranks[0], ranks[1]) and not np.array_equal(ranks[1], ranks[2])
+             for seed in (0, 1)]  # fmt: skip
+    assert not np.array_equal(*ranks)
 
 
 def test_no_more_pairs_than_wanted_at_equal_distances() -> None:
@@ -203,14 +187,8 @@ def test_the_decoy_alone_is_enough_but_with_the_deciders_it_is_needed(size: int)
     assert 2 < int(read["units"]) < 12
 
 
-def test_a_circuit_of_units_is_none_of_edges() -> None:
-    reading = create("circuit-effects", {"circuit": packed(planted_nets.flags(PLANTED)), "parts": "edges"})
-    with pytest.raises(ModelError):
-        reading.read(SUBJECT, TASK, root=0, seed=0)
-
-
-def test_it_is_found_judged_kept_and_judged_again(tmp_path: Path) -> None:
-    asked_for = {"method": "eap-ig", "target": 0.0, "pairs": 64}
+def test_it_is_found_judged_and_kept(tmp_path: Path) -> None:
+    asked_for = {"method": "eap-ig", "target": 0.0, "pairs": 32, "random": 19, "subsets": 1}
     specs = runs.wanted(dict(asked_for), SUBJECT)
     plan = planning.plan([SUBJECT], TASK, audits=specs, seed=0, sources=("planted",), data="planted")
     report = run(plan, [SUBJECT], TASK, store=tmp_path / "store")
@@ -219,7 +197,7 @@ def test_it_is_found_judged_kept_and_judged_again(tmp_path: Path) -> None:
     assert found["Circuit is necessary: mean ablation"].status == "excluded"
     assert found["Circuit is necessary: counterfactual values"].status == "found"  # it is the decoy
     mean = found["Circuit is sufficient: mean ablation"]
-    assert sum(one.name.startswith(("CPR", "CMD")) for one in mean.estimates) == 4
+    assert sum(one.name.startswith(("CPR", "CMD")) for one in mean.estimates) == 2
     nulls = [one.status for title, one in found.items() if title.startswith("Circuit beats its nulls: ")]
     assert nulls == ["excluded"] * 2  # where edges are patched, an empty circuit swaps the answers
     assert found["Circuit is stable: other searches"].status == "measured"
@@ -230,12 +208,7 @@ def test_it_is_found_judged_kept_and_judged_again(tmp_path: Path) -> None:
     assert isinstance(circuit, Circuit) and 0 < circuit.kept.sum() < 8
     runs.save(circuit, tmp_path / "circuit.json")
     again = runs.given(tmp_path / "circuit.json", SUBJECT, TASK)
-    kept = read_mib(tmp_path / "circuit.json")
-    assert kept.kept.tolist() == circuit.kept.tolist() and kept.scores[kept.kept].min() > kept.scores[~kept.kept].max()
-    judged = wt.audit(SUBJECT, TASK, audits=[AuditSpec("circuit-sufficient", dict(again[0].settings))])
-    same = {one.title: one for one in judged.findings}["Circuit is sufficient: mean ablation"]
-    assert same.status == "excluded"
-    assert same.estimates[0] == found["Circuit is sufficient: mean ablation"].estimates[0]
+    assert read_mib(tmp_path / "circuit.json").kept.tolist() == circuit.kept.tolist()
 
     # As another program writes it: without where it comes from.
     data = json.loads((tmp_path / "circuit.json").read_text())
@@ -253,14 +226,6 @@ def test_it_is_found_judged_kept_and_judged_again(tmp_path: Path) -> None:
         runs.given(tmp_path / "circuit.json", larger, TASK)
 
 
-class TestGraphContract(ReadingContract):
-    reading = CircuitGraph
-    settings: ClassVar[dict[str, Any]] = {"circuit": packed(np.arange(EDGES) < 40), "parts": "edges", "pairs": 2}
-
-    def case(self) -> PlantedCase:
-        return PlantedCase(SUBJECT, TASK)
-
-
 def test_edges_have_their_scores_one_example_at_a_time() -> None:
     kept = search()["rank"] < 12
     reading = create("circuit-graph", {"circuit": packed(kept), "parts": "edges", "pairs": 2})
@@ -273,7 +238,7 @@ def test_edges_have_their_scores_one_example_at_a_time() -> None:
         (held.clean, held.corrupted, held.answer, held.wrong),
     ]
     slow = [
-        attribute(known, [PairBatch(*(torch.tensor(one[at : at + 1]) for one in side))])[0]
+        attribute(known, [PairBatch(*(torch.tensor(one[at : at + 1]) for one in side))])
         for side in swapped[::-1] for at in range(2)
     ]  # fmt: skip
     worth = dict(zip(graph.edges, np.mean(slow, 0), strict=True))
@@ -290,16 +255,6 @@ def test_edges_have_their_scores_one_example_at_a_time() -> None:
     assert found["held"][1, 1, 0] == pytest.approx(own, abs=1e-4) and abs(own) > 0.1
 
 
-def test_a_page_has_its_components(tmp_path: Path) -> None:
-    how = {"circuit": packed(search()["rank"] < 12), "method": "eap-ig", "random": 19, "subsets": 1}
-    report = wt.audit(SUBJECT, TASK, audits=[AuditSpec("circuit-sufficient", how)])
-    [graph] = blocks(report.record, Graph)
-    assert graph.noun == "component" and graph.shared and len(graph.links) == 12 and len(graph.views) == 8
-    touched = wired(SUBJECT, pairs_of(TASK)).graph.touched(search()["rank"] < 12)
-    assert len(graph.nodes) == int(touched.sum())
-    assert 'class="graph"' in report.html(tmp_path / "report.html").read_text()
-
-
 def named(site: str, unit: int) -> str:
     kind, _, layer = site.partition(" ")
     return {"embedding": "input", "logits": "logits", "MLP": f"m{layer}", "attention": f"a{layer}.h{unit}"}[kind]
@@ -308,8 +263,3 @@ def named(site: str, unit: int) -> str:
 def ends(edge: str) -> tuple[str, str]:
     source, _, target = edge.partition("->")
     return source, target.partition("<")[0]
-
-
-def test_masks_are_for_small_nets_and_edges_for_large_ones() -> None:
-    assert runs.wanted({}, SUBJECT)[0].settings["method"] == "masks"
-    assert SUBJECT.record.parameters < runs.MASKED

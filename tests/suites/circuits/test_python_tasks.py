@@ -2,7 +2,6 @@
 
 import ast
 import re
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -11,13 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wheeltap.core import canon, seeds
-from wheeltap.core.errors import DataError, UnknownName, UsageError
+from wheeltap.core.errors import UnknownName, UsageError
 from wheeltap.suites.circuits.nets.python import (
     CORPUS_PLACES,
     IDIOMS,
     TOKENS,
     VARIABLES,
-    WORDS,
     PythonDraw,
     PythonTokenizer,
     Split,
@@ -94,19 +92,6 @@ def test_nonsense_follows_the_first_name_and_nothing_else(name: str) -> None:
     assert len(ends[0]) == len(ends[1]) == 1 and ends[0] != ends[1]
 
 
-@pytest.mark.parametrize("name", TASKS)
-def test_rephrased_pairs_have_other_words_and_one_more_idiom_of_their_own(name: str) -> None:
-    plain, other = (
-        {TOKENS[at] for at in pairs(name, seed=4, count=60, variant=variant).clean.flatten().tolist()}
-        for variant in ("plain", "rephrased")
-    )
-    assert plain & other & {*VARIABLES, *WORDS} == set()
-    pattern = {"quote": "[('][\"']", "bracket": "\\[", "set_or_string": 'set\\(\\)|""'}[name]
-    for row in pairs(name, seed=4, count=60, variant="rephrased").clean.tolist():
-        lines = [text for text in decode(row).split("\n") if re.search(pattern, text)]
-        assert len(lines) > 1, decode(row)
-
-
 def test_no_pair_is_in_both_splits() -> None:
     def found(seed: int, split: Split, variant: Variant) -> set[str]:
         return {
@@ -157,43 +142,8 @@ def test_each_end_of_an_idiom_is_python_and_they_differ_first_in_one_token(seed:
         assert idiom.line(0)[len(one)] != idiom.line(1)[len(one)]
 
 
-def test_a_wrong_end_is_no_python() -> None:
-    """So the decoded text, which the tests' parser reads, says what the idiom's own table says."""
-    for name in ("quote", "bracket", "with_as", "if_ternary", "lambda"):
-        for seed in range(20):
-            idiom = IDIOMS[name](PythonDraw(seeds.generator(seed)))
-            for end in (0, 1):
-                with pytest.raises(SyntaxError):
-                    ast.parse(decode(encode([*idiom.context(end), idiom.ends[1 - end], *idiom.tails[1 - end]])))
-
-
 def test_the_corpus_is_fixed() -> None:
     held = corpus(seed=3, sequences=50)
     assert held.shape == (50, CORPUS_PLACES) and str(held.dtype) == "torch.int64"
     assert canon.array_digest("corpus", held.numpy()) == "aec0f7ca0ac060fce4837ce673bc638e"
     assert not np.array_equal(held.numpy(), corpus(seed=4, sequences=50).numpy())
-
-
-def test_every_token_occurs_and_sequences_start_with_a_line() -> None:
-    held = corpus(seed=0, sequences=800, places=32)
-    counts = Counter(held.flatten().tolist())
-    assert set(counts) == set(range(len(TOKENS))) and len(set(TOKENS)) == len(TOKENS) == 129
-    for row in held[:100].tolist():
-        whole = decode(row).rpartition("\n")[0]
-        # The last line may be cut off before its block.
-        ast.parse(whole + ("\n    pass" if whole.endswith(":") else ""))
-
-
-def test_idioms_come_as_often_either_way() -> None:
-    counts = Counter(TOKENS[at] for at in corpus(seed=1, sequences=4000).flatten().tolist())
-    ends = ['")', "')", "]]NL", "]NL", ".add", "+=", "with", "for", "while", "else", "lambda", "def"]
-    each = [*(counts[end] for end in ends), counts["if"] / 2, counts[","] / 4]
-    # Fewer where the end of a sequence cuts a line off before the token that is counted.
-    assert min(each) > 800 and max(each) < 1.4 * min(each), each
-
-
-def test_an_unknown_piece_of_text_is_named() -> None:
-    with pytest.raises(DataError, match="'fro'"):
-        encode(["for", "fro"])
-    with pytest.raises(DataError, match="'walrus'"):
-        PythonTokenizer().more("walrus = 3")

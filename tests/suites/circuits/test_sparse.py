@@ -1,12 +1,12 @@
 """Training with sparse weights against a slow loop; what is counted after every step."""
 
-from itertools import pairwise
 from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from wheeltap.core.errors import UsageError
 from wheeltap.plans.artifacts import digest
 from wheeltap.recipes.base import Given, specified
 from wheeltap.recipes.fit import Fit
@@ -14,6 +14,11 @@ from wheeltap.recipes.make import weights
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.suites.circuits.nets.sparse_transformer import Shape, SparseTransformer
 from wheeltap.suites.circuits.recipes.sparse import (
+    DECAY,
+    EMBEDDING_SHARE,
+    FORMER,
+    SOFTNESS,
+    WARM_UP,
     Sparse,
     SparseSettings,
     next_token_loss,
@@ -23,10 +28,9 @@ from wheeltap.testing.recipe_contract import RecipeContract
 
 TINY: dict[str, Any] = {"steps": 4, "batch": 4}
 OTHER: dict[str, Any] = {
-    "share": 0.3, "embedding_share": 0.5, "alive": 3, "until": 0.25, "steps": 5, "batch": 5, "rate": 1e-2,
-    "warm_up": 0.5, "decay": 0.0, "softness": 1e-3,
+    "share": 0.3, "steps": 5, "batch": 5, "rate": 1e-2,
 }  # fmt: skip
-HOW = SparseSettings(share=0.1, embedding_share=0.4, alive=2, steps=30, batch=8, rate=0.05, decay=0.5, warm_up=0.1)
+HOW = SparseSettings(share=0.1, steps=30, batch=8, rate=0.05)
 TOKENS = torch.randint(0, 9, (40, 8), generator=torch.Generator().manual_seed(2))
 
 
@@ -39,7 +43,7 @@ class TestSparse(RecipeContract):
     recipe = Sparse
     settings: ClassVar[dict[str, Any]] = {**TINY, "layers": 1, "width": 16, "head": 8}
     other: ClassVar[dict[str, Any]] = {
-        **OTHER, "layers": 2, "width": 24, "head": 4, "sink": False, "bigram": False, "active": 0.5,
+        **OTHER, "layers": 2, "width": 24, "head": 4,
     }  # fmt: skip
 
 
@@ -50,17 +54,13 @@ def begun(how: SparseSettings = HOW) -> Fit:
     return sparse_fit(net(), TOKENS, how, held=TOKENS[:5], seed=1)
 
 
-def left(matrix: Tensor, share: float, *, alive: int = 0, columns: bool = False) -> Tensor:
-    """The matrix with its largest weights alone, by sorting; first the largest of each neuron."""
-    rows, (count, many) = matrix.tolist(), matrix.shape
-    places = sorted(((row, column) for row in range(count) for column in range(many)),
-                    key=lambda at: -abs(rows[at[0]][at[1]]))  # fmt: skip
-    neuron = [at[1] if columns else at[0] for at in places]
-    safe = [at for rank, at in enumerate(places) if neuron[:rank].count(neuron[rank]) < alive]
-    keep = max(round(share * len(places)), len(safe))
-    stay = {*safe, *[at for at in places if at not in safe][: keep - len(safe)]}
-    return torch.tensor([[rows[row][column] if (row, column) in stay else 0.0 for column in range(many)]
-                         for row in range(count)])  # fmt: skip
+def left(matrix: Tensor, share: float) -> Tensor:
+    """The matrix with its largest weights alone, by sorting."""
+    keep = max(round(share * matrix.numel()), 1)
+    stay = sorted(range(matrix.numel()), key=lambda at: -abs(float(matrix.flatten()[at])))[:keep]
+    found = torch.zeros(matrix.numel())
+    found[stay] = matrix.flatten()[stay]
+    return found.view_as(matrix)
 
 
 def slow(model: SparseTransformer, how: SparseSettings, steps: int) -> SparseTransformer:
@@ -68,8 +68,8 @@ def slow(model: SparseTransformer, how: SparseSettings, steps: int) -> SparseTra
     batches = [rows for _ in range(how.steps) for rows in torch.randperm(40, generator=order).split(how.batch)]
     moments = {name: [torch.zeros_like(one), torch.zeros_like(one)] for name, one in model.named_parameters()}
     for step in range(steps):
-        shares = [1 - (1 - share) * min(step / (0.5 * how.steps), 1) for share in (how.share, how.embedding_share)]
-        rate = how.rate * min((step + 1) / (how.warm_up * how.steps), 1) * (1 - step / how.steps)
+        shares = [1 - (1 - share) * min(step / (0.5 * how.steps), 1) for share in (how.share, EMBEDDING_SHARE)]
+        rate = how.rate * min((step + 1) / max(WARM_UP * how.steps, 1), 1) * (1 - step / how.steps)
         rate *= (how.share / shares[0]) ** 0.5
         slopes = torch.autograd.grad(next_token_loss(model, TOKENS[batches[step]]), list(model.parameters()))
         size = (sum((slope**2).sum() for slope in slopes) / sum(slope.numel() for slope in slopes)) ** 0.5
@@ -80,13 +80,12 @@ def slow(model: SparseTransformer, how: SparseSettings, steps: int) -> SparseTra
             second.mul_(0.95).add_(0.05 * unit**2)
             weight = parameter.detach().clone()
             matrix = parameter.ndim == 2 and "bigram" not in name
-            weight *= 1 - rate * how.decay if matrix else 1
-            weight -= rate * first / (1 - 0.9**now) / ((second / (1 - 0.95**now)) ** 0.5 + 0.1)
+            weight *= 1 - rate * DECAY if matrix else 1
+            weight -= rate * first / (1 - 0.9**now) / ((second / (1 - 0.95**now)) ** 0.5 + SOFTNESS)
             if matrix:
                 embedding = "blocks" not in name
-                share = 1 - (1 - (how.embedding_share if embedding else how.share)) * min(now / (0.5 * how.steps), 1)
-                columns = "output" in name or "fall" in name
-                weight = left(weight, share, alive=0 if embedding else how.alive, columns=columns)
+                share = 1 - (1 - (EMBEDDING_SHARE if embedding else how.share)) * min(now / (0.5 * how.steps), 1)
+                weight = left(weight, share)
             parameter.data.copy_(weight)
     return model
 
@@ -101,41 +100,19 @@ def test_it_is_the_slow_loop() -> None:
             assert not torch.equal(one, dict(net().named_parameters())[name])
 
 
-@pytest.mark.parametrize("alive", [0, 3])
-def test_counts_are_exact_after_every_step_and_weights_come_back(alive: int) -> None:
-    how = SparseSettings(share=0.1, embedding_share=0.4, alive=alive, steps=24, batch=8, rate=0.2)
-    fit = begun(how)
-    named, zero = dict(fit.model.named_parameters()), list[Tensor]()
-    for step in range(1, 25):
-        fit.advance(step)
-        done = min(step / 12, 1.0)
-        for name, matrix in named.items():
-            if matrix.ndim < 2 or "bigram" in name:
-                assert bool((matrix != 0).all()), name
-                continue
-            inner = "blocks" in name
-            share = 1 - (1 - (0.1 if inner else 0.4)) * done
-            columns = "output" in name or "fall" in name
-            least = alive * matrix.shape[int(columns)] if inner else 0
-            assert int(torch.count_nonzero(matrix)) == max(round(share * matrix.numel()), least), (name, step)
-            if inner:
-                assert int(torch.count_nonzero(matrix, 0 if columns else 1).min()) >= alive
-        zero.append(named["blocks.0.mlp.rise.weight"] == 0)
-    assert any(bool((before & ~after).any()) for before, after in pairwise(zero))
-    report = fit.report()
-    inner = [matrix for name, matrix in named.items() if "blocks" in name and matrix.ndim == 2]
-    assert report["nonzero"].tolist() == [sum(int(torch.count_nonzero(matrix)) for matrix in inner)]
-    with torch.no_grad():
-        assert report["validation"].tolist() == pytest.approx([float(next_token_loss(fit.model, TOKENS[:5]))], rel=1e-5)
-
-
 def test_a_dense_twin_starts_alike_and_keeps_every_weight() -> None:
     nets: list[nn.Module] = []
     for share in (0.1, 1.0):
-        settings = {"layers": 1, "width": 16, "steps": 3, "batch": 4, "share": share, "until": 0.0}
+        settings = {"layers": 1, "width": 16, "steps": 3, "batch": 4, "share": share}
         nets.append(Sparse(settings).blank(Given(specified(Sparse, settings, seed=8))))
         fit = Sparse(settings).start(Given(specified(Sparse, settings, seed=8)))
         fit.advance(3)
         matrix = dict(fit.model.named_parameters())["blocks.0.mlp.rise.weight"]
         assert int(torch.count_nonzero(matrix)) == round(share * 1024)
     assert digest(weights(nets[0])) == digest(weights(nets[1]))
+
+
+def test_settings_that_files_of_earlier_nets_hold_are_read_and_others_refused() -> None:
+    assert Sparse({"share": 0.1, **FORMER}).settings == Sparse({"share": 0.1}).settings
+    with pytest.raises(UsageError):
+        Sparse({**FORMER, "active": 0.5})

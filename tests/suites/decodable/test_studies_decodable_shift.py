@@ -8,7 +8,6 @@ import msgspec
 import pytest
 
 import wheeltap as wt
-from wheeltap.core.errors import UsageError
 from wheeltap.core.records import Control
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.study import Cohort
@@ -93,12 +92,6 @@ def test_a_number_that_does_not_see_the_wiring_fails() -> None:
     assert control([1.0, 1.3], [2.0, 2.0]).status == "failed"
 
 
-def test_what_imitation_does_is_said() -> None:
-    shift = {own.MODULES: [0.2, 0.25, 0.21], own.COPIED: [0.5, 0.55, 0.51]}
-    assert len(own.imitation(table({own.SHIFT: shift}))) == 1
-    assert own.imitation(table({own.SCORE: shift})) == []
-
-
 def test_nets_that_score_otherwise_are_named_and_stay() -> None:
     scores = {name: [0.97, 0.98, 0.975] for name in own.TRAINED}
     assert own.equal_scores(table({own.SCORE: scores})).status == "passed"
@@ -107,35 +100,12 @@ def test_nets_that_score_otherwise_are_named_and_stay() -> None:
     assert found.estimates[0].value == 1.0
 
 
-def test_settings_that_cannot_be_used_are_refused() -> None:
-    with pytest.raises(UsageError, match="control_seeds"):
-        wt.study("decodable-shift", settings={"seeds": 2, "control_seeds": 3})
-
-
 def test_the_sizes_are_sound() -> None:
     from wheeltap.studies.rules import require_sound
 
     for size in ("small", "full"):
         require_sound(DecodableShift(DecodableShift.sized(size)).spec(), alpha=0.05)
     assert len({msgspec.json.encode(rule) for rule in DecodableShift({}).rules()}) == 8
-
-
-def test_what_the_study_says_of_what_nets_read_is_so() -> None:
-    from wheeltap.suites.decodable import recipes as organized
-    from wheeltap.suites.decodable.studies import DOMAINS
-
-    assert set(DOMAINS) == set(organized.WORLDS)
-    for on, got in DOMAINS.items():
-        world = organized.WORLDS[on]
-        assert tuple(world.factors) == got.factors
-        assert {path for path, _ in world.net(2).named_modules()} >= set(own.HIDDEN.split(","))
-        assert wt_task(got.task).digest == world.task().digest
-
-
-def wt_task(spec: str) -> Any:
-    from wheeltap.sources.specs import load_task
-
-    return load_task(spec)
 
 
 def test_nets_that_paint_are_made_and_measured_by_the_same_rules(tmp_path: Path) -> None:

@@ -14,15 +14,12 @@ from wheeltap.suites.decodable.engine.subspaces import (
     Eraser,
     Geometry,
     ProbeHalves,
-    angles,
     control_labels,
     haar,
     majority,
     one_hot,
-    one_of_each,
     projection,
     read_off,
-    renumbered,
     steepest,
     telling,
 )
@@ -105,15 +102,6 @@ def test_fewer_examples_than_features_and_features_that_never_move() -> None:
     assert float(geometry.outwards[5].abs().max()) < 1e-12
 
 
-def test_a_change_can_be_given_another_size_and_keeps_its_direction() -> None:
-    x = vectors()
-    geometry = Geometry.of(x)
-    eraser = geometry.eraser(haar(geometry.directions, 2, np.random.default_rng(0)))
-    half = eraser.sized(x, eraser.size(x) / 2)
-    assert half.size(x) == pytest.approx(eraser.size(x) / 2)
-    assert torch.allclose(2 * half.change(x), eraser.change(x))
-
-
 def test_a_projection_leaves_nothing_along_its_directions() -> None:
     x, directions = vectors(), numbers(12, 3, seed=5)
     directions[:, 2] = directions[:, 0] - directions[:, 1]
@@ -127,14 +115,6 @@ def test_random_subspaces_are_uniform() -> None:
     assert torch.allclose(drawn.mT @ drawn, torch.eye(2, dtype=torch.float64).expand(2000, 2, 2), atol=1e-12)
     onto = (drawn @ drawn.mT).mean(0)
     assert float((onto - torch.eye(6) / 3).abs().max()) < 0.03
-
-
-def test_angles_are_those_of_scipy() -> None:
-    rng = np.random.default_rng(1)
-    one, two = haar(9, 3, rng), haar(9, 3, rng)
-    got = np.rad2deg(cast("Any", linalg).subspace_angles(one.numpy(), two.numpy()))[::-1]
-    np.testing.assert_allclose(angles(one, two).numpy(), got, atol=1e-6)
-    assert float(angles(one, one).max()) < 1e-4
 
 
 def test_the_steepest_subspace_loses_most_of_the_slopes() -> None:
@@ -163,15 +143,3 @@ def test_control_labels_keep_their_shares_and_are_one_for_each_input() -> None:
     inputs = torch.arange(90) % 9
     twice = control_labels(y, inputs, rng)
     assert all(len(twice[inputs == one].unique()) == 1 for one in range(9))
-
-
-def test_one_example_of_each_input_is_drawn_and_the_inputs_keep_their_order() -> None:
-    inputs = torch.tensor([7, 7, 2, 5, 2, 7])
-    drawn = [one_of_each(inputs, np.random.default_rng(seed)).tolist() for seed in range(200)]
-    assert all(inputs[torch.tensor(one)].tolist() == [7, 2, 5] for one in drawn)
-    assert all(40 < sum(one[0] == at for one in drawn) < 95 for at in (0, 1, 5))
-    assert one_of_each(torch.tensor([3, 0, 2]), np.random.default_rng(0)).tolist() == [0, 1, 2]
-
-
-def test_classes_are_renumbered_from_zero() -> None:
-    assert renumbered(torch.tensor([7, -2, 7, 40])).tolist() == [1, 0, 1, 2]

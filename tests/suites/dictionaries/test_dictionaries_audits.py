@@ -16,9 +16,9 @@ from wheeltap.core.records import Cost, Outcome, SubjectRecord, TaskRecord, Tria
 from wheeltap.core.report import ReportRecord
 from wheeltap.plans.plan import AuditSpec, Plan
 from wheeltap.suites.dictionaries.audits.claims import AUDITS
-from wheeltap.suites.dictionaries.audits.common import lines, no_better
+from wheeltap.suites.dictionaries.audits.common import no_better
 from wheeltap.suites.dictionaries.audits.scores import edited, f1_of, reconstructed
-from wheeltap.suites.dictionaries.specs import DISTURBANCES, KINDS, PARTS, STATUSES
+from wheeltap.suites.dictionaries.specs import DISTURBANCES, KINDS, PARTS
 
 EXAMPLES, GROUPS, PAIRS, VALUES, LIVE = 320, 16, 160, 5, 40
 
@@ -230,34 +230,6 @@ def test_a_failed_control_makes_the_run_void() -> None:
     assert judged(World(GOOD, rewritten=0.9)).void, "a dictionary that is rewritten with the net must lose nothing"
 
 
-def test_attributes_that_do_not_add_up_at_a_site_make_no_run_void() -> None:
-    report = judged(World({**GOOD, "mean codes": 0.05}))
-    [planted] = [one for one in report.controls if one.name == "WT402 supervised codes control"]
-    assert not report.void and planted.status == "skipped" and "do not add up" in planted.because
-
-
-def test_reseeds_alone_say_how_noisy_a_training_is() -> None:
-    """A dictionary from elsewhere is far from all of them, which makes no lead of it noise."""
-    assert "reseed's noise" not in judged(World({**GOOD, "reseed": 0.5})).headline
-    assert "reseed's noise" in judged(World({**GOOD, "own": 0.62, "reseed": 0.6}, spread=0.04)).headline
-
-
-def test_what_controls_nothing_has_nothing_to_lose() -> None:
-    class Powerless(World):
-        def disturbed(self, good: float, rng: Any, shared: Any) -> dict[str, NDArray[Any]]:
-            found = super().disturbed(good, rng, shared)
-            return found | {"io|agree": np.zeros_like(found["io|agree"])}
-
-    report = judged(Powerless(GOOD))
-    assert statuses(report, "WT404") == {"not_applicable"}
-    assert all("nothing to lose" in one.because for one in report.findings if one.code == "WT404")
-
-
-def test_the_best_null_is_named_whatever_is_shown_least_surely() -> None:
-    report = judged(World({**GOOD, "frozen decoder": 0.7, "random": 0.3}, spread=0.0))
-    assert "frozen decoder 0.7" in report.headline and "Not asked beside: soft-frozen decoder" in report.headline
-
-
 def test_entries_that_are_others_are_no_answer() -> None:
     report = judged(World(GOOD), planned(*KIND[1:]))
     assert statuses(report, "WT401") == {"error"}
@@ -311,7 +283,7 @@ def test_edits_are_scored_where_the_patch_changes_the_answer() -> None:
     scores = edited(read, least=20)
     by_hand = np.concatenate([read[f"{name}|agree"][~read[f"{name}|unedited"]] for name in ("io", "s")])
     assert scores.mean == pytest.approx(by_hand.mean()) and set(scores.parts) == {"io", "s"}
-    with pytest.raises(Exception, match="too few pairs"):
+    with pytest.raises(NoAnswer):
         edited(read, least=PAIRS)
 
 
@@ -328,29 +300,9 @@ def test_vectors_that_are_too_long_are_not_kept(own: float, stretch: float, stat
     assert score == pytest.approx(own * stretch, abs=0.05), "the share itself is printed as it is"
 
 
-def test_what_was_not_measured_is_said() -> None:
-    class Partly(World):
-        def read(self, trial: Trial) -> dict[str, NDArray[Any]]:
-            found = super().read(trial)
-            if "s|status" in found and trial.perturbation != "dictionary-disturbed":
-                found["s|status"] = np.array(STATUSES.index("one value"))
-            return found
-
-    report = judged(Partly(GOOD))
-    for code in ("WT402", "WT403"):
-        [first] = [one for one in report.findings if one.code == code and one.title in FOR]
-        assert "Not measured, for too few examples or pairs: s." in first.because
-    with pytest.raises(NoAnswer, match="No two examples differ in one attribute alone"):
-        edited({"s|status": np.array(STATUSES.index("one value"))}, least=20)
-
-
 def test_a_site_that_answers_do_not_rest_on_has_no_score() -> None:
     read = read_of(lambda world: world.reconstruction, 0.5)
     assert reconstructed(read)[0].mean == pytest.approx(0.5, abs=0.02)
     same = {"margin": np.repeat(read["margin"][:1], 4, axis=0)}
-    with pytest.raises(Exception, match="not shown that the answers rest on this site"):
+    with pytest.raises(NoAnswer):
         reconstructed(same)
-
-
-def test_a_model_without_a_judged_dictionary_has_no_line() -> None:
-    assert lines(PLAN.subjects, [], []) == []

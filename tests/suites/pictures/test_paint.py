@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from wheeltap.core.errors import DataError, UnknownName, UsageError
+from wheeltap.core.errors import DataError, UnknownName
 from wheeltap.core.task import Task
 from wheeltap.models.cppn import Cppn, Layout, grid
 from wheeltap.recipes.base import Given, recipe_of, spec
@@ -96,13 +96,6 @@ def test_the_updates_are_adams_on_a_gradient_of_length_one(l1: float) -> None:
     assert np.abs(net.flat_parameters() - weights).max() < 2e-6
 
 
-def test_starts_are_lecun_normal_and_cut_off() -> None:
-    kernels = start(Layout.parse("3;cache:200"), 0)
-    for kernel, fan_in in zip(kernels, (4, 200, 200, 200), strict=True):
-        assert kernel.std() * fan_in**0.5 == pytest.approx(1.0, abs=0.12)
-        assert np.abs(kernel).max() <= 2.0 / 0.87962566 / fan_in**0.5 + 1e-6
-
-
 def test_a_net_depends_on_its_own_seed_alone_and_nothing_else_is_changed() -> None:
     threads, state = torch.get_num_threads(), torch.get_rng_state()
     together = paint(LAYOUT, CANVAS, seeds=[3, 1], steps=SHORT).bits
@@ -115,11 +108,6 @@ class TestKinds:
     def test_untrained_nets_are_their_starts(self) -> None:
         painted = paint(LAYOUT, CANVAS, seeds=[4], **KINDS["untrained"])
         assert (painted.status, painted.bits) == (("done",), [_first(4).flat_parameters().tobytes()])
-
-    def test_relu_nets_are_as_deep_and_wide(self) -> None:
-        [net] = paint(LAYOUT, CANVAS, seeds=[0], steps=SHORT, **KINDS["relu"]).nets
-        assert net.layout == Layout.parse("3;relu:7")
-        assert all((maps >= 0).all() for maps in net.maps(CANVAS.inputs))
 
     def test_folded_nets_draw_mirror_images_of_themselves(self) -> None:
         folded = paint(LAYOUT, CANVAS, seeds=[0], steps=SHORT, **KINDS["abs-x"]).nets[0].render(16)
@@ -181,14 +169,6 @@ class TestLostNets:
         assert np.isfinite(painted.nets[0].flat_parameters()).all()
 
 
-@pytest.mark.parametrize(
-    "changes", [{"steps": -1}, {"rate": 0.0}, {"rate": float("nan")}, {"decay": float("inf")}, {"share": 1.1}]
-)
-def test_settings_out_of_range_are_errors(changes: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match=next(iter(changes))):
-        PictureNet(changes)
-
-
 def test_pictures_that_make_no_sense_are_errors() -> None:
     inputs, target = CANVAS.inputs, CANVAS.targets
     with pytest.raises(UnknownName, match="rellu"):
@@ -204,6 +184,7 @@ _CANVAS = Task(grid(12), _picture(12), name="canvas")
 
 
 class TestPicture(RecipeContract):
+    test_killed_it_comes_to_the_same_bits = None  # slow; the recipe "sparse" is killed, which trains by the same loop
     recipe = PictureNet
     settings: ClassVar[dict[str, Any]] = {"layout": "2;cache:3,gaussian:3", "steps": 21, "share": 0.5, "rho": 0.01}
     other: ClassVar[dict[str, Any]] = {

@@ -5,10 +5,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.published import STILL, at_fixed_deltas, at_no_effect, changes
+from benchmarks.published import STILL, at_fixed_deltas, changes
 from published import needs_data, published_net
 from wheeltap.core import symmetry
-from wheeltap.core.errors import DataError
 from wheeltap.core.symmetry import Symmetry
 from wheeltap.models.cppn import Cppn, Fold, Layout, grid
 from wheeltap.suites.pictures import engine as mv
@@ -113,28 +112,6 @@ def test_equal_effect_is_equal_and_what_cannot_have_it_is_counted(target: float)
     assert (at_bound[~found.reached] < target * 1.01).all()
 
 
-def test_slopes_are_the_derivative() -> None:
-    """By automatic differentiation of the whole net."""
-    size, net = 8, random_net().double()
-    inputs, moves = grid(size).double(), some_weights(net, 20, seed=0)
-    found = at_no_effect(net, inputs, mirrored(size), moves)
-    for at in range(20):
-        name = f"layers.{moves.layer[at]}.weight"
-        weight = net.get_parameter(name).detach()
-        along = torch.zeros_like(weight)
-        along[int(moves.target[at]), int(moves.source[at])] = 1.0
-
-        def moved(size: torch.Tensor, name: str = name, weight: torch.Tensor = weight, along: torch.Tensor = along):
-            return torch.func.functional_call(net, {name: weight + size * along}, (inputs,))
-
-        nothing = torch.zeros((), dtype=torch.float64)
-        _, slope = torch.autograd.functional.jvp(moved, nothing, torch.ones_like(nothing))
-        assert found.rmse[at] == pytest.approx(float(slope.square().mean().sqrt()), rel=1e-5, abs=1e-8)
-        if found.kept[at]:
-            even = mirrored(size).project(slope)
-            assert found.symmetry[at] == pytest.approx(float(even.square().sum() / slope.square().sum()), rel=1e-5)
-
-
 def test_sparse_genomes_are_moved_by_their_links_and_dense_nets_by_any_weight() -> None:
     dense = random_net()
     kernels: list[NDArray[np.float32]] = [np.zeros(shape, dtype=np.float32) for shape in LAYOUT.shapes]
@@ -164,32 +141,3 @@ def test_symmetry_of_response_is_as_published() -> None:
     for mean in means:
         assert mean.clusters < mean.values
         assert mean.low is not None and mean.low < mean.value
-
-
-@needs_data
-@pytest.mark.slow
-def test_symmetry_of_slopes_is_as_published() -> None:
-    net = published_net("skull", "pb")
-    found = at_no_effect(net, grid(64), mirrored(64), mv.single_weights(net.layout, net.links()))
-    assert found.mean.value == pytest.approx(0.721, abs=0.00051)
-    assert (int((found.symmetry > 0.8).sum()), int(found.kept.sum())) == (20, 57)
-    assert found.dropped == len(found.moves) - 57
-
-
-def test_a_symmetry_of_another_size_is_refused() -> None:
-    with pytest.raises(DataError):
-        Evaluation(random_net(), grid(8), symmetry=mirrored(9))
-
-
-def test_the_symmetric_share_is_that_of_energies() -> None:
-    points = grid(20)
-    group = symmetry.mirror(points[:, :2])
-    x, y = points[:, :1], points[:, 1:2]
-    even, odd = (x.square() + y), x * y.exp()
-    share = float(even.square().sum() / (even.square().sum() + odd.square().sum()))
-    assert float(group.share(even + odd)) == pytest.approx(share, abs=1e-6)
-    assert float(group.share(torch.zeros(len(points), 3))) == 0.0
-    both = group.share(torch.stack([even + odd, even.expand_as(odd)]))
-    assert both.tolist() == pytest.approx([share, 1.0], abs=1e-6)
-    known = (even + odd).square().sum()
-    assert float(group.share(even + odd, energy=2.0 * known)) == pytest.approx(share / 2, abs=1e-6)

@@ -211,12 +211,3 @@ def test_the_picture_has_its_symmetry_exactly_whatever_named_factor_is_changed()
         for factor in ("", *factors(of)):
             hsv = swept(of.genome, factor, 0.5 if factor else 0.0).evaluate(inputs)
             assert float((hsv - symmetry.project(hsv)).abs().max()) < 1e-5, factor
-
-
-def test_a_change_of_one_weight_that_is_not_shared_breaks_the_symmetry() -> None:
-    of = picture("face")
-    assert of.symmetric is not None
-    points, symmetry = of.symmetric(SIZE)
-    links = [*of.genome.links, GenomeLink("x", "eye level", 0.3)]
-    hsv = Genome(of.genome.nodes, links).evaluate(coordinates(points.double()))
-    assert float((hsv - symmetry.project(hsv)).abs().max()) > 0.1

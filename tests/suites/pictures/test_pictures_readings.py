@@ -94,11 +94,3 @@ def test_named_weights_are_moved_as_far_as_asked() -> None:
     counts = dict(zip(BLOCKS, found["units"].tolist(), strict=True))
     assert {name: count for name, count in counts.items() if count} == dict(net.layout.blocks)
     assert np.array_equal(read("picture-drawn")["picture"], net.render(PICTURE))
-
-
-def test_a_strip_leaves_its_net_as_it_was() -> None:
-    net = picture("face").genome.layerize()
-    before = net.flat_parameters()
-    moved = strip(net, weight=(3, 1, 2), steps=[-0.5, 0.0, 0.5], size=16)
-    assert np.array_equal(net.flat_parameters(), before)
-    assert np.array_equal(moved[1], net.render(16))

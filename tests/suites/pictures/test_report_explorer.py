@@ -1,7 +1,6 @@
 """The sweep explorer in a real browser, against an implementation of the nets in numpy: pictures, numbers, keys."""
 
 import base64
-import json
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -149,8 +148,8 @@ def test_draws_what_the_net_computes(browser: Any, tmp_path: Path) -> None:
 
 @pytest.mark.browser
 def test_a_moved_weight_redraws_what_depends_on_it(browser: Any, tmp_path: Path) -> None:
-    nets = [_planted(), _random(EVERY, 3), _random(SKULL, 4)]
-    page = _open(browser, tmp_path / "x.html", explorer.page(nets, title="Three"))
+    nets = [_planted(), _random(EVERY, 3)]
+    page = _open(browser, tmp_path / "x.html", explorer.page(nets, title="Two"))
     page.get_by_label("Keep earlier moves").check()
     rng = np.random.default_rng(5)
     for side, net in enumerate(nets):
@@ -206,19 +205,6 @@ def test_by_keyboard_alone(browser: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.browser
-def test_marks_new_copied_and_dead_maps(browser: Any, tmp_path: Path) -> None:
-    page = _open(browser, tmp_path / "x.html", explorer.page([_planted()], title="One"))
-    kinds = {
-        name: page.locator(f".row canvas.{name}").evaluate_all("all => all.map(c => c.dataset.at)")
-        for name in ("dead", "copy")
-    }
-    assert kinds["copy"] == ["1.0", "3.2"]
-    assert set(kinds["dead"]) == {"1.2", "2.0", "2.1", "3.0", "3.1"}
-    assert "2 units make a map of their own" in page.locator(".bench").inner_text()
-    _close(page)
-
-
-@pytest.mark.browser
 def test_the_other_net_follows_at_equal_effect(browser: Any, tmp_path: Path) -> None:
     nets = [_random(EVERY, 1), _random(EVERY, 2)]
     page = _open(browser, tmp_path / "x.html", explorer.page(nets, title="Two"))
@@ -249,8 +235,7 @@ def test_its_address_brings_the_state_back(browser: Any, tmp_path: Path) -> None
     again = _open(browser, tmp_path / "x.html", address=f"#{address}")
     assert _numbers(again, 0) == pytest.approx(_effect(net, {(1, 0, 2): 2.25}), abs=0.006)
     _close(again)
-    for broken in ("#sweep=9.9.9,4.4,0.0.0:1e400&range=1", "#sweep=&range=1", "#%", "#sweep=1.0.2,x&range=3&equal"):
-        _close(_open(browser, tmp_path / "x.html", address=broken))
+    _close(_open(browser, tmp_path / "x.html", address="#sweep=9.9.9,4.4,0.0.0:1e400&range=1"))
 
 
 @pytest.mark.browser
@@ -278,45 +263,6 @@ def test_fits_and_reads_in_both_themes(browser: Any, tmp_path: Path, theme: str)
     worst = page.evaluate(CONTRAST)
     assert worst[0][0] >= 4.5, worst
     _close(page)
-
-
-@pytest.mark.browser
-def test_pictures_that_stay_in_sight_leave_a_phone_its_room(browser: Any, tmp_path: Path) -> None:
-    html = explorer.page([_random(SKULL, 1), _random(SKULL, 2)], title="Two")
-    page = _open(browser, tmp_path / "x.html", html, viewport={"width": 390, "height": 844})
-    page.locator(".unit").last.scroll_into_view_if_needed()
-    stage = page.locator(".stage").bounding_box()
-    assert stage["y"] < 1 and stage["height"] <= 844 / 4
-    for picture in page.locator(".big").all():
-        box = picture.bounding_box()
-        assert box["width"] >= 96 and box["y"] >= 0
-    _close(page)
-
-
-@pytest.mark.browser
-def test_lives_in_another_page_without_a_clash(browser: Any, tmp_path: Path) -> None:
-    nets = [_planted(), _random(EVERY, 2)]
-    part = explorer.embed(nets)  # without WebAssembly
-    style = "<style>canvas, button, input { display: none !important } h3 { font-size: 99px; color: red }</style>"
-    html = f"<!doctype html><title>host</title>{style}<h3 id=mine>mine</h3>{part}{part}"
-    page = _open(browser, tmp_path / "x.html", html)
-    page.wait_for_function("document.querySelectorAll('.wheeltap-explorer[data-state=settled]').length === 2")
-    assert page.locator(".big").first.is_visible()
-    for side, net in enumerate(nets):
-        assert abs(_picture(page, side) - 255 * _draw(net, 256)).max() <= 1.5
-    size = "e => getComputedStyle(e).fontSize"
-    assert page.locator("#mine").evaluate(size) == "99px"
-    assert page.locator(".panel h3").first.evaluate(size) != "99px"
-    assert "#" not in page.url  # its host's address is not its own
-    _close(page)
-
-
-def test_is_small() -> None:
-    html = explorer.page([_random(SKULL, 1), _random(SKULL, 2)], title="Two")
-    assert len(html.encode()) <= 5 * 1024 * 1024 // 20
-    assert "http://" not in html and "https://" not in html
-    data = json.loads(html.split('<script type="application/json">')[1].split("</script>")[0])
-    assert len(data["nets"]) == 2
 
 
 def test_refuses_what_it_cannot_draw() -> None:
@@ -348,15 +294,3 @@ def test_a_report_with_nets_has_the_explorer_and_its_policy() -> None:
     assert whole is not None and record.headline in whole and "<script" in whole and explorer.alone(single()) is None
     with pytest.raises(UsageError):
         report_page.page(_reported([{"name": "net"}]))
-
-
-@pytest.mark.browser
-def test_it_answers_on_the_page_of_a_report(browser: Any, tmp_path: Path) -> None:
-    nets = msgspec.json.decode(msgspec.json.encode([_planted(), _random(EVERY, 2)]))
-    page = _open(browser, tmp_path / "x.html", report_page.page(_reported(nets)))
-    slider = page.get_by_label("Width", exact=True).first
-    slider.focus()
-    page.keyboard.press("ArrowRight")
-    page.wait_for_selector(SETTLED)
-    assert page.locator(".panel output").first.inner_text() != "0.000"
-    _close(page)

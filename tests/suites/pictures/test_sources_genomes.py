@@ -87,19 +87,6 @@ def test_published_genomes_draw_the_published_pictures(name: str) -> None:
         assert float((genome.layerize().hsv(inputs) - genome.evaluate(inputs)).abs().max()) < 1e-4
 
 
-@needs_data
-def test_the_name_of_the_file_does_not_matter_nor_whether_it_is_packed(tmp_path: Path) -> None:
-    with zipfile.ZipFile(DATA / "skull.zip") as archive:
-        text = archive.read("a")
-    (tmp_path / "butterfly.zip").write_bytes((DATA / "skull.zip").read_bytes())
-    (tmp_path / "no ending").write_bytes(text)
-    (tmp_path / "stored.xml").write_bytes(zipped(text, name="folder/skull.xml", method=zipfile.ZIP_STORED))
-    for file in tmp_path.iterdir():
-        genome = read_genome(file)
-        assert np.array_equal(genome.layerize().flat_parameters(), parameters("skull", "pb"))
-        assert genome.name == file.stem
-
-
 # Forms of a genome
 
 
@@ -213,7 +200,7 @@ def test_a_zip_file_that_is_not_as_it_should_be_is_refused(tmp_path: Path) -> No
     refused(tmp_path, bytes(encrypted))
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(1, 255)), min_size=1, max_size=4), st.booleans())
 def test_a_damaged_file_never_gives_another_kind_of_error(
     tmp_path: Path, hits: list[tuple[int, int]], packed: bool
@@ -249,20 +236,10 @@ def test_a_bomb_is_refused_without_its_memory(tmp_path: Path) -> None:
     "text",
     [
         "<data>" + "<a>" * 100_000 + "</a>" * 100_000 + "</data>",
-        "<a>" * 599_000 + "</a>" * 599_000,
-        "<data>" + "<a/>" * 1_000_000 + "</data>",
         "<data><genome><nodes>" + "<node/>" * 1_000_000 + "</nodes></genome></data>",
-        "<data " + " ".join(f'a{at}=""' for at in range(250_000)) + "/>",
         "<data><genome><nodes>" + "<node/>" * 5_001 + "</nodes></genome></data>",
     ],
-    ids=["deep", "deeper", "wide", "a million nodes", "attributes", "a node too many"],
+    ids=["deep", "a million nodes", "a node too many"],
 )
 def test_floods_of_elements_are_refused(tmp_path: Path, text: str) -> None:
     refused(tmp_path, zipped(text.encode()))
-
-
-def test_a_deep_genome_is_read(tmp_path: Path) -> None:
-    hidden = [("hidden", "", "sin")] * 400
-    links = [(0, 7, "1.0"), *((at, at + 1, "1.0") for at in range(7, 406)), (406, 4, "1.0"), *FED[1:]]
-    genome = parse_genome(xml([*INPUTS, *COLOURS, *hidden], links).encode())
-    assert genome.layerize().layout.layers == 401

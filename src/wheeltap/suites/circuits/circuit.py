@@ -1,10 +1,9 @@
-"""Circuits of edges or of units, and their files: the JSON of the benchmark MIB, also packed with gzip."""
+"""Circuits of edges or of units, and their files: for edges the JSON of the benchmark MIB."""
 
 import base64
 import gzip
 import json
 import math
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from wheeltap.core.bounded import decoded, document, few_parts, opened, parsing
 from wheeltap.core.canon import Scalar
-from wheeltap.core.errors import DataError, FileFormatError, ModelError, UsageError
+from wheeltap.core.errors import FileFormatError, ModelError, UsageError
 from wheeltap.core.files import write_whole
 
 CHANNELS: Final = ("q", "k", "v")
@@ -202,38 +201,20 @@ class EdgeGraph:
 @final
 @dataclass(frozen=True, eq=False)
 class Circuit:
-    """What was found of a model on a task: a score for each edge, and which of them are the circuit.
+    """Which edges of a model are a circuit, and the scores that they were chosen by.
 
     Attributes:
         graph: Of the model.
-        scores: ``[edge]``, in units of the metric: how much it is expected to fall where the edge is patched.
         kept: Whether an edge is in the circuit, ``[edge]``.
-        nodes: Whether a component is, ``[node]``.
-        scored: Whether an edge has a score at all, ``[edge]``; its score is 0 where it has none.
-        node_scores: ``[node]``; ``None`` where there are none.
-        origin: Where it comes from; ``None`` where that is not known, as in files of others.
-
-    Raises:
-        DataError: If lengths do not fit the graph, or a score is not finite.
+        scores: ``[edge]``, in units of the metric: how much it is expected to fall where the edge is patched; ``None``
+            where the circuit was read from a file.
+        origin: Where it comes from; ``None`` where that is not known, as in files of other programs.
     """
 
     graph: EdgeGraph
-    scores: NDArray[np.float64]
     kept: NDArray[np.bool_]
-    nodes: NDArray[np.bool_]
-    scored: NDArray[np.bool_]
-    node_scores: NDArray[np.float64] | None = None
+    scores: NDArray[np.float64] | None = None
     origin: Origin | None = None
-
-    def __post_init__(self) -> None:
-        edges, nodes = len(self.graph.edges), len(self.graph.nodes)
-        of_nodes = np.zeros(nodes) if self.node_scores is None else self.node_scores
-        held = [len(self.scores), len(self.kept), len(self.scored), len(self.nodes)]
-        if held != [edges, edges, edges, nodes] or len(of_nodes) != nodes:
-            raise _unfit(f"{edges:,} edges and {nodes:,} nodes", f"values for {held}")
-        strange = int((~np.isfinite(self.scores)).sum() + (~np.isfinite(of_nodes)).sum())
-        if strange:
-            raise _unfit("finite scores", f"{strange:,} that are NaN or infinite")
 
     def require_of(self, fingerprint: str, graph: EdgeGraph, *, name: str) -> None:
         """Raises ``ModelError`` if this is a circuit of another model than ``name``, or could not be one of it."""
@@ -250,13 +231,7 @@ class Circuit:
             self.origin.require_model(fingerprint, name=name)
 
 
-def _unfit(expected: str, got: str) -> DataError:
-    return DataError("A circuit does not fit its graph.", where="circuit", expected=expected, got=got)
-
-
 FORMAT: Final = "wheeltap circuit of units, 2"
-_READ: Final = (FORMAT, "wheeltap circuit of units, 1")
-"""Formats that are read: the first one did not say whether a circuit is undecided."""
 
 _LARGEST: Final = 64 * 2**20
 """Bytes of a file that is read."""
@@ -333,7 +308,7 @@ def load(path: Path) -> UnitCircuit:
     data = document(path, "circuit", limit=_LARGEST, do=_DO)
     what, expected = "This is no file of a circuit.", f'JSON that says "{FORMAT}"'
     found = decoded(data, UnitCircuit, path, what, expected=expected, do=_DO)
-    if found.format not in _READ:
+    if found.format != FORMAT:
         raise FileFormatError(what, where=str(path), expected=expected, got=f"format {found.format[:60]!r}", do=_DO)
     return found
 
@@ -389,9 +364,7 @@ def is_mib(path: Path) -> bool:
 def read_mib(path: Path) -> Circuit:
     """The circuit in a file of MIB, or in one of ours.
 
-    An edge that the file does not name is not in the circuit. One whose score is missing or not finite (dumps of others
-    hold ``Infinity``) has no score, and is in the circuit where the file says so. In our own files every score is
-    finite.
+    An edge that the file does not name is not in the circuit. Scores are not read.
 
     Raises:
         MissingFile: If there is no such file.
@@ -404,16 +377,14 @@ def read_mib(path: Path) -> Circuit:
         origin = msgspec.convert(data[_OWN], Origin) if _OWN in data else None
     except msgspec.ValidationError as error:
         raise _wrong(where, f"what {_OWN!r} says of it", str(error)[:160]) from error
-    nodes, node_scores = _nodes(data["nodes"], graph, where=where)
-    scores, kept, scored = _edges(data["edges"], graph, where=where, strict=origin is not None)
-    return Circuit(graph, scores, kept, nodes, scored, node_scores=node_scores, origin=origin)
+    _require_nodes(data["nodes"], graph, where=where)
+    return Circuit(graph, _kept_edges(data["edges"], graph, where=where), origin=origin)
 
 
 def write_mib(circuit: Circuit, path: Path) -> None:
-    """Writes a circuit where MIB can read it; packed, where the name ends in ``.gz``.
+    """Write a circuit that was searched for where MIB can read it; packed, where the name ends in ``.gz``.
 
-    What was read from such a file is written to the same bytes. What MIB has no place for (groups, where the circuit
-    comes from) is written beside it, only where it is there.
+    What MIB has no place for (groups, where the circuit comes from) is written beside it, only where it is there.
     """
     graph = circuit.graph
     cfg: dict[str, Any] = {
@@ -424,18 +395,14 @@ def write_mib(circuit: Circuit, path: Path) -> None:
     cfg |= {} if graph.width is None else {"d_model": graph.width}
     cfg |= {} if graph.groups == graph.heads else {"n_key_value_heads": graph.groups}
     cfg |= {} if graph.mlps else {"mlps": False}
-    own = circuit.node_scores
-    nodes = {
-        name: {**({} if own is None else {"score": float(own[at])}), "in_graph": bool(circuit.nodes[at])}
-        for at, name in enumerate(graph.nodes)
-    }
+    touched = graph.touched(circuit.kept)
+    nodes = {name: {"in_graph": bool(touched[at])} for at, name in enumerate(graph.nodes)}
+    scores: list[dict[str, float]] = (
+        [{}] * len(graph.edges) if circuit.scores is None else [{"score": float(one)} for one in circuit.scores]
+    )
     edges = {
-        name: {
-            **({"score": float(circuit.scores[at])} if circuit.scored[at] else {}),
-            "in_graph": bool(circuit.kept[at]),
-        }
-        for at, name in enumerate(graph.edges)
-        if circuit.scored[at] or circuit.kept[at]
+        name: {**score, "in_graph": bool(kept)}
+        for name, score, kept in zip(graph.edges, scores, circuit.kept, strict=True)
     }
     about = {} if circuit.origin is None else {_OWN: msgspec.to_builtins(circuit.origin)}
     whole = {"cfg": cfg, "nodes": nodes, "edges": edges, **about}
@@ -476,38 +443,26 @@ def _graph(held: Any, *, where: str) -> EdgeGraph:
     return EdgeGraph(layers, heads, groups, width[0] if width else None, parallel=flags[0], mlps=flags[1])
 
 
-def _nodes(held: Any, graph: EdgeGraph, *, where: str) -> tuple[NDArray[np.bool_], NDArray[np.float64] | None]:
-    given = _object(held, where=where, what="nodes")
-    number = {name: at for at, name in enumerate(graph.nodes)}
-    kept, scores = np.zeros(len(number), bool), np.zeros(len(number))
-    for name, value in given.items():
-        if name not in number:
-            raise _wrong(where, f"nodes such as input, a0.h0, m0, logits ({len(number)} of them)", f"{name!r}")
-        node = _object(value, where=where, what=name)
-        kept[number[name]] = _flag(node, where=where, what=name)
-        scores[number[name]] = _score(node, where=where, what=name) if "score" in node else 0.0
-    every = len(given) == len(number) and all("score" in node for node in given.values())
-    return kept, scores if every and np.isfinite(scores).all() else None
+def _require_nodes(held: Any, graph: EdgeGraph, *, where: str) -> None:
+    """Raise ``FileFormatError`` where a file names a node that its graph does not have."""
+    for name, node in _object(held, where=where, what="nodes").items():
+        if name not in graph.nodes:
+            raise _wrong(where, f"nodes such as input, a0.h0, m0, logits ({len(graph.nodes)} of them)", f"{name!r}")
+        _flag(node, where=where, what=name)
 
 
-def _edges(
-    held: Any, graph: EdgeGraph, *, where: str, strict: bool
-) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
+def _kept_edges(held: Any, graph: EdgeGraph, *, where: str) -> NDArray[np.bool_]:
+    """Return which edges a file says to be in the circuit, ``[edge]``."""
     number = {name: at for at, name in enumerate(graph.edges)}
-    scores, kept, scored = np.zeros(len(number)), np.zeros(len(number), bool), np.zeros(len(number), bool)
-    for name, value in _object(held, where=where, what="edges").items():
+    kept = np.zeros(len(number), bool)
+    for name, edge in _object(held, where=where, what="edges").items():
         if name not in number:
             source, _, target = name.partition("->")
             lost = [end for end in (source, target.partition("<")[0]) if end not in graph.nodes]
             got = f"{name!r}: there is no node {lost[0]!r}" if lost else f"{name!r}, which its graph does not have"
             raise _wrong(where, "edges such as a0.h1->a2.h3<q>, a0.h1->m2, m2->logits", got)
-        edge, at = _object(value, where=where, what=name), number[name]
-        score = _score(edge, where=where, what=name) if "score" in edge else math.nan
-        kept[at], scored[at] = _flag(edge, where=where, what=name), math.isfinite(score)
-        scores[at] = score if scored[at] else 0.0
-        if strict and not scored[at]:
-            raise _wrong(where, "finite scores", f"{name}: {score}")
-    return scores, kept, scored
+        kept[number[name]] = _flag(edge, where=where, what=name)
+    return kept
 
 
 def _object(value: Any, *, where: str, what: str) -> Mapping[str, Any]:
@@ -516,16 +471,8 @@ def _object(value: Any, *, where: str, what: str) -> Mapping[str, Any]:
     return cast("dict[str, Any]", value)
 
 
-def _score(held: Mapping[str, Any], *, where: str, what: str) -> float:
-    value = held["score"]
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise _wrong(where, f"a number as the score of {what}", str(value)[:60])
-    # Whole numbers beyond the largest float are no scores either.
-    return float(value) if abs(value) <= sys.float_info.max else math.inf
-
-
-def _flag(held: Mapping[str, Any], *, where: str, what: str) -> bool:
-    value = held.get("in_graph")
+def _flag(held: Any, *, where: str, what: str) -> bool:
+    value = _object(held, where=where, what=what).get("in_graph")
     if not isinstance(value, bool):
         raise _wrong(where, f"true or false as in_graph of {what}", str(value)[:60])
     return value

@@ -25,7 +25,7 @@ class SearchFlags:
     method: Annotated[
         Method | None,
         Parameter(
-            help="masks keep units; every other method keeps edges between heads and MLPs. By default masks for models "
+            help="masks keep units; eap and eap-ig keep edges between heads and MLPs. By default masks for models "
             "of up to 5 million weights, eap-ig for larger ones."
         ),
     ] = None
@@ -51,8 +51,8 @@ class SearchFlags:
     ablation: Annotated[
         Ablation | None,
         Parameter(
-            help="What ablated units hold, or edges carry: mean, zero, or (edges) patch: what they carry on the other "
-            "side of their pair (the counterfactual). By default mean for units, patch for edges."
+            help="Ablation value: mean, or (edges) patch: the value on the other side of their pair "
+            "(the counterfactual). By default mean for units, patch for edges."
         ),
     ] = None
 

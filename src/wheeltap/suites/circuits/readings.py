@@ -97,7 +97,7 @@ class CircuitEffects(Reading):
                     for draw in range(how.weight_draws):
                         flags = inside.others(root=root, draw=draw) if place else inside.own
                         rng = seeds.generator(root, "weights", name, place, draw)
-                        with inside.disturbed(name, flags, noise=how.noise, rng=rng):
+                        with inside.disturbed(name, flags, rng=rng):
                             found[kind, place, draw] = float(copied.loss(None))
         return found
 
@@ -201,7 +201,7 @@ def _edge_graph(subject: Subject, pairs: Pairs, kept: Kept, *, most: int) -> dic
     require_parts(subject, kept, len(graph.edges), "edges")
     rows = [both_sides(batch).part(slice(row, row + 1)) for batch in pairs.batches() for row in range(2 * len(batch))]
     # Clean sides first, 0 for edges outside the circuit, [row, edge].
-    scores = np.stack([attribute(known, [row])[0] * kept for row in rows])
+    scores = np.stack([attribute(known, [row]) * kept for row in rows])
     numbers = np.flatnonzero(graph.touched(kept))
     place = np.full(len(graph.nodes), -1)
     place[numbers] = np.arange(len(numbers))

@@ -34,7 +34,7 @@ from wheeltap.runs.ray_cluster import RayCluster
 from wheeltap.sources import artifact
 from wheeltap.sources.base import ExampleReader
 from wheeltap.suites.circuits import sources as source
-from wheeltap.suites.circuits.audits.common import CHANCE, CircuitAudit, unable
+from wheeltap.suites.circuits.audits.common import CircuitAudit, unable
 from wheeltap.suites.circuits.audits.view import answer
 from wheeltap.suites.circuits.circuit import (
     FORMAT,
@@ -51,7 +51,7 @@ from wheeltap.suites.circuits.circuit import (
 )
 from wheeltap.suites.circuits.engine.ablation import pairs_of, wired
 from wheeltap.suites.circuits.engine.units import UnitNet
-from wheeltap.suites.circuits.recipes.sparse import DENSE
+from wheeltap.suites.circuits.specs import CHANCE, DENSE_TRAINING
 
 if TYPE_CHECKING:
     from wheeltap.suites.circuits.cli import SparseNetSpec
@@ -106,7 +106,7 @@ def found(plan: Plan, subject: Subject, task: BaseTask, store: Path) -> UnitCirc
     )  # fmt: skip
     if audit.parts == "edges":
         graph, scores = EdgeGraph.of_numbers(searches[at]["decoder"]), searches[at]["score"].astype(np.float64)
-        return Circuit(graph, scores, kept, graph.touched(kept), np.ones(len(kept), bool), origin=origin)
+        return Circuit(graph, kept, scores, origin)
     net = UnitNet(subject.model, next(pairs_of(task).batches()).clean)
     sites = of_units(kept, tuple((site.name, site.units) for site in net.sites))
     return UnitCircuit(format=FORMAT, sites=sites, **msgspec.structs.asdict(origin))
@@ -244,7 +244,7 @@ def train(asked: "SparseNetSpec", out: Path, *, watch: Watch | None = None) -> S
     settings: dict[str, Scalar] = {"share": share}
     if asked.steps is not None:
         settings["steps"] = asked.steps
-    spec = base.spec("sparse", {**DENSE, **settings} if share == 1.0 else settings, seed=asked.seed)
+    spec = base.spec("sparse", {**DENSE_TRAINING, **settings} if share == 1.0 else settings, seed=asked.seed)
     made = make(base.Given(spec), base.recipe_of(spec), Artifacts(cache) if cache else None, watch=watch)
     artifact.save(made.done(f"recipe {spec.recipe}"), spec, out)
     return SparseNet(int(made.report["nonzero"][0]), float(made.report["validation"][-1]))

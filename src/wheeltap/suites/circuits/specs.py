@@ -1,9 +1,12 @@
 """Specs of readings of circuits: a search, what a circuit does, and its graph."""
 
+import math
+from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
 import msgspec
 
+from wheeltap.core.canon import Scalar
 from wheeltap.core.settings import Settings
 from wheeltap.plans.readings.base import Array, ReadingSpec
 from wheeltap.suites.circuits.circuit import EdgeGraph
@@ -11,12 +14,12 @@ from wheeltap.suites.circuits.circuit import EdgeGraph
 Null = Literal["none", "weights", "labels"]
 """``weights``: a net of the same shapes whose weights were drawn again; ``labels``: the two answers change places."""
 
-Ablation = Literal["mean", "zero", "patch"]
-"""What ablated units hold, or ablated edges carry: their mean, nothing, or (edges alone) what they carry on the other
-side of the pair."""
+Ablation = Literal["mean", "patch"]
+"""What ablated units hold, or ablated edges carry, in a search: their mean, or (edges alone) what they carry on the
+other side of the pair."""
 
-Method = Literal["masks", "eap", "eap-ig", "eap-ig-activations", "nodes", "acdc", "exact", "random"]
-"""``masks`` keeps units; every other method keeps edges between components (see ``engine.attribution``)."""
+Method = Literal["masks", "eap", "eap-ig"]
+"""``masks`` keeps units; the others keep edges between components (see ``engine.attribution``)."""
 
 
 class CircuitSearchSettings(Settings, frozen=True, kw_only=True):
@@ -51,6 +54,12 @@ class CircuitSearchSettings(Settings, frozen=True, kw_only=True):
     null: Null = "none"
 
 
+DENSE_TRAINING: Final[Mapping[str, Scalar]] = {"share": 1.0, "steps": 1250, "rate": 5e-3}
+"""Settings of the recipe ``sparse`` for a dense twin: a loss within 1% of the sparse net's (1.695 and 1.684)."""
+
+CHANCE: Final = math.log(2.0)
+"""Loss of a guess between two answers, nats."""
+
 TASKS: Final = ("quote", "bracket", "set_or_string")
 """Built-in tasks on Python-like lines. The training corpus has the idioms of all three, and of others."""
 
@@ -66,12 +75,12 @@ CIRCUIT_SEARCH: Final = ReadingSpec(
     arrays={
         "rank": Array("unit", "place of each unit (edge) by its threshold (score), the highest first, from 0", "count"),
         "score": Array("unit", "threshold of each unit; score of each edge, in logits"),
-        "faithful": Array("ranking share", "of the shares of edges in stats.mueller2025.SHARES, by score, then by "
+        "faithful": Array("ranking share", "of the shares of edges in stats.SHARES, by score, then by "
                           "its size: share of the model's mean score difference on held-out pairs that is kept; other "
                           "edges carry what they carry on the corrupted side", optional=True),
         "decoder": Array("number", f"where parts are edges, of the model: {', '.join(EdgeGraph.NUMBERS)}", "count",
                          optional=True),
-        "above": Array("", "units with a threshold above 0; edges with a score above 0, or left by acdc", "count"),
+        "above": Array("", "units with a threshold above 0; edges with a score above 0", "count"),
         "target": Array("", "loss that had to be reached, nats"),
         "size": Array("", "units (edges) of the smallest circuit that reaches the target where searched; 0 for none",
                       "count"),
@@ -109,37 +118,45 @@ RESAMPLES: Final = 5
 KINDS: Final = ("relative noise", "4-bit rounding", "pruning")
 """What is done to weights of the circuit, and to as many others."""
 
+NOISE: Final = 0.5
+"""Standard deviation of the relative noise."""
+
 Subsets = Annotated[int, msgspec.Meta(ge=1, le=1000)]
 Randoms = Annotated[int, msgspec.Meta(ge=19, le=10_000)]
 WeightDraws = Annotated[int, msgspec.Meta(ge=2, le=1000)]
-Noise = Annotated[float, msgspec.Meta(gt=0.0, le=10.0)]
 
 
-class CircuitEffectsSettings(Settings, frozen=True, kw_only=True):
-    """Of which circuit, and how often what is drawn at random is drawn.
+class ReadCircuitSettings(Settings, frozen=True, kw_only=True):
+    """Which circuit is read.
 
     Attributes:
         circuit: Units, or edges, that are kept: ``circuit.packed``.
         parts: Which of the two they are.
-        pairs: How many are held out at most; 0 for all.
         group: Which of the task's groups it is for; -1 for all of its pairs.
-        subsets: Random subsets of what is outside that are ablated, each unit with probability 1/2.
-        random: Circuits of as many units of each site, or edges into each layer, drawn at random.
-        ablation: What random circuits, and the pairs searched, are measured under.
-        weight_draws: Draws of weights to be disturbed.
-        noise: Relative noise in them.
-        rephrased: Whether pairs are asked that say the same in other words; else those a circuit is searched on.
     """
 
     circuit: str = ""
     parts: Literal["units", "edges"] = "units"
-    pairs: Annotated[int, msgspec.Meta(ge=0)] = 0
     group: Annotated[int, msgspec.Meta(ge=-1)] = -1
+
+
+class CircuitEffectsSettings(ReadCircuitSettings, frozen=True, kw_only=True):
+    """How many random draws are made, and on which pairs.
+
+    Attributes:
+        pairs: How many are held out at most; 0 for all.
+        subsets: Random subsets of what is outside that are ablated, each unit with probability 1/2.
+        random: Circuits of as many units of each site, or edges into each layer, drawn at random.
+        ablation: What random circuits, and the pairs searched, are measured under.
+        weight_draws: Draws of weights to be disturbed.
+        rephrased: Whether pairs are asked that say the same in other words; else those a circuit is searched on.
+    """
+
+    pairs: Annotated[int, msgspec.Meta(ge=0)] = 0
     subsets: Subsets = 8
     random: Randoms = 39
     ablation: Ablation = "mean"
     weight_draws: WeightDraws = 8
-    noise: Noise = 0.5
     rephrased: bool = False
 
 
@@ -168,20 +185,14 @@ CIRCUIT_EFFECTS: Final = ReadingSpec(
 )  # fmt: skip
 
 
-class CircuitGraphSettings(Settings, frozen=True, kw_only=True):
-    """Of which circuit, and how much of it is given.
+class CircuitGraphSettings(ReadCircuitSettings, frozen=True, kw_only=True):
+    """How much of the circuit is given.
 
     Attributes:
-        circuit: Units, or edges, that are kept: ``circuit.packed``.
-        parts: Which of the two they are.
-        group: Which of the task's groups it is for; -1 for all of its pairs.
         edges: Weights between its units that are given, those first that carry most; edges with the largest scores.
         pairs: Held-out pairs of one length, both sides of each.
     """
 
-    circuit: str = ""
-    parts: Literal["units", "edges"] = "units"
-    group: Annotated[int, msgspec.Meta(ge=-1)] = -1
     edges: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 400
     pairs: Annotated[int, msgspec.Meta(ge=1, le=64)] = 4
 

@@ -1,12 +1,8 @@
-"""How much of a model a circuit accounts for: faithfulness by size, and the areas that sum it up.
-
-Of linear areas half lies where more than half of all edges are kept, and a twentieth where at most 5 % are: what is
-called a circuit. So the area over the logarithm of the size belongs beside them.
+"""How much of a model a circuit accounts for: faithfulness by size, and the area that sums it up.
 
 Source: Mueller et al. 2025, "MIB: A Mechanistic Interpretability Benchmark", section 3.2 (CPR, CMD).
 """
 
-import math
 from typing import Final
 
 import numpy as np
@@ -32,8 +28,8 @@ def faithfulness(circuit: NDArray[np.float64], *, empty: float, full: float) -> 
     return (circuit - empty) / (full - empty)
 
 
-def areas(shares: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[float, float]:
-    """Area under values by the share of edges that are kept, by the trapezoid rule; as a mean over its logarithm.
+def area(shares: NDArray[np.float64], values: NDArray[np.float64]) -> float:
+    """Return the area under values by the share of edges that are kept, by the trapezoid rule.
 
     Of faithfulness it is CPR: about 1 where small circuits do what the model does, without bound. Of its distance from
     1 it is CMD: 0 is best.
@@ -47,5 +43,4 @@ def areas(shares: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[flo
     """
     if len(shares) < 2 or len(shares) != len(values) or shares[0] <= 0.0 or (np.diff(shares) <= 0.0).any():
         raise ValueError(f"shares of edges must rise from above 0: {shares.tolist()}")
-    span = math.log(shares[-1] / shares[0])
-    return float(np.trapezoid(values, shares)), float(np.trapezoid(values, np.log(shares))) / span
+    return float(np.trapezoid(values, shares))

@@ -26,7 +26,7 @@ from wheeltap.studies.rules import headline
 from wheeltap.studies.table import MemberTable, Numbers
 from wheeltap.suites.circuits.audits.view import CircuitView, Search, section
 from wheeltap.suites.circuits.circuit import packed
-from wheeltap.suites.circuits.specs import CIRCUIT_GRAPH, CIRCUIT_SEARCH, TASKS, Null
+from wheeltap.suites.circuits.specs import CIRCUIT_GRAPH, CIRCUIT_SEARCH, DENSE_TRAINING, TASKS, Null
 
 SPARSE, DENSE = "sparse", "dense"
 EDGES, UNITS, PER_UNIT, LOSS, SOLVED = "edges", "units", "edges_per_unit", "loss", "solved"
@@ -50,10 +50,6 @@ class SparseCircuitsSettings(Settings, frozen=True, kw_only=True):
     Attributes:
         seeds: Pairs of a dense and a sparse net.
         seed: Root of what nets are made from.
-        share: Of each matrix of a sparse net, weights that are not 0.
-        sparse_steps: Of the training of sparse nets.
-        dense_steps: Of dense ones: as many as give an equal loss.
-        dense_rate: First step size of dense ones.
         tasks: Number of tasks, the first ones of ``specs.TASKS``. These are groups of the examples, in this order;
             nonsense tasks follow in the same order.
         target: Loss that a circuit must reach, nats.
@@ -66,10 +62,6 @@ class SparseCircuitsSettings(Settings, frozen=True, kw_only=True):
 
     seeds: Annotated[int, msgspec.Meta(ge=2, le=100)] = 8
     seed: Annotated[int, msgspec.Meta(ge=0)] = 0
-    share: Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)] = 0.05
-    sparse_steps: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1800
-    dense_steps: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1250
-    dense_rate: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 5e-3
     tasks: Annotated[int, msgspec.Meta(ge=1, le=3)] = 3
     target: Annotated[float, msgspec.Meta(gt=0.0, lt=0.69)] = 0.15
     penalties: Listed = "1e-3,2.5e-3"
@@ -117,12 +109,8 @@ class SparseCircuits(Study):
         )  # fmt: skip
 
     def _asked(self, kind: str, at: int) -> MemberSpec:
-        how = self.settings
-        settings: dict[str, Scalar] = (
-            {"share": how.share, "steps": how.sparse_steps} if kind == SPARSE else
-            {"share": 1.0, "steps": how.dense_steps, "rate": how.dense_rate}
-        )  # fmt: skip
-        seed = seeds.derive(how.seed, self.name, self.version, at)
+        settings: dict[str, Scalar] = {} if kind == SPARSE else dict(DENSE_TRAINING)
+        seed = seeds.derive(self.settings.seed, self.name, self.version, at)
         return MemberSpec(name=f"{kind} {at + 1}", recipe="sparse", settings=settings, seed=seed)
 
     # ---- numbers and rules ----------------------------------------------------------------------------------------

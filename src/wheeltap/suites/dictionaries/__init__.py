@@ -3,9 +3,10 @@
     made = wt.dictionaries.train(net, task, site="transformer.h.5")
     report = wt.dictionaries.check(net, made, task, site="transformer.h.5")
 
-In reading order: ``doors`` (train, check), ``dictionary`` (what one is) and ``files`` (of five libraries), ``specs``,
-``activations`` and ``recipes`` (vectors, and what is trained on them), ``nets`` and ``sources`` (a net, tasks),
-``supervised``, ``stats`` and ``readings`` (editing, scoring), ``audits`` (WT401 to WT405), ``studies``, ``cli``.
+In reading order: ``doors`` (train, check), ``dictionary`` (what one is) and ``files`` (also of two other libraries),
+``specs``, ``activations`` and ``recipes`` (vectors, and what is trained on them), ``nets`` and ``sources`` (a net,
+tasks), ``supervised``, ``stats`` and ``readings`` (editing, scoring), ``audits`` (WT401 to WT405), ``studies``,
+``cli``.
 """
 
 from typing import TYPE_CHECKING

@@ -18,11 +18,11 @@ from wheeltap.stats.effect import mean_effect
 from wheeltap.stats.evidence import Members
 from wheeltap.stats.members import NumberScale, difference
 from wheeltap.stats.sample import Sample
-from wheeltap.suites.circuits.audits.common import CHANCE, NO_OTHERS, NULLS, CircuitAudit, CircuitRead, two_sided
+from wheeltap.suites.circuits.audits.common import NO_OTHERS, NULLS, CircuitAudit, CircuitRead, two_sided
 from wheeltap.suites.circuits.audits.headline import TITLES
 from wheeltap.suites.circuits.audits.view import graphs, section, views
-from wheeltap.suites.circuits.specs import KINDS, Null
-from wheeltap.suites.circuits.stats import SHARES, areas
+from wheeltap.suites.circuits.specs import CHANCE, KINDS, Null
+from wheeltap.suites.circuits.stats import SHARES, area
 
 ABLATIONS: Final = {
     "keep mean": "mean ablation",
@@ -80,12 +80,10 @@ class CircuitSufficientAudit(CircuitAudit):
         if not searched or "faithful" not in searched[0]:
             return
         shares, (signed, large) = np.array(SHARES), searched[0]["faithful"].astype(np.float64)
-        performance, distance = areas(shares, signed), areas(shares, np.abs(1.0 - large))
+        performance, distance = area(shares, signed), area(shares, np.abs(1.0 - large))
         for name, value in (
-            ("CPR: area under faithfulness by share of edges", performance[0]),
-            ("CMD: area between faithfulness and 1", distance[0]),
-            ("CPR over the logarithm of the share", performance[1]),
-            ("CMD over the logarithm of the share", distance[1]),
+            ("CPR: area under faithfulness by share of edges", performance),
+            ("CMD: area between faithfulness and 1", distance),
         ):
             yield Estimate.exact(name, value, "share")
 

@@ -18,13 +18,13 @@ from wheeltap.stats.sample import Sample
 from wheeltap.suites.circuits.audits.headline import lines
 from wheeltap.suites.circuits.circuit import packed
 from wheeltap.suites.circuits.specs import (
+    CHANCE,
     CIRCUIT_EFFECTS,
     CIRCUIT_SEARCH,
     DEFINITIONS,
     RESAMPLED,
     CircuitEffectsSettings,
     CircuitSearchSettings,
-    Noise,
     Null,
     Randoms,
     Subsets,
@@ -41,9 +41,6 @@ NULLS: Final[dict[Null, str]] = {
 }
 """What is searched where no circuit should be found, in words."""
 
-
-CHANCE: Final = float(np.log(2.0))
-"""Loss of a guess between two answers, nats."""
 
 NO_OTHERS: Final = "No two held-out pairs have contexts of equal length, so no value of another prompt can be taken."
 
@@ -186,7 +183,6 @@ class CircuitAuditSettings(CircuitSearchSettings, frozen=True, kw_only=True):
         subsets: See ``CircuitEffectsSettings``.
         random: See there.
         weight_draws: See there.
-        noise: See there.
         penalties: For each unit that is kept, nats, in turn: the smallest circuit that any of them finds is judged.
             Where a circuit is given, ``penalty`` is the one that found it.
         tolerance: Share of what the net does beyond chance that a circuit may lose and still be sufficient.
@@ -201,7 +197,6 @@ class CircuitAuditSettings(CircuitSearchSettings, frozen=True, kw_only=True):
     subsets: Subsets = 8
     random: Randoms = 39
     weight_draws: WeightDraws = 8
-    noise: Noise = 0.5
     penalties: Listed = "5e-4,1e-3,2.5e-3"
     tolerance: Share = 0.2
     half: Share = 0.5

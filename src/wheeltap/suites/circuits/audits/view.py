@@ -15,8 +15,8 @@ from wheeltap.core.plain import fixed
 from wheeltap.core.records import Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.core.section import Axis, Block, Chart, Graph, Link, Node, Section, Series, Table, View
 from wheeltap.stats.effect import mean_effect
-from wheeltap.suites.circuits.audits.common import CHANCE, NULLS, CircuitAudit, CircuitRead
-from wheeltap.suites.circuits.specs import CIRCUIT_GRAPH, KINDS
+from wheeltap.suites.circuits.audits.common import NULLS, CircuitAudit, CircuitRead
+from wheeltap.suites.circuits.specs import CHANCE, CIRCUIT_GRAPH, KINDS
 
 _WORDS: Final = {
     "whole": "whole net", "empty": "every unit at its mean", "keep mean": "circuit alone, the rest at its mean",

@@ -388,8 +388,8 @@ def require_parts(subject: Subject, kept: Kept, count: int, parts: str) -> None:
         )  # fmt: skip
 
 
-def scored(of: EdgePairs, method: Method, *, seed: int, again: bool) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Scores of all edges by both sides of the pairs, and which of them the method leaves, ``[edge]`` each.
+def scored(of: EdgePairs, method: Method, *, seed: int, again: bool) -> NDArray[np.float64]:
+    """Return the scores of all edges by both sides of the pairs, ``[edge]``.
 
     The metric is the difference of the two logits.
 
@@ -397,7 +397,7 @@ def scored(of: EdgePairs, method: Method, *, seed: int, again: bool) -> tuple[ND
         of: The pairs.
         method: Of ``attribution``.
         seed: Of what is drawn.
-        again: Whether as many pairs are drawn with replacement: most methods draw nothing by themselves.
+        again: Whether as many pairs are drawn with replacement: the methods draw nothing by themselves.
     """
     pairs = of.pairs
     if again:
@@ -406,7 +406,7 @@ def scored(of: EdgePairs, method: Method, *, seed: int, again: bool) -> tuple[ND
     batches = [both_sides(batch) for batch in pairs.batches()]
     if of.inverted:
         batches = [PairBatch(one.clean, one.corrupted, one.wrong, one.answer) for one in batches]
-    return attribute(of.wired, batches, method, ablation="zero" if of.ablated == "zero" else "patch", seed=seed)
+    return attribute(of.wired, batches, method)
 
 
 ROUNDS: Final = 4
@@ -423,7 +423,7 @@ class CircuitOnPairs:
         held: Pairs on which everything is measured; values are means.
         kept: The circuit, ``[part]``.
         root: Of what is drawn.
-        by: What random circuits, and the pairs searched, are measured under: ``mean``, ``zero`` or ``patch``.
+        by: What random circuits, and the pairs searched, are measured under: ``mean`` or ``patch``.
     """
 
     searched: PairRunner

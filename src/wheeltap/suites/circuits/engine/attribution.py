@@ -1,4 +1,4 @@
-"""What each edge is worth to first order: edge attribution patching and relatives."""
+"""Scores of edges to first order: edge attribution patching, also with integrated gradients."""
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -11,27 +11,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wheeltap.core import seeds
 from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.engine.apply import differentiable
 from wheeltap.suites.circuits.circuit import Stage
 from wheeltap.suites.circuits.engine.calls import Change, hooked
-from wheeltap.suites.circuits.engine.edges import EdgeDecoder, EdgeRun, differences
+from wheeltap.suites.circuits.engine.edges import EdgeDecoder, differences
 from wheeltap.suites.circuits.pairs import PairBatch
 
-Method = Literal["eap", "eap-ig", "eap-ig-activations", "nodes", "exact", "acdc", "random"]
+Method = Literal["eap", "eap-ig"]
 
 BYTES: Final = 2**27
 """What a backward pass and the gradients of its readers may take: larger batches are hardly faster."""
 
 _ACTIVATIONS: Final = 24
 """Tensors as wide as the residual stream that a block leaves for its backward pass, in GPT-2."""
-
-MOST_EXACT: Final = 5_000
-"""Edges that are patched one by one."""
-
-THRESHOLD: Final = 0.01
-"""Fall of the metric below which ``acdc`` leaves an edge out."""
 
 Scores = NDArray[np.float64]
 
@@ -42,79 +35,26 @@ def attribute(
     method: Method = "eap-ig",
     *,
     steps: int = 5,
-    ablation: Literal["patch", "zero"] = "patch",
-    seed: int = 0,
-) -> tuple[Scores, NDArray[np.bool_]]:
-    """Scores of every edge, mean over pairs, and which edges the method leaves: all of them but for ``acdc``.
+) -> Scores:
+    """Return the score of every edge, mean over pairs, ``[edge]``.
 
     The metric is the logit of the answer less that of the wrong answer: a score says by how much it falls.
 
     Args:
         wired: The decoder.
         batches: Pairs; those of a batch have equally long contexts.
-        method: ``eap`` (gradient on the clean context), ``eap-ig`` (mean gradient on the way of the embedding from the
-            corrupted context to the clean one), ``eap-ig-activations`` (the same way for what each layer writes, one
-            layer after another), ``nodes`` (each edge has the score of its source: the sum of those of ``eap``),
-            ``exact`` (each edge patched by itself), ``acdc`` (each edge patched in turn, from the end, and left so
-            where that costs less than ``THRESHOLD``), ``random``.
-        steps: On that way, for the methods with ``ig``.
-        ablation: What an edge is patched with: what its source writes on the corrupted context, or nothing (``zero``):
-            then what is the same on both contexts, such as the places of tokens, counts too.
-        seed: For ``random``.
+        method: ``eap`` (gradient on the clean context), or ``eap-ig`` (mean gradient on the way of the embedding from
+            the corrupted context to the clean one).
+        steps: On that way, for ``eap-ig``.
 
     Raises:
         ModelError: If the metric or a gradient is not finite.
-        UsageError: If there are no pairs, or too many edges for a method that patches one by one.
+        UsageError: If there are no pairs.
     """
-    held, graph = [batch for batch in batches if len(batch.clean)], wired.graph
+    held = [batch for batch in batches if len(batch.clean)]
     if not held:
         raise UsageError("There are no pairs to score edges on.", expected="one pair or more", got="none")
-    if method in ("exact", "acdc"):
-        return _one_by_one(wired, held, method, ablation)
-    if method == "random":
-        scores = seeds.generator(seed, "random edges").standard_normal(len(graph.edges))
-    else:
-        scores = _first_order(wired, held, method, steps, ablation)
-    if method == "nodes":
-        scores = graph.leaving(scores)[graph.ends[:, 0]]
-    return scores, np.ones(len(graph.edges), bool)
-
-
-# ---- one by one ------------------------------------------------------------------------------------------------
-
-
-def _one_by_one(
-    wired: EdgeDecoder, batches: Sequence[PairBatch], method: Method, ablation: Literal["patch", "zero"]
-) -> tuple[Scores, NDArray[np.bool_]]:
-    """By how much the metric falls with each edge patched; and which edges are left."""
-    edges = len(wired.graph.edges)
-    if edges > MOST_EXACT:
-        raise UsageError(
-            "There are too many edges to patch one by one.",
-            where=f"{wired.subject.name}: method {method!r}",
-            expected=f"at most {MOST_EXACT:,} edges",
-            got=f"{edges:,}",
-            do="Use method 'eap-ig'.",
-        )
-    run, like = EdgeRun(wired, ablation), next(wired.model.parameters())
-    keep, scores = torch.ones(edges, dtype=like.dtype, device=like.device), np.zeros(edges)
-
-    def value() -> float:
-        return float(torch.cat([run.scores(batch, keep) for batch in batches]).mean())
-
-    before = value()
-    for edge in reversed(range(edges)):
-        keep[edge] = 0.0
-        patched = value()
-        scores[edge] = before - patched
-        if method == "acdc" and scores[edge] < THRESHOLD:
-            before = patched
-        else:
-            keep[edge] = 1.0
-    return scores, keep.cpu().numpy() > 0.0
-
-
-# ---- by gradients ----------------------------------------------------------------------------------------------
+    return _first_order(wired, held, steps if method == "eap-ig" else 1)
 
 
 @final
@@ -157,9 +97,7 @@ class _Taps:
         return hooked(wired.model, before | {path: partial(single, path) for path in readers}, after)
 
 
-def _first_order(
-    wired: EdgeDecoder, batches: Sequence[PairBatch], method: Method, steps: int, ablation: Literal["patch", "zero"]
-) -> Scores:
+def _first_order(wired: EdgeDecoder, batches: Sequence[PairBatch], steps: int) -> Scores:
     graph, pairs = wired.graph, sum(len(batch.clean) for batch in batches)
     sums = [torch.zeros(stage.writers, len(stage.readers), dtype=torch.float64, device=wired.subject.device)
             for stage in graph.stages]  # fmt: skip
@@ -167,7 +105,7 @@ def _first_order(
     tokens = BYTES // (number * (_ACTIVATIONS * graph.layers + 2 * _READERS))
     with weights_still(wired.model), differentiable(wired.model):
         for batch in (part for whole in batches for part in wired.split(whole, tokens=tokens)):
-            _Attribution(wired, batch, ablation).add_to(sums, method, steps if "ig" in method else 1)
+            _Attribution(wired, batch).add_to(sums, steps)
     scores = torch.cat([total.flatten() for total in sums]).cpu().numpy() / pairs
     if not np.isfinite(scores).all():
         raise ModelError(
@@ -185,35 +123,30 @@ def _first_order(
 class _Attribution:
     """The scores of one small batch."""
 
-    def __init__(self, wired: EdgeDecoder, batch: PairBatch, ablation: Literal["patch", "zero"]) -> None:
+    def __init__(self, wired: EdgeDecoder, batch: PairBatch) -> None:
         self.wired, self.batch = wired, batch
         self.clean = wired.written(batch.clean)
-        if ablation == "zero":
-            self.corrupted = tuple(torch.zeros_like(part) for part in self.clean)
-        else:
-            self.corrupted = wired.written(batch.corrupted)
+        self.corrupted = wired.written(batch.corrupted)
         moved = [two - one for one, two in zip(self.clean, self.corrupted, strict=True)]
         # Places where nothing differs add nothing: of causal models those before the first token that does.
         differs = torch.stack([part.ne(0.0).any(-1).any(0) for part in moved]).any(0).nonzero()
         self.since = int(differs[0]) if len(differs) else 0
         self.moved = [part[:, self.since :] for part in moved]
 
-    def add_to(self, sums: list[Tensor], method: Method, steps: int) -> None:
-        """Adds the sum over this batch of every edge's score, times -1, to each stage's ``[writer, reader]``."""
-        every = range(len(self.wired.parts))
-        for moving, parts in [(at, [at]) for at in every] if "activations" in method else [(0, every)]:
-            for step in range(1, steps + 1):
-                self._add(sums, self._gradients(moving, step / steps), parts=parts, weight=1.0 / steps)
+    def add_to(self, sums: list[Tensor], steps: int) -> None:
+        """Add the sum over this batch of every edge's score, times -1, to each stage's ``[writer, reader]``."""
+        for step in range(1, steps + 1):
+            self._add(sums, self._gradients(step / steps), weight=1.0 / steps)
 
-    def _gradients(self, moving: int, share: float) -> _Taps:
-        """Gradients of the metric where every tap was, with one part so far on the way from corrupted to clean."""
-        wired, one, two = self.wired, self.clean[moving], self.corrupted[moving]
+    def _gradients(self, share: float) -> _Taps:
+        """Return the gradients of the metric at every tap, the embedding this share of the way to the clean one."""
+        wired, one, two = self.wired, self.clean[0], self.corrupted[0]
         start = (one if share == 1.0 else two + share * (one - two)).detach().requires_grad_()
         taps = _Taps()
         with (
             torch.enable_grad(),
             taps.hooked(wired),
-            wired.replacing({moving: lambda _: start.clone()}),
+            wired.replacing({0: lambda _: start.clone()}),
         ):  # blocks may add to it in place
             value = differences(wired.logits(self.batch.clean), self.batch).sum()
         after = {**taps.projected, **taps.single}
@@ -226,17 +159,15 @@ class _Attribution:
         )
         return _Taps(projected, single, streams)
 
-    def _add(self, sums: list[Tensor], slopes: _Taps, *, parts: Sequence[int], weight: float) -> None:
+    def _add(self, sums: list[Tensor], slopes: _Taps, *, weight: float) -> None:
         """Adds products of differences and gradients; each part is spread over its heads once for many readers."""
         stages, window = self.wired.graph.stages, dict[int, Tensor]()
-        first = self.wired.parts[parts[0]].first
         for at, stage in enumerate(stages):
-            if stage.writers > first:
-                window[at] = self._by_reader(stage, slopes).flatten(1)
-            if window and (at == len(stages) - 1 or sum(map(len, window.values())) >= _READERS):
+            window[at] = self._by_reader(stage, slopes).flatten(1)
+            if at == len(stages) - 1 or sum(map(len, window.values())) >= _READERS:
                 own, together = {stage: sums[stage] for stage in window}, torch.cat([*window.values()])
                 window.clear()
-                for part in parts:
+                for part in range(len(self.wired.parts)):
                     self._add_part(own, together, part, weight)
 
     def _add_part(self, sums: Mapping[int, Tensor], slopes: Tensor, at: int, weight: float) -> None:

@@ -18,6 +18,7 @@ from wheeltap.gauge.hidden import weight_of
 from wheeltap.suites.circuits.engine.calls import Change, hooked
 from wheeltap.suites.circuits.engine.sites import Sublayer, UnitSite, sources, sublayers
 from wheeltap.suites.circuits.pairs import PairBatch
+from wheeltap.suites.circuits.specs import NOISE
 
 Values = Mapping[str, Tensor]
 """By site, what stands for ablated units: ``[unit]``, or ``[example, place, unit]``."""
@@ -212,7 +213,7 @@ class CircuitWeights:
         return flags
 
     @contextmanager
-    def disturbed(self, kind: str, flags: Tensor, *, noise: float, rng: np.random.Generator) -> Generator[None]:
+    def disturbed(self, kind: str, flags: Tensor, *, rng: np.random.Generator) -> Generator[None]:
         """While the block runs, the weights that are flagged are disturbed."""
         held, start = list[tuple[Tensor, Tensor]](), 0
         try:
@@ -221,14 +222,14 @@ class CircuitWeights:
                 own = flags[start : start + weight.numel()].view(weight.shape).to(weight.device)
                 start += weight.numel()
                 held.append((weight, weight.clone()))
-                weight[own] = _changed(kind, weight, noise=noise, rng=rng)[own]
+                weight[own] = _changed(kind, weight, rng=rng)[own]
             yield
         finally:
             for weight, before in held:
                 weight.copy_(before)
 
 
-def _changed(kind: str, weight: Tensor, *, noise: float, rng: np.random.Generator) -> Tensor:
+def _changed(kind: str, weight: Tensor, *, rng: np.random.Generator) -> Tensor:
     """A matrix, disturbed as a whole."""
     match kind:
         case "pruning":
@@ -238,4 +239,4 @@ def _changed(kind: str, weight: Tensor, *, noise: float, rng: np.random.Generato
             return (weight / step).round() * step
         case _:
             drawn = to_tensor(rng.standard_normal(weight.shape).astype(np.float32), like=weight)
-            return weight * (1.0 + noise * drawn)
+            return weight * (1.0 + NOISE * drawn)

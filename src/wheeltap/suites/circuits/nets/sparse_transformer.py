@@ -4,7 +4,7 @@ Each block reads the stream through a norm without weights, and adds what its at
 Every matrix is a ``Linear`` of its own: a circuit is a set of their inputs, outputs and weights.
 
 Source: Gao et al. 2025, arXiv:2511.13653, section 2 and appendix A (RMSNorm, small heads, attention sinks, table of
-bigrams, AbsTopK).
+bigrams).
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core.errors import UsageError
-from wheeltap.core.typed import largest
 
 _SPREAD: Final = 0.02
 """Standard deviation of initial embeddings, and bound of initial bigrams."""
@@ -37,9 +36,6 @@ class Shape:
         layers: Blocks.
         width: Features of the stream.
         head: Features of a head's queries, keys and values.
-        sink: Whether each head may attend to nothing, by a score that it learns.
-        bigram: Whether each token adds scores of its own for the next one.
-        active: Share of the features that are not 0, in each place, of all that blocks read and give: 1 for all.
     """
 
     vocabulary: int
@@ -47,37 +43,16 @@ class Shape:
     layers: int = 2
     width: int = 128
     head: int = 16
-    sink: bool = True
-    bigram: bool = True
-    active: float = 1.0
 
     def __post_init__(self) -> None:
         counts = (self.vocabulary, self.places, self.layers, self.width, self.head)
-        if min(counts) < 1 or self.width % self.head or not 0.0 < self.active <= 1.0:
+        if min(counts) < 1 or self.width % self.head:
             raise UsageError(
                 "There is no sparse transformer of this shape.",
                 where="wheeltap.suites.circuits.nets.sparse_transformer",
-                expected="counts of at least 1, a width of whole heads, an active share above 0 and up to 1",
+                expected="counts of at least 1, a width of whole heads",
                 got=str(self),
             )
-
-
-@final
-class AbsTopK(nn.Module):
-    """Sets all but the largest features by size to 0; the gradient goes straight through those that are kept.
-
-    Args:
-        share: Of the features, those that are kept.
-    """
-
-    def __init__(self, share: float) -> None:
-        super().__init__()
-        self.share = share
-
-    def forward(self, features: Tensor) -> Tensor:
-        """``[..., feature]``."""
-        keep = max(round(self.share * features.shape[-1]), 1)
-        return features * largest(features.detach().abs(), keep)
 
 
 @final
@@ -88,8 +63,7 @@ class SparseAttention(nn.Module):
         super().__init__()
         self.heads = shape.width // shape.head
         self.query, self.key, self.value, self.output = (nn.Linear(shape.width, shape.width) for _ in range(4))
-        self.sink = nn.Parameter(torch.zeros(self.heads)) if shape.sink else None
-        self.kept = _kept(shape)
+        self.sink = nn.Parameter(torch.zeros(self.heads))
 
     def forward(self, stream: Tensor) -> Tensor:
         """``[example, place, feature]``."""
@@ -97,15 +71,14 @@ class SparseAttention(nn.Module):
         scores = query @ key.transpose(2, 3) / query.shape[-1] ** 0.5
         later = torch.ones(scores.shape[2:], dtype=torch.bool, device=scores.device).triu(1)
         scores = scores.masked_fill(later, -torch.inf)
-        if self.sink is not None:  # a place before the first one, whose value is 0
-            sinks = self.sink[:, None, None].expand(*scores.shape[:3], 1)
-            scores = torch.cat([sinks, scores], -1)
-        weights = scores.softmax(-1)[..., -key.shape[2] :]
+        # Each head may attend to nothing: a place before the first one, whose value is 0.
+        sinks = self.sink[:, None, None].expand(*scores.shape[:3], 1)
+        weights = torch.cat([sinks, scores], -1).softmax(-1)[..., 1:]
         return self.output((weights @ value).transpose(1, 2).flatten(2))
 
     def _by_head(self, features: Tensor) -> Tensor:
         """``[example, place, feature]`` as ``[example, head, place, feature]``."""
-        return self.kept(features).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        return features.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
 
 @final
@@ -115,11 +88,11 @@ class SparseMlp(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.rise, self.unit = nn.Linear(shape.width, _HIDDEN * shape.width), nn.GELU()
-        self.fall, self.kept = nn.Linear(_HIDDEN * shape.width, shape.width), _kept(shape)
+        self.fall = nn.Linear(_HIDDEN * shape.width, shape.width)
 
     def forward(self, stream: Tensor) -> Tensor:
         """``[example, place, feature]``."""
-        return self.fall(self.kept(self.unit(self.rise(stream))))
+        return self.fall(self.unit(self.rise(stream)))
 
 
 @final
@@ -130,12 +103,11 @@ class SparseBlock(nn.Module):
         super().__init__()
         self.attention_norm, self.attention = _norm(shape), SparseAttention(shape)
         self.mlp_norm, self.mlp = _norm(shape), SparseMlp(shape)
-        self.kept = _kept(shape)
 
     def forward(self, stream: Tensor) -> Tensor:
         """``[example, place, feature]``."""
-        stream = stream + self.kept(self.attention(self.kept(self.attention_norm(stream))))
-        return stream + self.kept(self.mlp(self.kept(self.mlp_norm(stream))))
+        stream = stream + self.attention(self.attention_norm(stream))
+        return stream + self.mlp(self.mlp_norm(stream))
 
 
 @final
@@ -153,24 +125,18 @@ class SparseTransformer(nn.Module):
         self.position = nn.Embedding(shape.places, shape.width)
         self.blocks = nn.ModuleList(SparseBlock(shape) for _ in range(shape.layers))
         self.norm, self.unembed = _norm(shape), nn.Linear(shape.width, shape.vocabulary, bias=False)
-        self.bigram = nn.Embedding(shape.vocabulary, shape.vocabulary) if shape.bigram else None
+        self.bigram = nn.Embedding(shape.vocabulary, shape.vocabulary)
         for table in (self.embed, self.position):
             nn.init.normal_(table.weight, std=_SPREAD)
-        if self.bigram is not None:
-            nn.init.uniform_(self.bigram.weight, 0.0, _SPREAD)
+        nn.init.uniform_(self.bigram.weight, 0.0, _SPREAD)
 
     def forward(self, tokens: Tensor) -> Any:
         """Scores of each next token, ``[example, place, token]``, of tokens ``[example, place]``."""
         stream = self.embed(tokens) + self.position(torch.arange(tokens.shape[1], device=tokens.device))
         for block in self.blocks:
             stream = block(stream)
-        scores = self.unembed(self.norm(stream))
-        return scores if self.bigram is None else scores + self.bigram(tokens)
+        return self.unembed(self.norm(stream)) + self.bigram(tokens)
 
 
 def _norm(shape: Shape) -> nn.RMSNorm:
     return nn.RMSNorm(shape.width, eps=_SOFT, elementwise_affine=False)
-
-
-def _kept(shape: Shape) -> nn.Module:
-    return AbsTopK(shape.active) if shape.active < 1.0 else nn.Identity()

@@ -3,9 +3,8 @@
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, Literal, cast, final
+from typing import Any, Final, cast, final
 
-import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,15 +12,12 @@ from torch import Tensor, nn
 
 from wheeltap.core import seeds
 from wheeltap.core.errors import UsageError
-from wheeltap.core.settings import Settings
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.engine.readings.base import Reading, Readings
-from wheeltap.recipes.base import Given, Recipe, require_fit, specified
 from wheeltap.recipes.fit import Fit, Hook, TrainSettings
-from wheeltap.recipes.make import make
-from wheeltap.recipes.randomness import reproducible
+from wheeltap.recipes.randomness import own_random_numbers, reproducible
 from wheeltap.suites.circuits.circuit import EdgeGraph
 from wheeltap.suites.circuits.engine.ablation import (
     EdgePairs,
@@ -38,36 +34,14 @@ from wheeltap.suites.circuits.engine.ablation import (
 )
 from wheeltap.suites.circuits.engine.edges import EdgeDecoder, EdgeRun
 from wheeltap.suites.circuits.engine.units import Kept, UnitNet
-from wheeltap.suites.circuits.specs import CIRCUIT_SEARCH, EASY, CircuitSearchSettings
+from wheeltap.suites.circuits.specs import CHANCE, CIRCUIT_SEARCH, EASY, CircuitSearchSettings
 from wheeltap.suites.circuits.stats import SHARES, faithfulness
 
-Ablation = Literal["mean", "zero"]
+_DECAY: Final = 1e-3
+"""Share of every threshold lost in a step, over the rate."""
 
-
-class CircuitSettings(Settings, frozen=True, kw_only=True):
-    """How masks are learned.
-
-    Attributes:
-        penalty: For each unit that is kept, nats.
-        steps: Batches in all.
-        batch: Pairs per step; both sides of each are asked.
-        rate: First step size, of AdamW; it falls linearly.
-        decay: Share of every threshold lost in a step, over the rate.
-        start: Mean of the thresholds at the start; all units with a threshold above 0 are kept.
-        spread: Standard deviation of the thresholds at the start.
-        ablation: What ablated units hold.
-        inverted: Whether the two answers change places: a task that the net cannot do, as a null.
-    """
-
-    penalty: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] = 1e-3
-    steps: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 250
-    batch: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 32
-    rate: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 1e-2
-    decay: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] = 1e-3
-    start: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 0.1
-    spread: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] = 0.01
-    ablation: Ablation = "mean"
-    inverted: bool = False
+_START, _SPREAD = 0.1, 0.01
+"""Mean and standard deviation of the thresholds at the start; all units with a threshold above 0 are kept."""
 
 
 @final
@@ -113,45 +87,31 @@ class ThresholdBounds(Hook):
                 parameter.clamp_(-1.0, 1.0)
 
 
-@final
-class CircuitMasks(Recipe):
-    """Masks over the units of a decoder, learned on the pairs of a task; its weights stay as they are."""
+def mask_fit(given: nn.Module, task: BaseTask, how: CircuitSearchSettings, *, seed: int) -> Fit:
+    """Return the training of masks over the units of a decoder on the pairs of a task that are searched on.
 
-    name = "circuit"
-    title = "circuit: masks over units, learned on the pairs of a task"
-    needs = "measured"  # half of the pairs are searched, the others are held out
-    settings_type = CircuitSettings
-    settings: CircuitSettings
+    The weights of the decoder stay as they are, and without gradients.
+    """
+    searched = halves(pairs_of(task))[0]
+    model = copy.deepcopy(given).requires_grad_(False).eval()
+    net = UnitNet(model, next(searched.batches()).clean)
+    masks = Masks(net.units).to(net.device)
+    with reproducible(seeds.derive(seed, "circuit", "init")):
+        noise = torch.randn(net.units)
+    with torch.no_grad():
+        masks.thresholds.copy_(_START + _SPREAD * noise)
+    values = net.means(reference(task))
 
-    def blank(self, given: Given) -> Masks:
-        """See ``Recipe.blank``."""
-        first = next(pairs_of(given.examples).batches())
-        return Masks(UnitNet(given.of[0], first.clean).units).eval()
+    def loss(rows: Tensor, step: int) -> Tensor:
+        mask, batch = masks(), searched.part([*map(int, rows)])
+        pairs = UnitPairs(batch, net, values, inverted=how.null == "labels")
+        return pairs.loss(mask) + how.penalty * mask.sum()
 
-    def start(self, given: Given) -> Fit:
-        """See ``Recipe.start``."""
-        require_fit(given, self)
-        how, task = self.settings, given.examples
-        searched = halves(pairs_of(task))[0]
-        # A copy: gradients may not be left in the weights of the net that is given.
-        model = copy.deepcopy(given.of[0]).requires_grad_(False).eval()
-        net = UnitNet(model, next(searched.batches()).clean)
-        masks = Masks(net.units).to(net.device)
-        with reproducible(seeds.derive(given.spec.seed, self.name, "init")):
-            noise = torch.randn(net.units)
-        with torch.no_grad():
-            masks.thresholds.copy_(how.start + how.spread * noise)
-        values = {} if how.ablation == "zero" else net.means(reference(task))
-
-        def loss(rows: Tensor, step: int) -> Tensor:
-            mask, batch = masks(), searched.part([*map(int, rows)])
-            return UnitPairs(batch, net, values, inverted=how.inverted).loss(mask) + how.penalty * mask.sum()
-
-        settings = TrainSettings(
-            seed=seeds.derive(given.spec.seed, self.name, "order"), steps=how.steps, batch=how.batch, rate=how.rate,
-            decay=how.decay, optimizer="adamw",
-        )  # fmt: skip
-        return Fit(masks, loss, examples=len(searched), settings=settings, hooks=[ThresholdBounds()])
+    settings = TrainSettings(
+        seed=seeds.derive(seed, "circuit", "order"), steps=how.steps, batch=how.batch, rate=how.rate, decay=_DECAY,
+        optimizer="adamw",
+    )  # fmt: skip
+    return Fit(masks, loss, examples=len(searched), settings=settings, hooks=[ThresholdBounds()])
 
 
 SCANNED: Final = 24
@@ -164,10 +124,7 @@ SCANNED_EDGES: Final = 12
 REFINED: Final = 6
 """Sizes that are tried after them, between the smallest that reaches the target and the next smaller one."""
 
-CHANCE: Final = float(np.log(2.0))
-
-GRADIENTS: Final = {"eap": 1, "nodes": 1, "eap-ig": 5, "eap-ig-activations": 500, "acdc": 1000, "exact": 1000,
-                     "random": 0}  # fmt: skip
+GRADIENTS: Final = {"eap": 1, "eap-ig": 5}
 """Passes there and back over the pairs that a method takes, about."""
 
 
@@ -207,14 +164,17 @@ class CircuitSearch(Reading):
     def _units(self, subject: Subject, model: nn.Module, task: BaseTask, *, root: int, seed: int) -> "_PartOrder":
         """By thresholds of masks."""
         how, (searched, held) = self.settings, halves(pairs_of(task))
-        if how.ablation == "patch":
-            raise UsageError("Masks are not learned against the other side of a pair.", where="ablation",
-                             expected="mean or zero", got="patch",
+        if how.ablation != "mean":
+            raise UsageError("Masks are learned with ablated units at their mean.", where="ablation",
+                             expected="mean", got=how.ablation,
                              do="Give --ablation mean, or search edges: --method eap-ig.")  # fmt: skip
-        thresholds = to_array(self._learned(model, task, seed=seeds.derive(root, self.name, seed)).thresholds)
+        with own_random_numbers():
+            fit = mask_fit(model, task, how, seed=seeds.derive(root, self.name, seed))
+            fit.advance(fit.steps)
+        thresholds = to_array(fit.made().get_parameter("thresholds"))
         net = UnitNet(model, next(searched.batches()).clean)
         with torch.no_grad():
-            values = {} if how.ablation == "zero" else net.means(reference(task))
+            values = net.means(reference(task))
         sides = [UnitPairs(pairs, net, values, inverted=how.null == "labels") for pairs in (searched, held)]
         whole = UnitPairs(searched, UnitNet(subject.model, next(searched.batches()).clean))
         return _PartOrder(
@@ -229,25 +189,11 @@ class CircuitSearch(Reading):
         whole = EdgePairs(halved[0], known)
         if model is not subject.model:
             known = EdgeDecoder(Subject(model, name=subject.name), known.wiring)
-        ablated = place_means(known, task) if how.ablation == "mean" else how.ablation
+        ablated = place_means(known, task) if how.ablation == "mean" else "patch"
         sides = [EdgePairs(pairs, known, ablated, inverted=how.null == "labels") for pairs in halved]
-        scores, left = scored(sides[0], how.method, seed=seeds.derive(root, self.name, seed), again=seed > 0)
-        # Edges that acdc does not leave come last.
-        order = np.lexsort((-scores, ~left))
-        above = int((left if how.method == "acdc" else scores > 0.0).sum())
-        rank = np.argsort(order, kind="stable")
-        return _PartOrder(rank, scores, above, sides, whole, lambda kept: int(kept.sum()), known.graph)
-
-    def _learned(self, model: nn.Module, task: BaseTask, *, seed: int) -> Masks:
-        how = self.settings
-        settings = {
-            "penalty": how.penalty, "steps": how.steps, "batch": how.batch, "rate": how.rate,
-            "ablation": how.ablation, "inverted": how.null == "labels",
-        }  # fmt: skip
-        spec = specified(CircuitMasks, settings, seed=seed, of=("net",), data=task.digest)
-        made = make(Given(spec, (model,), task, next(model.parameters()).device), CircuitMasks(dict(spec.settings)))
-        assert isinstance(made.model, Masks)
-        return made.model
+        scores = scored(sides[0], how.method, seed=seeds.derive(root, self.name, seed), again=seed > 0)
+        above = int((scores > 0.0).sum())
+        return _PartOrder(_places(scores), scores, above, sides, whole, lambda kept: int(kept.sum()), known.graph)
 
 
 def drawn_again(model: nn.Module, *, seed: int) -> nn.Module:

@@ -1,6 +1,6 @@
 """Transformers with sparse weights and their dense twins: trained on a generated corpus."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, final
 
@@ -24,8 +24,17 @@ from wheeltap.suites.circuits.nets.sparse_transformer import Shape, SparseTransf
 
 _BETAS: Final = (0.9, 0.95)
 
-_WRITER: Final = "output"
-"""Name of the matrix of attention whose neurons have columns although it is square."""
+EMBEDDING_SHARE: Final = 0.22
+"""Weights that are not 0, of embeddings and of the matrix that gives scores of tokens; a dense net keeps all."""
+
+UNTIL, WARM_UP = 0.5, 0.01
+"""Shares of the steps after which the weights are as sparse as in the end, and the rate is largest."""
+
+DECAY: Final = 0.1
+"""Share of every weight of a matrix lost in a step, over the rate."""
+
+SOFTNESS: Final = 0.1
+"""Added by Adam to the sizes of gradients, whose mean square is 1: those far smaller move little."""
 
 _AT_ONCE: Final = 64
 """Held-out sequences read in one pass."""
@@ -40,70 +49,46 @@ class SparseSettings(Settings, frozen=True, kw_only=True):
 
     Attributes:
         share: Of each matrix, weights that are not 0 in the end; 1 for a dense net.
-        embedding_share: The same of embeddings and of the matrix that gives scores of tokens; a dense net keeps all.
-        alive: Largest weights of each neuron, which always stay.
-        until: Share of the steps after which the weights are as sparse as in the end.
         steps: Batches in all.
         batch: Sequences per step.
-        rate: Largest step size, of Adam; it rises over ``warm_up``, and falls linearly to 0.
-        warm_up: Share of the steps.
-        decay: Share of every weight of a matrix lost in a step, over the rate.
-        softness: Added by Adam to the sizes of gradients, whose mean square is 1: those far smaller move little.
+        rate: Largest step size, of Adam; it rises over ``WARM_UP`` of the steps, and falls linearly to 0.
         layers: Blocks.
         width: Features of the stream.
         head: Features of a head.
-        sink: Whether heads may attend to nothing.
-        bigram: Whether there is a table of scores by token.
-        active: Share of features that are not 0 at each place (AbsTopK).
     """
 
     share: Share = 0.05
-    embedding_share: Share = 0.22
-    alive: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
-    until: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] = 0.5
     steps: Count = 1800
     batch: Count = 20
     rate: Share = 2e-2
-    warm_up: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] = 0.01
-    decay: Annotated[float, msgspec.Meta(ge=0.0, le=10.0)] = 0.1
-    softness: Share = 0.1
     layers: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
     width: _Width = 128
     head: _Width = 16
-    sink: bool = True
-    bigram: bool = True
-    active: Share = 1.0
 
     @property
     def shape(self) -> Shape:
         """Of the net."""
-        return Shape(
-            len(TOKENS), layers=self.layers, width=self.width, head=self.head, sink=self.sink, bigram=self.bigram,
-            active=self.active,
-        )  # fmt: skip
+        return Shape(len(TOKENS), layers=self.layers, width=self.width, head=self.head)
 
     def __post_init__(self) -> None:
         _ = self.shape
 
 
 class _Sharkfin(TrainSettings, frozen=True, kw_only=True):
-    """As ``SparseSettings``: Adam, with rates that go with the share that is left."""
+    """Adam, with rates that rise as the share of the weights that are not 0 falls to ``share``."""
 
     share: float
-    until: float
-    warm_up: float
-    softness: float
 
     def optimizer_of(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
         """See ``TrainSettings.optimizer_of``."""
-        return torch.optim.Adam(parameters, lr=self.rate, betas=_BETAS, eps=self.softness)
+        return torch.optim.Adam(parameters, lr=self.rate, betas=_BETAS, eps=SOFTNESS)
 
     def schedule_of(self, optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
         """See ``TrainSettings.schedule_of``."""
-        warm = max(self.warm_up * steps, 1.0)
+        warm = max(WARM_UP * steps, 1.0)
 
         def factor(step: int) -> float:
-            fin = (self.share / annealed(self.share, step, steps=steps, until=self.until)) ** 0.5
+            fin = (self.share / annealed(self.share, step, steps=steps, until=UNTIL)) ** 0.5
             return fin * min((step + 1) / warm, 1.0) * (1.0 - step / steps)
 
         return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
@@ -156,17 +141,15 @@ def embeddings_of(model: SparseTransformer) -> tuple[Tensor, ...]:
     return model.embed.weight, model.position.weight, model.unembed.weight
 
 
-def cuts_of(model: SparseTransformer, settings: SparseSettings) -> dict[Tensor, MatrixMask]:
+def cuts_of(model: SparseTransformer, share: float) -> dict[Tensor, MatrixMask]:
     """Return the mask of each matrix that is cut: all but biases, other vectors, and the table of scores by token."""
     embeddings = set(map(id, embeddings_of(model)))
     cuts: dict[Tensor, MatrixMask] = {}
-    for name, module in named_modules(model):
+    for _, module in named_modules(model):
         for weight in module.parameters(recurse=False) if module is not model.bigram else ():
             if weight.ndim < 2:
                 continue
-            columns = weight.shape[0] < weight.shape[1] or name.endswith(_WRITER)
-            inner = MatrixMask(settings.share, settings.alive, neurons=int(columns))
-            cuts[weight] = MatrixMask(settings.embedding_share) if id(weight) in embeddings else inner
+            cuts[weight] = MatrixMask(EMBEDDING_SHARE if id(weight) in embeddings else share)
     return cuts
 
 
@@ -180,15 +163,12 @@ def sparse_fit(model: SparseTransformer, tokens: Tensor, how: SparseSettings, *,
         held: Sequences that it is not trained on.
         seed: Of the order of the sequences.
     """
-    cuts, embeddings = cuts_of(model, how), set(map(id, embeddings_of(model)))
+    cuts, embeddings = cuts_of(model, how.share), set(map(id, embeddings_of(model)))
     matrices = [matrix for matrix in cuts if id(matrix) not in embeddings]
-    hooks: list[Hook] = [HeldOutLoss(model, held, matrices), UnitGradient(), Decay(how.decay, list(cuts))]
+    hooks: list[Hook] = [HeldOutLoss(model, held, matrices), UnitGradient(), Decay(DECAY, list(cuts))]
     if how.share < 1.0:
-        hooks.append(TopK(how.share, how.until, cuts))
-    settings = _Sharkfin(
-        seed=seed, steps=how.steps, batch=how.batch, rate=how.rate, share=how.share, until=how.until,
-        warm_up=how.warm_up, softness=how.softness,
-    )  # fmt: skip
+        hooks.append(TopK(how.share, UNTIL, cuts))
+    settings = _Sharkfin(seed=seed, steps=how.steps, batch=how.batch, rate=how.rate, share=how.share)
 
     def loss(rows: Tensor, step: int) -> Tensor:
         return next_token_loss(model, tokens[rows])
@@ -199,11 +179,15 @@ def sparse_fit(model: SparseTransformer, tokens: Tensor, how: SparseSettings, *,
 HELD: Final = 128
 """Sequences on which every net is measured in the end: none is trained on them."""
 
-DENSE: Final[Mapping[str, Scalar]] = {"share": 1.0, "steps": 1250, "rate": 5e-3}
-"""What a dense twin is trained with instead: to a loss within 1 % of the sparse net's (measured: 1.695 and 1.684)."""
-
 _MOST: Final = 65_536
 """Sequences of a lesson; where there are more steps, they come again."""
+
+
+FORMER: Final[dict[str, Scalar]] = {
+    "embedding_share": EMBEDDING_SHARE, "alive": 0, "until": UNTIL, "warm_up": WARM_UP, "decay": DECAY,
+    "softness": SOFTNESS, "sink": True, "bigram": True, "active": 1.0,
+}  # fmt: skip
+"""Settings that files of earlier nets hold, with the values that are constants now: others are refused."""
 
 
 @final
@@ -214,6 +198,10 @@ class Sparse(Recipe):
     title = "transformer with sparse weights, trained on a Python-like corpus"
     settings_type = SparseSettings
     settings: SparseSettings
+
+    def __init__(self, settings: dict[str, Any] | None = None) -> None:
+        given = settings or {}
+        super().__init__({name: value for name, value in given.items() if FORMER.get(name) != value})
 
     @property
     def tokenizer(self) -> PythonTokenizer:
