@@ -11,7 +11,7 @@ from scipy import stats
 
 from wheeltap.stats.delong1988 import auc
 from wheeltap.suites.lens.stats.exchangeability import flipped, mean_interval, more_often, order_test
-from wheeltap.suites.lens.stats.model_free import CONTEXT, FOLDS, by_letters, by_words, compressed, overlap, words
+from wheeltap.suites.lens.stats.model_free import CONTEXT, FOLDS, by_letters, by_words, compressed
 
 PLAIN = ("red", "green", "blue", "one", "two", "three", "up", "down", "left", "right")
 
@@ -73,22 +73,6 @@ def test_a_pair_is_scored_by_the_others() -> None:
     np.testing.assert_array_equal(scores, np.zeros((20, 2)))
 
 
-def test_the_share_of_runs_in_a_corpus() -> None:
-    corpus = "The cat sat on the mat; the dog ran."
-    texts = ["cat sat on the roof", "THE DOG RAN.", "a bird", "dog ran"]
-    read = words(corpus)
-
-    def by_hand(text: str, size: int) -> float:
-        own = words(text)
-        size = min(size, len(own))
-        runs = [own[at : at + size] for at in range(len(own) - size + 1)]
-        return float(np.mean([any(read[at : at + size] == run for at in range(len(read))) for run in runs]))
-
-    for size in (1, 3, 4):
-        assert overlap(texts, corpus, length=size) == pytest.approx([by_hand(text, size) for text in texts])
-    assert overlap(texts, corpus, length=4) == pytest.approx([0.5, 1.0, 0.0, 1.0])
-
-
 def test_compressed_size() -> None:
     assert compressed(["a" * 100, "abc"]).tolist() == [len(zlib.compress(b"a" * 100, 9)), len(zlib.compress(b"abc", 9))]
 
@@ -103,7 +87,7 @@ def enumerated(likelihoods: np.ndarray) -> float:
     return float(np.mean(np.array(sums) >= scores[:, 0].sum() - 1e-9))
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(2))
 def test_the_p_value_is_the_share_of_all_assignments(seed: int) -> None:
     rng = np.random.default_rng(seed)
     likelihoods = rng.normal(size=(4, 5)) * [[1.0], [10.0], [0.1], [3.0]]
@@ -146,7 +130,7 @@ def test_neither_shift_nor_scale_of_a_shard_matters(shifts: list[float], scale: 
     assert one == two
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_flipped_signs_against_all_of_them(seed: int) -> None:
     rng = np.random.default_rng(seed)
     gaps = rng.normal(0.4, 1.0, 8)
