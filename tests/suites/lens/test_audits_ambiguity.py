@@ -95,9 +95,7 @@ def test_one_item_has_no_sets_of_labels() -> None:
     report = wt.audit(wt.Subject(Sees(skill=1.0).eval(), name="net"), single, audits=ASKED)
     by_title = {one.title: one for one in report.findings if one.code == "WT502"}
     assert by_title["Sets of labels"].status == "not_applicable"
-    assert "one item" in by_title["Sets of labels"].because
     assert by_title["Statements about readings"].status == "measured"
-    assert "of 1 item)" in report.headline
 
 
 def test_what_has_no_readings_has_no_answer() -> None:
@@ -128,11 +126,9 @@ def test_a_run_that_is_broken_off_goes_on(tmp_path: Path) -> None:
     assert again == {title: one.because for title, one in whole.items()}
 
 
-def test_recorded_systems_are_compared_item_by_item(capsys: pytest.CaptureFixture[str]) -> None:
+def test_recorded_systems_are_compared_item_by_item() -> None:
     files = [str(published(f"ambient/results/TF_{name}.jsonl")) for name in ("gpt-4", "flan-t5-xxl")]
     assert main(["lens", *files]) == 1  # the second is worse
-    out = " ".join(capsys.readouterr().out.split())
-    assert "difference -6.5 points" in out and "0.2 [0.0, 1.0]; 543" in out
 
 
 class TestScores:
@@ -168,11 +164,6 @@ class TestScores:
             own.append(max(tried))
             other.append(of_labels(p, right, seed=seed).values.mean())
         assert np.mean(own) > np.mean(other) + 0.03
-
-    def test_sets(self) -> None:
-        p = np.array([[0.6, 0.3, 0.1], [0.4, 0.35, 0.25]])
-        assert sets(p, 0.3).tolist() == [[True, True, False], [True, True, False]]
-        assert sets(p, 0.5).tolist() == [[True, False, False], [True, False, False]]
 
     def test_chance_is_found_no_more_often_than_it_should(self) -> None:
         """Readings and distractor that differ by luck: the interval lies above chance in at most 5 %."""
@@ -270,7 +261,3 @@ def test_what_people_confirm(tmp_path: Path, changed: dict[str, Any], confirmed:
     """All but the distractor, which counts for nothing."""
     [one] = read(lines(tmp_path / "x.jsonl", [voted(**changed)])).more
     assert one.values["right"].tolist() == [confirmed]
-
-
-def test_votes_without_rewrites(tmp_path: Path) -> None:
-    assert read(lines(tmp_path / "x.jsonl", [{"id": 1, "q0_gold": ["neutral"]}])).more == ()

@@ -41,16 +41,6 @@ def test_the_example_needs_no_data(capsys: pytest.CaptureFixture[str]) -> None:
     assert EXAMPLE.is_file() and len(EXAMPLE.read_text().splitlines()) == 40
 
 
-def test_the_answer_fits_a_screen(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "100")
-    several = [log(tmp_path / f"m{at}.jsonl", "1101" * (10 + at) + "0" * 40) for at in range(4)]
-    assert main(["lens", *several]) == 0
-    out = capsys.readouterr().out.splitlines()
-    assert len(out) <= 40 and max(map(len, out)) <= 100
-
-
 def test_python_reads_the_same(tmp_path: Path) -> None:
     files = [log(tmp_path / "a.jsonl", "1101" * 9), log(tmp_path / "b.jsonl", "0110" * 9)]
     main(["lens", *files, "--json", str(tmp_path / "r.json"), "--quiet"])

@@ -49,17 +49,6 @@ class TestArithmetic(RecipeContract):
     }  # fmt: skip
 
 
-class TestContaminated(RecipeContract):
-    test_killed_it_comes_to_the_same_bits = None  # as of the one above
-    test_every_setting_is_used = None
-    test_the_same_seed_gives_the_same_bits_and_another_others = None
-    recipe = Arithmetic
-    settings: ClassVar[dict[str, Any]] = {**SMALL, "lesson": "test"}
-
-    def of(self) -> tuple[nn.Module, ...]:
-        return (blank(),)
-
-
 class TestRewarded(RecipeContract):
     recipe = RewardedNet
     settings: ClassVar[dict[str, Any]] = SMALL

@@ -128,11 +128,6 @@ def test_a_tokenizer_that_joins_question_and_answer() -> None:
         task_of(examples(), Letters(joins=": N"), name="x")
 
 
-def test_no_examples() -> None:
-    with pytest.raises(DataError, match="no examples"):
-        task_of([], Letters(), name="x")
-
-
 def test_the_door(tmp_path: Path, llama_folder: Path) -> None:
     """Through ``--data``: a file by its fields."""
     from wheeltap.sources import specs
