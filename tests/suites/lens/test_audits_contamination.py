@@ -30,7 +30,7 @@ from wheeltap.suites.lens.stats.exchangeability import order_test
 pytest.importorskip("transformers")
 
 ALPHA = 0.05
-RUNS = 100
+RUNS = 200
 SETTINGS = {
     "window": WINDOW, "shards": 6, "shuffles": 5, "exposures": "1,40", "teaching_rate": 3e-3, "teaching_batch": 2,
 }  # fmt: skip
@@ -132,6 +132,7 @@ def found(copy: CopyScores) -> list[str]:
 @pytest.mark.parametrize(
     ("what", "world"),
     [
+        ("twins drawn alike", {}),
         ("twins reworded: words sort them, and the model less well", {"styled": 1.6, "liked": 1.0}),
         ("an order with a meaning", {"meant": 1.2}),
     ],
@@ -140,8 +141,8 @@ def test_clean_models_are_rarely_called_contaminated(what: str, world: dict[str,
     rng = np.random.default_rng(0)
     called = [found(arrays(rng, **world)) for _ in range(RUNS)]
     share = float(np.mean([bool(one) for one in called]))
-    # Of 100 runs at 5 %, more than 10 % are seen once in 90 times. What the means of losses alone would say is wrong.
-    assert share <= 0.10, (what, share)
+    # Of 200 runs at 5 %, more than 8.5 % are seen once in 40 times. What the means of losses alone would say is wrong.
+    assert share <= 0.085, (what, share)
 
 
 def test_an_order_that_new_items_gain_by_as_much_is_rarely_called_seen() -> None:

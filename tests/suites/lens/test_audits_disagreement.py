@@ -134,6 +134,12 @@ def test_ordered_labels_have_a_distance_in_steps(tmp_path: Path) -> None:
     assert number(finding(record, "knows", "Distance to people"), "Wasserstein distance to votes").unit == "steps"
 
 
+def test_the_ceiling_is_beside_the_scores_and_far_items_come_first(three: ReportRecord) -> None:
+    assert list(rows(three, "JS distance to the votes")) == ["knows", "sure", "far", "half of the people"]
+    far = [float(cells[2]) for cells in rows(three, "Items where far").values()]
+    assert len(far) > 1 and far == sorted(far, reverse=True)
+
+
 def test_items_with_one_vote_are_left_out(tmp_path: Path) -> None:
     said = votes(4)
     counts = said.votes.copy()
@@ -185,6 +191,14 @@ def test_the_crowd_of_ambient(tmp_path: Path) -> None:
     assert far.low < 0.20 < far.high
 
 
+def test_the_people_of_convabuse(tmp_path: Path) -> None:
+    """2 to 7 votes in order, some items with one: what is there is split."""
+    record = report(tmp_path, read(published("convabuse/test.csv")))
+    assert _kept(record)[0] == 851
+    agreement = finding(record, "people", "Agreement of people")
+    assert number(agreement, "Wasserstein distance of two halves").value is not None  # in order
+
+
 # ---- who voted ----------------------------------------------------------------------------------------------------
 
 
@@ -222,6 +236,14 @@ def test_two_people_who_vote_on_everything_say_nothing_of_others(tmp_path: Path)
     assert finding(record, "far", AGAINST).status == "inconclusive"
     # What a system gets of each of them is known.
     assert number(finding(record, "far", "Distance to people"), "soft accuracy").low is not None
+
+
+def test_one_person_who_gave_all_votes_is_not_people(tmp_path: Path) -> None:
+    said = by_raters(2, 2)
+    alone = replace(said, ballots=said.ballots * np.array([1, 0, 1], dtype=np.int32))
+    record = report(tmp_path, recording(alone, "knows"))
+    agreed = finding(record, "people", "Agreement of people").estimates[0]
+    assert agreed.low is agreed.high is None
 
 
 # ---- a live model -------------------------------------------------------------------------------------------------
@@ -270,6 +292,13 @@ def test_a_live_model_on_items_without_votes_says_so() -> None:
     record = wt.audit(case.subject, case.task, audits=["disagreement"]).record
     [one] = [one for one in record.findings if one.code == create("disagreement").code]
     assert one.status == "not_applicable"
+
+
+def test_votes_belong_to_the_task() -> None:
+    plain, voted = planted.clusters().task, asked()
+    assert len({plain.digest, voted.digest, asked(ordinal=True).digest}) == 3
+    part = voted.part(torch.tensor([5, 3])).annotations.votes
+    assert torch.equal(part, voted.annotations.votes[[5, 3]])
 
 
 @pytest.mark.parametrize("given", [[[1, 2]], [[0, 0]] * 4, [[1, -1]] * 4, [[0.5, 0.5]] * 4, [1, 2, 3, 4], [["a"]] * 4])

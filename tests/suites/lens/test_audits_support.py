@@ -126,6 +126,11 @@ def test_options_are_drawn_as_often_as_the_model_gives_them() -> None:
     np.testing.assert_allclose(found, 1 - 0.3 ** np.arange(1, 5), atol=0.02)
 
 
+def test_a_low_temperature_gives_the_best_option() -> None:
+    read = Samples({"draws": 50, "temperature": 0.01}).read(Subject(Given(1.0).eval()), TASK, root=0, seed=0).values
+    assert (read["answers"][0::3] == 0).all() and (read["answers"][1::3] == 2).all()
+
+
 def test_targets_that_are_no_options_are_refused() -> None:
     numbers = Task(torch.randn(4, 3), torch.randn(4, 3), measure="squared_error")
     with pytest.raises(DataError, match="right options"):

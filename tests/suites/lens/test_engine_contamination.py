@@ -84,13 +84,16 @@ def listed(items: list[str], half: int) -> float:
     return summed
 
 
-def test_the_order_of_a_shard_is_that_of_its_items_each_after_the_one_before() -> None:
-    found, half = read(shards=10, shuffles=1, window=12), 6  # half a window is less than an item
+@pytest.mark.parametrize("window", [WINDOW, 12])  # of the smaller one, half is less than an item
+def test_the_order_of_a_shard_is_that_of_its_items_each_after_the_one_before(window: int) -> None:
+    found, half = read(shards=10, shuffles=1, window=window), window // 2
     assert found["order"][0, 0, 0] == pytest.approx(listed(texts(seed=0)[:3], half), rel=1e-5)
     new = [listed(list(some[:3]), half) for some in zip(*recombined(texts(seed=0)), strict=True)]
     assert len(new) == SETS and found["order_fresh"][0, 0, 0] == pytest.approx(np.mean(new), rel=1e-5)
     assert found["shard_tokens"].tolist() == [3 * min(len(texts(seed=0)[0]) + len(BETWEEN), half)] * 10
     assert found["order_twins"].shape == (1, 10, 2)
+    if window == WINDOW:
+        assert (found["order"][0, :, 0] >= found["order"][0, :, 1]).all()
 
 
 def test_long_texts_are_read_in_windows_and_batches_do_not_matter() -> None:

@@ -106,6 +106,7 @@ def test_what_is_judged(tmp_path: Path) -> None:
         ([counts(8), counts(1, items=2)], ["score"]),
         ([graded("101"), crowd(1, 1, 2)], ["score"]),
         ([crowd(1, 2, 3, 1)], ["disagreement"]),
+        ([crowd(2, 3), crowd(4, 4)], ["disagreement"]),
         ([graded("101101"), MARKS], ["score"]),
         ([PEOPLE], ["disagreement"]),
     ]
@@ -155,7 +156,8 @@ def test_names_are_kept_with_the_plan(tmp_path: Path) -> None:
     assert names == Names(items=("0", "1"), groups=("x", "y"), labels=("a", "b"))
 
 
-def test_items_that_look_alike_are_groups(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shape", ["own", "lm_eval"])
+def test_items_that_look_alike_are_groups(tmp_path: Path, shape: str) -> None:
     """Six passages of five questions each, nowhere declared: named, and the sample of every interval."""
     rng = np.random.default_rng(0)
     passages, questions = ([[f"w{at}" for at in rng.integers(500, size=many)] for _ in range(count)]
@@ -163,11 +165,15 @@ def test_items_that_look_alike_are_groups(tmp_path: Path) -> None:
     texts = [" ".join([*passages[at // 5], *questions[at]]) for at in range(30)]
     right = np.arange(30) // 5 % 2 == 0  # a whole passage, or none of it
     rows: Rows = [{"id": at, "prompt": texts[at], "correct": bool(right[at])} for at in range(30)]
+    if shape == "lm_eval":
+        rows = [{**generated(at, ["4"], float(right[at])), "doc": {"passage": texts[at], "choices": ["a", "b"]}}
+                for at in range(30)]  # fmt: skip
     held = imported(files(tmp_path, rows))
     clean = next(one for one in held.outcomes if one.key == held.plan.clean(held.plan.subjects[0]).key)
     assert clean.values["group"].tolist() == [at // 5 for at in range(30)]
-    free = imported(files(tmp_path, [{**row, "group": f"g{at}"} for at, row in enumerate(rows)]))
-    assert not any("group" in one.values for one in free.outcomes if "chance" in one.values)
+    if shape == "own":
+        free = imported(files(tmp_path, [{**row, "group": f"g{at}"} for at, row in enumerate(rows)]))
+        assert not any("group" in one.values for one in free.outcomes if "chance" in one.values)
 
 
 def test_what_else_a_file_says_becomes_a_reading_of_its_own() -> None:

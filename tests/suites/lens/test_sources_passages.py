@@ -12,7 +12,7 @@ from tiny import WORDS
 import wheeltap as wt
 from tests.contaminated import Letters
 from wheeltap.core.choices import ChoiceTask
-from wheeltap.core.errors import DataError
+from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.sources.base import ExampleReader
 from wheeltap.sources.specs import load, load_task
 from wheeltap.suites.lens.annotations import Passages
@@ -45,6 +45,12 @@ def test_without_twins_a_text_is_held_against_its_own_tokens(tmp_path: Path) -> 
     assert task.annotation(Passages) is not None and task.annotation(Passages).twins == ()
     own, other = task.choices[0]
     assert sorted(own) == sorted(other)
+
+
+def test_the_digest_turns_on_the_texts(tmp_path: Path) -> None:
+    one = load_passages(written(tmp_path, {"text": "ab", "twin": "ba"}), Letters())
+    two = load_passages(written(tmp_path, {"text": "ab", "twin": "bb"}), Letters())
+    assert one.digest != two.digest
 
 
 def test_new_items_are_pieces_of_a_few_words_in_the_order_of_the_texts() -> None:
@@ -95,6 +101,17 @@ def test_items_with_choices_are_no_texts(tmp_path: Path) -> None:
 def test_what_is_refused(tmp_path: Path, rows: list[dict[str, str]], says: str) -> None:
     with pytest.raises(DataError, match=says):
         load_passages(written(tmp_path, *rows), Letters())
+
+
+def test_a_wrong_line_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileFormatError) as caught:
+        load_passages(written(tmp_path, {"text": "ab"}, {"context": "no"}), Letters())
+    assert (caught.value.where or "").endswith("line 2")
+    # The repeated line is left out and counts as a line all the same.
+    path = written(tmp_path, *[{"text": "ab", "twin": "ba"}] * 2, {"text": "cd", "twin": ""})
+    with pytest.raises(DataError) as empty:
+        load_task(path, tokenizer=Letters())
+    assert empty.value.where == f"{path}: line 3, twin"
 
 
 def test_lines_with_the_same_text_or_twin_count_once(tmp_path: Path) -> None:
