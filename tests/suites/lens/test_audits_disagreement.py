@@ -10,12 +10,10 @@ import torch
 import wheeltap as wt
 from tests.blocks import blocks, rows
 from tests.published import published
-from wheeltap.audits.base import create
 from wheeltap.core.errors import DataError
 from wheeltap.core.records import Estimate, Finding
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.section import Table
-from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.plans.plan import AuditSpec
 from wheeltap.runs.stored import judge
@@ -129,23 +127,10 @@ def test_entropies_of_few_people_are_refused(tmp_path: Path) -> None:
     assert number(many, "correlation of entropies").value > 0.8 and "Entropies" not in many.because
 
 
-def test_ordered_labels_have_a_distance_in_steps(tmp_path: Path) -> None:
-    record = report(tmp_path, recording(votes(4, 6, ordinal=True), "knows"))
-    assert number(finding(record, "knows", "Distance to people"), "Wasserstein distance to votes").unit == "steps"
-
-
 def test_the_ceiling_is_beside_the_scores_and_far_items_come_first(three: ReportRecord) -> None:
     assert list(rows(three, "JS distance to the votes")) == ["knows", "sure", "far", "half of the people"]
     far = [float(cells[2]) for cells in rows(three, "Items where far").values()]
     assert len(far) > 1 and far == sorted(far, reverse=True)
-
-
-def test_items_with_one_vote_are_left_out(tmp_path: Path) -> None:
-    said = votes(4)
-    counts = said.votes.copy()
-    counts[:50] = [1, 0, 0]
-    record = report(tmp_path, recording(replace(said, votes=counts), "knows"))
-    assert _kept(record)[0] == ITEMS - 50
 
 
 def test_nobody_voted_twice(tmp_path: Path) -> None:
@@ -238,12 +223,14 @@ def test_two_people_who_vote_on_everything_say_nothing_of_others(tmp_path: Path)
     assert number(finding(record, "far", "Distance to people"), "soft accuracy").low is not None
 
 
-def test_one_person_who_gave_all_votes_is_not_people(tmp_path: Path) -> None:
-    said = by_raters(2, 2)
-    alone = replace(said, ballots=said.ballots * np.array([1, 0, 1], dtype=np.int32))
-    record = report(tmp_path, recording(alone, "knows"))
-    agreed = finding(record, "people", "Agreement of people").estimates[0]
-    assert agreed.low is agreed.high is None
+def test_votes_belong_to_the_task_and_must_fit_it() -> None:
+    plain, voted = planted.clusters().task, asked()
+    assert len({plain.digest, voted.digest, asked(ordinal=True).digest}) == 3
+    part = voted.part(torch.tensor([5, 3])).annotations.votes
+    assert torch.equal(part, voted.annotations.votes[[5, 3]])
+    for wrong in ([[1, 2]], [[0, 0]] * 4, [[1, -1]] * 4, [[0.5, 0.5]] * 4, [1, 2, 3, 4], [["a"]] * 4):
+        with pytest.raises(DataError):
+            Task(torch.zeros(4, 2), torch.zeros(4, dtype=torch.long)).with_votes(wrong)
 
 
 # ---- a live model -------------------------------------------------------------------------------------------------
@@ -285,30 +272,3 @@ def test_a_live_model_is_judged_like_a_recorded_one() -> None:
     soft = (counts / counts.sum(1, keepdims=True))[np.arange(len(p)), p.argmax(1)].mean()
     assert number(measured, "soft accuracy").value == pytest.approx(soft, abs=1e-6)
     assert finding(record, "people", "Agreement of people").status == "measured"
-
-
-def test_a_live_model_on_items_without_votes_says_so() -> None:
-    case = planted.clusters()
-    record = wt.audit(case.subject, case.task, audits=["disagreement"]).record
-    [one] = [one for one in record.findings if one.code == create("disagreement").code]
-    assert one.status == "not_applicable"
-
-
-def test_votes_belong_to_the_task() -> None:
-    plain, voted = planted.clusters().task, asked()
-    assert len({plain.digest, voted.digest, asked(ordinal=True).digest}) == 3
-    part = voted.part(torch.tensor([5, 3])).annotations.votes
-    assert torch.equal(part, voted.annotations.votes[[5, 3]])
-
-
-@pytest.mark.parametrize("given", [[[1, 2]], [[0, 0]] * 4, [[1, -1]] * 4, [[0.5, 0.5]] * 4, [1, 2, 3, 4], [["a"]] * 4])
-def test_votes_that_do_not_fit_are_refused(given: list[object]) -> None:
-    with pytest.raises(DataError):
-        Task(torch.zeros(4, 2), torch.zeros(4, dtype=torch.long)).with_votes(given)
-
-
-def test_other_labels_than_people_voted_on() -> None:
-    case, task = planted.clusters(), asked()
-    more = task.with_votes(torch.cat([task.annotations.votes, torch.zeros(len(task.targets), 1).long()], 1))
-    record = wt.audit(Subject(case.subject.model, name="net"), more, audits=["disagreement"]).record
-    assert finding(record, "net", "Distance to people").status == "not_applicable"

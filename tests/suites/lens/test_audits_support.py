@@ -10,7 +10,6 @@ from torch import nn
 
 import wheeltap as wt
 from tests.blocks import blocks, rows
-from wheeltap.core.errors import DataError
 from wheeltap.core.records import Finding
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.section import Chart, Table
@@ -126,17 +125,6 @@ def test_options_are_drawn_as_often_as_the_model_gives_them() -> None:
     np.testing.assert_allclose(found, 1 - 0.3 ** np.arange(1, 5), atol=0.02)
 
 
-def test_a_low_temperature_gives_the_best_option() -> None:
-    read = Samples({"draws": 50, "temperature": 0.01}).read(Subject(Given(1.0).eval()), TASK, root=0, seed=0).values
-    assert (read["answers"][0::3] == 0).all() and (read["answers"][1::3] == 2).all()
-
-
-def test_targets_that_are_no_options_are_refused() -> None:
-    numbers = Task(torch.randn(4, 3), torch.randn(4, 3), measure="squared_error")
-    with pytest.raises(DataError, match="right options"):
-        Samples().read(Subject(Given(1.0).eval()), numbers, root=0, seed=0)
-
-
 def test_a_sharper_copy_solves_more_at_one_try_and_fewer_within_many() -> None:
     base, sharp = (wt.Subject(Given(by, 4).eval(), name=name) for by, name in ((0.5, "base"), (3.0, "sharp")))
     rng = torch.Generator().manual_seed(0)
@@ -146,10 +134,3 @@ def test_a_sharper_copy_solves_more_at_one_try_and_fewer_within_many() -> None:
     [solved] = [one for one in report.findings if one.title == "Solved at least once"]
     assert solved.status == "found" and solved.verdict == "shrank"
     assert "more at 1" in blocks(report.record, Chart, "Gain")[0].alt
-
-
-def test_parts_of_a_task_are_numbered_in_order_where_they_are_given() -> None:
-    parts = torch.tensor([10**9 + 7, -2, 10**9]).repeat(40)
-    read = Samples({"draws": 2}).read(Subject(Given(1.0).eval()), TASK.with_groups(parts), root=0, seed=0).values
-    assert read["group"].tolist() == [2, 0, 1] * 40
-    assert "group" not in Samples({"draws": 2}).read(Subject(Given(1.0).eval()), TASK, root=0, seed=0).values

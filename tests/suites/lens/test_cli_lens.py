@@ -6,7 +6,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from logs import lines, released
+from logs import lines
 
 import wheeltap as wt
 from wheeltap.cli import main
@@ -17,19 +17,6 @@ from wheeltap.suites.lens.runs import EXAMPLE
 def log(path: Path, right: str) -> str:
     """One answer to each item, right where there is a 1."""
     return str(lines(path, [{"id": f"item {at}", "correct": one == "1"} for at, one in enumerate(right)]))
-
-
-def printed(capsys: pytest.CaptureFixture[str]) -> str:
-    """What was printed, its lines joined."""
-    return " ".join(capsys.readouterr().out.split())
-
-
-def test_the_released_solutions_of_gsm8k(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    # The third system is worse than the second: that alarms.
-    assert main(["lens", str(released(tmp_path / "gsm8k.jsonl")), "--json", "-"]) == 1
-    report: dict[str, Any] = json.loads(capsys.readouterr().out)
-    [gap] = [one for one in report["findings"] if one["subject"] == "6b_verification vs 175b_finetuning"]
-    assert (gap["status"], gap["alarm"]) == ("found", True)
 
 
 def test_the_example_needs_no_data(capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,11 +79,3 @@ def test_what_cannot_be_judged_is_an_error_that_names_the_files(
     ):  # fmt: skip
         assert main(["lens", *files]) == 2
         assert said in capsys.readouterr().err
-
-
-def test_answers_in_a_file_of_votes_are_no_competitor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path, store = log(tmp_path / "a.jsonl", "1101"), tmp_path / "x.wheeltap"
-    votes = crowd(tmp_path / "v.jsonl", 3, 3, 3, 3, correct=True)
-    assert main(["lens", path, "--votes", votes, "--store", str(store), "--json", "-"]) in (0, 1)
-    report: dict[str, Any] = json.loads(capsys.readouterr().out)
-    assert {one["subject"] for one in report["findings"]} <= {"a", "people"}

@@ -1,7 +1,6 @@
 """What needs no model: what style and letters show of texts, and exact tests."""
 
 import itertools
-import zlib
 
 import numpy as np
 import pytest
@@ -10,8 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from wheeltap.stats.delong1988 import auc
-from wheeltap.suites.lens.stats.exchangeability import flipped, mean_interval, more_often, order_test
-from wheeltap.suites.lens.stats.model_free import CONTEXT, FOLDS, by_letters, by_words, compressed
+from wheeltap.suites.lens.stats.exchangeability import flipped, more_often, order_test
+from wheeltap.suites.lens.stats.model_free import CONTEXT, FOLDS, by_letters, by_words
 
 PLAIN = ("red", "green", "blue", "one", "two", "three", "up", "down", "left", "right")
 
@@ -71,10 +70,6 @@ def test_a_pair_is_scored_by_the_others() -> None:
     # A word that one pair alone has cannot have been counted: it says nothing of that pair.
     scores = by_words([(f"word{at}", f"other{at}") for at in range(20)])
     np.testing.assert_array_equal(scores, np.zeros((20, 2)))
-
-
-def test_compressed_size() -> None:
-    assert compressed(["a" * 100, "abc"]).tolist() == [len(zlib.compress(b"a" * 100, 9)), len(zlib.compress(b"abc", 9))]
 
 
 def enumerated(likelihoods: np.ndarray) -> float:
@@ -147,11 +142,3 @@ def test_more_often_is_the_exact_one_sided_test() -> None:
         exact = stats.binomtest(above, above + below, 0.5, alternative="greater").pvalue
         assert more_often(one, two) == pytest.approx(exact)
     assert more_often(np.ones(5), np.ones(5)) == 1.0
-
-
-def test_the_interval_is_that_of_student() -> None:
-    values = np.random.default_rng(0).normal(size=12)
-    mean, low, high = mean_interval(values, level=0.9)
-    wanted = stats.t.interval(0.9, 11, loc=values.mean(), scale=stats.sem(values))
-    assert (mean, low, high) == pytest.approx((values.mean(), *wanted))
-    assert mean_interval(np.ones(3), level=0.9) == (1.0, None, None)

@@ -10,12 +10,10 @@ from numpy.typing import NDArray
 
 from wheeltap.core.errors import DataError
 from wheeltap.core.records import Estimate
-from wheeltap.plans.plan import AuditSpec, Names
-from wheeltap.plans.readings.base import Array, ReadingSpec
+from wheeltap.plans.plan import AuditSpec
 from wheeltap.plans.store import Store
 from wheeltap.runs.stored import judge, noted
-from wheeltap.suites.lens.recorded import AnswerFile, Answers, Votes
-from wheeltap.suites.lens.recorded.base import ReadingArrays
+from wheeltap.suites.lens.recorded import AnswerFile
 from wheeltap.suites.lens.runs import MOST_TRIES, RecordedRun, imported
 from wheeltap.suites.lens.stats.passk import pass_at
 
@@ -83,11 +81,6 @@ def test_items_are_those_that_all_files_have_in_the_order_of_the_first(tmp_path:
     assert arrays(held, 1, "samples")["right"].tolist() == [0, 0, 1]
 
 
-def test_two_systems_of_one_name_are_numbered(tmp_path: Path) -> None:
-    two = files(tmp_path, graded("10", system="m"), graded("11", system="m"))
-    assert [one.name for one in imported(two, audits=SCORE).plan.subjects] == ["m (1)", "m (2)"]
-
-
 NULL = [{"id": f"item {at}", "correct": None if at == 3 else True} for at in range(4)]
 HALF = [{"id": at, "sample": draw, "correct": 0.5} for at in range(3) for draw in range(2)]
 MARKS = [{"id": f"item {at}", "votes": {"a": 1, "b": at % 2, "c": 0}} for at in range(6)]
@@ -150,12 +143,6 @@ def test_votes_in_a_file_of_their_own_order_the_labels(tmp_path: Path) -> None:
     assert arrays(first, 0, "votes")["votes"][:, 0].tolist() == [2, 3]
 
 
-def test_names_are_kept_with_the_plan(tmp_path: Path) -> None:
-    rows = [{"id": at, "correct": True, "group": group, "votes": {"b": 1, "a": 1}} for at, group in enumerate("yx")]
-    names = imported(files(tmp_path, rows)).plan.names
-    assert names == Names(items=("0", "1"), groups=("x", "y"), labels=("a", "b"))
-
-
 @pytest.mark.parametrize("shape", ["own", "lm_eval"])
 def test_items_that_look_alike_are_groups(tmp_path: Path, shape: str) -> None:
     """Six passages of five questions each, nowhere declared: named, and the sample of every interval."""
@@ -174,21 +161,6 @@ def test_items_that_look_alike_are_groups(tmp_path: Path, shape: str) -> None:
     if shape == "own":
         free = imported(files(tmp_path, [{**row, "group": f"g{at}"} for at, row in enumerate(rows)]))
         assert not any("group" in one.values for one in free.outcomes if "chance" in one.values)
-
-
-def test_what_else_a_file_says_becomes_a_reading_of_its_own() -> None:
-    mood = {"mood": Array("example", "how"), "scale": Array("3", "steps")}
-    values = {"mood": np.array([1.0, 2.0]), "scale": np.arange(3.0)}
-    more = ReadingArrays(spec=ReadingSpec(name="mood", title="Mood", arrays=mood), values=values, audit="moody")
-    right, samples = np.array([1, 0], dtype=np.int32), np.array([1, 1], dtype=np.int32)
-    system = Answers(name="m", right=right, samples=samples, more=(more,))
-    one = AnswerFile(shape="x", items=("a", "b"), systems=(system,))
-    votes = Votes(labels=("x",), votes=np.array([[2], [2]], dtype=np.int32))
-    held = imported([one, AnswerFile(shape="y", items=("b", "a"), votes=votes)])
-    assert arrays(held, 0, "mood")["mood"].tolist() == [1.0, 2.0]
-    assert arrays(imported([one.part(("b",))], audits=()), 0, "mood")["mood"].tolist() == [2.0]
-    assert arrays(held, 0, "mood")["scale"].tolist() == [0.0, 1.0, 2.0]
-    assert asked(held) == ["score", "disagreement", "moody"]
 
 
 @pytest.mark.parametrize("items", [(), ("a", "a")])

@@ -14,7 +14,6 @@ from wheeltap.sources.base import ExampleReader
 from wheeltap.suites.lens.annotations import Ambiguity
 from wheeltap.suites.lens.sources import ambient
 from wheeltap.suites.lens.sources.ambient import answer, task_of
-from wheeltap.suites.lens.specs import TEMPLATES
 
 
 def item(**changed: Any) -> dict[str, Any]:
@@ -65,14 +64,6 @@ def test_lines_that_cannot_be(tmp_path: Path, row: dict[str, Any], kind: type[Da
         ambient.examples_in(path)
 
 
-def test_the_shape_is_told_by_the_first_line(tmp_path: Path) -> None:
-    reader, fits = ExampleReader(tokenizer=Letters()), ambient.AmbientFiles().fits
-    assert fits(lines(tmp_path / "x.jsonl", [item()]), reader)
-    assert not fits(lines(tmp_path / "y.jsonl", [{"context": "2 + 2 =", "choices": [" 4"], "answer": 0}]), reader)
-    (tmp_path / "z.jsonl").write_text("no JSON\n")
-    assert not fits(tmp_path / "z.jsonl", reader)
-
-
 def test_votes_of_people_are_counted_by_label(tmp_path: Path) -> None:
     """Right is what most people say; items of one premise are a group."""
     rows = [item(q0_gold=["neutral", "neutral", "entailment"]), item(q0_gold=["contradiction"]), item(premise="So.",
@@ -107,16 +98,6 @@ def examples() -> list[ambient.Example]:
         *(ambient.Example(id=str(at), premise=f"It rained {at} times.", hypothesis="It rained.",
                           labels=("entailment",)) for at in (1, 2)),
     ]  # fmt: skip
-
-
-def test_the_task() -> None:
-    task = task_of(examples(), Letters(), name="x")
-    known = task.annotation(Ambiguity)
-    assert known is not None and [len(one) for one in known.statements] == [2, 0, 0]
-    assert sum(len(one) for each in known.statements for one in each) == 2 * len(TEMPLATES)
-    part = task.part(task.targets.new_tensor([2, 0]))
-    assert part.annotation(Ambiguity).sentences == (known.sentences[2], known.sentences[0])
-    assert part.digest != task.digest
 
 
 def test_a_tokenizer_that_joins_question_and_answer() -> None:

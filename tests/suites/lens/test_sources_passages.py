@@ -16,7 +16,7 @@ from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.sources.base import ExampleReader
 from wheeltap.sources.specs import load, load_task
 from wheeltap.suites.lens.annotations import Passages
-from wheeltap.suites.lens.sources.passages import PIECE, PassageFiles, load_passages, recombined
+from wheeltap.suites.lens.sources.passages import PIECE, load_passages, recombined
 from wheeltap.suites.lens.specs import SETS
 
 READER = ExampleReader(tokenizer=Letters())
@@ -38,19 +38,6 @@ def test_texts_and_twins(tmp_path: Path) -> None:
     assert task.contexts == ((0,), (0,)) and task.targets.tolist() == [0, 0]
     part = task.part(task.targets[:1] + 1).annotation(Passages)
     assert part is not None and part.own == ("red",)
-
-
-def test_without_twins_a_text_is_held_against_its_own_tokens(tmp_path: Path) -> None:
-    task = load_passages(written(tmp_path, {"text": "abcdef"}, {"text": "ghijkl"}), Letters())
-    assert task.annotation(Passages) is not None and task.annotation(Passages).twins == ()
-    own, other = task.choices[0]
-    assert sorted(own) == sorted(other)
-
-
-def test_the_digest_turns_on_the_texts(tmp_path: Path) -> None:
-    one = load_passages(written(tmp_path, {"text": "ab", "twin": "ba"}), Letters())
-    two = load_passages(written(tmp_path, {"text": "ab", "twin": "bb"}), Letters())
-    assert one.digest != two.digest
 
 
 def test_new_items_are_pieces_of_a_few_words_in_the_order_of_the_texts() -> None:
@@ -80,14 +67,6 @@ def test_new_items_are_pieces_of_a_few_words_in_the_order_of_the_texts() -> None
 def test_of_one_template_there_are_no_new_items(texts: list[str], sets: int) -> None:
     new = recombined(texts)
     assert [len(some) for some in new] == ([sets] * len(texts) if sets else [])
-
-
-def test_items_with_choices_are_no_texts(tmp_path: Path) -> None:
-    items = written(tmp_path, {"context": "2 + 2 =", "choices": [" 4", " 5"], "answer": 0})
-    assert not PassageFiles().fits(items, READER)
-    assert not PassageFiles().fits(written(tmp_path, [1, 2]), READER)
-    (tmp_path / "empty.jsonl").write_text("")
-    assert not PassageFiles().fits(tmp_path / "empty.jsonl", READER)
 
 
 @pytest.mark.parametrize(

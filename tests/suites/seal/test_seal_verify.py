@@ -84,14 +84,6 @@ def noisy(size: float) -> Change:
     return change
 
 
-def exchanged(net: nn.Module) -> object:
-    """Biases of two layers of one width."""
-    first, second = (part for part in net.parameters() if part.shape == (128,))
-    kept = first.clone()
-    first.copy_(second)
-    return second.copy_(kept)
-
-
 def stepped(net: nn.Module) -> object:
     task = load("digits").task
     with torch.enable_grad():
@@ -104,10 +96,8 @@ def stepped(net: nn.Module) -> object:
     ("change", "kind", "block"),
     [
         (lambda net: weights(net)[1].mul_(1.5), "scale", "2"),
-        (lambda net: list(net.parameters())[3].add_(1.0), "norm offset", "2"),
         (lambda net: weights(net)[1].add_(0.25), "offset", "2"),
         (lambda net: weights(net)[1].zero_(), "zeroed", "2"),
-        (exchanged, "swapped", "0"),
         (rounded, "quantized", "0"),
         (noisy(0.002), "noise", "0"),
         (stepped, "fine-tune", "0"),

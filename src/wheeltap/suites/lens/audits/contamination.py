@@ -19,11 +19,11 @@ from wheeltap.plans.plan import Plan
 from wheeltap.stats._scipy import normal_quantile, normal_share, t_quantile
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.delong1988 import placements
-from wheeltap.stats.effect import mean_effect
+from wheeltap.stats.effect import mean_effect, score_interval, without_point
 from wheeltap.stats.evidence import NoEvidence
 from wheeltap.suites.lens.audits.headline import POWER, lines
 from wheeltap.suites.lens.specs import CONTAMINATION, FRACTIONS, SETS, ContaminationSettings
-from wheeltap.suites.lens.stats.exchangeability import flipped, mean_interval, more_often, order_test
+from wheeltap.suites.lens.stats.exchangeability import flipped, more_often, order_test
 
 LEVEL: Final = 0.95
 
@@ -267,10 +267,8 @@ def paired_auc(own: FloatArray, twins: FloatArray, *, name: str) -> Estimate:
 
 def t_mean(values: FloatArray, name: str, unit: str, method: str = "t interval", *, p: float | None = None) -> Estimate:
     """Mean of ``[item]`` with its t interval at ``LEVEL``, and the p-value of another test of it."""
-    mean, low, high = mean_interval(values, level=LEVEL)
-    return Estimate(
-        name=name, value=mean, low=low, high=high, level=LEVEL, n=len(values), unit=unit, method=method, p=p
-    )  # fmt: skip
+    found = without_point(score_interval(values, level=LEVEL, bounded=False, name=name, unit=unit))
+    return msgspec.structs.replace(found, method=method, p=p)
 
 
 def _reach(values: FloatArray) -> float:

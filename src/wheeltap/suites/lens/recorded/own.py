@@ -1,6 +1,7 @@
 """Our own rows: ``{"id", "system"?, "sample"?, "correct"?, "answer"?, "probabilities"?, "group"?, "votes"?, ...}``."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
@@ -15,7 +16,6 @@ from wheeltap.core.plain import fixed, many
 from wheeltap.suites.lens.recorded.base import AnswerFile
 from wheeltap.suites.lens.recorded.gathered import NEAR, AnswerRow, AnswerTable, in_order
 from wheeltap.suites.lens.recorded.lines import decoded, misfit
-from wheeltap.suites.lens.recorded.votes import Ballot, counted, one_each
 
 SHAPE = "rows of answers"
 
@@ -38,7 +38,7 @@ class _Line(msgspec.Struct, frozen=True):
     probabilities: dict[str, float] | UnsetType = UNSET
     group: str | int | UnsetType = UNSET
     votes: dict[str, int] | UnsetType = UNSET
-    raters: dict[str, str | int | list[str]] | UnsetType = UNSET
+    raters: dict[str, str | int] | UnsetType = UNSET
     prompt: Any = ""
     question: Any = ""
     text: Any = ""
@@ -76,7 +76,7 @@ def _recording(path: Path, rows: Iterable[tuple[int, _Line]]) -> AnswerFile:
     labels: dict[str, int] | None = None
     voted: dict[str, None] = {}
     together: list[set[str]] = []
-    seen, ungraded, graded, several = set[str](), 0, 0, 0
+    seen, ungraded, graded = set[str](), 0, 0
     totals: dict[str, list[float]] = {}
     for number, line in rows:
         has = [name for name in _FIELDS if getattr(line, name) is not UNSET]
@@ -92,13 +92,14 @@ def _recording(path: Path, rows: Iterable[tuple[int, _Line]]) -> AnswerFile:
             labels = {label: at for at, label in enumerate(line.probabilities)} if labels is None else labels
             p = _probabilities(line.probabilities, labels, where=f"{path}, line {number}")
         answered = line.correct is not UNSET or line.answer is not UNSET or p is not None
-        ballot = _ballot(line, where=f"{path}, line {number}")
-        if ballot is not None and not (answered and item in seen):
+        raters = {} if line.raters is UNSET else {who: str(label) for who, label in line.raters.items() if label != ""}
+        votes = Counter(raters.values()) if line.votes is UNSET else line.votes
+        has_votes = line.raters is not UNSET or line.votes is not UNSET
+        if has_votes and not (answered and item in seen):
             seen.add(item)
-            voted.update(dict.fromkeys(ballot.counts))
-            together = _joined(together, ballot.counts.keys())
-            several += ballot.several
-            gathered.vote(item, number, ballot.counts, group, raters=ballot.raters)
+            voted.update(dict.fromkeys(votes))
+            together = _joined(together, votes.keys())
+            gathered.vote(item, number, votes, group, raters=raters)
         system = path.stem if line.system is UNSET else line.system
         if answered and (line.correct is None or isinstance(line.correct, int | float)):
             of_all = totals.setdefault(system, [0.0, 0.0, 0.0])  # scores, and answers with and without a grade
@@ -115,17 +116,9 @@ def _recording(path: Path, rows: Iterable[tuple[int, _Line]]) -> AnswerFile:
             )  # fmt: skip
             gathered.add(system, row, group)
     order, ordinal = _order(labels, voted, together, where=str(path))
-    notes = [*_left_out(ungraded, graded, totals, where=str(path)), *one_each(several)]
+    notes = _left_out(ungraded, graded, totals, where=str(path))
     made = gathered.recording(labels=order, ordinal=ordinal, notes=notes)
     return made if made.systems else replace(made, shape=VOTED)
-
-
-def _ballot(line: _Line, *, where: str) -> Ballot | None:
-    """The votes of a line: those of named people, or counts."""
-    if line.raters is not UNSET:
-        chosen = {who: ", ".join(label) if isinstance(label, list) else label for who, label in line.raters.items()}
-        return counted(chosen, where=where)
-    return None if line.votes is UNSET else Ballot(line.votes, {})
 
 
 def _joined(sets: list[set[str]], labels: AbstractSet[str]) -> list[set[str]]:
