@@ -176,14 +176,6 @@ def test_the_crowd_of_ambient(tmp_path: Path) -> None:
     assert far.low < 0.20 < far.high
 
 
-def test_the_people_of_convabuse(tmp_path: Path) -> None:
-    """2 to 7 votes in order, some items with one: what is there is split."""
-    record = report(tmp_path, read(published("convabuse/test.csv")))
-    assert _kept(record)[0] == 851
-    agreement = finding(record, "people", "Agreement of people")
-    assert number(agreement, "Wasserstein distance of two halves").value is not None  # in order
-
-
 # ---- who voted ----------------------------------------------------------------------------------------------------
 
 

@@ -90,13 +90,6 @@ def test_other_numbers_of_answers_are_not_compared_by_what_is_solved_once(tmp_pa
     assert blocks(record, Chart, "Gain")[0].series[0].x[-1] == 4 and not blocks(record, Table, "Items solved")
 
 
-def test_few_items_that_never_differ_are_undecided_and_what_would_decide_is_said(tmp_path: Path) -> None:
-    record = report(tmp_path, np.repeat([0.0, 1.0], 6), np.repeat([0.0, 1.0], 6))
-    once = finding(record, ONCE)
-    assert once.status == "inconclusive" and not once.alarm and once.estimates[0].low != once.estimates[0].high
-    assert once.estimates[0].name == "difference at one try (after - base)"
-
-
 class Given(nn.Module):
     """Gives its inputs, times a number, as scores of options."""
 

@@ -82,9 +82,8 @@ def enumerated(likelihoods: np.ndarray) -> float:
     return float(np.mean(np.array(sums) >= scores[:, 0].sum() - 1e-9))
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_the_p_value_is_the_share_of_all_assignments(seed: int) -> None:
-    rng = np.random.default_rng(seed)
+def test_the_p_value_is_the_share_of_all_assignments() -> None:
+    rng = np.random.default_rng(0)
     likelihoods = rng.normal(size=(4, 5)) * [[1.0], [10.0], [0.1], [3.0]]
     likelihoods[:, 0] += 0.5 * likelihoods.std(axis=1)
     found = order_test(likelihoods, rng, draws=40_000)
@@ -116,7 +115,7 @@ def test_shards_that_tell_nothing_reject_nothing() -> None:
     assert (found.p, found.p_t) == (1.0, 1.0)
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(st.lists(st.floats(-50, 50), min_size=3, max_size=3), st.floats(0.1, 100))
 def test_neither_shift_nor_scale_of_a_shard_matters(shifts: list[float], scale: float) -> None:
     likelihoods = np.random.default_rng(3).normal(size=(3, 6))
@@ -125,9 +124,8 @@ def test_neither_shift_nor_scale_of_a_shard_matters(shifts: list[float], scale: 
     assert one == two
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_flipped_signs_against_all_of_them(seed: int) -> None:
-    rng = np.random.default_rng(seed)
+def test_flipped_signs_against_all_of_them() -> None:
+    rng = np.random.default_rng(0)
     gaps = rng.normal(0.4, 1.0, 8)
     sums = np.array([np.dot(signs, gaps) for signs in itertools.product((-1, 1), repeat=8)])
     exact = float(np.mean(sums >= gaps.sum() - 1e-9))

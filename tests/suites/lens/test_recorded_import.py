@@ -143,8 +143,7 @@ def test_votes_in_a_file_of_their_own_order_the_labels(tmp_path: Path) -> None:
     assert arrays(first, 0, "votes")["votes"][:, 0].tolist() == [2, 3]
 
 
-@pytest.mark.parametrize("shape", ["own", "lm_eval"])
-def test_items_that_look_alike_are_groups(tmp_path: Path, shape: str) -> None:
+def test_items_that_look_alike_are_groups(tmp_path: Path) -> None:
     """Six passages of five questions each, nowhere declared: named, and the sample of every interval."""
     rng = np.random.default_rng(0)
     passages, questions = ([[f"w{at}" for at in rng.integers(500, size=many)] for _ in range(count)]
@@ -152,21 +151,11 @@ def test_items_that_look_alike_are_groups(tmp_path: Path, shape: str) -> None:
     texts = [" ".join([*passages[at // 5], *questions[at]]) for at in range(30)]
     right = np.arange(30) // 5 % 2 == 0  # a whole passage, or none of it
     rows: Rows = [{"id": at, "prompt": texts[at], "correct": bool(right[at])} for at in range(30)]
-    if shape == "lm_eval":
-        rows = [{**generated(at, ["4"], float(right[at])), "doc": {"passage": texts[at], "choices": ["a", "b"]}}
-                for at in range(30)]  # fmt: skip
     held = imported(files(tmp_path, rows))
     clean = next(one for one in held.outcomes if one.key == held.plan.clean(held.plan.subjects[0]).key)
     assert clean.values["group"].tolist() == [at // 5 for at in range(30)]
-    if shape == "own":
-        free = imported(files(tmp_path, [{**row, "group": f"g{at}"} for at, row in enumerate(rows)]))
-        assert not any("group" in one.values for one in free.outcomes if "chance" in one.values)
-
-
-@pytest.mark.parametrize("items", [(), ("a", "a")])
-def test_no_item_or_one_twice_is_refused(items: tuple[str, ...]) -> None:
-    with pytest.raises(DataError):
-        AnswerFile(shape="x", items=items)
+    free = imported(files(tmp_path, [{**row, "group": f"g{at}"} for at, row in enumerate(rows)]))
+    assert not any("group" in one.values for one in free.outcomes if "chance" in one.values)
 
 
 def test_as_many_tries_as_can_be_judged_and_one_more(tmp_path: Path) -> None:
@@ -181,27 +170,16 @@ def test_as_many_tries_as_can_be_judged_and_one_more(tmp_path: Path) -> None:
     assert asked(many) == ["score"]
 
 
-def test_items_of_one_group_say_nothing_of_others(tmp_path: Path) -> None:
-    rows = [{"id": at, "system": name, "correct": at % 3 == 0, "group": "g"} for at in range(12) for name in "ab"]
-    imported(files(tmp_path, rows), audits=SCORE).put(tmp_path / "x.wheeltap")
-    record = judge(tmp_path / "x.wheeltap").record
-    (gap,) = [one for one in record.findings if one.subject == "a vs b"]
-    assert gap.status == "inconclusive" and gap.estimates[0].low is None
-
-
-@pytest.mark.parametrize("says", ["votes", "correct"])
-def test_groups_count_whatever_a_file_says_and_whatever_its_store_holds(tmp_path: Path, says: str) -> None:
+def test_groups_count_whatever_its_store_holds(tmp_path: Path) -> None:
     """Eight groups whose items are all alike: the same answers are first judged without them, in the same store."""
 
-    def report(**groups: Any) -> tuple[Estimate, tuple[str, ...]]:
+    def report(**groups: Any) -> Estimate:
         odd = [at // 20 % 2 for at in range(160)]
-        said = [{"votes": {"a": 2 - one, "b": one}, "correct": not one} for one in odd]
-        rows = [{"id": at, says: said[at][says], **{k: at // of for k, of in groups.items()}} for at in range(160)]
+        rows = [{"id": at, "correct": not odd[at], **{k: at // of for k, of in groups.items()}} for at in range(160)]
         held = imported(files(tmp_path, rows))
         held.put(tmp_path / "x.wheeltap")
-        return judge(tmp_path / "x.wheeltap").record.findings[0].estimates[0], held.notes
+        return judge(tmp_path / "x.wheeltap").record.findings[0].estimates[0]
 
-    (alone, _), (over, notes), (each, _) = report(), report(group=20), report(group=1)
-    assert "Intervals and tests are over the 8 groups." in notes[0]
+    alone, over, each = report(), report(group=20), report(group=1)
     widths = [(one.high or 0.0) - (one.low or 0.0) for one in (alone, over, each)]
     assert widths[1] > 3.0 * widths[0] == 3.0 * widths[2]

@@ -1,6 +1,5 @@
 """AmbiEnt's files as tasks: lines, distractors, tokenizers that join what they should not."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ from logs import lines
 from tests.published import published
 from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.sources.base import ExampleReader
-from wheeltap.suites.lens.annotations import Ambiguity
 from wheeltap.suites.lens.sources import ambient
 from wheeltap.suites.lens.sources.ambient import answer, task_of
 
@@ -51,9 +49,7 @@ def test_a_line(tmp_path: Path) -> None:
         (item(labels="neutral, maybe"), DataError, "not in the set"),
         (item(id=0), DataError, "is there twice"),
         (item(id=2, premise=" "), DataError, "sentence is empty(.|\n)*line 2(.|\n)*nothing in premise"),
-        (item(id=2, disambiguations=[{"premise": "", "hypothesis": "x", "label": "neutral"}]), DataError, "reading 1"),
         (item(id=2, labels="contradiction"), DataError, "No reading has a label of the item(.|\n)*line 2"),
-        (item(id=2, hypothesis=None), FileFormatError, "no ambiguous inference"),
         (item(id=2, disambiguations="[open('x')]"), FileFormatError, "no ambiguous inference"),
         (item(id=2, disambiguations="[" * 300), FileFormatError, "no ambiguous inference"),
     ],
@@ -107,12 +103,3 @@ def test_a_tokenizer_that_joins_question_and_answer() -> None:
     assert "' True'" in str(error.value)
     with pytest.raises(DataError, match="joins the end of a question"):
         task_of(examples(), Letters(joins=": N"), name="x")
-
-
-def test_the_door(tmp_path: Path, llama_folder: Path) -> None:
-    """Through ``--data``: a file by its fields."""
-    from wheeltap.sources import specs
-
-    path = tmp_path / "x.jsonl"
-    path.write_text(json.dumps(item()) + "\n")
-    assert specs.load(f"hf:{llama_folder}", data=path).task.annotation(Ambiguity) is not None

@@ -61,7 +61,6 @@ def test_new_items_are_pieces_of_a_few_words_in_the_order_of_the_texts() -> None
         ([f"What is a {word}?" for word in "abcdef"], 0),  # one part of its own each
         ([f"{at}: What is a {word} in one line?" for at, word in enumerate("abcdef")], SETS),
         (["我喜欢吃苹果和香蕉", "他们今天去公园散步", "北京是中国的首都啊", "小明每天早上跑步吧"], SETS),
-        (["a", " ", "b c", ""], 2),
     ],
 )
 def test_of_one_template_there_are_no_new_items(texts: list[str], sets: int) -> None:
