@@ -32,14 +32,14 @@ pytest.importorskip("transformers")
 ALPHA = 0.05
 RUNS = 200
 SETTINGS = {
-    "window": WINDOW, "shards": 6, "shuffles": 5, "exposures": "1,40", "teaching_rate": 3e-3, "teaching_batch": 2,
+    "window": WINDOW, "shards": 6, "shuffles": 5, "exposures": "1,30", "teaching_rate": 3e-3, "teaching_batch": 2,
 }  # fmt: skip
 
 
 @functools.cache
 def report(*, seen: int, twins: bool = True) -> wt.Report:
-    asked = [wt.AuditSpec(name="contamination", settings=SETTINGS)]
-    return wt.audit(subject(seen=seen), task(twins=twins), audits=asked)
+    how = SETTINGS if twins else {**SETTINGS, "exposures": "1"}
+    return wt.audit(subject(seen=seen), task(twins=twins), audits=[wt.AuditSpec(name="contamination", settings=how)])
 
 
 def findings(made: wt.Report) -> dict[str, Finding]:
@@ -62,7 +62,7 @@ def test_a_net_that_has_read_others_is_not_called_clean() -> None:
     made, record = findings(report(seen=2)), report(seen=2).record
     assert [made[title].status for title in TITLES] == ["inconclusive"] * 3
     assert not any(one.alarm for one in made.values())
-    # A copy that read them once is hardly seen, one that read them forty times surely.
+    # A copy that read them once is hardly seen, one that read them thirty times surely.
     [once, often] = made["What would have been found"].estimates
     assert once.value < 0.5 and often.value > 0.95 and once.name.startswith("taught once")
     assert once.low <= once.value <= once.high <= often.high and often.low >= once.low

@@ -228,15 +228,6 @@ def test_votes_belong_to_the_task_and_must_fit_it() -> None:
 # ---- a live model -------------------------------------------------------------------------------------------------
 
 
-def test_shares_and_distances_of_two_items_lie_where_they_can(tmp_path: Path) -> None:
-    said = Votes(labels=LABELS, votes=np.array([[6, 1, 0], [2, 2, 2]], dtype=np.int32), ordinal=False)
-    people = finding(report(tmp_path, AnswerFile(shape="votes", items=("a", "b"), votes=said)), "people",
-                     "Agreement of people")  # fmt: skip
-    same, _, far, soft, *_ = people.estimates
-    assert (same.low, same.high) == (0.0, 1.0) and (soft.low, soft.high) == (0.0, 1.0)
-    assert far.low == 0.0 and far.high <= 0.8326
-
-
 def asked(*, ordinal: bool = False) -> Task:
     task = planted.clusters().task
     assert isinstance(task, Task)

@@ -62,13 +62,6 @@ def test_two_that_never_differ_are_equivalent_and_that_is_said() -> None:
     assert gap.status == "excluded" and gap.verdict == "equivalent" and gap.estimates[0].p == 1.0
 
 
-@pytest.mark.parametrize("right", [0, 1])
-def test_all_right_and_all_wrong(right: int) -> None:
-    same, other = np.full(30, right, dtype=np.int32), np.full(30, 1 - right, dtype=np.int32)
-    assert findings((same, 1), (same, 1))["s0 vs s1"].status == "inconclusive"
-    assert findings((same, 1), (other, 1))["s0 vs s1"].status == "found"
-
-
 def test_only_what_is_worse_is_an_alarm() -> None:
     bad, good = np.zeros(40, dtype=np.int32), np.ones(40, dtype=np.int32)
     worse, better = (findings((one, 1), (two, 1))["s0 vs s1"] for one, two in ((good, bad), (bad, good)))
@@ -106,7 +99,7 @@ def test_scores_beyond_one_that_differ_by_the_same_amount_have_no_test() -> None
 @pytest.mark.parametrize("count", [1, 8])
 def test_false_differences_are_rare_with_and_without_repeats(count: int) -> None:
     """Items differ in how hard they are, for each system in its own way: answers to one are no independent items."""
-    rng, runs = np.random.default_rng(count), 80
+    rng, runs = np.random.default_rng(count), 40
     found = 0
     for _ in range(runs):
         two = [(rng.binomial(count, rng.beta(0.3, 0.3, size=60)).astype(np.int32), count) for _ in range(2)]

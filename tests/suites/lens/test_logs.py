@@ -145,25 +145,17 @@ def unlike(path: Path, kind: str) -> tuple[str, str]:
             return base, folder(path / "b", both, prompt="Q:")
         case "tasks":
             return base, folder(path / "b", {"arc_easy": right, "piqa": right})
-        case "two runs":
-            other = folder(path / "b", both)
-            file = path / "b" / "model" / f"samples_boolq_{WHEN}.jsonl"
-            file.with_name("samples_boolq_2026-12-01T00-00-00.1.jsonl").write_bytes(file.read_bytes())
-            return base, other
         case "metric":
             several = [generated(at, ["4"], 1.0) for at in range(9)]
             one = lines(path / "one.jsonl", several)
             two = lines(path / "two.jsonl", [{**row, "metrics": ["em"], "em": 1.0} for row in several])
             return f"answers:{one}", f"answers:{two}"
-        case "systems":
-            held = [{"id": at, "correct": True, "system": who} for at in range(9) for who in "ab"]
-            return f"answers:{lines(path / 'one.jsonl', held)}", base
         case _:
             (path / "empty").mkdir()
             return base, f"answers:{path / 'empty'}"
 
 
-@pytest.mark.parametrize("kind", ["items", "few-shot", "prompts", "tasks", "two runs", "metric", "systems", "empty"])
+@pytest.mark.parametrize("kind", ["items", "few-shot", "prompts", "tasks", "metric", "empty"])
 def test_unlike_logs_are_refused(tmp_path: Path, kind: str) -> None:
     with pytest.raises((DataError, MissingFile)):
         wt.compare(*unlike(tmp_path, kind))

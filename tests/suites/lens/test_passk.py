@@ -51,8 +51,7 @@ def least(share: float, families: int) -> float:
     return float(stats.binom.ppf(0.001, families, share)) / families
 
 
-@pytest.mark.parametrize("tries", [4, 32])
-@pytest.mark.parametrize("items", [20, 300])
+@pytest.mark.parametrize(("items", "tries"), [(20, 4), (300, 32)])
 def test_a_band_holds_the_whole_curve_also_where_it_nears_1(items: int, tries: int) -> None:
     reps = 60
     for row in bands.run(reps, items=(items,), tries=(tries,)):
