@@ -41,7 +41,7 @@ OWN: list[Case] = [
      {"items": ("0", "2"), "right": [1, 0], "samples": [1, 1], "notes": (
          "2 answers without a grade (null) left out.",
          "m: 50.0 % without them, 25.0 % of all answers if they are wrong, 75.0 % if they are right.")}),
-    ("t.jsonl", [{"id": 1, "correct": "0.5"}, {"id": 2, "correct": "true"}], {"right": None, "score": [0.5, 1.0]}),
+    ("t.jsonl", [{"id": 1, "correct": 0.5}, {"id": 2, "correct": True}], {"right": None, "score": [0.5, 1.0]}),
     ("m.jsonl", [{"id": "a", "system": "one", "correct": True}, {"id": "b", "system": "one", "correct": True},
                  {"id": "b", "system": "two", "correct": False}],
      {"items": ("b",), "systems": ["one", "two"], "noted": "1 of 2 items has"}),
