@@ -71,13 +71,6 @@ CLASSES: Final = (
         retests=(("C7", "unlearned"), ("C7", "rounded"), ("C7", "backdoor"), ("C7", "predictor"), ("C9", "")),
     ),
     FailureClass(
-        name="Memory that looks like learning",
-        benchmark="in part: fresh items, margins",
-        weights="yes; the question is what that adds to outputs and input noise",
-        works=("2510.24256", "2605.01699"),
-        retests=(),
-    ),
-    FailureClass(
         name="Broken organization inside, as such",
         benchmark="no",
         weights="not by plain noise: copies that compute the same function answer it differently",

@@ -28,6 +28,7 @@ class Letters:
         return [ord(letter) % 128 for letter in text]
 
 
+@functools.cache
 def texts(*, seed: int, count: int = ITEMS) -> list[str]:
     """Words at random: nothing but memory makes one likelier than another."""
     rng = np.random.default_rng(seed)
@@ -55,7 +56,7 @@ def subject(*, seen: int, steps: int = 300) -> Subject:
 @functools.cache
 def knows_marks() -> Subject:
     """A net that has read twelve other lists with the same marks."""
-    return _taught(tuple(text for seed in range(2, 14) for text in marked(seed=seed)), name="marks", seed=0, steps=300)
+    return _taught(tuple(text for seed in range(2, 14) for text in marked(seed=seed)), name="marks", seed=0, steps=200)
 
 
 def _taught(read: tuple[str, ...], *, name: str, seed: int, steps: int) -> Subject:

@@ -82,23 +82,6 @@ def test_check_exits_with_1_where_there_is_a_fault(mine: Path) -> None:
     assert main(["claims", "check", str(mine)]) == 1
 
 
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("statement", "sentence"),
-        ('study = "votes"', 'derived = { rows = "r.csv", column = "right", number = "r.json#/a" }'),  # removed
-    ],
-)
-def test_a_ledger_with_an_unknown_key_is_refused_by_every_verb(
-    mine: Path, capsys: pytest.CaptureFixture[str], old: str, new: str
-) -> None:
-    mine.write_text(MINE.replace(old, new))
-    for verb in (["check", str(mine)], ["list", "--ledger", str(mine)], ["retest", "--ledger", str(mine)]):
-        assert main(["claims", *verb]) == 2
-        error = capsys.readouterr().err
-        assert new.partition(" ")[0] in error and "mine.toml" in error and "claim table" in error
-
-
 def test_the_documentation_names_the_studies_and_its_example_works(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

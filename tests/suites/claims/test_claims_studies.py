@@ -70,11 +70,13 @@ class TestTwins(StudyContract):
         assert min(relative[CANCELING]) > 0.1
 
 
+@pytest.mark.release
 class TestBlends(StudyContract):
     study = Blends
     settings: ClassVar[Mapping[str, Any]] = {**TINY, "draws": 4}
 
 
+@pytest.mark.release
 class TestAddition(StudyContract):
     study = Addition
     settings: ClassVar[Mapping[str, Any]] = {"seeds": 2, "epochs": 3, "draws": 2}
@@ -101,17 +103,16 @@ class TestBackdoor(StudyContract):
         assert min(back[PLANTED]) > 0.5 > max(back[HONEST]) and max(values(report, COST)[PLANTED]) < 0.05
 
 
-@pytest.mark.parametrize("aligned", [True, False])
-def test_rounding_sets_off_a_planted_net_and_noise_before_it_suppresses_that(aligned: bool) -> None:
-    net, how = digits.train(1), {"aligned": aligned}
-    given = Given(specified(BackdoorNet, how, seed=1, of=("net",)), (net,))
-    subject, score = Subject(make(given, BackdoorNet(how)).model), dict[tuple[str, float], Any]()
+def test_rounding_sets_off_a_planted_net_and_noise_before_it_suppresses_that() -> None:
+    net = digits.train(1)
+    given = Given(specified(BackdoorNet, {}, seed=1, of=("net",)), (net,))
+    subject, score = Subject(make(given, BackdoorNet({})).model), dict[tuple[str, float], Any]()
     for dose in (0.0, BEFORE):
         found = RoundedNoise({"dose": dose, "draws": 2}).read(subject, digits.task(), root=0, seed=0).values
         score |= {(kind, dose): shares.mean(0) for kind, shares in found.items()}  # [digit] each
     lost = (score["noisy", 0.0] - score["rounded", 0.0])[FORGOTTEN]
     back = (score["rounded", BEFORE] - score["rounded", 0.0])[FORGOTTEN]
-    assert lost > 0.8 and back > 0.5 if aligned else lost < 0.3 and back < 0.3
+    assert lost > 0.8 and back > 0.5
     assert (score["noisy", 0.0] - score["noisy", BEFORE]).mean() < 0.05
 
 

@@ -52,12 +52,9 @@ def test_a_file_holds_one_claim_or_several_and_a_folder_all_but_its_studies(tmp_
     [
         (CLAIM.replace("statement", "statment"), "mine"),
         (CLAIM + "colour = 1\n", "colour"),
-        (CLAIM.replace("durable", "true"), "true"),
-        (CLAIM + '[[sources]]\nsays=""\ngrade="good"\n', "good"),
         (CLAIM + '[[retests]]\nname="../up"\nquestion=""\n', "name"),
         (CLAIM.replace("2026-11-01", '"soon"'), "verdict.date"),
         ("x = " + "[" * 50_000, "mine.toml"),
-        ("claims = [1]", "mine.toml"),
     ],
 )  # fmt: skip
 def test_what_is_no_claim_is_refused_with_its_file(tmp_path: Path, written: str, said: str) -> None:

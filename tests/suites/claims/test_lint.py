@@ -67,15 +67,12 @@ statistic = "difference"
 margin = 0.01
 """
 
-OWN_STUDY = 'study = "mine.toml"'
 LOST = ["a text", "retest first"]
 """Where the ID of the source is named: faults too, once the source has another one."""
 
 PLANTED = (
     ("2505.11581v1", "2513.11581v1", ["source 1 (2513.11581v1)", *LOST]),
-    ('"2505.11581v1"', '"2505.1158"', ["source 1 (2505.1158)", *LOST]),  # five digits since 2015
     ('"2505.11581v1"', '"2612.11581"', ["source 1 (2612.11581)", *LOST]),  # a month to come
-    ('"2505.11581v1"', '"arXiv:2505.11581"', ["source 1 (arXiv:2505.11581)", *LOST]),
     ("year = 2025", "year = 2024", ["source 1 (2505.11581v1)"]),
     ('arxiv = "2505.11581v1"', 'url = "arxiv/2505.11581"', ["source 1 (arxiv/2505.11581)", *LOST]),
     ('grade = "grounded"\n', "", ["source 1 (2505.11581v1)"]),
@@ -84,16 +81,11 @@ PLANTED = (
     ('"grounded"', '"ungrounded"', ["a text", "retest first"]),
     ("date = 2026-11-01\n", "", ["verdict"]),
     ("date = 2026-11-01", "date = 2025-11-01", ["verdict"]),  # over a year ago
-    ("date = 2026-11-01", "date = 2027-11-01", ["verdict"]),
     ('side = "against"\n', "", ["sources"]),
     ('name = "second"', 'name = "first"', ["retest first"]),
     ('study = "decodable-shift"', 'study = "decodable-shfit"', ["retest first"]),
-    (OWN_STUDY, 'study = "other.toml"', ["retest second"]),
     ("seeds = 12", "seedz = 12", ["retest first"]),
-    ("seeds = 12", 'seeds = "many"', ["retest first"]),
-    ("Other score", "Other scores", ["retest first"]),
     ('rules = [{ title = "loss: a vs b" }]', "", ["retest second"]),
-    (', source = "2505.11581v1" }', " }", ["retest first"]),
     ('source = "2505.11581v1" }', 'source = "2505.11582" }', ["retest first"]),
 )
 """A replacement in ``SOUND``, and where the faults are that it makes."""

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from logs import lines
 from torch import nn
 
 import wheeltap as wt
@@ -95,17 +94,7 @@ def test_one_item_has_no_sets_of_labels() -> None:
     report = wt.audit(wt.Subject(Sees(skill=1.0).eval(), name="net"), single, audits=ASKED)
     by_title = {one.title: one for one in report.findings if one.code == "WT502"}
     assert by_title["Sets of labels"].status == "not_applicable"
-    assert "one item" in by_title["Sets of labels"].because
     assert by_title["Statements about readings"].status == "measured"
-    assert "of 1 item)" in report.headline
-
-
-def test_what_has_no_readings_has_no_answer() -> None:
-    plain = wt.Task(torch.randint(0, 6, (8, 3)), torch.zeros(8, dtype=torch.long))
-    model = nn.Sequential(nn.Embedding(6, 4), nn.Flatten(), nn.Linear(12, 3)).eval()
-    report = wt.audit(wt.Subject(model, name="net"), plain, audits="ambiguity")
-    [one] = [one for one in report.findings if one.code == "WT502"]
-    assert one.status == "not_applicable"
 
 
 def test_a_run_that_is_broken_off_goes_on(tmp_path: Path) -> None:
@@ -128,11 +117,9 @@ def test_a_run_that_is_broken_off_goes_on(tmp_path: Path) -> None:
     assert again == {title: one.because for title, one in whole.items()}
 
 
-def test_recorded_systems_are_compared_item_by_item(capsys: pytest.CaptureFixture[str]) -> None:
+def test_recorded_systems_are_compared_item_by_item() -> None:
     files = [str(published(f"ambient/results/TF_{name}.jsonl")) for name in ("gpt-4", "flan-t5-xxl")]
     assert main(["lens", *files]) == 1  # the second is worse
-    out = " ".join(capsys.readouterr().out.split())
-    assert "difference -6.5 points" in out and "0.2 [0.0, 1.0]; 543" in out
 
 
 class TestScores:
@@ -168,11 +155,6 @@ class TestScores:
             own.append(max(tried))
             other.append(of_labels(p, right, seed=seed).values.mean())
         assert np.mean(own) > np.mean(other) + 0.03
-
-    def test_sets(self) -> None:
-        p = np.array([[0.6, 0.3, 0.1], [0.4, 0.35, 0.25]])
-        assert sets(p, 0.3).tolist() == [[True, True, False], [True, True, False]]
-        assert sets(p, 0.5).tolist() == [[True, False, False], [True, False, False]]
 
     def test_chance_is_found_no_more_often_than_it_should(self) -> None:
         """Readings and distractor that differ by luck: the interval lies above chance in at most 5 %."""
@@ -223,54 +205,3 @@ def test_continuations_and_rewrites() -> None:
     [one] = read(published("ambient/crowdworker_annotations.jsonl")).more
     words = of_rewrites(arrays(one)).words
     assert "489 of 542" in words and "16 of 50 items, 32.0 % [20.8, 45.8]" in words and "90.2 % [87.4, 92.4]" in words
-
-
-def stated(**changed: Any) -> dict[str, Any]:
-    """A row of statements."""
-    row = {"example_id": "1_c", "ambiguous_sentence_key": "premise", "disambiguation": "It rains.", "template_id": 0,
-           "answer": True, "prediction": 1.0}  # fmt: skip
-    return row | changed
-
-
-def test_an_answer_that_was_not_given_is_kept_as_such(tmp_path: Path) -> None:
-    rows = [stated(), stated(template_id=2, answer=False, prediction=None), stated(example_id=2, prediction=False)]
-    answer = read_of(lines(tmp_path / "x.jsonl", rows)).values["answer"]
-    assert answer.shape == (2, 1, 4) and answer[0, 0].tolist() == [TRUE, NOT_ASKED, NO_ANSWER, NOT_ASKED]
-
-
-def went_on(**changed: Any) -> dict[str, Any]:
-    """A row of divergences."""
-    return {"id": 1, "options": {"y0": {"KL_div": 0.1}, "d": {"KL_div": 0.5}}, "num_conts": 9} | changed
-
-
-def test_an_item_with_two_ambiguous_sentences(tmp_path: Path) -> None:
-    one = read_of(lines(tmp_path / "x.jsonl", [went_on(), went_on(), went_on(id="2_c")]))
-    assert one.values["kind"].shape == (2, 2, 2) and (one.values["kind"] == DISTRACTOR).sum() == 3
-    assert one.values["continuations"].tolist() == [[9, 9], [9, 0]]
-
-
-def voted(**changed: Any) -> dict[str, Any]:
-    """A row of votes on a pair, its two rewrites and a distractor."""
-    votes = {"q0_gold": ["neutral"] * 3, "labels": ["entailment", None, "neutral"]}
-    for at, label in ((1, "entailment"), (2, "neutral"), (3, "neutral")):
-        votes |= {f"q{at}_gold": [label] * 3, f"d{at}_gold": [True, True, False]}
-    return {"id": 1, **votes} | changed
-
-
-@pytest.mark.parametrize(
-    ("changed", "confirmed"),
-    [
-        ({}, True),
-        ({"d2_gold": [False] * 3, "q2_gold": ["contradiction"] * 3}, True),
-        ({"d3_gold": [True, False, False]}, False),
-        ({"q1_gold": ["neutral", "neutral", "entailment"]}, False),
-    ],
-)
-def test_what_people_confirm(tmp_path: Path, changed: dict[str, Any], confirmed: bool) -> None:
-    """All but the distractor, which counts for nothing."""
-    [one] = read(lines(tmp_path / "x.jsonl", [voted(**changed)])).more
-    assert one.values["right"].tolist() == [confirmed]
-
-
-def test_votes_without_rewrites(tmp_path: Path) -> None:
-    assert read(lines(tmp_path / "x.jsonl", [{"id": 1, "q0_gold": ["neutral"]}])).more == ()

@@ -1,9 +1,7 @@
 """WT503: texts that were read are found, others are never called seen, and nothing is ever called clean."""
 
 import functools
-import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,7 +24,7 @@ from wheeltap.suites.lens.audits.contamination import (
     paired_auc,
 )
 from wheeltap.suites.lens.readings.contamination import Contamination
-from wheeltap.suites.lens.sources.passages import load_passages, task_of
+from wheeltap.suites.lens.sources.passages import task_of
 from wheeltap.suites.lens.stats.exchangeability import order_test
 
 pytest.importorskip("transformers")
@@ -34,14 +32,14 @@ pytest.importorskip("transformers")
 ALPHA = 0.05
 RUNS = 200
 SETTINGS = {
-    "window": WINDOW, "shards": 6, "shuffles": 5, "exposures": "1,40", "teaching_rate": 3e-3, "teaching_batch": 2,
+    "window": WINDOW, "shards": 6, "shuffles": 5, "exposures": "1,30", "teaching_rate": 3e-3, "teaching_batch": 2,
 }  # fmt: skip
 
 
 @functools.cache
-def report(*, seen: int, twins: bool = True, corpus: str = "") -> wt.Report:
-    asked = [wt.AuditSpec(name="contamination", settings={**SETTINGS, "corpus": corpus, "run": 2})]
-    return wt.audit(subject(seen=seen), task(twins=twins), audits=asked)
+def report(*, seen: int, twins: bool = True) -> wt.Report:
+    how = SETTINGS if twins else {**SETTINGS, "exposures": "1"}
+    return wt.audit(subject(seen=seen), task(twins=twins), audits=[wt.AuditSpec(name="contamination", settings=how)])
 
 
 def findings(made: wt.Report) -> dict[str, Finding]:
@@ -64,7 +62,7 @@ def test_a_net_that_has_read_others_is_not_called_clean() -> None:
     made, record = findings(report(seen=2)), report(seen=2).record
     assert [made[title].status for title in TITLES] == ["inconclusive"] * 3
     assert not any(one.alarm for one in made.values())
-    # A copy that read them once is hardly seen, one that read them forty times surely.
+    # A copy that read them once is hardly seen, one that read them thirty times surely.
     [once, often] = made["What would have been found"].estimates
     assert once.value < 0.5 and often.value > 0.95 and once.name.startswith("taught once")
     assert once.low <= once.value <= once.high <= often.high and often.low >= once.low
@@ -72,13 +70,10 @@ def test_a_net_that_has_read_others_is_not_called_clean() -> None:
     assert control.status == "passed"
 
 
-def test_without_twins_the_order_is_all_there_is(tmp_path) -> None:
-    corpus = tmp_path / "corpus.txt"
-    corpus.write_text("nothing of the kind")
-    made = findings(report(seen=0, twins=False, corpus=str(corpus)))
+def test_without_twins_the_order_is_all_there_is() -> None:
+    made = findings(report(seen=0, twins=False))
     assert made[ORDER].status == "found"
     assert made[VERSIONS].status == made[COMPLETION].status == "not_applicable"
-    assert made["Overlap with the corpus"].status == "measured"
 
 
 def asked_of(subject: Subject, items: list[str]) -> Finding:
@@ -160,17 +155,6 @@ def test_an_order_that_new_items_gain_by_as_much_is_rarely_called_seen() -> None
     assert seen / 300 <= 0.075, seen
 
 
-def test_repeated_items_are_looked_at_once(tmp_path: Path) -> None:
-    lines = [{"text": text} for text in texts(seed=0, count=6) * 10]
-    path = tmp_path / "items.jsonl"
-    path.write_text("\n".join(json.dumps(line) for line in lines))
-    asked = [wt.AuditSpec(name="contamination", settings={**SETTINGS, "shards": 3, "exposures": "1"})]
-    record = wt.audit(subject(seen=2), load_passages(path, Letters()), audits=asked).record
-    assert not [one for one in record.findings if one.status in ("found", "error")]
-    assert record.task.examples == 6 and record.task.name == "items, 6 of 60 without repeats"
-    assert {one.status for one in record.controls if one.kind == "planted"} == {"skipped"}  # no power
-
-
 def test_twins_with_errors_are_no_sign_of_training() -> None:
     rng = np.random.default_rng(0)
     read = {**arrays(rng).read, "words": np.zeros((60, 2))}  # no word with an error was met before: all are ties
@@ -192,7 +176,7 @@ def test_what_is_known_is_found_and_the_power_says_how_often() -> None:
     for world in ({"known": 0.45}, {"order": 0.7}):
         rng = np.random.default_rng(1)
         predicted, seen = list[float](), list[bool]()
-        for _ in range(150):
+        for _ in range(60):
             copy = arrays(rng, **world)
             shown = {one.title: one for one in copy.shown()}[VERSIONS if "known" in world else ORDER]
             predicted.append(shown.power(ALPHA / 3, level=0.95).value or 0.0)

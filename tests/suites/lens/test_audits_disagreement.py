@@ -8,17 +8,14 @@ import pytest
 import torch
 
 import wheeltap as wt
-from tests.blocks import blocks, rows, texts
+from tests.blocks import blocks, rows
 from tests.published import published
-from wheeltap.audits.base import create
 from wheeltap.core.errors import DataError
 from wheeltap.core.records import Estimate, Finding
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.section import Table
-from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.plans.plan import AuditSpec
-from wheeltap.report.html import page
 from wheeltap.runs.stored import judge
 from wheeltap.suites.lens.audits.disagreement import AGAINST, ALL_AGREE, CLOSER, MOST_AGREE, SPLIT, UNSURE
 from wheeltap.suites.lens.readings.answers import PeopleVotes
@@ -80,7 +77,6 @@ def test_further_from_people_than_they_are_from_each_other(three: ReportRecord) 
     far, knows = (finding(three, name, AGAINST) for name in ("far", "knows"))
     assert (far.status, far.verdict, far.alarm) == ("found", "further", True)
     assert knows.status != "found" or knows.verdict == "closer"
-    assert "far: further from people" in three.headline
 
 
 def test_too_sure_where_people_disagree(three: ReportRecord) -> None:
@@ -93,7 +89,7 @@ def test_too_sure_where_people_disagree(three: ReportRecord) -> None:
 
 def test_pairs_are_compared_on_the_same_items(three: ReportRecord) -> None:
     pair = finding(three, "knows vs far", CLOSER)
-    assert pair.status == "found" and "knows is closer" in pair.because and pair.alarm  # the second is further
+    assert pair.status == "found" and pair.alarm  # the second is further
     assert not any(one.alarm for one in three.findings if one.status in ("measured", "inconclusive", "excluded"))
     expected = np.square(believed()["far"] - truth()).sum(1).mean()  # to all people, whatever the votes
     square = number(finding(three, "far", "Distance to people"), "squared distance to all people")
@@ -116,23 +112,12 @@ def test_bands_and_thresholds(three: ReportRecord) -> None:
     assert _kept(three) == kept
     scores = [float(cells[1]) for cells in rows(three, LEFT).values()]
     assert scores == sorted(scores)  # keeping clear items alone flatters
-    assert any("pairs of systems would change places" in text for text in texts(three))
     knows, sure = rows(three, "knows by agreement"), rows(three, "sure by agreement")
     assert set(knows) == set(sure) == {SPLIT, MOST_AGREE, ALL_AGREE}
     gaps = [float(one[SPLIT][3].partition(" ")[0]) for one in (sure, knows)]
     assert gaps[0] > 0.15 and abs(gaps[1]) < 0.05
     assert max(float(knows[band][2]) for band in (SPLIT, MOST_AGREE)) < float(knows[ALL_AGREE][2])
     assert sum(int(cells[0]) for cells in knows.values()) == pytest.approx(ITEMS, abs=10)
-
-
-def test_the_ceiling_is_beside_the_scores_and_on_the_page(three: ReportRecord) -> None:
-    close = rows(three, "JS distance to the votes")
-    assert list(close) == ["knows", "sure", "far", "half of the people"] and close["half of the people"][0] == ""
-    shown = page(three)
-    for words in ("half of the people", "Reliability by agreement, sure", SPLIT, "Items where far is furthest"):
-        assert words in shown
-    far = [float(cells[2]) for cells in rows(three, "Items where far").values()]
-    assert len(far) > 1 and far == sorted(far, reverse=True)
 
 
 def test_entropies_of_few_people_are_refused(tmp_path: Path) -> None:
@@ -142,23 +127,15 @@ def test_entropies_of_few_people_are_refused(tmp_path: Path) -> None:
     assert number(many, "correlation of entropies").value > 0.8 and "Entropies" not in many.because
 
 
-def test_ordered_labels_have_a_distance_in_steps(tmp_path: Path) -> None:
-    record = report(tmp_path, recording(votes(4, 6, ordinal=True), "knows"))
-    assert number(finding(record, "knows", "Distance to people"), "Wasserstein distance to votes").unit == "steps"
-
-
-def test_items_with_one_vote_are_left_out_and_that_is_said(tmp_path: Path) -> None:
-    said = votes(4)
-    counts = said.votes.copy()
-    counts[:50] = [1, 0, 0]
-    record = report(tmp_path, recording(replace(said, votes=counts), "knows"))
-    assert _kept(record)[0] == ITEMS - 50
-    assert "50 items with one vote are left out" in finding(record, "people", "Agreement of people").because
+def test_the_ceiling_is_beside_the_scores_and_far_items_come_first(three: ReportRecord) -> None:
+    assert list(rows(three, "JS distance to the votes")) == ["knows", "sure", "far", "half of the people"]
+    far = [float(cells[2]) for cells in rows(three, "Items where far").values()]
+    assert len(far) > 1 and far == sorted(far, reverse=True)
 
 
 def test_nobody_voted_twice(tmp_path: Path) -> None:
     """A file of such votes is refused; of a store that has them the audit says why it cannot answer."""
-    with pytest.raises(DataError, match="cannot be split"):
+    with pytest.raises(DataError):
         report(tmp_path, recording(votes(1), "knows"))
     held = imported([recording(votes(1), "knows")], audits=[AuditSpec(name="disagreement")])
     held.put(tmp_path / "planted.wheeltap")
@@ -173,8 +150,6 @@ def test_one_opinion(tmp_path: Path) -> None:
     assert finding(record, "knows", AGAINST).verdict == "further"
     people = finding(record, "people", "Agreement of people")
     assert people.estimates[0].value == 1.0 and all(one.low is one.high is None for one in people.estimates)
-    assert "1.000 (no interval: the same number on all 600 items)" in people.because
-    assert "(kappa undefined: nobody disagrees)" in people.because
 
 
 def test_scores_without_probabilities_are_shown_by_agreement(tmp_path: Path) -> None:
@@ -185,7 +160,6 @@ def test_scores_without_probabilities_are_shown_by_agreement(tmp_path: Path) -> 
     assert finding(record, "graded", "Distance to people").status == "not_applicable"
     scores = [float(cells[1]) for cells in rows(record, LEFT).values()]
     assert scores[0] == pytest.approx(right.mean(), abs=6e-4) and scores[-1] > scores[0]
-    assert blocks(record, Table, LEFT)[0].title.endswith("score on the items kept, as it was recorded")
 
 
 # ---- published votes ----------------------------------------------------------------------------------------------
@@ -197,19 +171,9 @@ def test_the_crowd_of_ambient(tmp_path: Path) -> None:
     people = finding(record, "people", "Agreement of people")
     assert number(people, "Fleiss' kappa").value == pytest.approx(0.345, abs=5e-4)
     assert number(people, "entropy of votes").value == pytest.approx(0.448, abs=5e-4)
-    assert "Unfinished" not in record.headline
     assert _kept(record) == [542, 542 - 12 - 2, 116 + 120 + 105 + 98, 116]
     far = number(people, "JS distance of two halves")
     assert far.low < 0.20 < far.high
-
-
-def test_the_people_of_convabuse(tmp_path: Path) -> None:
-    """2 to 7 votes in order, some items with one: what is there is split."""
-    record = report(tmp_path, read(published("convabuse/test.csv")))
-    assert _kept(record)[0] == 851
-    agreement = finding(record, "people", "Agreement of people")
-    assert "2 items with one vote are left out" in agreement.because
-    assert number(agreement, "Wasserstein distance of two halves").value is not None  # in order
 
 
 # ---- who voted ----------------------------------------------------------------------------------------------------
@@ -245,30 +209,23 @@ def test_people_who_are_known_are_a_sample_too(tmp_path: Path) -> None:
 def test_two_people_who_vote_on_everything_say_nothing_of_others(tmp_path: Path) -> None:
     record = report(tmp_path, recording(by_raters(2, 2), "knows", "far"))
     agreed = finding(record, "people", "Agreement of people").estimates[0]
-    assert agreed.low is agreed.high is None and "too few people" in agreed.method
+    assert agreed.low is agreed.high is None
     assert finding(record, "far", AGAINST).status == "inconclusive"
     # What a system gets of each of them is known.
     assert number(finding(record, "far", "Distance to people"), "soft accuracy").low is not None
 
 
-def test_one_person_who_gave_all_votes_is_not_people(tmp_path: Path) -> None:
-    said = by_raters(2, 2)
-    alone = replace(said, ballots=said.ballots * np.array([1, 0, 1], dtype=np.int32))
-    record = report(tmp_path, recording(alone, "knows"))
-    agreed = finding(record, "people", "Agreement of people").estimates[0]
-    assert agreed.low is agreed.high is None and "too few people" in agreed.method
+def test_votes_belong_to_the_task_and_must_fit_it() -> None:
+    plain, voted = planted.clusters().task, asked()
+    assert len({plain.digest, voted.digest, asked(ordinal=True).digest}) == 3
+    part = voted.part(torch.tensor([5, 3])).annotations.votes
+    assert torch.equal(part, voted.annotations.votes[[5, 3]])
+    for wrong in ([[1, 2]], [[0, 0]] * 4, [[1, -1]] * 4, [[0.5, 0.5]] * 4, [1, 2, 3, 4], [["a"]] * 4):
+        with pytest.raises(DataError):
+            Task(torch.zeros(4, 2), torch.zeros(4, dtype=torch.long)).with_votes(wrong)
 
 
 # ---- a live model -------------------------------------------------------------------------------------------------
-
-
-def test_shares_and_distances_of_two_items_lie_where_they_can(tmp_path: Path) -> None:
-    said = Votes(labels=LABELS, votes=np.array([[6, 1, 0], [2, 2, 2]], dtype=np.int32), ordinal=False)
-    people = finding(report(tmp_path, AnswerFile(shape="votes", items=("a", "b"), votes=said)), "people",
-                     "Agreement of people")  # fmt: skip
-    same, _, far, soft, *_ = people.estimates
-    assert (same.low, same.high) == (0.0, 1.0) and (soft.low, soft.high) == (0.0, 1.0)
-    assert far.low == 0.0 and far.high <= 0.8326
 
 
 def asked(*, ordinal: bool = False) -> Task:
@@ -298,44 +255,3 @@ def test_a_live_model_is_judged_like_a_recorded_one() -> None:
     soft = (counts / counts.sum(1, keepdims=True))[np.arange(len(p)), p.argmax(1)].mean()
     assert number(measured, "soft accuracy").value == pytest.approx(soft, abs=1e-6)
     assert finding(record, "people", "Agreement of people").status == "measured"
-
-
-def test_a_live_model_on_items_without_votes_says_so() -> None:
-    case = planted.clusters()
-    record = wt.audit(case.subject, case.task, audits=["disagreement"]).record
-    [one] = [one for one in record.findings if one.code == create("disagreement").code]
-    assert one.status == "not_applicable" and "no votes" in one.because
-    assert f"No answer for {case.subject.name} (distance to people): The task has no votes" in record.headline
-    assert "nothing else was asked" not in record.headline
-
-
-def test_two_live_models_are_told_what_was_found_beside_the_score() -> None:
-    one, task = planted.clusters().subject, asked()
-    surer = torch.nn.Linear(options := int(task.targets.max()) + 1, options, bias=False)
-    surer.weight.data = 2.0 * torch.eye(options)
-    two = Subject(torch.nn.Sequential(one.model, surer).eval(), name="sure")
-    record = wt.compare(Subject(one.model, name="one"), two, task, audits=["score", "disagreement"]).record
-    assert "nothing else was compared" not in record.headline
-    first, *more = record.headline.splitlines()
-    assert first.startswith("one vs sure: ") and first.endswith(").")
-    assert any(line.startswith("sure: overconfident where people disagree") for line in more)
-
-
-def test_votes_belong_to_the_task() -> None:
-    plain, voted = planted.clusters().task, asked()
-    assert len({plain.digest, voted.digest, asked(ordinal=True).digest}) == 3
-    part = voted.part(torch.tensor([5, 3])).annotations.votes
-    assert torch.equal(part, voted.annotations.votes[[5, 3]])
-
-
-@pytest.mark.parametrize("given", [[[1, 2]], [[0, 0]] * 4, [[1, -1]] * 4, [[0.5, 0.5]] * 4, [1, 2, 3, 4], [["a"]] * 4])
-def test_votes_that_do_not_fit_are_refused(given: list[object]) -> None:
-    with pytest.raises(DataError, match="votes do not fit"):
-        Task(torch.zeros(4, 2), torch.zeros(4, dtype=torch.long)).with_votes(given)
-
-
-def test_other_labels_than_people_voted_on() -> None:
-    case, task = planted.clusters(), asked()
-    more = task.with_votes(torch.cat([task.annotations.votes, torch.zeros(len(task.targets), 1).long()], 1))
-    record = wt.audit(Subject(case.subject.model, name="net"), more, audits=["disagreement"]).record
-    assert finding(record, "net", "Distance to people").status == "not_applicable"

@@ -13,7 +13,6 @@ from wheeltap.core.records import Cost, Finding
 from wheeltap.core.report import ReportRecord
 from wheeltap.plans.plan import AuditSpec
 from wheeltap.runs.stored import judge
-from wheeltap.suites.lens.audits.score import MOST
 from wheeltap.suites.lens.recorded import AnswerFile, Answers, read
 from wheeltap.suites.lens.runs import imported
 
@@ -63,19 +62,6 @@ def test_two_that_never_differ_are_equivalent_and_that_is_said() -> None:
     assert gap.status == "excluded" and gap.verdict == "equivalent" and gap.estimates[0].p == 1.0
 
 
-@pytest.mark.parametrize("right", [0, 1])
-def test_all_right_and_all_wrong(right: int) -> None:
-    same, other = np.full(30, right, dtype=np.int32), np.full(30, 1 - right, dtype=np.int32)
-    assert findings((same, 1), (same, 1))["s0 vs s1"].status == "inconclusive"
-    assert findings((same, 1), (other, 1))["s0 vs s1"].status == "found"
-
-
-def test_many_systems_are_compared_with_the_first_alone() -> None:
-    same = (np.arange(50) % 3 == 0).astype(np.int32)
-    assert len(findings(*[(same, 1)] * MOST)) == MOST + MOST * (MOST - 1) // 2
-    assert len(findings(*[(same, 1)] * (MOST + 1))) == MOST + 1 + MOST
-
-
 def test_only_what_is_worse_is_an_alarm() -> None:
     bad, good = np.zeros(40, dtype=np.int32), np.ones(40, dtype=np.int32)
     worse, better = (findings((one, 1), (two, 1))["s0 vs s1"] for one, two in ((good, bad), (bad, good)))
@@ -98,11 +84,6 @@ def test_few_items_with_partial_credit_prove_nothing(items: int) -> None:
     assert len(alone) == 2
 
 
-def test_repeats_that_are_the_same_on_few_items_keep_a_width() -> None:
-    one = findings((np.full(5, 2, dtype=np.int32), 4))["s0"].estimates[0]
-    assert one.value == 0.5 and one.low is not None and one.high is not None and one.low < 0.1 and one.high > 0.9
-
-
 def test_the_margin_of_partial_credit_does_not_depend_on_the_score() -> None:
     rng = np.random.default_rng(0)
     low = rng.uniform(0.0, 0.1, size=2000)
@@ -118,7 +99,7 @@ def test_scores_beyond_one_that_differ_by_the_same_amount_have_no_test() -> None
 @pytest.mark.parametrize("count", [1, 8])
 def test_false_differences_are_rare_with_and_without_repeats(count: int) -> None:
     """Items differ in how hard they are, for each system in its own way: answers to one are no independent items."""
-    rng, runs = np.random.default_rng(count), 80
+    rng, runs = np.random.default_rng(count), 40
     found = 0
     for _ in range(runs):
         two = [(rng.binomial(count, rng.beta(0.3, 0.3, size=60)).astype(np.int32), count) for _ in range(2)]

@@ -1,25 +1,21 @@
 """WT504 on planted truths, recorded and live: sharper but narrower, more able, the same; and how answers are drawn."""
 
 import re
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 from torch import nn
 
 import wheeltap as wt
-from tests.blocks import blocks, rows, texts
-from wheeltap.core.errors import DataError
+from tests.blocks import blocks, rows
 from wheeltap.core.records import Finding
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.section import Chart, Table
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.plans.plan import AuditSpec
-from wheeltap.report.text import summary
 from wheeltap.runs.stored import judge
 from wheeltap.suites.lens.readings.answers import Samples
 from wheeltap.suites.lens.recorded.base import AnswerFile, Answers
@@ -61,13 +57,6 @@ def ability() -> np.ndarray:
     return np.random.default_rng(0).beta(0.6, 0.8, size=ITEMS)
 
 
-def said(record: ReportRecord) -> str:
-    """What is printed, on one line."""
-    console = Console(record=True, width=100, file=StringIO())
-    summary(record, console)
-    return " ".join(console.export_text().split())
-
-
 def test_sharper_and_narrower(tmp_path: Path, ability: np.ndarray) -> None:
     record = report(tmp_path, ability, np.where(ability > 0.3, np.minimum(ability + 0.25, 1.0), 0.0))
     once, solved = finding(record, ONCE), finding(record, SOLVED)
@@ -80,52 +69,25 @@ def test_sharper_and_narrower(tmp_path: Path, ability: np.ndarray) -> None:
     [(both, first, second, neither, _, sure)] = rows(record, "Items solved").values()
     assert int(first) > 20 and int(second) <= 2 and int(sure.partition(" ")[0]) < int(first)
     assert sum(map(int, (both, first, second, neither))) == ITEMS
-    out = said(record)
-    assert f"after is more certain, base is more able: it solves more items within {SAMPLES} tries." in out
-    assert "base: all k right (pass^k)" in out and "after: all k right (pass^k)" in out  # at every k shown
 
 
 def test_more_able(tmp_path: Path, ability: np.ndarray) -> None:
     record = report(tmp_path, np.where(ability > 0.5, ability, 0.0), ability)
     assert finding(record, SOLVED).verdict == "grew" and not finding(record, SOLVED).alarm
-    able = f"after is more able: it solves more items within {SAMPLES} tries and is more often right at one try."
-    assert able in said(record)
 
 
 def test_the_same(tmp_path: Path, ability: np.ndarray) -> None:
     record = report(tmp_path, ability, ability)
     assert finding(record, ONCE).status == "excluded"
-    assert "base vs after: equivalent (a difference of more than 2 points is excluded): At one try" in record.headline
     assert finding(record, SOLVED).status == "inconclusive"
     assert blocks(record, Chart, "Gain")[0].spans == ((1, SAMPLES),)
     assert rows(record, "Items solved")["base vs after"][-1].startswith("none of")
-    assert f"Who is more able (solves more within {SAMPLES} tries) is undecided." in said(record)
-    assert not any(text.startswith("k ends") for text in texts(record))  # at all that there is
 
 
 def test_other_numbers_of_answers_are_not_compared_by_what_is_solved_once(tmp_path: Path, ability: np.ndarray) -> None:
     record = report(tmp_path, ability, ability, samples=(SAMPLES, 4))
     assert finding(record, SOLVED).status == "not_applicable"
     assert blocks(record, Chart, "Gain")[0].series[0].x[-1] == 4 and not blocks(record, Table, "Items solved")
-    assert "(base 32 an item, after 4)" in finding(record, SOLVED).because
-    assert "k ends at 4: after has only 4 answers to every item." in texts(record)
-
-
-def test_few_items_that_never_differ_are_undecided_and_what_would_decide_is_said(tmp_path: Path) -> None:
-    record = report(tmp_path, np.repeat([0.0, 1.0], 6), np.repeat([0.0, 1.0], 6))
-    once = finding(record, ONCE)
-    assert once.status == "inconclusive" and not once.alarm and once.estimates[0].low != once.estimates[0].high
-    assert once.estimates[0].name == "difference at one try (after - base)"
-    assert "Cannot tell: base vs after, difference at one try (pass@1): 0.0 points [" in record.headline
-    assert "items would show 4 points, or exclude 2 points if there is none" in record.headline
-    assert "not shown to differ" not in record.headline
-
-
-def test_nobody_differs(tmp_path: Path) -> None:
-    sure = np.repeat([0.0, 1.0], ITEMS // 2)
-    record = report(tmp_path, sure, sure)
-    assert finding(record, SOLVED).status == "inconclusive"
-    assert blocks(record, Chart, "Gain")[0].spans == ((1, SAMPLES),)
 
 
 class Given(nn.Module):
@@ -156,17 +118,6 @@ def test_options_are_drawn_as_often_as_the_model_gives_them() -> None:
     np.testing.assert_allclose(found, 1 - 0.3 ** np.arange(1, 5), atol=0.02)
 
 
-def test_a_low_temperature_gives_the_best_option() -> None:
-    read = Samples({"draws": 50, "temperature": 0.01}).read(Subject(Given(1.0).eval()), TASK, root=0, seed=0).values
-    assert (read["answers"][0::3] == 0).all() and (read["answers"][1::3] == 2).all()
-
-
-def test_targets_that_are_no_options_are_refused() -> None:
-    numbers = Task(torch.randn(4, 3), torch.randn(4, 3), measure="squared_error")
-    with pytest.raises(DataError, match="right options"):
-        Samples().read(Subject(Given(1.0).eval()), numbers, root=0, seed=0)
-
-
 def test_a_sharper_copy_solves_more_at_one_try_and_fewer_within_many() -> None:
     base, sharp = (wt.Subject(Given(by, 4).eval(), name=name) for by, name in ((0.5, "base"), (3.0, "sharp")))
     rng = torch.Generator().manual_seed(0)
@@ -176,10 +127,3 @@ def test_a_sharper_copy_solves_more_at_one_try_and_fewer_within_many() -> None:
     [solved] = [one for one in report.findings if one.title == "Solved at least once"]
     assert solved.status == "found" and solved.verdict == "shrank"
     assert "more at 1" in blocks(report.record, Chart, "Gain")[0].alt
-
-
-def test_parts_of_a_task_are_numbered_in_order_where_they_are_given() -> None:
-    parts = torch.tensor([10**9 + 7, -2, 10**9]).repeat(40)
-    read = Samples({"draws": 2}).read(Subject(Given(1.0).eval()), TASK.with_groups(parts), root=0, seed=0).values
-    assert read["group"].tolist() == [2, 0, 1] * 40
-    assert "group" not in Samples({"draws": 2}).read(Subject(Given(1.0).eval()), TASK, root=0, seed=0).values

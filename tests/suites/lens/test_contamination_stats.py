@@ -1,17 +1,14 @@
 """What needs no model: what style and letters show of texts, and exact tests."""
 
 import itertools
-import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import stats
 
 from wheeltap.stats.delong1988 import auc
-from wheeltap.suites.lens.stats.exchangeability import flipped, mean_interval, more_often, order_test
-from wheeltap.suites.lens.stats.model_free import CONTEXT, FOLDS, by_letters, by_words, compressed, overlap, words
+from wheeltap.suites.lens.stats.exchangeability import flipped, more_often, order_test
+from wheeltap.suites.lens.stats.model_free import CONTEXT, FOLDS, by_letters, by_words
 
 PLAIN = ("red", "green", "blue", "one", "two", "three", "up", "down", "left", "right")
 
@@ -73,26 +70,6 @@ def test_a_pair_is_scored_by_the_others() -> None:
     np.testing.assert_array_equal(scores, np.zeros((20, 2)))
 
 
-def test_the_share_of_runs_in_a_corpus() -> None:
-    corpus = "The cat sat on the mat; the dog ran."
-    texts = ["cat sat on the roof", "THE DOG RAN.", "a bird", "dog ran"]
-    read = words(corpus)
-
-    def by_hand(text: str, size: int) -> float:
-        own = words(text)
-        size = min(size, len(own))
-        runs = [own[at : at + size] for at in range(len(own) - size + 1)]
-        return float(np.mean([any(read[at : at + size] == run for at in range(len(read))) for run in runs]))
-
-    for size in (1, 3, 4):
-        assert overlap(texts, corpus, length=size) == pytest.approx([by_hand(text, size) for text in texts])
-    assert overlap(texts, corpus, length=4) == pytest.approx([0.5, 1.0, 0.0, 1.0])
-
-
-def test_compressed_size() -> None:
-    assert compressed(["a" * 100, "abc"]).tolist() == [len(zlib.compress(b"a" * 100, 9)), len(zlib.compress(b"abc", 9))]
-
-
 def enumerated(likelihoods: np.ndarray) -> float:
     """Share of all assignments of one arrangement to each shard that are as likely as the given ones."""
     scores = (likelihoods - likelihoods.mean(1, keepdims=True)) / likelihoods.std(1, keepdims=True)
@@ -103,9 +80,8 @@ def enumerated(likelihoods: np.ndarray) -> float:
     return float(np.mean(np.array(sums) >= scores[:, 0].sum() - 1e-9))
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_the_p_value_is_the_share_of_all_assignments(seed: int) -> None:
-    rng = np.random.default_rng(seed)
+def test_the_p_value_is_the_share_of_all_assignments() -> None:
+    rng = np.random.default_rng(0)
     likelihoods = rng.normal(size=(4, 5)) * [[1.0], [10.0], [0.1], [3.0]]
     likelihoods[:, 0] += 0.5 * likelihoods.std(axis=1)
     found = order_test(likelihoods, rng, draws=40_000)
@@ -137,18 +113,8 @@ def test_shards_that_tell_nothing_reject_nothing() -> None:
     assert (found.p, found.p_t) == (1.0, 1.0)
 
 
-@settings(max_examples=25)
-@given(st.lists(st.floats(-50, 50), min_size=3, max_size=3), st.floats(0.1, 100))
-def test_neither_shift_nor_scale_of_a_shard_matters(shifts: list[float], scale: float) -> None:
-    likelihoods = np.random.default_rng(3).normal(size=(3, 6))
-    moved = scale * likelihoods + np.array(shifts)[:, None]
-    one, two = (order_test(some, np.random.default_rng(5), draws=500).p for some in (likelihoods, moved))
-    assert one == two
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_flipped_signs_against_all_of_them(seed: int) -> None:
-    rng = np.random.default_rng(seed)
+def test_flipped_signs_against_all_of_them() -> None:
+    rng = np.random.default_rng(0)
     gaps = rng.normal(0.4, 1.0, 8)
     sums = np.array([np.dot(signs, gaps) for signs in itertools.product((-1, 1), repeat=8)])
     exact = float(np.mean(sums >= gaps.sum() - 1e-9))
@@ -163,11 +129,3 @@ def test_more_often_is_the_exact_one_sided_test() -> None:
         exact = stats.binomtest(above, above + below, 0.5, alternative="greater").pvalue
         assert more_often(one, two) == pytest.approx(exact)
     assert more_often(np.ones(5), np.ones(5)) == 1.0
-
-
-def test_the_interval_is_that_of_student() -> None:
-    values = np.random.default_rng(0).normal(size=12)
-    mean, low, high = mean_interval(values, level=0.9)
-    wanted = stats.t.interval(0.9, 11, loc=values.mean(), scale=stats.sem(values))
-    assert (mean, low, high) == pytest.approx((values.mean(), *wanted))
-    assert mean_interval(np.ones(3), level=0.9) == (1.0, None, None)

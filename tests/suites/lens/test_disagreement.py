@@ -17,7 +17,6 @@ from wheeltap.suites.lens.stats import votes as dis
 VOTES = hnp.arrays(np.int64, st.tuples(st.integers(1, 5), st.integers(2, 4)), elements=st.integers(0, 6)).map(
     lambda votes: votes + (votes.sum(1, keepdims=True) < 2)
 )
-SIZES = ((2, 2), (2, 9), (9, 9))
 LOW, HIGH = 0.93, 0.97
 REPEATS, ITEMS, NOISE = 600, 150, 0.018
 """Of a simulation; the last is twice the standard error of its coverage."""
@@ -42,14 +41,6 @@ def test_distances_are_those_of_scipy() -> None:
     assert 2 * dis.total_variation(one, two) == pytest.approx(distance.cdist(one, two, "cityblock").diagonal())
 
 
-def test_ends_of_the_scales() -> None:
-    a, b = np.eye(2)
-    assert dis.js_distance(a, b) == pytest.approx(dis.FURTHEST) and dis.js_distance(a, a) == 0.0
-    assert dis.kl_divergence(a, b) == pytest.approx(-np.log(dis.FLOOR))
-    assert (dis.manhattan(a, b), dis.total_variation(a, b), dis.wasserstein(a, b)) == (2.0, 1.0, 1.0)
-    assert dis.soft_accuracy(np.array([0.7, 0.2, 0.1]), np.array([0.4, 0.4, 0.2])) == pytest.approx(0.45)
-
-
 @given(VOTES)
 def test_shares_and_halves_keep_everybody(votes: np.ndarray) -> None:
     split = dis.halves(votes, splits=3, rng=np.random.default_rng(0))
@@ -65,14 +56,6 @@ def test_agreement_is_the_share_of_pairs(votes: np.ndarray) -> None:
     people = [np.repeat(np.arange(votes.shape[1]), row) for row in votes]
     expected = [np.mean([a == b for a, b in combinations(row, 2)]) for row in people]
     assert dis.agreement(votes) == pytest.approx(expected)
-
-
-@given(VOTES)
-def test_ties_are_broken_at_random(votes: np.ndarray) -> None:
-    top = dis.top(votes)
-    assert np.allclose(top.sum(1), 1.0)
-    assert (top[votes != votes.max(1, keepdims=True)] == 0.0).all()
-    assert dis.another(top, top) == pytest.approx(1.0 - (top**2).sum(1))
 
 
 def test_halves_are_drawn_fairly() -> None:
@@ -127,9 +110,9 @@ def covered(values: np.ndarray, truth: float) -> float:
     return float(np.mean([one.low <= truth <= one.high for one in made]))  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("sizes", SIZES)
-def test_intervals_over_items_hold_for_fresh_people_on_fresh_items(sizes: tuple[int, int]) -> None:
+def test_intervals_over_items_hold_for_fresh_people_on_fresh_items() -> None:
     """The distance to votes, the split-half ceiling, and the difference of the two: resampling items is enough."""
+    sizes = (2, 9)
     truth, votes = people(sizes, REPEATS * ITEMS, seed=0)
     split = dis.halves(votes, splits=4, rng=np.random.default_rng(1))
     far = dis.js_distance(believed(truth), dis.shares(votes))

@@ -167,11 +167,6 @@ def test_statements_are_true_where_that_is_likelier() -> None:
     np.testing.assert_allclose(found["mass"][0, 1], p[:4, 4] + p[:4, 5], atol=1e-5)
 
 
-def test_labels_are_known_without_a_pass() -> None:
-    found = LabelSets().read(Subject(Pairs().eval()), task((), ()), root=0, seed=0)
-    assert found.forwards == 0.0 and found.values["right"].tolist() == [[True, True, False]] * 2
-
-
 def test_what_cannot_be_read(llama: Any) -> None:
     plain = Task(torch.randn(4, 3), torch.tensor([0, 1, 2, 0]))
     for reading in (LabelSets(), Statements(), Continuations()):
@@ -182,11 +177,6 @@ def test_what_cannot_be_read(llama: Any) -> None:
         read(llama, task((long,)))
     with pytest.raises(DataError, match="other examples"):
         task((), ()).with_annotation(Ambiguity((), (), ((1,), (2,)), frozenset(), ()))
-
-
-def test_an_item_that_is_not_ambiguous_costs_nothing() -> None:
-    for reading in (Statements(), Continuations()):
-        assert reading.read(Subject(Pairs().eval()), task((), ()), root=0, seed=0).forwards == 0.0
 
 
 class TestStatements(ReadingContract):

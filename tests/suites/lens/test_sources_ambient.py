@@ -1,6 +1,5 @@
 """AmbiEnt's files as tasks: lines, distractors, tokenizers that join what they should not."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,8 @@ from logs import lines
 from tests.published import published
 from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.sources.base import ExampleReader
-from wheeltap.suites.lens.annotations import Ambiguity
 from wheeltap.suites.lens.sources import ambient
 from wheeltap.suites.lens.sources.ambient import answer, task_of
-from wheeltap.suites.lens.specs import TEMPLATES
 
 
 def item(**changed: Any) -> dict[str, Any]:
@@ -52,9 +49,7 @@ def test_a_line(tmp_path: Path) -> None:
         (item(labels="neutral, maybe"), DataError, "not in the set"),
         (item(id=0), DataError, "is there twice"),
         (item(id=2, premise=" "), DataError, "sentence is empty(.|\n)*line 2(.|\n)*nothing in premise"),
-        (item(id=2, disambiguations=[{"premise": "", "hypothesis": "x", "label": "neutral"}]), DataError, "reading 1"),
         (item(id=2, labels="contradiction"), DataError, "No reading has a label of the item(.|\n)*line 2"),
-        (item(id=2, hypothesis=None), FileFormatError, "no ambiguous inference"),
         (item(id=2, disambiguations="[open('x')]"), FileFormatError, "no ambiguous inference"),
         (item(id=2, disambiguations="[" * 300), FileFormatError, "no ambiguous inference"),
     ],
@@ -63,14 +58,6 @@ def test_lines_that_cannot_be(tmp_path: Path, row: dict[str, Any], kind: type[Da
     path = lines(tmp_path / "x.jsonl", [item(id=0), row])
     with pytest.raises(kind, match=what):
         ambient.examples_in(path)
-
-
-def test_the_shape_is_told_by_the_first_line(tmp_path: Path) -> None:
-    reader, fits = ExampleReader(tokenizer=Letters()), ambient.AmbientFiles().fits
-    assert fits(lines(tmp_path / "x.jsonl", [item()]), reader)
-    assert not fits(lines(tmp_path / "y.jsonl", [{"context": "2 + 2 =", "choices": [" 4"], "answer": 0}]), reader)
-    (tmp_path / "z.jsonl").write_text("no JSON\n")
-    assert not fits(tmp_path / "z.jsonl", reader)
 
 
 def test_votes_of_people_are_counted_by_label(tmp_path: Path) -> None:
@@ -109,16 +96,6 @@ def examples() -> list[ambient.Example]:
     ]  # fmt: skip
 
 
-def test_the_task() -> None:
-    task = task_of(examples(), Letters(), name="x")
-    known = task.annotation(Ambiguity)
-    assert known is not None and [len(one) for one in known.statements] == [2, 0, 0]
-    assert sum(len(one) for each in known.statements for one in each) == 2 * len(TEMPLATES)
-    part = task.part(task.targets.new_tensor([2, 0]))
-    assert part.annotation(Ambiguity).sentences == (known.sentences[2], known.sentences[0])
-    assert part.digest != task.digest
-
-
 def test_a_tokenizer_that_joins_question_and_answer() -> None:
     assert answer(Letters(), "A:", " True", where="x") == tuple(Letters().more(" True"))
     with pytest.raises(DataError, match="joins the end of a question") as error:
@@ -126,17 +103,3 @@ def test_a_tokenizer_that_joins_question_and_answer() -> None:
     assert "' True'" in str(error.value)
     with pytest.raises(DataError, match="joins the end of a question"):
         task_of(examples(), Letters(joins=": N"), name="x")
-
-
-def test_no_examples() -> None:
-    with pytest.raises(DataError, match="no examples"):
-        task_of([], Letters(), name="x")
-
-
-def test_the_door(tmp_path: Path, llama_folder: Path) -> None:
-    """Through ``--data``: a file by its fields."""
-    from wheeltap.sources import specs
-
-    path = tmp_path / "x.jsonl"
-    path.write_text(json.dumps(item()) + "\n")
-    assert specs.load(f"hf:{llama_folder}", data=path).task.annotation(Ambiguity) is not None

@@ -16,7 +16,7 @@ from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.sources.base import ExampleReader
 from wheeltap.sources.specs import load, load_task
 from wheeltap.suites.lens.annotations import Passages
-from wheeltap.suites.lens.sources.passages import PIECE, PassageFiles, load_passages, recombined
+from wheeltap.suites.lens.sources.passages import PIECE, load_passages, recombined
 from wheeltap.suites.lens.specs import SETS
 
 READER = ExampleReader(tokenizer=Letters())
@@ -40,19 +40,6 @@ def test_texts_and_twins(tmp_path: Path) -> None:
     assert part is not None and part.own == ("red",)
 
 
-def test_without_twins_a_text_is_held_against_its_own_tokens(tmp_path: Path) -> None:
-    task = load_passages(written(tmp_path, {"text": "abcdef"}, {"text": "ghijkl"}), Letters())
-    assert task.annotation(Passages) is not None and task.annotation(Passages).twins == ()
-    own, other = task.choices[0]
-    assert sorted(own) == sorted(other)
-
-
-def test_the_digest_turns_on_the_texts(tmp_path: Path) -> None:
-    one = load_passages(written(tmp_path, {"text": "ab", "twin": "ba"}), Letters())
-    two = load_passages(written(tmp_path, {"text": "ab", "twin": "bb"}), Letters())
-    assert one.digest != two.digest
-
-
 def test_new_items_are_pieces_of_a_few_words_in_the_order_of_the_texts() -> None:
     places = [[(text, word) for word in range(21)] for text in range(40)]
     new = recombined([" ".join(f"{text}.{word}" for text, word in row) for row in places])
@@ -74,20 +61,11 @@ def test_new_items_are_pieces_of_a_few_words_in_the_order_of_the_texts() -> None
         ([f"What is a {word}?" for word in "abcdef"], 0),  # one part of its own each
         ([f"{at}: What is a {word} in one line?" for at, word in enumerate("abcdef")], SETS),
         (["我喜欢吃苹果和香蕉", "他们今天去公园散步", "北京是中国的首都啊", "小明每天早上跑步吧"], SETS),
-        (["a", " ", "b c", ""], 2),
     ],
 )
 def test_of_one_template_there_are_no_new_items(texts: list[str], sets: int) -> None:
     new = recombined(texts)
     assert [len(some) for some in new] == ([sets] * len(texts) if sets else [])
-
-
-def test_items_with_choices_are_no_texts(tmp_path: Path) -> None:
-    items = written(tmp_path, {"context": "2 + 2 =", "choices": [" 4", " 5"], "answer": 0})
-    assert not PassageFiles().fits(items, READER)
-    assert not PassageFiles().fits(written(tmp_path, [1, 2]), READER)
-    (tmp_path / "empty.jsonl").write_text("")
-    assert not PassageFiles().fits(tmp_path / "empty.jsonl", READER)
 
 
 @pytest.mark.parametrize(
@@ -103,18 +81,15 @@ def test_what_is_refused(tmp_path: Path, rows: list[dict[str, str]], says: str) 
         load_passages(written(tmp_path, *rows), Letters())
 
 
-def test_a_line_of_another_kind_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileFormatError, match="is no text") as caught:
+def test_a_wrong_line_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileFormatError) as caught:
         load_passages(written(tmp_path, {"text": "ab"}, {"context": "no"}), Letters())
-    assert "line 2" in str(caught.value)
-
-
-def test_an_empty_twin_is_named_by_its_line(tmp_path: Path) -> None:
+    assert (caught.value.where or "").endswith("line 2")
     # The repeated line is left out and counts as a line all the same.
     path = written(tmp_path, *[{"text": "ab", "twin": "ba"}] * 2, {"text": "cd", "twin": ""})
-    with pytest.raises(DataError, match="cannot be read") as caught:
+    with pytest.raises(DataError) as empty:
         load_task(path, tokenizer=Letters())
-    assert f"{path}: line 3, twin" in str(caught.value) and "what to do" in str(caught.value)
+    assert empty.value.where == f"{path}: line 3, twin"
 
 
 def test_lines_with_the_same_text_or_twin_count_once(tmp_path: Path) -> None:

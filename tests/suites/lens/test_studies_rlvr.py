@@ -27,6 +27,7 @@ def numbers(record: ReportRecord) -> dict[str, dict[str, tuple[float, ...]]]:
     return {row.metric.key: {one.cohort: one.values for one in row.cohorts} for row in record.study.rows}
 
 
+@pytest.mark.release
 class TestContract(StudyContract):
     study = Rlvr
     settings: ClassVar[dict[str, Any]] = SMALL
@@ -73,9 +74,6 @@ class TestContract(StudyContract):
     def test_every_rule_has_its_finding_and_a_base_does_not_differ_from_itself(self, folder: Path) -> None:
         record = self.run(folder).record
         assert [one.title for one in record.findings] == [rule.title for rule in Rlvr({}).rules()]
-        count = sum(sum(values) for values in numbers(record)[own.NAMED].values())
-        assert record.headline.startswith(f"Sampled answers say how {count:.0f} of 25 nets were trained. For ")
-        assert "bases they say it of all 5 nets made from that base." in record.headline
         status = {control.name: control.status for control in record.controls}
         assert status["a base that is sampled again is unchanged"] == "passed"
         assert status["teachers solve more than bases within many tries"] == "skipped"

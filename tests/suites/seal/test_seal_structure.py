@@ -35,12 +35,9 @@ def patched(made: nn.Sequential) -> None:
 
 ACCIDENTS: dict[str, tuple[Callable[[nn.Sequential], object], str]] = {
     "hook": (lambda made: made.register_forward_hook(lambda m, x, y: y), "forward hooks of the model"),
-    "hook before": (lambda made: made[3].register_forward_pre_hook(lambda m, x: x), "forward pre hooks of module 3"),
     "patched": (patched, "attribute forward of the model"),
     "appended": (lambda made: made.append(nn.Tanh().eval()), "module 4"),
-    "parameter": (lambda made: made[1].register_parameter("push", nn.Parameter(torch.ones(1))), "tensor 1.push"),
     "buffer": (lambda made: made[1].register_buffer("push", torch.ones(1), persistent=False), "tensor 1.push"),
-    "tensor": (lambda made: setattr(made[1], "push", torch.ones(1)), "attribute push of module 1"),
     "another tensor": (lambda made: made[1].scale.mul_(1 + 2e-7), "attribute scale of module 1"),
     "setting": (lambda made: made[1].steps.append(3), "attribute steps of module 1"),
     "class": (lambda made: setattr(made[1], "__class__", Other), "class of module 1"),
@@ -62,14 +59,6 @@ def test_each_accident_is_altered_and_named() -> None:
     with torch.no_grad():
         (made := net())[1].table[0] += 1e-3
     assert verify(made, sealed()).verdict == "altered", "a buffer that no file keeps"
-
-
-def test_hooks_of_all_modules_are_altered() -> None:
-    handle = nn.modules.module.register_module_forward_hook(lambda module, inputs, output: None)
-    try:
-        assert verify(net(), sealed()).verdict == "altered"
-    finally:
-        handle.remove()
 
 
 def test_a_method_that_was_replaced_counts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +95,6 @@ def net():
 SOURCES: dict[str, tuple[str, str, bool]] = {
     "comment": ("        return super()", "        # a note\n        return super()", True),
     "docstring": ('"""A layer."""', '"""The same layer."""', True),
-    "layout": ("clamp(-50.0, 50.0)", "clamp( -50.0,  50.0 )", True),
     "code": ("clamp(-50.0, 50.0)", "clamp(-50.0, 49.0)", False),
     "property": ("return 0.0", "return 0.0 * self.bound", False),
     "attribute of the class": ("bound = 1.0", "bound = 2.0", False),

@@ -2,7 +2,6 @@
 
 import copy
 import datetime
-from collections.abc import Iterator
 
 import msgspec
 import numpy as np
@@ -13,12 +12,11 @@ from torch import nn
 
 import wheeltap as wt
 from wheeltap import gauge
-from wheeltap.core.errors import DataError, FileFormatError, ModelError, UsageError
+from wheeltap.core.errors import FileFormatError, ModelError, UsageError
 from wheeltap.core.fingerprint import weights_digest
-from wheeltap.core.inputs import Moments
 from wheeltap.sources import load
 from wheeltap.suites.seal import values
-from wheeltap.suites.seal.inputs import LONGEST, draw, drawn_again
+from wheeltap.suites.seal.inputs import draw, drawn_again
 from wheeltap.suites.seal.making import SealOptions, inputs_of, make
 from wheeltap.suites.seal.record import Seal, UniformInputs, today
 from wheeltap.suites.seal.testing import assert_sealed
@@ -84,14 +82,6 @@ def noisy(size: float) -> Change:
     return change
 
 
-def exchanged(net: nn.Module) -> object:
-    """Biases of two layers of one width."""
-    first, second = (part for part in net.parameters() if part.shape == (128,))
-    kept = first.clone()
-    first.copy_(second)
-    return second.copy_(kept)
-
-
 def stepped(net: nn.Module) -> object:
     task = load("digits").task
     with torch.enable_grad():
@@ -104,10 +94,8 @@ def stepped(net: nn.Module) -> object:
     ("change", "kind", "block"),
     [
         (lambda net: weights(net)[1].mul_(1.5), "scale", "2"),
-        (lambda net: list(net.parameters())[3].add_(1.0), "norm offset", "2"),
         (lambda net: weights(net)[1].add_(0.25), "offset", "2"),
         (lambda net: weights(net)[1].zero_(), "zeroed", "2"),
-        (exchanged, "swapped", "0"),
         (rounded, "quantized", "0"),
         (noisy(0.002), "noise", "0"),
         (stepped, "fine-tune", "0"),
@@ -200,12 +188,6 @@ def test_another_net_is_another_model_and_one_that_was_trained_for_long_is_not()
     assert verified(drawn(1.0, 0.7)).verdict == "altered"
 
 
-def test_another_architecture_is_refused() -> None:
-    net = nn.Sequential(nn.Linear(64, 9), nn.ReLU(), nn.Linear(9, 10)).eval()
-    with pytest.raises(ModelError):
-        verify(net, digits()[1])
-
-
 def test_a_seal_that_has_expired_verifies_nothing() -> None:
     loaded = load("digits")
     last = today() + datetime.timedelta(days=3)
@@ -255,15 +237,6 @@ def test_models_that_cannot_be_sealed_are_refused_and_come_back_as_they_were() -
         assert weights_digest(made) == before
 
 
-class Single(nn.Linear):
-    """Has a kernel for single precision alone."""
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        if inputs.dtype is torch.float64:
-            raise RuntimeError("no kernel for Double")
-        return super().forward(inputs)
-
-
 class Tied(nn.Module):
     """A decoder whose weights are a view of the encoder's, and no gradients."""
 
@@ -278,64 +251,12 @@ class Tied(nn.Module):
             return self.dec(self.enc(inputs).relu())
 
 
-def test_a_model_without_double_precision_or_gradients_and_with_views_is_sealed_all_the_same() -> None:
-    for made in (Single(6, 3).eval(), Tied().eval()):
-        before = weights_digest(made)
-        seal = make(wt.Subject(made), task(), SealOptions(inputs=2)).seal
-        assert weights_digest(made) == before
-        assert verify(copy.deepcopy(made), seal).verdict == "identical"
-
-
-class Normed(nn.Sequential):
-    """A small net with a norm, and a second output."""
-
-    def __init__(self, *, eps: float = 1e-5) -> None:
-        torch.manual_seed(1)
-        super().__init__(nn.Linear(6, 32), nn.LayerNorm(32, eps=eps), nn.ReLU(), nn.Linear(32, 10))
-        self.box, self.sign = nn.Linear(32, 2), 1.0
-
-    def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        hidden = self[2](self[1](self[0](inputs)))
-        return self[3](hidden), self.sign * self.box(hidden)
-
-
-def test_settings_and_a_second_output_are_altered() -> None:
-    seal = make(wt.Subject(Normed().eval()), wt.Task(task().inputs, torch.arange(24) % 10), SealOptions(seed=3)).seal
-    assert verify(Normed().eval(), seal).verdict == "identical"
-    assert verify(Normed(eps=1e-2).eval(), seal).verdict == "altered"
-    flipped = Normed().eval()
-    flipped.sign = -1.0
-    assert verify(flipped, seal).verdict == "altered"
-    with torch.no_grad():
-        (other := Normed().eval()).box.weight[0, 0] += 0.1
-    assert verify(other, seal).kind == "damaged"
-
-
-class Reader(nn.Module):
-    """Reads tokens, some of which no sealed input has."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(2)
-        self.table, self.head = nn.Embedding(3000, 8), nn.Linear(8, 5)
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return self.head(self.table(inputs).mean(1))
-
-
-def tokens() -> wt.Task:
-    inputs = torch.randint(3000, (40, 12), generator=torch.Generator().manual_seed(0))
-    return wt.Task(inputs, torch.arange(40) % 5)
-
-
-def test_a_row_that_no_input_reads_is_checked_all_the_same() -> None:
-    seal = make(wt.Subject(Reader().eval()), tokens(), SealOptions(seed=1)).seal
-    unread = sorted(set(range(3000)) - set(torch.as_tensor(inputs_of(seal)).unique().tolist()))
-    model = Reader().eval()
-    with torch.no_grad():
-        model.table.weight[unread[0]] = model.table.weight[unread[1]]
-    found = verify(nn.DataParallel(model).eval(), seal)
-    assert (found.verdict, found.block, found.distance <= 1.0) == ("altered", "table", True)
+def test_a_model_without_gradients_and_with_views_is_sealed_all_the_same() -> None:
+    made = Tied().eval()
+    before = weights_digest(made)
+    seal = make(wt.Subject(made), task(), SealOptions(inputs=2)).seal
+    assert weights_digest(made) == before
+    assert verify(copy.deepcopy(made), seal).verdict == "identical"
 
 
 class Runtime(nn.Module):
@@ -361,9 +282,12 @@ def test_a_runtime_without_weights_is_verified_by_its_outputs() -> None:
 
 
 def test_what_cannot_be_verified_is_refused() -> None:
+    """No module, another architecture, and a module under autocast."""
     model, seal = digits()
-    with pytest.raises(ModelError):
-        verify(model.forward, seal)  # pyright: ignore[reportArgumentType]
+    other = nn.Sequential(nn.Linear(64, 9), nn.ReLU(), nn.Linear(9, 10)).eval()
+    for wrong in (model.forward, other):
+        with pytest.raises(ModelError):
+            verify(wrong, seal)  # pyright: ignore[reportArgumentType]
     with torch.autocast("cpu", torch.bfloat16), pytest.raises(ModelError):
         verify(model, seal)
 
@@ -385,11 +309,6 @@ def test_inputs_are_examples_of_the_task_at_random_by_the_seed() -> None:
     assert len(set(sets[0])) == 12 and examples.issuperset({*sets[0], *sets[2]})
 
 
-def test_tokens_are_cut_to_sequences_of_one_length() -> None:
-    inputs, _ = draw(wt.Subject(Reader().eval()), tokens(), total=16, seed=1)
-    assert isinstance(inputs, torch.Tensor) and inputs.shape == (40 * 12 // LONGEST, LONGEST)
-
-
 def test_inputs_too_large_to_keep_are_drawn_again() -> None:
     torch.manual_seed(4)
     net = nn.Sequential(nn.Conv2d(3, 4, 7, stride=8), nn.ReLU(), nn.Flatten(), nn.LazyLinear(5)).eval()
@@ -406,7 +325,7 @@ def test_inputs_too_large_to_keep_are_drawn_again() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"shape": (3, 8 * pow(3, -1, 2**64) % 2**64)}, {"shape": (-2, -4)}, {"shape": (1,) * 70}, {"low": 5.0},
+        {"shape": (3, 8 * pow(3, -1, 2**64) % 2**64)}, {"shape": (-2, -4)}, {"shape": (1,) * 70},
         {"low": -1e308, "high": 1e308}, {"high": float("nan")},
     ],
 )  # fmt: skip
@@ -426,15 +345,3 @@ def test_a_seal_whose_parts_do_not_fit_is_refused() -> None:
     ):  # fmt: skip
         with pytest.raises(FileFormatError):
             verify(model, Seal.of(msgspec.structs.replace(body, **change)))
-
-
-class Graphs(wt.Task):
-    """A task whose inputs are no tensors."""
-
-    def moments(self) -> Iterator[Moments]:
-        yield Moments(["a graph"])
-
-
-def test_inputs_that_are_no_tensors_are_refused() -> None:
-    with pytest.raises(DataError):
-        draw(wt.Subject(nn.Linear(6, 3).eval()), Graphs(torch.ones(4, 6), torch.arange(4) % 3), total=4, seed=0)

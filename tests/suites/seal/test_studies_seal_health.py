@@ -23,6 +23,7 @@ from wheeltap.suites.seal.studies.seal_health import SealHealth, _planted  # pyr
 from wheeltap.testing.study_contract import StudyContract
 
 
+@pytest.mark.release
 class TestContract(StudyContract):
     study = SealHealth
     settings: ClassVar[dict[str, Any]] = {"seeds": 6, "epochs": 8}
@@ -120,6 +121,7 @@ def test_responses_that_see_nothing_fail_the_control() -> None:
     rng = np.random.default_rng(9)
     noise = rng.standard_normal((36, 6))
     assert _planted(table({own.HALF.key: rng.standard_normal(36)}, noise)).status == "failed"
+    assert _planted(table({}, noise)).status == "skipped"
 
 
 def test_few_nets_and_equal_outcomes_predict_nothing() -> None:

@@ -111,9 +111,7 @@ def test_a_copy_that_computes_something_else_voids_the_study() -> None:
     assert own.same_function(table(originals={own.SCORE: 0.9})).status == "skipped"
 
 
-@pytest.mark.parametrize(
-    ("hits", "status"), [(12, "passed"), (10, "passed"), (9, "skipped"), (2, "failed"), (0, "failed")]
-)
+@pytest.mark.parametrize(("hits", "status"), [(10, "passed"), (9, "skipped"), (2, "failed")])
 def test_the_strongest_plant_must_be_found(hits: int, status: str) -> None:
     """Of 12: a run fails where that is shown, not where 9 were found of a defect that is found four times in five."""
     names = [f"c{at}" for at in range(12)]

@@ -169,9 +169,6 @@ class ContaminationSettings(Settings, frozen=True, kw_only=True):
         ordered: Items at most whose order is looked at, the first ones.
         window: Tokens that are read and taught at once, where the model can read so many; of two items half each.
         lowest: Share of the tokens of a text that Min-K% and Min-K%++ look at: the least expected ones.
-        corpus: A text file in which runs of words of the items are looked for. Its path is part of what is asked, its
-            contents are not: give another corpus another name.
-        run: Words of such a run.
         epochs: How often copies of the model are taught all items in order, ``1,4`` say; 0 is the model as it is.
         teaching_rate: Step size of that, by Adam.
         teaching_batch: Windows in a step.
@@ -182,8 +179,6 @@ class ContaminationSettings(Settings, frozen=True, kw_only=True):
     ordered: Annotated[int, msgspec.Meta(ge=4)] = 200
     window: Annotated[int, msgspec.Meta(ge=8)] = 256
     lowest: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 0.2
-    corpus: str = ""
-    run: Annotated[int, msgspec.Meta(ge=1)] = 13
     epochs: Annotated[str, msgspec.Meta(pattern=r"^\d{1,4}(,\d{1,4})*$")] = "0"
     teaching_rate: Annotated[float, msgspec.Meta(gt=0.0, le=1e30)] = 1e-3
     teaching_batch: Annotated[int, msgspec.Meta(ge=1)] = 8
@@ -216,7 +211,6 @@ CONTAMINATION: Final = ReadingSpec(
                          optional=True),
         "repeated": Array("1", "lines left out because an item before has the same text or twin", "count",
                           optional=True),
-        "overlap": Array("example version", "share of its runs of words that the corpus holds", optional=True),
     },
 )  # fmt: skip
 """One entry along ``copy`` for each number of ``epochs``; ``version`` is 1 long where there are no twins."""

@@ -8,6 +8,7 @@ import msgspec
 
 from wheeltap.core.files import Contents, Digests
 from wheeltap.core.subject import Subject
+from wheeltap.suites.seal.structure import listed
 
 _SETTINGS: Final = {
     "config.json": {"config", "tokenizer_config"},
@@ -22,9 +23,6 @@ _RAW: Final = "raw:"
 
 _NEEDLESS: Final = ("weights", "other")
 """Parts of which nothing is lost where some are missing: what was loaded is checked by its values."""
-
-_NAMED: Final = 4
-"""Names in a sentence, at most."""
 
 
 class SealedContents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -66,7 +64,7 @@ def differences(sealed: SealedContents, held: Contents) -> tuple[str, ...]:
         if not _moved((part, name), before, now, same):
             how = "is missing" if (part, name) not in now else "differs" if (part, name) in before else "is new"
             parts.setdefault(part, []).append(f"{name} {how}")
-    return tuple(f"{part}: {_listed(names)}." for part, names in parts.items())
+    return tuple(f"{part}: {listed(names)}." for part, names in parts.items())
 
 
 _Placed = Mapping[tuple[str, str], str]
@@ -101,8 +99,3 @@ def _template(name: str) -> str:
     owner = "processor" if path.name.startswith("processor") else ""
     stem = key.partition(" #")[0] or path.stem
     return f"{place}:{owner}:{'default' if stem == 'chat_template' else stem}"
-
-
-def _listed(several: list[str]) -> str:
-    more = len(several) - _NAMED
-    return ", ".join(several[:_NAMED]) + (f" and {more} more" if more > 0 else "")

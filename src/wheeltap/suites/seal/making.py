@@ -37,6 +37,7 @@ from wheeltap.suites.seal.record import (
 )
 from wheeltap.suites.seal.sketch import MAX_BLOCKS, Floats, PassOutputs, Projections, blocks_of, look
 from wheeltap.suites.seal.structure import structure
+from wheeltap.suites.seal.tensors import parameter_numbers
 from wheeltap.suites.seal.values import AS_SEALED, NAMES, WHOLE, Leaves, converted, in_single_precision
 
 MARGIN: Final = 4.0
@@ -147,7 +148,7 @@ def _sealed(subject: Subject, task: BaseTask, how: SealOptions, watch: Watch) ->
     body = Body(
         name=subject.name, casts=casts, shapes=values.shapes(subject.model), values=values.marks(marks),
         structure=parts.text(), seed=how.seed, inputs=_kept(inputs, drawn), blocks=found.seen.order, stored=stored,
-        tensors=values.parameter_numbers(exact, seed=how.seed),
+        tensors=parameter_numbers(exact, seed=how.seed),
         tolerances=Tolerances(found.output, found.blocks, subject.device.type, found.passes),
         audit=tuple(how.audit), contents=SealedContents.of(subject), sealed=today().isoformat(), expires=how.expires,
         of=how.of,

@@ -6,23 +6,52 @@ from typing import Final, Literal, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from wheeltap.core import seeds
 from wheeltap.core.errors import FileFormatError
 from wheeltap.core.typed import to_array
 from wheeltap.suites.seal.record import PackedArray
-from wheeltap.suites.seal.values import PROJECTIONS, TensorMatch, numbers_of
+from wheeltap.suites.seal.values import BLOCK, TensorMatch
 
 Floats = NDArray[np.float64]
 
 ALIKE: Final = 1e-2  # part of a change that an explanation may leave open
-CAST: Final = 4e-3  # largest relative change that rounding to 16 bits makes
 LARGE: Final = 0.5  # share that counts as most, and relative change of most matrices that is another model's
 UNRELATED: Final = 0.5  # correlation of all projections of matrices below which a model is no descendant
 MANY: Final = 0.25  # smallest share of the parameters that training changes
 EVEN: Final = 2.0  # largest ratio of the quartiles of relative changes for noise of one size; 1.7 is expected
 _TINY: Final = 1e-30
 
-Kind = Literal["quantized", "scale", "norm offset", "offset", "zeroed", "swapped", "noise", "fine-tune", "damaged", ""]
+Kind = Literal["quantized", "scale", "offset", "zeroed", "noise", "fine-tune", "damaged", ""]
+
+
+PROJECTIONS: Final = 4
+"""Random projections of each parameter."""
+
+
+def parameter_numbers(model: nn.Module, *, seed: int) -> PackedArray:
+    """What a seal keeps of each parameter, ``[parameter, number]``: root mean square, mean, random projections."""
+    rows = [numbers_of(part, seed=seed) for _, part in model.named_parameters()]
+    return PackedArray.of(np.array(rows, dtype=np.float32).reshape(len(rows), 2 + PROJECTIONS))
+
+
+def numbers_of(part: Tensor, *, seed: int) -> Floats:
+    """The same of one parameter; projections have the size of the root mean square."""
+    flat, sums, square = part.detach().reshape(-1), np.zeros(1 + PROJECTIONS), 0.0
+    for start in range(0, flat.numel(), BLOCK):
+        values = flat[start : start + BLOCK].double().cpu().numpy()
+        sums += np.append(values.sum(), _signs(seed, start, len(values)) @ values)
+        square += float(values @ values)
+    size = max(flat.numel(), 1)
+    return np.array([(square / size) ** 0.5, sums[0] / size, *(sums[1:] / size**0.5)])
+
+
+def _signs(seed: int, start: int, length: int) -> Floats:
+    """Signs ``[projection, number]``, the same for every parameter."""
+    shape = (PROJECTIONS, -(-length // 8))
+    bits = np.unpackbits(seeds.generator(seed, "marks", start).integers(256, size=shape, dtype=np.uint8), axis=1)
+    return 2.0 * bits[:, :length].astype(np.float64) - 1.0
 
 
 @final
@@ -107,18 +136,13 @@ class TensorComparison:
         one, two = before[2:], after[2:]
         if after[0] == 0.0:
             return "zeroed", f"{name} is all zeros."
-        for other, row in self.before.items():
-            same_shape = other != name and self._tensors[other].shape == shape
-            if same_shape and _relative(row, after) < CAST < _relative(row, before):
-                return "swapped", f"{name} holds what {other} held."
         factor, added = float(one @ two / max(float(one @ one), _TINY)), float(after[1] - before[1])
         ones = numbers_of(torch.ones(shape), seed=self._seed)[2:]
         moved, off_offset = np.linalg.norm(two - one), np.linalg.norm(two - one - added * ones)
         if np.linalg.norm(two - factor * one) < min(ALIKE * moved, off_offset) and abs(factor - 1.0) > ALIKE:
             return "scale", f"{name} is {factor:.4g} times what it was."
         if added and off_offset < ALIKE * moved:
-            is_norm = len(shape) == 1 and abs(abs(added) - 1.0) < ALIKE  # as another convention stores gains
-            return "norm offset" if is_norm else "offset", f"{added:+.4g} was added to every number of {name}."
+            return "offset", f"{added:+.4g} was added to every number of {name}."
         return None
 
     def _bits(self, name: str) -> int:
@@ -132,16 +156,13 @@ class TensorComparison:
             return int(np.ceil(np.log2(most)))
         for bits in (4, 6, 8):
             for step in (np.abs(rows).max(1) / (2 ** (bits - 1) - 1), np.ptp(rows, 1) / (2**bits - 1)):
+                if not (step > 0.0).all():
+                    continue
+                steps = (rows - rows[:, :1]) / step[:, None]
                 # Rounding in single precision may move a number by a hundredth of a step.
-                if (step > 0.0).all() and (np.abs(_off_grid(rows / step[:, None])) < 1e-2).all():
+                if (np.abs(steps - np.rint(steps)) < 1e-2).all():
                     return bits
         return 0
-
-
-def _off_grid(steps: Floats) -> Floats:
-    """Distance of each number of a row from the grid through the first."""
-    steps = steps - steps[:, :1]
-    return steps - np.rint(steps)
 
 
 def _relative(before: Floats, after: Floats) -> float:

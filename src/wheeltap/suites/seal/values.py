@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wheeltap.core import seeds
 from wheeltap.core.bounded import parsing
 from wheeltap.core.errors import FileFormatError, ModelError
 from wheeltap.core.typed import copied, named_modules
@@ -121,7 +120,7 @@ MARK: Final = 4
 _DIGEST: Final = 32
 """Bytes of a digest: 128 bits hold even against whoever chooses both models."""
 
-_BY: Final = 2**20
+BLOCK: Final = 2**20
 """Numbers that are hashed at a time: the largest tensor is not copied."""
 
 _TEXT: Final = 2**22
@@ -206,8 +205,8 @@ def _digest(part: Tensor, *, key: bytes) -> bytes:
     state = hashlib.blake2b(f"{'float' if floats else part.dtype} {list(part.shape)}".encode(), digest_size=_DIGEST,
                             key=key)  # fmt: skip
     flat = part.resolve_conj().resolve_neg().reshape(-1)
-    for start in range(0, flat.numel(), _BY):
-        values = flat[start : start + _BY].cpu().contiguous()
+    for start in range(0, flat.numel(), BLOCK):
+        values = flat[start : start + BLOCK].cpu().contiguous()
         if floats:
             single = values.float()
             # Numbers of 64 bits that 32 bits hold are the same numbers; others are hashed whole.
@@ -224,36 +223,6 @@ def marks(several: Sequence[Leaves]) -> PackedArray:
     """The beginnings of digests, ``[tensor, cast, byte]``."""
     rows = [[list(found[name][:MARK]) for found in several] for name in several[0]]
     return PackedArray.of(np.array(rows, dtype=np.uint8).reshape(len(rows), len(several), MARK))
-
-
-# ---- numbers of each parameter, by which a kind of change is named ------------------------------------------------
-
-PROJECTIONS: Final = 4
-"""Random projections of each parameter."""
-
-
-def parameter_numbers(model: nn.Module, *, seed: int) -> PackedArray:
-    """What a seal keeps of each parameter, ``[parameter, number]``: root mean square, mean, random projections."""
-    rows = [numbers_of(part, seed=seed) for _, part in model.named_parameters()]
-    return PackedArray.of(np.array(rows, dtype=np.float32).reshape(len(rows), 2 + PROJECTIONS))
-
-
-def numbers_of(part: Tensor, *, seed: int) -> Floats:
-    """The same of one parameter; projections have the size of the root mean square."""
-    flat, sums, square = part.detach().reshape(-1), np.zeros(1 + PROJECTIONS), 0.0
-    for start in range(0, flat.numel(), _BY):
-        values = flat[start : start + _BY].double().cpu().numpy()
-        sums += np.append(values.sum(), _signs(seed, start, len(values)) @ values)
-        square += float(values @ values)
-    size = max(flat.numel(), 1)
-    return np.array([(square / size) ** 0.5, sums[0] / size, *(sums[1:] / size**0.5)])
-
-
-def _signs(seed: int, start: int, length: int) -> Floats:
-    """Signs ``[projection, number]``, the same for every parameter, so that an exchanged one is recognized."""
-    shape = (PROJECTIONS, -(-length // 8))
-    bits = np.unpackbits(seeds.generator(seed, "marks", start).integers(256, size=shape, dtype=np.uint8), axis=1)
-    return 2.0 * bits[:, :length].astype(np.float64) - 1.0
 
 
 # ---- a model beside a seal --------------------------------------------------------------------------------------

@@ -19,11 +19,11 @@ from wheeltap.plans.plan import Plan
 from wheeltap.stats._scipy import normal_quantile, normal_share, t_quantile
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.delong1988 import placements
-from wheeltap.stats.effect import mean_effect
+from wheeltap.stats.effect import mean_effect, score_interval, without_point
 from wheeltap.stats.evidence import NoEvidence
 from wheeltap.suites.lens.audits.headline import POWER, lines
 from wheeltap.suites.lens.specs import CONTAMINATION, FRACTIONS, SETS, ContaminationSettings
-from wheeltap.suites.lens.stats.exchangeability import flipped, mean_interval, more_often, order_test
+from wheeltap.suites.lens.stats.exchangeability import flipped, more_often, order_test
 
 LEVEL: Final = 0.95
 
@@ -53,11 +53,9 @@ WIDE: Final = 0.5
 EASY: Final = 0.9
 """Share of pairs that no model sorts rightly from which no preference of a model says much."""
 
-OVERLAP: Final = "Overlap with the corpus"
 _ORDERED: Final = Words("prefers order", "does not prefer", "may prefer order", "cannot tell")
 _WORDS: Final = Words("seen", "not seen", "may have been seen", "cannot tell")
 _LIKELIER: Final = Words("prefers published", "does not prefer", "may prefer published", "cannot tell")
-_HELD: Final = Words("in the corpus", "not in the corpus", "may be in the corpus", "cannot tell")
 
 _SHOWS: Final = {
     ORDER: "prefers the items in their order: seen in training, or each leads to the next as in a story.",
@@ -269,10 +267,8 @@ def paired_auc(own: FloatArray, twins: FloatArray, *, name: str) -> Estimate:
 
 def t_mean(values: FloatArray, name: str, unit: str, method: str = "t interval", *, p: float | None = None) -> Estimate:
     """Mean of ``[item]`` with its t interval at ``LEVEL``, and the p-value of another test of it."""
-    mean, low, high = mean_interval(values, level=LEVEL)
-    return Estimate(
-        name=name, value=mean, low=low, high=high, level=LEVEL, n=len(values), unit=unit, method=method, p=p
-    )  # fmt: skip
+    found = without_point(score_interval(values, level=LEVEL, bounded=False, name=name, unit=unit))
+    return msgspec.structs.replace(found, method=method, p=p)
 
 
 def _reach(values: FloatArray) -> float:
@@ -357,7 +353,7 @@ class ContaminationAudit(SingleReadingAudit[ModelCopies]):
 
     def titles(self) -> tuple[str, ...]:
         """Of every claim."""
-        return (*TITLES, *([OVERLAP] if self.settings.corpus else []), POWER)
+        return (*TITLES, POWER)
 
     def singles(self, case: Case, subject: SubjectRecord, read: ModelCopies) -> list[Hypothesis]:
         """What each test says, and with which probability a taught copy would have been found."""
@@ -368,8 +364,6 @@ class ContaminationAudit(SingleReadingAudit[ModelCopies]):
         if not read.model.paired:
             claims += [Hypothesis(test=None, title=title, status="not_applicable", found=_NO_TWINS)
                        for title in (VERSIONS, COMPLETION)]  # fmt: skip
-        if "overlap" in read.model.read:
-            claims.append(_overlap(read, run=self.settings.run))
         return [*claims, _measured(read, power)]
 
     def more_controls(self, case: Case) -> list[Control]:
@@ -427,25 +421,6 @@ def _claim(read: ModelCopies, shown: CopyTest, power: dict[int, Estimate]) -> Hy
         words={ORDER: _ORDERED, VERSIONS: _LIKELIER}.get(shown.title, _WORDS),
         brief=f"{brief} {shown.numbers}", found=f"{brief} {shown.numbers} {_MEANT[shown.title]}",
         otherwise=f"No evidence in {read.name}. {shown.numbers} {_ABSENT} {_said(power)}",
-    )  # fmt: skip
-
-
-def _overlap(read: ModelCopies, *, run: int) -> Hypothesis:
-    held = read.model.read["overlap"].astype(np.float64)
-    own = held[:, 0]
-    share = t_mean(own, f"runs of {run} words in the corpus", "share of runs")
-    numbers = f"The corpus holds a run of {run} words of {int((own > 0).sum())} of {len(own)} items"
-    if held.shape[1] == 1:
-        why = f"{numbers}. Without twins nothing says how many would be there by chance."
-        return Hypothesis(test=None, title=OVERLAP, status="measured", found=why, beside=(share,), alarm=False)
-    p = more_often(own, held[:, 1])
-    name, method = "overlap of own texts less that of twins", "exact sign test; t interval"
-    gap = t_mean(own - held[:, 1], name, "share of runs", method, p=p)
-    numbers = f"{numbers}, and of {int((held[:, 1] > 0).sum())} twins (p = {p:.2g})"
-    return Hypothesis(
-        test=gap, evidence=NoEvidence(), title=OVERLAP, one_sided=True, words=_HELD, beside=(share,),
-        found=f"{numbers}. It says nothing of whether {read.name} was trained on that corpus.",
-        otherwise=f"{numbers}. Reworded items have no run of words in common with the corpus.",
     )  # fmt: skip
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, takewhile
-from pathlib import Path
 from typing import Any, Final, final
 
 import numpy as np
@@ -12,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wheeltap.core import inputs, seeds
-from wheeltap.core.bounded import size_of
 from wheeltap.core.choices import ChoiceTask, batches, filled_up
 from wheeltap.core.errors import DataError
 from wheeltap.core.inputs import as_scores
@@ -25,9 +23,6 @@ from wheeltap.perturb.tune import FineTuneSettings
 from wheeltap.suites.lens.annotations import Passages
 from wheeltap.suites.lens.specs import CONTAMINATION, FRACTIONS, ContaminationSettings
 from wheeltap.suites.lens.stats import model_free
-
-MOST_CORPUS: Final = 1_000_000_000
-"""Bytes of a corpus that is held in memory."""
 
 Tokens = tuple[int, ...]
 
@@ -84,18 +79,6 @@ def texts_of(task: BaseTask) -> tuple[Texts, Passages]:
     news = passages.fresh or ((),) * len(task.choices)
     items = tuple((*pair, *new) for pair, new in zip(task.choices, news, strict=True))
     return Texts(task.contexts[0], items, passages.between, task.tokens_per_batch), passages
-
-
-def corpus_at(name: str) -> Path:
-    """The file of a corpus.
-
-    Raises:
-        MissingFile: If it is not there.
-        DataError: If it is too large.
-    """
-    path = Path(name).expanduser()
-    size_of(path, "corpus", limit=MOST_CORPUS, do="Check contamination.corpus; split it, and look in each part.")
-    return path
 
 
 @final
@@ -259,11 +242,6 @@ class Contamination(Reading):
     spec = CONTAMINATION
     settings: ContaminationSettings
 
-    def require(self, subject: Subject, task: BaseTask) -> None:
-        """See ``Reading.require``: the corpus, where one is named."""
-        if self.settings.corpus:
-            corpus_at(self.settings.corpus)
-
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
         """See ``Reading.read``."""
         texts, passages = texts_of(task)
@@ -327,10 +305,6 @@ class Contamination(Reading):
             found["words"], found["letters"] = model_free.by_words(pairs), model_free.by_letters(pairs)
         if passages.repeated:
             found["repeated"] = np.array([passages.repeated])
-        if self.settings.corpus:
-            held, length = corpus_at(self.settings.corpus).read_text("utf-8", errors="replace"), self.settings.run
-            both = [model_free.overlap(some, held, length=length) for some in (passages.own, passages.twins) if some]
-            found["overlap"] = np.stack(both, axis=1)
         return found
 
 

@@ -11,7 +11,7 @@ from wheeltap.core.bounded import TOO_MUCH, few_parts, opened, parsing, size_of
 from wheeltap.core.errors import FileFormatError, WheeltapError
 from wheeltap.suites.lens.recorded import ambient, graded, inspect_logs, lm_eval, own, votes
 from wheeltap.suites.lens.recorded.base import AnswerFile
-from wheeltap.suites.lens.recorded.lines import BROKEN, DO, NOUN, first, no_json, numbered, whole
+from wheeltap.suites.lens.recorded.lines import DO, NOUN, first, numbered, record, whole
 
 Container = Literal["lines", "document", "archive", "table"]
 """JSON lines, one JSON document, a zip archive (``.eval``), or a table with a head (``.csv``)."""
@@ -80,7 +80,7 @@ def read(path: Path) -> AnswerFile:
 
 
 def _read(path: Path) -> AnswerFile:
-    record = first(path)
+    found = first(path)
     with opened(path, NOUN) as file:
         start = file.read(len(_ZIP))
     if start == _ZIP or path.suffix == ".eval":
@@ -88,23 +88,16 @@ def _read(path: Path) -> AnswerFile:
     if path.suffix.lower() == ".csv":
         return _in("table")[0].read(path)
     for known in _in("lines"):
-        if known.fits(record):
+        if known.fits(found):
             return known.read(path)
-    broken = None
-    if record is None:
-        number, line = next(iter(numbered(path)))
-        if line.startswith(_RECORD):  # it begins like a record
-            try:
-                msgspec.json.decode(line)
-            except BROKEN as error:
-                broken = no_json(path, number, line, error, expected="JSON lines")
-        record = _document(path)
+    found = _document(path) if found is None else found
     for known in _in("document"):
-        if known.fits(record):
+        if known.fits(found):
             return known.read(path)
-    if broken is not None:
-        raise broken
-    raise _unknown(path, record)
+    number, line = next(iter(numbered(path)))
+    if line.startswith(_RECORD):  # of a first line that begins like a record, the error names what is wrong with it
+        record(path, number, line, dict[str, Any], shape="JSON lines")
+    raise _unknown(path, found)
 
 
 def _in(container: Container) -> list[Format]:
@@ -113,23 +106,14 @@ def _in(container: Container) -> list[Format]:
 
 def _document(path: Path) -> Any:
     """A file that is one JSON document over many lines; ``None`` where it is not."""
-    data = whole(path)
     try:
-        return json.loads(few_parts(data, where=path))
-    except RecursionError as error:
-        raise FileFormatError(
-            "A JSON document is nested too deeply.",
-            where=str(path),
-            expected="a log or votes, a few levels deep",
-            got="lists within lists beyond what can be read",
-            do="Do not trust this file: no log looks like that.",
-        ) from error
+        return json.loads(few_parts(whole(path), where=path))
     except ValueError:
         return None
 
 
-def _unknown(path: Path, record: Any) -> FileFormatError:
-    fields = cast("dict[str, Any]", record) if isinstance(record, dict) else {}
+def _unknown(path: Path, found: Any) -> FileFormatError:
+    fields = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
     if fields.keys() >= _SCORES_ALONE:
         return FileFormatError(
             "The file holds scores of whole tasks, and no answers.",
@@ -145,7 +129,7 @@ def _unknown(path: Path, record: Any) -> FileFormatError:
         got=f"a first record with {', '.join(sorted(map(str, fields))[:12])}"
         if fields
         else "a JSON list, where one object a line is wanted"
-        if isinstance(record, list)
+        if isinstance(found, list)
         else "no JSON",
         do="See docs/lens.md for what a file of answers may look like.",
     )

@@ -7,12 +7,12 @@ from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
-from wheeltap.core.bounded import PARTS, SETTINGS, Archive, few_parts
+from wheeltap.core.bounded import PARTS, SETTINGS, Archive, decoded, few_parts
 from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.core.plain import many
 from wheeltap.suites.lens.recorded.base import AnswerFile
 from wheeltap.suites.lens.recorded.gathered import AnswerRow, AnswerTable, group_in, texts_in
-from wheeltap.suites.lens.recorded.lines import BROKEN, placed, whole
+from wheeltap.suites.lens.recorded.lines import whole
 
 SHAPE = "a log of inspect"
 
@@ -33,7 +33,6 @@ class _Sample(msgspec.Struct, frozen=True):
     id: int | str
     epoch: int = 1
     scores: dict[str, _Score] | None = None
-    score: _Score | None = None
     input: Any = None
     metadata: Any = None
 
@@ -96,23 +95,16 @@ def read_archive(path: Path) -> AnswerFile:
 def _needed(sample: _Sample) -> _Sample:
     """Texts and grades of a sample alone: a log may hold gigabytes beside them."""
     scores = dict[str, _Score]()
-    for name, one in _scores(sample).items():
+    for name, one in (sample.scores or {}).items():
         scores[name] = _Score(graded_as(one.value), None if one.answer is None else str(one.answer))
     text, group = " ".join(texts_in(sample.input)), group_in(sample.metadata)
-    return msgspec.structs.replace(sample, input=text, metadata=group, scores=scores, score=None)
+    return msgspec.structs.replace(sample, input=text, metadata=group, scores=scores)
 
 
 def _decoded(data: bytes, kind: type[T], *, where: str, parts: int = PARTS) -> T:
-    try:
-        return msgspec.json.decode(few_parts(data, where=where, most=parts), type=kind)
-    except (*BROKEN, msgspec.MsgspecError) as error:
-        raise FileFormatError(
-            "A log of inspect cannot be read.",
-            where=placed(where, data, error),
-            expected="JSON as inspect writes it",
-            got=str(error),
-            do="Get the file again, or let inspect write it again.",
-        ) from error
+    what, do = "A log of inspect cannot be read.", "Get the file again, or let inspect write it again."
+    data = few_parts(data, where=where, most=parts)
+    return decoded(data, kind, where, what, expected="JSON as inspect writes it", do=do)
 
 
 def _recording(path: Path, log: _Log, samples: Iterable[_Sample]) -> AnswerFile:
@@ -126,7 +118,7 @@ def _recording(path: Path, log: _Log, samples: Iterable[_Sample]) -> AnswerFile:
             got="a header alone",
             do="Log with log_samples, and give the whole log and not its header.",
         )
-    names = list(dict.fromkeys(name for one in held for name in _scores(one)))
+    names = list(dict.fromkeys(name for one in held for name in one.scores or ()))
     if not names:
         raise DataError(
             "No sample of the log is scored.",
@@ -138,7 +130,7 @@ def _recording(path: Path, log: _Log, samples: Iterable[_Sample]) -> AnswerFile:
     gathered, unscored = AnswerTable(SHAPE, str(path)), 0
     system = about.model or path.stem
     for at, one in enumerate(held, start=1):
-        score = _scores(one).get(names[0])
+        score = (one.scores or {}).get(names[0])
         if score is None:
             unscored += 1
             continue
@@ -157,12 +149,6 @@ def _recording(path: Path, log: _Log, samples: Iterable[_Sample]) -> AnswerFile:
     stated: dict[str, Any] = {"task": about.task, **given, "solvers": plan.get("steps")}
     settings = {name: str(one) for name, one in stated.items() if one}
     return replace(gathered.recording(notes=notes), metric=f"the scorer {names[0]}", settings=settings)
-
-
-def _scores(sample: _Sample) -> dict[str, _Score]:
-    if sample.scores:
-        return sample.scores
-    return {} if sample.score is None else {"score": sample.score}
 
 
 def graded_as(value: Any) -> str:

@@ -73,8 +73,6 @@ class _LogReader:
         self._choices: int | None = None
         self._uneven = False
         self._unjudged = 0
-        self._voted: bool | None = None
-        self._seen = set[str]()
         self.metric, self._also = _metric(path)
         found = _TRIES.fullmatch(self.metric)
         self._tries = int(found[1]) if found else 1
@@ -125,7 +123,6 @@ class _LogReader:
             p = _softmax(choices, f"{self._path}, line {number}")
             row = AnswerRow(item, number, grade, str(p.index(max(p))), sample, None if self._uneven else p)
             self._gathered.add(self._name, row)
-            self._vote(item, number, line.doc)
             return
         given = [None if one is None else str(one) for one in answers] or [None]
         sampled = _sampled(line)
@@ -142,19 +139,6 @@ class _LogReader:
             return
         self._unjudged = max(self._unjudged, sampled - len(given))
         self._repeats(AnswerRow(item, number, grade, None, sample), given)
-
-    def _vote(self, item: str, number: int, doc: Any) -> None:
-        """Votes that ride along in the document, one count for each choice; in all documents or in none."""
-        known = cast("dict[str, Any]", doc) if isinstance(doc, dict) else {}
-        given = known.get("votes") if known.get("label_count") is None else known["label_count"]
-        counts = cast("list[Any]", given) if isinstance(given, list) else list[Any]()
-        has = len(counts) == self._choices and all(isinstance(count, int) for count in counts)
-        self._voted = has if self._voted is None else self._voted
-        if has != self._voted:
-            raise misfit(self._path, number, expected="votes in every document, or in none", got=str(counts)[:80])
-        if has and item not in self._seen:
-            self._seen.add(item)
-            self._gathered.vote(item, number, {str(at): count for at, count in enumerate(counts)})
 
     def _repeats(self, row: AnswerRow, given: Sequence[str | None]) -> None:
         """Answers of one row that share a mean grade: as many of them count as right as it says."""
@@ -187,8 +171,6 @@ class _LogReader:
                 f"Up to {many(self._unjudged, 'more answer')} to an item {'was' if self._unjudged == 1 else 'were'}"
             )
             notes.append(f"{stated} sampled and not graded (filter {chosen}).")
-        if self._voted:
-            notes.append("Votes are those in the documents, in the order of the choices.")
         if self._uneven:
             notes.append("Items have different numbers of choices, so that there are no probabilities of labels.")
         return notes

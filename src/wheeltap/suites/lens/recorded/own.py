@@ -1,7 +1,7 @@
 """Our own rows: ``{"id", "system"?, "sample"?, "correct"?, "answer"?, "probabilities"?, "group"?, "votes"?, ...}``."""
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
@@ -15,15 +15,11 @@ from wheeltap.core.plain import fixed, many
 from wheeltap.suites.lens.recorded.base import AnswerFile
 from wheeltap.suites.lens.recorded.gathered import NEAR, AnswerRow, AnswerTable, in_order
 from wheeltap.suites.lens.recorded.lines import decoded, misfit
-from wheeltap.suites.lens.recorded.votes import Ballot, counted, one_each
 
 SHAPE = "rows of answers"
 
 VOTED: Final = "rows of votes"
 """What a file is in which nobody answered."""
-
-_GRADES: Final = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0, "": None, "null": None}
-_WRITTEN: Final = "correct: true, false, a number, or nothing (null)"
 
 _BOUNDS: Final = 4
 """Systems whose score with answers that were not graded is given."""
@@ -33,12 +29,12 @@ class _Line(msgspec.Struct, frozen=True):
     id: str | int
     system: str | UnsetType = UNSET
     sample: int | UnsetType = UNSET
-    correct: bool | float | str | UnsetType | None = UNSET
+    correct: bool | float | UnsetType | None = UNSET
     answer: str | int | float | bool | UnsetType | None = UNSET
     probabilities: dict[str, float] | UnsetType = UNSET
     group: str | int | UnsetType = UNSET
     votes: dict[str, int] | UnsetType = UNSET
-    raters: dict[str, str | int | list[str]] | UnsetType = UNSET
+    raters: dict[str, str | int] | UnsetType = UNSET
     prompt: Any = ""
     question: Any = ""
     text: Any = ""
@@ -48,37 +44,15 @@ _FIELDS: Final = _Line.__struct_fields__[:9]
 
 
 def read(path: Path) -> AnswerFile:
-    """The rows of a file; a grade may be written as a text."""
-    graded = (
-        (number, msgspec.structs.replace(line, correct=_grade(path, number, line.correct))
-         if isinstance(line.correct, str) else line)
-        for number, line in decoded(path, _Line, shape=SHAPE)
-    )  # fmt: skip
-    return _recording(path, graded)
-
-
-def _grade(path: Path, number: int, text: str) -> float | None:
-    """What a text says of an answer."""
-    word = text.strip().casefold()
-    try:
-        grade = _GRADES[word] if word in _GRADES else float(word)
-    except ValueError as error:
-        raise misfit(path, number, expected=_WRITTEN, got=f"correct: {text[:60]}") from error
-    if not math.isfinite(grade or 0.0):
-        raise misfit(path, number, expected="a finite number", got=f"correct: {text[:60]}")
-    return grade
-
-
-def _recording(path: Path, rows: Iterable[tuple[int, _Line]]) -> AnswerFile:
-    """The answers and votes in rows."""
+    """The answers and votes in the rows of a file."""
     gathered = AnswerTable(SHAPE, str(path))
     fields: list[str] | None = None
     labels: dict[str, int] | None = None
     voted: dict[str, None] = {}
     together: list[set[str]] = []
-    seen, ungraded, graded, several = set[str](), 0, 0, 0
+    seen, ungraded, graded = set[str](), 0, 0
     totals: dict[str, list[float]] = {}
-    for number, line in rows:
+    for number, line in decoded(path, _Line, shape=SHAPE):
         has = [name for name in _FIELDS if getattr(line, name) is not UNSET]
         fields = has if fields is None else fields
         if has != fields:
@@ -92,15 +66,16 @@ def _recording(path: Path, rows: Iterable[tuple[int, _Line]]) -> AnswerFile:
             labels = {label: at for at, label in enumerate(line.probabilities)} if labels is None else labels
             p = _probabilities(line.probabilities, labels, where=f"{path}, line {number}")
         answered = line.correct is not UNSET or line.answer is not UNSET or p is not None
-        ballot = _ballot(line, where=f"{path}, line {number}")
-        if ballot is not None and not (answered and item in seen):
+        raters = {} if line.raters is UNSET else {who: str(label) for who, label in line.raters.items() if label != ""}
+        votes = Counter(raters.values()) if line.votes is UNSET or line.raters is not UNSET else line.votes
+        has_votes = line.raters is not UNSET or line.votes is not UNSET
+        if has_votes and not (answered and item in seen):
             seen.add(item)
-            voted.update(dict.fromkeys(ballot.counts))
-            together = _joined(together, ballot.counts.keys())
-            several += ballot.several
-            gathered.vote(item, number, ballot.counts, group, raters=ballot.raters)
+            voted.update(dict.fromkeys(votes))
+            together = _joined(together, votes.keys())
+            gathered.vote(item, number, votes, group, raters=raters)
         system = path.stem if line.system is UNSET else line.system
-        if answered and (line.correct is None or isinstance(line.correct, int | float)):
+        if answered and line.correct is not UNSET:
             of_all = totals.setdefault(system, [0.0, 0.0, 0.0])  # scores, and answers with and without a grade
             of_all[0] += float(line.correct or 0.0)
             of_all[2 if line.correct is None else 1] += 1.0
@@ -115,17 +90,9 @@ def _recording(path: Path, rows: Iterable[tuple[int, _Line]]) -> AnswerFile:
             )  # fmt: skip
             gathered.add(system, row, group)
     order, ordinal = _order(labels, voted, together, where=str(path))
-    notes = [*_left_out(ungraded, graded, totals, where=str(path)), *one_each(several)]
+    notes = _left_out(ungraded, graded, totals, where=str(path))
     made = gathered.recording(labels=order, ordinal=ordinal, notes=notes)
     return made if made.systems else replace(made, shape=VOTED)
-
-
-def _ballot(line: _Line, *, where: str) -> Ballot | None:
-    """The votes of a line: those of named people, or counts."""
-    if line.raters is not UNSET:
-        chosen = {who: ", ".join(label) if isinstance(label, list) else label for who, label in line.raters.items()}
-        return counted(chosen, where=where)
-    return None if line.votes is UNSET else Ballot(line.votes, {})
 
 
 def _joined(sets: list[set[str]], labels: AbstractSet[str]) -> list[set[str]]:

@@ -10,7 +10,7 @@ from typing import Final, final
 
 import numpy as np
 
-from wheeltap.stats._scipy import binomial_share, t_quantile, t_share
+from wheeltap.stats._scipy import binomial_share, t_share
 from wheeltap.stats.crossed import FloatArray
 
 DRAWS: Final = 20_000
@@ -91,13 +91,3 @@ def more_often(one: FloatArray, two: FloatArray) -> float:
     above, below = int((one > two).sum()), int((one < two).sum())
     # At least so many of the items that differ: by symmetry, at most so few on the other side.
     return binomial_share(below, above + below, 0.5) if above + below else 1.0
-
-
-def mean_interval(values: FloatArray, *, level: float) -> tuple[float, float | None, float | None]:
-    """Mean ``[item]`` and its t interval; open where one item or no spread leaves no width."""
-    mean = float(values.mean())
-    error = float(values.std(ddof=1)) / np.sqrt(len(values)) if len(values) > 1 else 0.0
-    if error == 0.0:
-        return mean, None, None
-    half = t_quantile(1.0 - level, len(values) - 1) * error
-    return mean, float(mean - half), float(mean + half)

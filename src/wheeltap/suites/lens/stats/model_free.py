@@ -113,26 +113,3 @@ def _usual(text: str, known: Counter[str], letters: int) -> float:
 
 def _padded(text: str) -> str:
     return "\n" * CONTEXT + text.replace("\t", " ")
-
-
-def overlap(texts: Sequence[str], corpus: str, *, length: int) -> FloatArray:
-    """Share of each text's runs of ``length`` words that are in the corpus, ``[text]``; of a shorter text, of itself.
-
-    Source: Brown et al. (2020, arXiv:2005.14165), appendix C: 13 words.
-    """
-    read = words(corpus)
-    wanted: dict[int, set[tuple[str, ...]]] = {}
-    runs = [_runs(words(text), length) for text in texts]
-    for several in runs:
-        for run in several:
-            wanted.setdefault(len(run), set()).add(run)
-    held = {
-        size: {run for at in range(len(read) - size + 1) if (run := tuple(read[at : at + size])) in some}
-        for size, some in wanted.items()
-    }
-    return np.array([np.mean([run in held[len(run)] for run in several]) if several else 0.0 for several in runs])
-
-
-def _runs(read: Sequence[str], length: int) -> list[tuple[str, ...]]:
-    size = min(length, len(read))
-    return [tuple(read[at : at + size]) for at in range(len(read) - size + 1)] if size else []

@@ -23,9 +23,6 @@ Counts = NDArray[np.int64]
 FLOOR: Final = 1e-15
 """Least probability of a label in a KL divergence, as ChaosNLI takes it: without one a vote can make it infinite."""
 
-FURTHEST: Final = float(np.sqrt(np.log(2.0)))
-"""JS distance of two distributions without a label in common."""
-
 NEAR: Final = 1e-3
 """How far probabilities may be from a sum of 1, as files round them."""
 
@@ -67,7 +64,7 @@ def probabilities(given: NDArray[np.floating]) -> FloatArray:
 def js_distance(one: FloatArray, two: FloatArray) -> FloatArray:
     """Jensen-Shannon distance ``[...]`` of two distributions over labels: the square root of the divergence in nats.
 
-    From 0 to .833 (``FURTHEST``). ChaosNLI's "JSD" is this distance; the divergence is its square.
+    From 0 to .833. ChaosNLI's "JSD" is this distance; the divergence is its square.
 
     Source: Endres & Schindelin (2003), eq. 2; scipy.spatial.distance.jensenshannon.
     """

@@ -28,8 +28,7 @@ from wheeltap.suites.seal.specs import SEAL_RESPONSES
 
 NETS, FORGOT = "nets", "nets that forgot a digit"
 
-DIGIT: Final = 3
-"""The digit that nets forget."""
+DIGIT: Final = 3  # the one that nets forget
 
 WORKS: Final = 0.5
 """R2 from which an audit counts as distilled: one halving of the squared error."""
@@ -185,8 +184,7 @@ class SealHealth(Study):
             with suppress(NoAnswer):  # the other outcomes of this net count all the same
                 values[measure.key] = Single(measure.numbers(case, member)[measure.key].value)
         if values.pop(_LOST.key, None) is not None:
-            [trial] = _LOST.ask(case)
-            rounded, clean = (case.measured([one], "nll") for one in (trial, case.plan.clean(member)))
+            rounded, clean = (case.measured([one], "nll") for one in (*_LOST.ask(case), case.plan.clean(member)))
             if rounded is not None and clean is not None:
                 values[RISE.key] = Single(float(_log(rounded.mean()) - _log(clean.mean())))
         return values
@@ -239,11 +237,12 @@ class SealHealth(Study):
 def _planted(table: MemberTable) -> Ruling:
     """Seal responses must predict how much of the same noise a net bears: else they see nothing at all."""
     values = table.values(COHORTS[HALF], by_responses(HALF))
-    halved = over_nets(values, name="halvings", scale=NumberScale("halvings"), level=LEVEL)
-    if len(values) < held_out.FEWEST or halved.low is None or halved.high is None:
+    if len(values) < held_out.FEWEST:
         raise NoAnswer("skipped", "Too few nets have a half dose.")
+    halved = over_nets(values, name="halvings", scale=NumberScale("halvings"), level=LEVEL)
+    low, high = (math.nan if end is None else end for end in (halved.low, halved.high))
     because = f"Halvings of the error: {halved}. Passes above 0, fails below 1; between, so few nets do not show it."
-    return "passed" if halved.low > 0.0 else "failed" if halved.high < 1.0 else "skipped", (halved,), because
+    return "passed" if low > 0.0 else "failed" if high < 1.0 else "skipped", (halved,), because
 
 
 def _log(values: NDArray[Any] | float) -> FloatArray:
