@@ -66,18 +66,6 @@ def save(model: nn.Module, spec: ArtifactSpec, path: Path) -> None:
     write_whole(path, bytes_of(weights(model), {_HOW: msgspec.json.encode(spec).decode()}))
 
 
-def save_weights(model: nn.Module, path: Path) -> None:
-    """Writes the weights of a net that no recipe of this package shapes, for ``load_state_dict``.
-
-    Raises:
-        FileError: If the file cannot be written.
-    """
-    from safetensors.torch import save as bytes_of
-
-    held = {name: tensor.detach().clone().contiguous() for name, tensor in model.state_dict().items()}
-    write_whole(path, bytes_of(held))
-
-
 def load_artifact(path: Path, *, name: str = "") -> LoadedModel:
     """The net in a file, in eval mode, with the tokenizer that its recipe says.
 
