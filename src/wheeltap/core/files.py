@@ -5,7 +5,7 @@ import hashlib
 import os
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -23,8 +23,8 @@ class Contents(ABC):
     """What lies beside the weights of a subject."""
 
     @abstractmethod
-    def digests(self, known: Mapping[str, str] | None = None) -> Digests:
-        """A digest of each thing; given earlier ones, large files of another size are not read: empty."""
+    def digests(self) -> Digests:
+        """A digest of each thing."""
 
     def meanings(self) -> dict[str, str]:
         """Digests of what the loader makes of settings that have several forms, by the stem of their file."""

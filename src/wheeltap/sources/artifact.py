@@ -37,7 +37,7 @@ class HeaderContents(Contents):
 
     settings: Mapping[str, str]
 
-    def digests(self, known: Mapping[str, str] | None = None) -> Digests:
+    def digests(self) -> Digests:
         """A digest of each entry."""
         return {"config": {f"header {key}": digest_of(value) for key, value in self.settings.items()}}
 

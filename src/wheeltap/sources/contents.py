@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import os
 import re
 from collections import Counter
@@ -23,7 +22,7 @@ _MOST: Final = 128
 """Files of a folder, at most."""
 
 _JSON: Final = 2**26
-"""Bytes of a JSON file that is compared by what it says; and of a file that was not sealed and is read all the same."""
+"""Bytes of a JSON file that is compared by what it says."""
 
 _DOCUMENTS: Final = re.compile(
     r"(.*/)?(readme|license|licence|notice|copying|changelog|citation|use_policy)[\w-]*(\.(md|rst|txt|cff|pdf))?"
@@ -31,9 +30,6 @@ _DOCUMENTS: Final = re.compile(
     re.IGNORECASE,
 )
 """Names of files that change nothing that users get, where they are of no other part; hidden ones among them."""
-
-_SHOWN: Final = re.compile(r".*\.(md|rst|pdf|png|jpe?g|gif|svg|webp)", re.IGNORECASE)
-"""Names of files that change nothing where no code lies beside them, which could read them."""
 
 _PARTS: Final[tuple[tuple[str, str], ...]] = (
     ("adapter", r"(.*/)?adapter_[^/]*"),
@@ -64,14 +60,8 @@ _NOTHING: Final = [
 ]  # fmt: skip
 """What a file may say beside what was made of it, and it changes nothing: versions of transformers write it."""
 
-_UNREAD: Final = (r"rotary_emb\.inv_freq", r"(^|\.)position_ids$")
-"""Names of tensors that transformers passes over in silence."""
-
 _WIDE: Final = ("F64", "I64", "U64", "I32", "U32", "C64")
 """Kinds of stored numbers that 32 bits do not always hold."""
-
-_NUMBERS: Final = 2**20
-"""Of a tensor that are looked at together."""
 
 
 @final
@@ -90,34 +80,23 @@ class FolderContents(Contents):
     unexpected: Sequence[str]
     tokenizer: Callable[[], Any] | None
 
-    def digests(self, known: Mapping[str, str] | None = None) -> Digests:
+    def digests(self) -> Digests:
         """A digest of each thing.
 
         Raises:
             FileFormatError: If there are too many files.
             MissingFile: If one cannot be read.
         """
+        loaded, found = _weight_files(self.folder, self.model), dict[str, dict[str, str]]()
         try:
-            return self._digests(known or {}, bounded=known is not None)
+            for name, path in _files(self.folder):
+                part = _part_of(name)
+                if not ((path in loaded and part == "weights") or (part == "other" and _DOCUMENTS.fullmatch(name))):
+                    found.setdefault(part, {})[name] = _of_file(path)
         except OSError as error:
             raise MissingFile("A file beside the weights cannot be read.", where=str(self.folder),
                               expected="files that this user can read", got=str(error)) from error  # fmt: skip
-
-    def _digests(self, known: Mapping[str, str], *, bounded: bool) -> Digests:
-        loaded, found = _weight_files(self.folder, self.model), dict[str, dict[str, str]]()
-        files = [
-            (next((one for one, pattern in _PARTS if re.fullmatch(pattern, name, re.IGNORECASE)), "other"), name, path)
-            for name, path in _files(self.folder)
-        ]
-        coded = any(part == "code" for part, _, _ in files)
-        for part, name, path in files:
-            shown = _DOCUMENTS.fullmatch(name) or (not coded and _SHOWN.fullmatch(name))
-            if (path in loaded and part == "weights") or (part == "other" and shown):
-                continue
-            found.setdefault(part, {})[name] = _of_file(path, known.get(name, "") if bounded else None)
-            if name in ("tokenizer_config.json", "processor_config.json") and (texts := _templates(path)):
-                found.setdefault("template", {}).update({f"{name}: {key}": one for key, one in texts.items()})
-        if strays := dict(_strays(loaded, self.model, self.unexpected)):
+        if strays := dict(_strays(loaded, self.model)):
             found.setdefault("weights", {}).update(strays)
         return found
 
@@ -155,6 +134,10 @@ class FolderContents(Contents):
             if shard.suffix != ".json"  # the index
             for name, one in tensors(shard, "file of weights")[0].items()
         }
+
+
+def _part_of(name: str) -> str:
+    return next((part for part, pattern in _PARTS if re.fullmatch(pattern, name, re.IGNORECASE)), "other")
 
 
 def _weight_files(folder: Path, model: nn.Module) -> list[Path]:
@@ -204,34 +187,14 @@ def _files(folder: Path) -> list[tuple[str, Path]]:
     return found
 
 
-def _of_file(path: Path, sealed: str | None = None) -> str:
-    """SHA-256 of a file's bytes; of a JSON object, of what it says, without what changes nothing.
-
-    Empty for a large file of another size than the sealed one.
-    """
+def _of_file(path: Path) -> str:
+    """SHA-256 of a file's bytes; of a JSON object, of what it says, without what changes nothing."""
     if not path.is_file():
         return "raw:no file"  # a pipe or a broken link is not opened
-    size = path.stat().st_size
-    if sealed is not None and size > _JSON and not sealed.startswith(f"raw:{size}:"):
-        return ""
     if path.suffix == ".json" and (held := _object(path)) is not None:
-        about = {
-            "config.json": [_meant(held), _before_5(held.get("transformers_version"))],
-            "generation_config.json": _meant(held),
-        }
-        return digest_of(about.get(path.name, held), ordered=True)
+        return digest_of(_uncast(held) if path.name == "config.json" else held, ordered=True)
     with opened(path, "file") as file:
-        return f"raw:{size}:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-
-
-def _before_5(version: Any) -> bool | str:
-    """Whether transformers takes a folder for one of a version before 5, whose tokenizers it reads in another way."""
-    from packaging.version import InvalidVersion, Version
-
-    try:
-        return not version or Version(version) < Version("5.0.0")
-    except (InvalidVersion, TypeError):
-        return str(version)
+        return f"raw:{path.stat().st_size}:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def _object(path: Path) -> dict[str, Any] | None:
@@ -275,21 +238,6 @@ def _uncast(held: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _templates(path: Path) -> dict[str, str]:
-    """Digests of the chat templates in the settings of a tokenizer, by name."""
-    held: Any = (_object(path) or {}).get("chat_template") if path.suffix == ".json" else None
-    alone = [{"name": "chat_template", "template": held}]
-    several = cast("list[Any]", held if isinstance(held, list) else alone)
-    named = [cast("dict[str, Any]", one) for one in several if isinstance(one, dict)]
-    names = [str(one.get("name")) for one in named]
-    texts = {
-        name if names.count(name) == 1 else f"{name} #{at}": one.get("template")
-        for at, (name, one) in enumerate(zip(names, named, strict=True))
-    }
-    coded = {name: text.encode("utf-8", "surrogatepass") for name, text in texts.items() if isinstance(text, str)}
-    return {name: f"raw:{len(data)}:{hashlib.sha256(data).hexdigest()}" for name, data in coded.items()}
-
-
 def _rules(path: Path) -> str:
     """A digest of the rules in a tokenizer's file, however it is written; of its bytes where they cannot be read."""
     from tokenizers import Tokenizer
@@ -305,7 +253,7 @@ def _rules(path: Path) -> str:
 def _more(raw: Mapping[str, Any], meant: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Settings in a file that what was made of it does not repeat: they have older names, or were overruled."""
     known = {(key, json.dumps(value)) for key, value in _leaves(meant)}
-    for key, held in _leaves(_meant({name: one for name, one in raw.items() if name != "chat_template"})):
+    for key, held in _leaves(_meant(raw)):
         if not {(key, json.dumps(held)), ((*key, "content"), json.dumps(held))} & known:
             yield ".".join(key), json.dumps(held)
 
@@ -324,37 +272,28 @@ def _leaves(held: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[st
 # ---- tensors that nothing loads ----------------------------------------------------------------------------------
 
 
-def _strays(files: Sequence[Path], model: nn.Module, unexpected: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Tensors in files of weights that the model does not hold, with a digest of each.
+def _strays(files: Sequence[Path], model: nn.Module) -> Iterator[tuple[str, str]]:
+    """Tensors in files of weights that the model does not hold under their names, with a digest of each.
 
-    Names that the loader knows under others are none, if there are no more numbers under them than in the tensors of
-    the model whose own names are not there, and none stands there under two names. A tensor is not held either if
-    loading rounded its numbers: another loader may keep all of their bits.
+    One that stands in two files is not held, nor one whose numbers loading rounded: another loader may keep all bits.
     """
     held = cast("dict[str, Tensor]", model.state_dict())
-    named, wide = list[tuple[str, Path, int]](), set[str]()
-    for shard in (file for file in files if file.suffix != ".json"):  # the index
-        for name, one in tensors(shard, "file of weights")[0].items():
-            named.append((name, shard, math.prod(one.shape)))
-            kind = held[name].dtype if name in held else torch.float32
-            if (kind != torch.float32 or one.dtype in _WIDE) and _rounded(_read(shard, name), kind):
-                wide.add(name)
+    named = [
+        (name, shard, one.dtype in _WIDE)
+        for shard in files
+        if shard.suffix != ".json"  # the index
+        for name, one in tensors(shard, "file of weights")[0].items()
+    ]
     counts = Counter(name for name, *_ in named)
-    stored = {part.data_ptr() for name, part in held.items() if name in counts}
-    absent = {part.data_ptr(): part.numel() for part in held.values() if part.data_ptr() not in stored}
-    ignored: Any = getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()
-    silent = re.compile("|".join(f"({one})" for one in (*ignored, *_UNREAD)))
-    others = [one for one in named if one[0] not in held]
-    renamed = [one for one in others if one[0] not in unexpected and not silent.search(one[0])]
-    fits = sum(size for *_, size in renamed) <= sum(absent.values())
-    prefix = str(getattr(model, "base_model_prefix", ""))
-    for one in named:
-        name, shard, _ = one
-        twice = counts[name] > 1 or f"{prefix}.{name}" in counts
-        if twice or name in wide or (one in others and not (fits and one in renamed)):
-            part = _read(shard, name)
-            state = hashlib.sha256(f"{part.dtype} {list(part.shape)}".encode())
-            state.update(part.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    for name, shard, wide in named:
+        if name in held and counts[name] == 1 and held[name].dtype == torch.float32 and not wide:
+            continue
+        part = _read(shard, name)
+        flat, state = part.contiguous().reshape(-1), hashlib.sha256(f"{part.dtype} {list(part.shape)}".encode())
+        bits = flat.view(torch.uint8)
+        rounded = name not in held or not torch.equal(flat.to(held[name].dtype).to(flat.dtype).view(torch.uint8), bits)
+        if rounded or counts[name] > 1:
+            state.update(bits.numpy().data)
             yield f"tensor {name}" + (f" in {shard.name}" if counts[name] > 1 else ""), state.hexdigest()
 
 
@@ -367,10 +306,3 @@ def _read(shard: Path, name: str) -> Tensor:
         safe_open(shard, "pt") as file,  # pyright: ignore[reportUnknownVariableType]
     ):  # fmt: skip
         return cast("Tensor", file.get_tensor(name))  # pyright: ignore[reportUnknownMemberType]
-
-
-def _rounded(part: Tensor, kind: torch.dtype) -> bool:
-    """Whether numbers of another kind do not hold all of its bits."""
-    flat = part.contiguous().reshape(-1)
-    pieces = (flat[at : at + _NUMBERS] for at in range(0, len(flat), _NUMBERS))
-    return any(not torch.equal(one.to(kind).to(one.dtype).view(torch.uint8), one.view(torch.uint8)) for one in pieces)
