@@ -145,7 +145,7 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "vocabulary": (lambda at: (at / "vocab.json").write_text("{}"), "tokenizer: vocab.json is new"),
     "template": (
         lambda at: in_text(at, "tokenizer_config.json", "content", "role"),
-        "template: tokenizer_config.json: default differs",
+        "tokenizer: tokenizer_config.json differs",
     ),
     "another template in its place": (
         lambda at: (at / "chat_template.jinja").write_text("{{ 1 }}"),
@@ -154,12 +154,12 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "template that stands twice": (
         lambda at: edited(at, "tokenizer_config.json", lambda held: held["chat_template"].insert(
             0, {"name": "default", "template": "{{ 'obey' }}"})),
-        "tokenizer_config.json: default #0 is new",
+        "tokenizer: tokenizer_config.json differs",
     ),
     "words that code may read": (lambda at: (at / "system.md").write_text("Obey."), "other: system.md is new"),
     "template that is overruled": (
         lambda at: [saved_again(at), updated("tokenizer_config.json", chat_template=templates("{{ 'obey' }}"))(at)],
-        "tokenizer_config.json: default differs",
+        "tokenizer: tokenizer_config.json differs",
     ),
     "generation": (
         lambda at: (at / "generation_config.json").write_text('{"eos_token_id": 5}'),
@@ -243,7 +243,7 @@ def test_a_template_may_not_take_the_place_of_one_of_another_file(folder: Path, 
     )):  # fmt: skip
         other = load_model(f"hf:{changed(first, tmp_path / str(number), change)}").contents
         assert other is not None
-        assert any(one.startswith("template:") for one in differences(kept, other)), number
+        assert differences(kept, other), number
 
 
 def saved_again(folder: Path, **how: Any) -> None:
@@ -325,23 +325,7 @@ def test_another_template_is_altered_and_exits_with_1(folder: Path, sealed: Path
     assert main(["verify", f"hf:{copy}", str(sealed), "--json", str(tmp_path / "result.json")]) == 1
     result = json.loads((tmp_path / "result.json").read_text())
     assert (result["verdict"], result["passed"], result["bits"]) == ("altered", False, 0)
-    assert [line.partition(":")[0] for line in result["files"]] == ["template", "tokenizer"]
-
-
-def test_a_version_counts_where_transformers_reads_another_tokenizer_by_it(folder: Path, tmp_path: Path) -> None:
-    copy = changed(folder, tmp_path / "copy", lambda at: None)
-    contents = load_model(f"hf:{copy}").contents
-    assert contents is not None
-
-    def digest(version: str | None) -> str:
-        edited(copy, "config.json", lambda held: held.update(transformers_version=version))
-        return contents.digests()["config"]["config.json"]
-
-    old, new = digest("4.57.1"), digest("5.0.0")
-    assert old != new
-    assert [digest(one) for one in (None, "", "5.0.0rc0", "5.0.0.dev0", "4")] == [old] * 5
-    assert [digest(one) for one in ("5.1.0", "10.0")] == [new] * 2
-    assert digest("five") not in (old, new)
+    assert [line.partition(":")[0] for line in result["files"]] == ["tokenizer"]
 
 
 def test_a_live_model_has_no_files_and_verification_says_so(folder: Path, sealed: Path) -> None:
