@@ -8,6 +8,7 @@ import msgspec
 
 from wheeltap.core.files import Contents, Digests
 from wheeltap.core.subject import Subject
+from wheeltap.suites.seal.folder import digests, meanings
 
 _SETTINGS: Final = {
     "config.json": {"config", "tokenizer_config"},
@@ -45,7 +46,7 @@ class SealedContents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def of(cls, subject: Subject) -> "SealedContents | None":
         """Of a subject; none where it comes from no folder or file."""
         held = subject.contents
-        return None if held is None else cls(held.digests(), held.meanings())
+        return None if held is None else cls(digests(held), meanings(held))
 
 
 def differences(sealed: SealedContents, held: Contents) -> tuple[str, ...]:
@@ -55,14 +56,14 @@ def differences(sealed: SealedContents, held: Contents) -> tuple[str, ...]:
     file. Files of weights that were loaded are no matter here.
     """
     before = _flat(sealed.parts)
-    now = _flat(held.digests())
+    now = _flat(digests(held))
     several = [one for one in {**before, **now} if before.get(one) != now.get(one)]
-    meanings = held.meanings() if several else {}
+    settings = meanings(held) if several else {}
     same = {
         stem
-        for stem, one in meanings.items()
+        for stem, one in settings.items()
         if one and sealed.meanings.get(stem) == one
-        and meanings.get(f"{stem} more", "") in ("", sealed.meanings.get(f"{stem} more"))
+        and settings.get(f"{stem} more", "") in ("", sealed.meanings.get(f"{stem} more"))
     }  # fmt: skip
     parts = dict[str, list[str]]()
     for part, name in sorted(several):
