@@ -18,6 +18,7 @@ from wheeltap.core.errors import FileFormatError
 from wheeltap.core.subject import Subject
 from wheeltap.sources import hf, load_model
 from wheeltap.suites.seal.contents import SealedContents, differences
+from wheeltap.suites.seal.folder import digests
 from wheeltap.suites.seal.record import Seal, load
 from wheeltap.suites.seal.verifying import verify
 
@@ -355,4 +356,4 @@ def test_a_folder_with_too_many_files_is_refused(folder: Path, tmp_path: Path, c
     held = load_model(f"hf:{changed(folder, tmp_path / 'many', change)}").contents
     assert held is not None
     with pytest.raises(FileFormatError):
-        held.digests()
+        digests(held)
