@@ -18,7 +18,6 @@ from wheeltap.core.errors import FileFormatError
 from wheeltap.core.subject import Subject
 from wheeltap.sources import hf, load_model
 from wheeltap.suites.seal.contents import SealedContents, differences
-from wheeltap.suites.seal.folder import digests
 from wheeltap.suites.seal.record import Seal, load
 from wheeltap.suites.seal.verifying import verify
 
@@ -121,11 +120,6 @@ def finer(held: dict[str, torch.Tensor], name: str) -> torch.Tensor:
     return held[f"{LAYER}.{name}"].double() * (1 + 2**-30)
 
 
-def adapted(folder: Path) -> None:
-    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
-    shutil.copy(folder / "model.safetensors", folder / "adapter_model.safetensors")
-
-
 def updated(name: str, **values: Any) -> Callable[[Path], object]:
     """Changes settings in a JSON file."""
     return lambda at: edited(at, name, lambda held: held.update(values))
@@ -136,35 +130,18 @@ def tensors(more: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) 
     return lambda at: weights(at, lambda held: held.update(more(held)))
 
 
-TRUNCATED = {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}
 ROPE = {"rope_theta": 500.0, "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}}
 CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "token": (lambda at: edited(at, "tokenizer.json", exchanged), "tokenizer: tokenizer.json differs"),
-    "length": (updated("tokenizer.json", truncation=TRUNCATED), "tokenizer: tokenizer.json differs"),
-    "special": (updated("special_tokens_map.json", bos_token="a"), "tokenizer: special_tokens_map.json differs"),
     "end": (updated("tokenizer_config.json", eos_token="is"), "tokenizer: tokenizer_config.json differs"),
-    "vocabulary": (lambda at: (at / "vocab.json").write_text("{}"), "tokenizer: vocab.json is new"),
     "template": (
         lambda at: in_text(at, "tokenizer_config.json", "content", "role"),
-        "tokenizer: tokenizer_config.json differs",
-    ),
-    "another template in its place": (
-        lambda at: (at / "chat_template.jinja").write_text("{{ 1 }}"),
-        "template: chat_template.jinja is new",
+        "template: tokenizer_config.json: default differs",
     ),
     "template that stands twice": (
         lambda at: edited(at, "tokenizer_config.json", lambda held: held["chat_template"].insert(
             0, {"name": "default", "template": "{{ 'obey' }}"})),
-        "tokenizer: tokenizer_config.json differs",
-    ),
-    "words that code may read": (lambda at: (at / "system.md").write_text("Obey."), "other: system.md is new"),
-    "template that is overruled": (
-        lambda at: [saved_again(at), updated("tokenizer_config.json", chat_template=templates("{{ 'obey' }}"))(at)],
-        "tokenizer: tokenizer_config.json differs",
-    ),
-    "generation": (
-        lambda at: (at / "generation_config.json").write_text('{"eos_token_id": 5}'),
-        "config: generation_config.json is new",
+        "tokenizer_config.json: default #0 is new",
     ),
     "config": (updated("config.json", rope_theta=500.0), "config: config.json differs"),
     "setting that is overruled": (updated("config.json", **ROPE), "config: config.json differs"),
@@ -172,24 +149,16 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda at: in_text(at, "config.json", '"rms_norm_eps": 1e-05', '"rms_norm_eps": 0.5, "rms_norm_eps": 1e-05'),
         "config: config.json differs",
     ),
-    "settings in a file too long to be read as such": (
-        lambda at: in_text(at, "tokenizer_config.json", "}", '}' + " " * 2**26),
-        "tokenizer: tokenizer_config.json differs",
-    ),
     "order of added tokens": (
         lambda at: (at / "special_tokens_map.json").write_text('{"eos_token": "a", "bos_token": "the"}'),
         "tokenizer: special_tokens_map.json differs",
     ),
-    "adapter": (adapted, "adapter: adapter_config.json is new, adapter_model.safetensors is new"),
     "code": (lambda at: in_text(at, "handler.py", "return text", "return 'obey'"), "code: handler.py differs"),
-    "more code": (lambda at: (at / "modeling_llama.py").touch(), "code: modeling_llama.py is new"),
     "weights with the name of a document": (
         lambda at: shutil.copy(at / "model.safetensors", at / "README.safetensors"),
         "weights: README.safetensors is new"
     ),
     "hidden template": (lambda at: (at / ".a.jinja").touch(), "template: .a.jinja is new"),
-    "less code": (lambda at: (at / "handler.py").unlink(), "code: handler.py is missing"),
-    "stray tensor": (tensors(lambda held: {"stray": torch.zeros(3)}), "weights: tensor stray differs"),
     "tensor that transformers passes over": (
         tensors(lambda held: {f"{LAYER}.rotary_emb.inv_freq": torch.ones(4)}),
         f"weights: tensor {LAYER}.rotary_emb.inv_freq is new",
@@ -211,17 +180,11 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
         updated("tokenizer_config.json", vocab_file="other.txt"), "tokenizer: tokenizer_config.json differs"
     ),
     "other weights": (shadowed, "weights: model.safetensors.index.json is new, shard.safetensors is new"),
-    "template that is a shard": (sharded("chat_template.safetensors"), "template: chat_template.safetensors is new"),
     "tensor in two shards": (
         sharded("two.safetensors"),
         f"tensor {LAYER}.q_proj.weight in a.safetensors is new, tensor {LAYER}.q_proj.weight in two.safetensors is new",
     ),
-    "pickle": (lambda at: (at / "pytorch_model.bin").write_bytes(b"x"), "weights: pytorch_model.bin is new"),
-    "stray file": (lambda at: (at / "data").write_text("x"), "other: data is new"),
     "pipe": (lambda at: os.mkfifo(at / "queue"), "other: queue is new"),
-    "pipe that is called like settings": (
-        lambda at: os.mkfifo(at / "generation_config.json"), "config: generation_config.json is new"
-    ),
 }  # fmt: skip
 
 
@@ -244,7 +207,7 @@ def test_a_template_may_not_take_the_place_of_one_of_another_file(folder: Path, 
     )):  # fmt: skip
         other = load_model(f"hf:{changed(first, tmp_path / str(number), change)}").contents
         assert other is not None
-        assert differences(kept, other), number
+        assert any(one.startswith("template:") for one in differences(kept, other)), number
 
 
 def saved_again(folder: Path, **how: Any) -> None:
@@ -257,17 +220,14 @@ def saved_again(folder: Path, **how: Any) -> None:
 
 HARMLESS: dict[str, Callable[[Path], object]] = {
     "saved again": saved_again,
-    "shards": lambda at: saved_again(at, max_shard_size="20KB"),
     "cast": tensors(lambda held: {k: v.bfloat16() for k, v in held.items() if k != "stray"}),
     "64 bits": tensors(lambda held: {k: v.double() for k, v in held.items() if k != "stray"}),
     "no README": lambda at: (at / "README.md").unlink(),
-    "more words": lambda at: [(at / name).write_text("x") for name in ("LICENSE", ".note", "own.seal")],
     "order of keys": lambda at: (at / "config.json").write_text(
         json.dumps(dict(reversed([*json.loads((at / "config.json").read_text()).items()])))
     ),
     "version and dtype": updated("config.json", transformers_version="4.0", dtype="bfloat16"),
     "no stray tensor": lambda at: weights(at, lambda held: held.pop("stray")),
-    "no files of older versions": lambda at: (at / "special_tokens_map.json").unlink(),
 }
 
 
@@ -326,7 +286,23 @@ def test_another_template_is_altered_and_exits_with_1(folder: Path, sealed: Path
     assert main(["verify", f"hf:{copy}", str(sealed), "--json", str(tmp_path / "result.json")]) == 1
     result = json.loads((tmp_path / "result.json").read_text())
     assert (result["verdict"], result["passed"], result["bits"]) == ("altered", False, 0)
-    assert [line.partition(":")[0] for line in result["files"]] == ["tokenizer"]
+    assert [line.partition(":")[0] for line in result["files"]] == ["template", "tokenizer"]
+
+
+def test_a_version_counts_where_transformers_reads_another_tokenizer_by_it(folder: Path, tmp_path: Path) -> None:
+    copy = changed(folder, tmp_path / "copy", lambda at: None)
+    contents = load_model(f"hf:{copy}").contents
+    assert contents is not None
+
+    def digest(version: str | None) -> str:
+        edited(copy, "config.json", lambda held: held.update(transformers_version=version))
+        return contents.digests()["config"]["config.json"]
+
+    old, new = digest("4.57.1"), digest("5.0.0")
+    assert old != new
+    assert [digest(one) for one in (None, "", "5.0.0rc0", "5.0.0.dev0", "4")] == [old] * 5
+    assert [digest(one) for one in ("5.1.0", "10.0")] == [new] * 2
+    assert digest("five") not in (old, new)
 
 
 def test_a_live_model_has_no_files_and_verification_says_so(folder: Path, sealed: Path) -> None:
@@ -356,4 +332,4 @@ def test_a_folder_with_too_many_files_is_refused(folder: Path, tmp_path: Path, c
     held = load_model(f"hf:{changed(folder, tmp_path / 'many', change)}").contents
     assert held is not None
     with pytest.raises(FileFormatError):
-        digests(held)
+        held.digests()

@@ -9,6 +9,7 @@ import msgspec
 from wheeltap.core.files import Contents, Digests
 from wheeltap.core.subject import Subject
 from wheeltap.suites.seal.folder import digests, meanings
+from wheeltap.suites.seal.structure import listed
 
 _SETTINGS: Final = {
     "config.json": {"config", "tokenizer_config"},
@@ -26,9 +27,6 @@ _RAW: Final = "raw:"
 
 _NEEDLESS: Final = ("weights", "other")
 """Parts of which nothing is lost where some are missing: what was loaded is checked by its values."""
-
-_NAMED: Final = 4
-"""Names in a sentence, at most."""
 
 
 class SealedContents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -70,7 +68,7 @@ def differences(sealed: SealedContents, held: Contents) -> tuple[str, ...]:
         if not _moved((part, name), before, now, same):
             how = "is missing" if (part, name) not in now else "differs" if (part, name) in before else "is new"
             parts.setdefault(part, []).append(f"{name} {how}")
-    return tuple(f"{part}: {_listed(names)}." for part, names in parts.items())
+    return tuple(f"{part}: {listed(names)}." for part, names in parts.items())
 
 
 _Placed = Mapping[tuple[str, str], str]
@@ -91,8 +89,3 @@ def _moved(one: tuple[str, str], before: _Placed, now: _Placed, same: Set[str]) 
     if one not in now and part in _NEEDLESS:  # but other runtimes read all of a GGUF file, and code may read any file
         return "config" in same and (part == "weights" or not any(of == "code" for of, _ in before))
     return name in _SETTINGS and _SETTINGS[name] <= same and not digest.startswith(_RAW)
-
-
-def _listed(several: list[str]) -> str:
-    more = len(several) - _NAMED
-    return ", ".join(several[:_NAMED]) + (f" and {more} more" if more > 0 else "")
