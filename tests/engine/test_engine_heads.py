@@ -228,8 +228,6 @@ def test_what_the_screen_ranks_highest_is_confirmed_exactly_and_the_rest_sampled
     moved = exact.mean(1).abs()
     least = float(moved[list(found.top)].min())
     assert found.missed == sum(float(moved[at]) > least for at in found.sampled)
-    wanted = np.corrcoef(found.predicted.mean(1)[numbers], exact.mean(1)[numbers])[0, 1]
-    assert found.correlation == pytest.approx(wanted, abs=1e-3)
 
 
 def test_the_screen_of_choices_is_the_mean_slope_by_each_head() -> None:

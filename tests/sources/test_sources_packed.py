@@ -113,7 +113,7 @@ def swapped(tensors: Tensors) -> None:
 @pytest.mark.parametrize("kind", ["awq", "torchao"])
 def test_a_damaged_matrix_is_named_and_no_other(tmp_path: Path, original: Any, kind: str) -> None:
     for change, expected in (
-        (by(1.1, 1000), {f"{UP}.weight"}), (constant, {OUT}), (swapped, {f"{UP}.weight", f"{DOWN}.weight"}),
+        (by(1.5, 1000), {f"{UP}.weight"}), (constant, {OUT}), (swapped, {f"{UP}.weight", f"{DOWN}.weight"}),
     ):  # fmt: skip
         assert damaged(write_packed(tmp_path / "m", original, kind, change=change), original) == expected
 
