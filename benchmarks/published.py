@@ -89,5 +89,5 @@ def at_no_effect(net: Cppn, inputs: torch.Tensor, group: Symmetry, moves: Moves)
     rmse = (energy / change[0].numel()).sqrt().numpy()
     kept = rmse > STILL
     symmetry = np.where(kept, group.share(change, energy=energy).numpy(), 0.0)
-    (mean,) = cluster_means(symmetry[kept], np.flatnonzero(kept))
+    (mean,) = cluster_means(symmetry, np.arange(len(kept)), bins=np.where(kept, 0, -1), count=1)
     return Slopes(moves, rmse, symmetry, kept, mean)

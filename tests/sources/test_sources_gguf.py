@@ -17,6 +17,7 @@ from wheeltap.sources import gguf as source
 from wheeltap.sources import hf, load
 from wheeltap.sources.gguf import read_header
 from wheeltap.suites.seal.contents import SealedContents, differences
+from wheeltap.suites.seal.folder import digests, meanings
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def contents_of(path: Path) -> Contents:
 
 
 def of(held: Contents) -> SealedContents:
-    return SealedContents(held.digests(), held.meanings())
+    return SealedContents(digests(held), meanings(held))
 
 
 def test_entries_and_tensors_beside_the_weights_are_compared(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
@@ -313,14 +313,7 @@ def suite_answers(*, recorded: bool) -> dict[str, Answer]:
     return found
 
 
-def create(name: str, settings: dict[str, Any] | None = None) -> Audit:
-    """The audit registered as ``name``.
-
-    Raises:
-        UnknownName: If there is none.
-        UsageError: If a setting does not fit.
-    """
-    return audits.get(name)(settings)
+create = audits.create
 
 
 def training_passes(plan: Plan, *, steps: float, batch: int) -> float:

@@ -11,10 +11,11 @@ from typing import Final, final
 from wheeltap import sources
 from wheeltap.audits.base import DEFAULT
 from wheeltap.cli import COMMAND
-from wheeltap.cli.options import STDOUT, ExecutionFlags, Output, RequestFlags, default_store, listed
+from wheeltap.cli.options import STDOUT, ExecutionFlags, Output, RequestFlags, default_store
 from wheeltap.cli.progress import run_progress, spinner
 from wheeltap.core.errors import UsageError
 from wheeltap.core.plain import terminal
+from wheeltap.core.settings import comma_separated
 from wheeltap.core.stages import stage
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
@@ -64,7 +65,7 @@ def planned(specs: tuple[str, ...], request: RequestFlags) -> tuple[Plan, list[S
     """The plan that flags and settings file ask for, with what it needs to run."""
     data = request.examples
     request.specs(DEFAULT)  # before anything is loaded: a mistyped name should not cost a minute
-    subjects, task = load(specs, data, names=listed(request.name), output=request.output)
+    subjects, task = load(specs, data, names=comma_separated(request.name), output=request.output)
     made = planning.planned(
         subjects, task, request.asked(subjects, task), sources=specs, data=None if data is None else located(data)
     )
@@ -101,7 +102,7 @@ def plan_and_run(
 
 def compare_files(spec: str, request: RequestFlags, *, execution: ExecutionFlags, output: Output) -> int:
     """Compares files with their original tensor by tensor, without examples; gives the exit code."""
-    names = listed(request.name)
+    names = comma_separated(request.name)
     with spinner(f"loading {spec}"):
         subject = sources.load_model(spec, name=names[0] if names else "")
     store = execution.store or default_store(subject.name)
@@ -117,7 +118,7 @@ def compare_logs(specs: Sequence[str], request: RequestFlags, *, store: Path | N
     output.prepare(store)
     with tempfile.TemporaryDirectory(prefix="wheeltap-") as folder:
         place = store or Path(folder) / "logs.wheeltap"
-        said = recorded.put_logs(specs, request, names=listed(request.name), store=place)
+        said = recorded.put_logs(specs, request, names=comma_separated(request.name), store=place)
         if not output.quiet and output.json != STDOUT:
             for line in said:
                 wrapped(terminal(), line, style="dim")

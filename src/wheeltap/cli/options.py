@@ -16,6 +16,7 @@ from wheeltap.core.bounded import contents, parsing, toml
 from wheeltap.core.errors import FileError, UnknownName, UsageError
 from wheeltap.core.files import ODD_PATH
 from wheeltap.core.report import FailOn, ReportRecord
+from wheeltap.core.settings import comma_separated
 from wheeltap.core.stages import profile
 from wheeltap.plans.plan import ALPHA, ERROR_MARGIN, HIGHEST, MARGIN, AuditSpec, Effort
 from wheeltap.runs.request import Request, only_files, said_of
@@ -189,7 +190,7 @@ class RequestFlags(Request):
         from wheeltap.audits.census import ALWAYS
         from wheeltap.audits.schemes import schemes as require_schemes
 
-        given = None if self.audits is None else listed(self.audits)
+        given = None if self.audits is None else comma_separated(self.audits)
         if given == ():
             raise UsageError(
                 "No audit is named.",
@@ -215,11 +216,6 @@ class RequestFlags(Request):
 
         effort = effort_of(self.draws, max(subject.record.parameters for subject in subjects))
         return replace(self, audits=self.specs(default_audits(subjects, task)), effort=effort)  # pyright: ignore[reportArgumentType]
-
-
-def listed(text: str) -> tuple[str, ...]:
-    """Names with commas between them, each once."""
-    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
 # ---- where outcomes are kept --------------------------------------------------------------------------------------

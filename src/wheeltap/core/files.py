@@ -4,8 +4,7 @@ import contextlib
 import hashlib
 import os
 import secrets
-from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,15 +18,11 @@ Digests = dict[str, dict[str, str]]
 adapter, code and other."""
 
 
-class Contents(ABC):
+class Contents:
     """What lies beside the weights of a subject."""
 
-    @abstractmethod
-    def digests(self, known: Mapping[str, str] | None = None) -> Digests:
-        """A digest of each thing; given earlier ones, large files of another size are not read: empty."""
-
-    def meanings(self) -> dict[str, str]:
-        """Digests of what the loader makes of settings that have several forms, by the stem of their file."""
+    def digests(self) -> Digests:
+        """A digest of each thing; of a folder, the suite ``seal`` makes them."""
         return {}
 
     def tensors(self) -> dict[str, tuple[Path, "Tensor"]]:

@@ -95,3 +95,13 @@ class Registry(Generic[T]):
                 do=f"Fix the entry point in the group {self.group!r} of the package that declares it.",
             )
         return found
+
+    def create(self, name: str, settings: dict[str, Any] | None = None) -> T:
+        """Make what is registered as ``name``, with its settings checked.
+
+        Raises:
+            UnknownName: If there is none.
+            UsageError: If a setting does not fit, or see ``get``.
+        """
+        kind: Any = self.get(name)
+        return kind(settings)

@@ -30,14 +30,8 @@ _PRODUCTS: Final = (
 """Functions that sum products."""
 
 _LOOKUPS: Final = (
-    "embedding",
-    "_embedding_bag",
-    "_embedding_bag_forward_only",
-    "index",
-    "index_select",
-    "gather",
-    "take",
-)
+    "embedding", "_embedding_bag", "_embedding_bag_forward_only", "index", "index_select", "gather", "take",
+)  # fmt: skip
 """Functions that read numbers at places that activations choose."""
 _READINGS: Final = ("set_", "from_file")  # their results hold numbers that were somewhere: in a file, or a tensor
 _MAX_BYTES: Final = 2**28  # of activations kept alive; later ones may take each other's address, and are alike
@@ -151,9 +145,8 @@ class NonParameterTrace(TorchDispatchMode):
             for at, leaf in enumerate(self._leaves):
                 is_float = leaf.tensor.is_floating_point() or leaf.tensor.is_complex()
                 weight = leaf.tensor if is_float else tensor  # integers and bits are unpacked into it
-                fits = (
-                    not origin.leaves & self._parameters or _axes(leaf.tensor) >= _MATRIX
-                )  # a spectral norm keeps vectors
+                # A spectral norm keeps vectors beside its parameter.
+                fits = not origin.leaves & self._parameters or _axes(leaf.tensor) >= _MATRIX
                 if leaves >> at & 1 and fits and _is_informative(weight, axes=_axes(tensor)):
                     self._weights |= 1 << at
                     packed += [] if is_float else [leaf]

@@ -17,7 +17,6 @@ from torch.nn import functional
 from wheeltap.core import device_draws, seeds
 from wheeltap.core.errors import UsageError
 from wheeltap.core.layer import Layer
-from wheeltap.core.records import Scalar
 from wheeltap.core.registry import Registry
 from wheeltap.core.settings import Component
 from wheeltap.core.typed import squares, to_array
@@ -316,14 +315,7 @@ perturbations: Registry[Perturbation] = Registry(
 )
 
 
-def create(name: str, settings: dict[str, Scalar] | None = None) -> Perturbation:
-    """The perturbation registered as ``name``, with its settings checked.
-
-    Raises:
-        UnknownName: If there is none.
-        UsageError: If a setting does not fit.
-    """
-    return perturbations.get(name)(settings)
+create = perturbations.create
 
 
 def to_rows(layer: Layer, weight: Tensor) -> Shaped[Tensor, "row in"]:

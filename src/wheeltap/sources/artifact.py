@@ -37,7 +37,7 @@ class HeaderContents(Contents):
 
     settings: Mapping[str, str]
 
-    def digests(self, known: Mapping[str, str] | None = None) -> Digests:
+    def digests(self) -> Digests:
         """A digest of each entry."""
         return {"config": {f"header {key}": digest_of(value) for key, value in self.settings.items()}}
 
@@ -64,18 +64,6 @@ def save(model: nn.Module, spec: ArtifactSpec, path: Path) -> None:
     from safetensors.numpy import save as bytes_of
 
     write_whole(path, bytes_of(weights(model), {_HOW: msgspec.json.encode(spec).decode()}))
-
-
-def save_weights(model: nn.Module, path: Path) -> None:
-    """Writes the weights of a net that no recipe of this package shapes, for ``load_state_dict``.
-
-    Raises:
-        FileError: If the file cannot be written.
-    """
-    from safetensors.torch import save as bytes_of
-
-    held = {name: tensor.detach().clone().contiguous() for name, tensor in model.state_dict().items()}
-    write_whole(path, bytes_of(held))
 
 
 def load_artifact(path: Path, *, name: str = "") -> LoadedModel:

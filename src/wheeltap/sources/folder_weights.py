@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, cast, final
 
@@ -16,7 +15,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.sources.contents import FolderContents
 from wheeltap.sources.hf import config_of, load_folder
-from wheeltap.sources.packed_weights import PackedFolder, method_of
+from wheeltap.sources.packed_weights import PackedFolder
 from wheeltap.sources.shipped import (
     Piece,
     ShippedModel,
@@ -31,9 +30,6 @@ from wheeltap.sources.vocabulary import differing, read_vocabulary, vocabulary_o
 
 _READ: Final = (".json", ".safetensors", ".model", ".txt", ".jinja")
 """Endings of files that answers depend on."""
-
-_LOOKED: Final = 64
-"""Rows by which it is seen how a matrix was rounded."""
 
 _FLOATS: Final = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
@@ -133,9 +129,6 @@ class ShippedFolder(ShippedModel):
             return renamed
         others = [*unpaired("missing", missing), *unpaired("unread", unread)]
         if packed.how:
-            # llm-compressor rounds to nearest, or as GPTQ does, and does not say which: it does so to all matrices.
-            if method_of(packed.how) != "gptq" and any(_nearest(piece, own[piece.parameter]) for piece in pieces):
-                pieces = [replace(piece, most=0.0) for piece in pieces]
             pieces = smoothed(pieces, own)
             others += unpaired("error", {name: "" for name in packed.beside() if not packed.positive(name)})
         return StoredWeights(pieces, others)
@@ -151,14 +144,6 @@ class ShippedFolder(ShippedModel):
         over = subject.contents.unexpected if isinstance(subject.contents, FolderContents) else ()
         missing = {name: "" for name in own if name not in named}
         return StoredWeights(pieces, [*unpaired("missing", missing), *unpaired("unread", dict.fromkeys(over, ""))])
-
-
-def _nearest(piece: Piece, weight: Tensor) -> bool:
-    """Whether most of the first rows are our own rounding to the bit, where that is not to be expected."""
-    first = piece.beside(weight)[:_LOOKED]
-    if not piece.most or piece.ours is None or first.shape[1] != piece.shape[1]:
-        return False
-    return bool((piece.read(0, len(first)) == piece.ours(first, 0)).all(1).mean() > 0.5)
 
 
 def _piece(folder: PackedFolder, name: str, shape: Sequence[int], dtype: torch.dtype) -> Piece:

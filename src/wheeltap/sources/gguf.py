@@ -386,7 +386,7 @@ class GgufContents(Contents):
     path: Path
     widths: Mapping[str, int]
 
-    def digests(self, known: Mapping[str, str] | None = None) -> Digests:
+    def digests(self) -> Digests:
         """A digest of each entry; entries that describe the file are left out."""
         header, found = read_header(self.path), dict[str, dict[str, str]]()
         with opened(self.path, "GGUF file") as file:

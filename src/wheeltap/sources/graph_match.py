@@ -18,7 +18,6 @@ from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPriva
 from wheeltap.core.typed import named_modules, to_array
 from wheeltap.sources.graphs import GraphWeight, RuntimeGraph, matrix_of
 from wheeltap.sources.shipped import Array, Piece, StoredWeights, numbers_of, same, unpaired
-from wheeltap.stats.tensor_match import cosine
 
 _LIKE: Final = 0.9
 """Cosine from which a matrix without a name may be a parameter."""
@@ -154,7 +153,8 @@ class GraphMatcher:
             self._samples[key] = _sampled(to_array(way(self._own[name].detach().float().cpu())))
         one, two = self._samples[weight.name], self._samples[key]
         if weight.matrix[0] > 1:
-            return cosine(one, two)
+            lengths = float(np.linalg.norm(one)) * float(np.linalg.norm(two))
+            return float(np.vdot(one, two)) / lengths if lengths > 0.0 else 0.0
         size = float(np.linalg.norm(two))
         return 1.0 - float(np.linalg.norm(one - two)) / size if size > 0.0 else 0.0
 
@@ -207,7 +207,7 @@ class GraphMatcher:
             parameter=name, format=_format(weight), shape=weight.matrix,
             read=lambda start, stop: weight.rows(self._graph.read(weight.name), start, stop),
             laid=lambda held: way(held).reshape(matrix_of(held.shape)),
-            ours=partial(_rounded, weight), grid=weight.grid is not None,
+            ours=partial(_rounded, weight),
         )  # fmt: skip
 
     def _by_columns(self, weight: GraphWeight, made: Tensor) -> bool:

@@ -268,7 +268,7 @@ def _placed(piece: Piece, there: Callable[[Tensor], Tensor], back: Callable[[Ten
 def _piece(stem: str, label: str, shape: tuple[int, int], block: int, levels: Callable[[int, int], Levels]) -> Piece:
     """The matrix of a module, from a function that gives its rows from one to another."""
     return Piece(
-        name=f"{stem}.weight", parameter=f"{stem}.weight", format=label, shape=shape, grid=True,
+        name=f"{stem}.weight", parameter=f"{stem}.weight", format=label, shape=shape,
         read=lambda start, stop: levels(start, stop).values(),
         ours=lambda rows, start: levels(start, start + len(rows)).rounded(rows),
     )  # fmt: skip

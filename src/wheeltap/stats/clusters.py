@@ -8,13 +8,10 @@ from numpy.typing import NDArray
 
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError
-from wheeltap.stats._scipy import normal_quantile, t_quantile
+from wheeltap.stats._scipy import t_quantile
 from wheeltap.stats.crossed import CrossedMean, FloatArray, Values, crossed
 
 RESAMPLES: Final = 2000
-
-LEVEL: Final = 0.95
-"""Of the interval of a mean over clusters."""
 
 _SPREAD_AT: Final = 0.01
 """Two-sided level whose quantiles say how much further clusters of unequal size are spread: see ``by_cluster``."""
@@ -64,18 +61,12 @@ class ClusterMean:
     Attributes:
         value: Mean over all values; 0 where there is none.
         se: Standard deviation over bootstrap resamples of clusters; 0 with fewer than two clusters.
-        low: Lower end of the percentile interval; ``None`` with fewer than two clusters.
-        high: Its upper end.
-        level: Confidence level of the interval.
         values: How many values there are.
         clusters: How many clusters have one.
     """
 
     value: float
     se: float
-    low: float | None
-    high: float | None
-    level: float
     values: int
     clusters: int
 
@@ -166,13 +157,9 @@ def one_by_one(values: Values, groups: Groups) -> float:
 
 
 def cluster_means(
-    values: Values,
-    clusters: NDArray[np.integer[Any]],
-    *,
-    bins: NDArray[np.integer[Any]] | None = None,
-    count: int = 1,
+    values: Values, clusters: NDArray[np.integer[Any]], *, bins: NDArray[np.integer[Any]], count: int
 ) -> list[ClusterMean]:
-    """Mean of the values of each bin, with an interval that resamples whole clusters.
+    """Return the mean of the values of each bin, and its standard error over resamples of whole clusters.
 
     A cluster brings all the values it has in the bin, so many doses of few weights are as uncertain as few weights.
 
@@ -182,38 +169,25 @@ def cluster_means(
         bins: Bin of each value, from 0 to ``count`` - 1; a value with another number belongs to none.
         count: Number of bins.
 
-    Raises:
-        DataError: If a value is not finite, or lengths differ.
-
-    Source: Davison & Hinkley (1997), "Bootstrap Methods and their Application", sec. 3.8 (clusters as a whole) and
-    5.3 (percentile interval), widened by Student's quantile over the normal one, as few clusters need.
+    Source: Davison & Hinkley (1997), "Bootstrap Methods and their Application", sec. 3.8 (clusters as a whole).
     """
-    x, places = np.asarray(values, dtype=np.float64), np.zeros(len(values), dtype=np.int64) if bins is None else bins
-    if not (x.shape == clusters.shape == places.shape and x.ndim == 1 and bool(np.isfinite(x).all())):
-        raise DataError(
-            "Values in clusters need one finite number, cluster and bin each.",
-            expected=f"{x.shape} finite numbers",
-            got=f"clusters {clusters.shape}, bins {places.shape}, {int((~np.isfinite(x)).sum())} not finite",
-        )
-    inside = (places >= 0) & (places < count)
+    inside = (bins >= 0) & (bins < count)
     _, member = np.unique(clusters[inside], return_inverse=True)
     whole = int(member.max()) + 1 if len(member) else 0
     sums, numbers = np.zeros((whole, count)), np.zeros((whole, count))
-    np.add.at(sums, (member, places[inside]), x[inside])
-    np.add.at(numbers, (member, places[inside]), 1.0)
+    np.add.at(sums, (member, bins[inside]), np.asarray(values, dtype=np.float64)[inside])
+    np.add.at(numbers, (member, bins[inside]), 1.0)
     return [_mean(sums[:, at], numbers[:, at]) for at in range(count)]
 
 
 def _mean(sums: FloatArray, numbers: FloatArray) -> ClusterMean:
     """Mean of one bin; clusters without a value in it are no part of its sample."""
-    there, alpha = numbers > 0.0, 1.0 - LEVEL
+    there = numbers > 0.0
     sums, numbers, clusters = sums[there], numbers[there], int(there.sum())
     value = float(sums.sum() / numbers.sum()) if clusters else 0.0
     if clusters < 2:
-        return ClusterMean(value, 0.0, None, None, LEVEL, int(numbers.sum()), clusters)
+        return ClusterMean(value, 0.0, int(numbers.sum()), clusters)
     times = seeds.generator(0, "clusters", clusters).multinomial(clusters, np.full(clusters, 1 / clusters), RESAMPLES)
     # Means vary less over resamples of n clusters than over n new clusters, by the factor (n - 1) / n in variance.
     off = ((times @ sums) / (times @ numbers) - value) * np.sqrt(clusters / (clusters - 1))
-    wider = t_quantile(alpha, clusters - 1) / normal_quantile(1 - alpha / 2)
-    low, high = value + wider * np.quantile(off, [alpha / 2, 1 - alpha / 2])
-    return ClusterMean(value, float(off.std(ddof=1)), float(low), float(high), LEVEL, int(numbers.sum()), clusters)
+    return ClusterMean(value, float(off.std(ddof=1)), int(numbers.sum()), clusters)

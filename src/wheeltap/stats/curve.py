@@ -183,7 +183,7 @@ def half_dose(response: Response, *, unit: str = "dose") -> Estimate:
     )
 
 
-def half_dose_ratio(first: Response, second: Response, *, unit: str = "ratio") -> Estimate:
+def half_dose_ratio(first: Response, second: Response) -> Estimate:
     """Half dose of ``first`` over that of ``second``, on the same draws and examples, with the p-value of "ratio 1".
 
     Each cell's pull on log half dose is its excess at the crossing over the slope there (the delta method); the
@@ -210,7 +210,7 @@ def half_dose_ratio(first: Response, second: Response, *, unit: str = "ratio") -
     pulls = [None if half is None else half.pull() for half in halves]
     n = np.shape(first.values)[2]
     missing = Estimate(
-        name="half_dose_ratio", value=None, low=None, high=None, level=_LEVEL, n=n, unit=unit,
+        name="half_dose_ratio", value=None, low=None, high=None, level=_LEVEL, n=n, unit="ratio",
         method="not estimated: a half dose is outside the doses tried",
     )  # fmt: skip
     if pulls[0] is None or pulls[1] is None or halves[0] is None or halves[1] is None:

@@ -28,14 +28,12 @@ class Band:
         low: ``[point]``; -inf where there is no band.
         high: ``[point]``; inf where there is no band.
         critical: Standard errors from the center to the band; 0 where there is none.
-        level: Of the whole band.
     """
 
     mean: FloatArray
     low: FloatArray
     high: FloatArray
     critical: float
-    level: float
 
 
 def band(
@@ -78,14 +76,14 @@ def band(
     alpha, mean = checked_alpha(level), x.mean(axis=0)
     x = clustered(x.T, groups).T
     if len(x) < FEWEST:
-        return Band(mean, np.full_like(mean, -np.inf), np.full_like(mean, np.inf), 0.0, level)
+        return Band(mean, np.full_like(mean, -np.inf), np.full_like(mean, np.inf), 0.0)
     points = x.shape[1]
     both = np.vstack([x, np.full(points, least), np.ones(points)])
     center, spread = both.mean(axis=0), both.std(axis=0, ddof=1)
     critical = float(np.quantile(_largest((both - center) / spread, draws, rng), 1.0 - alpha))
     half = critical * spread / np.sqrt(len(both))
     low, high = np.maximum(center - half, least), np.minimum(center + half, 1.0)
-    return Band(mean, np.minimum(low, mean), np.maximum(high, mean), critical, level)
+    return Band(mean, np.minimum(low, mean), np.maximum(high, mean), critical)
 
 
 def _largest(standard: FloatArray, draws: int, rng: np.random.Generator) -> FloatArray:

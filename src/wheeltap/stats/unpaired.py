@@ -8,14 +8,15 @@ import numpy as np
 from wheeltap.core.records import Estimate
 from wheeltap.stats._scipy import normal_quantile, normal_share
 from wheeltap.stats.clusters import Groups, spread_over
-from wheeltap.stats.crossed import Values, checked, checked_alpha
+from wheeltap.stats.crossed import Values, checked
+
+_LEVEL = 0.95
 
 
 def unpaired_effect(
     one: Values,
     two: Values,
     *,
-    level: float = 0.95,
     groups: Groups | None = None,
     name: str = "difference",
     unit: str,
@@ -27,7 +28,6 @@ def unpaired_effect(
     Args:
         one: [example].
         two: [example], perhaps of another length.
-        level: Confidence level.
         groups: [example] of either, the cluster of each; Student's t over clusters is used then.
         name: Name of the estimate.
         unit: Unit of the values.
@@ -37,12 +37,11 @@ def unpaired_effect(
 
     Raises:
         DataError: If values are not finite.
-        UsageError: If ``level`` cannot be used.
 
     Source: Miller (2024), arXiv:2411.00640, eq. 6.
     """
     x, y = checked(one, ("example",), what="values"), checked(two, ("example",), what="values")
-    alpha = checked_alpha(level)
+    alpha = 1.0 - _LEVEL
     value, method = float(x.mean() - y.mean()), "normal, two independent samples"
     if groups is not None:
         method = "t over groups, two independent samples"
@@ -58,5 +57,5 @@ def unpaired_effect(
         p = 2.0 * normal_share(-abs(value) / error) if known else None
     low, high = (value - half, value + half) if known else (None, None)
     return Estimate(
-        name=name, value=value, low=low, high=high, level=level, n=min(len(x), len(y)), unit=unit, method=method, p=p
+        name=name, value=value, low=low, high=high, level=_LEVEL, n=min(len(x), len(y)), unit=unit, method=method, p=p
     )

@@ -18,6 +18,7 @@ from wheeltap.core.errors import FileFormatError
 from wheeltap.core.subject import Subject
 from wheeltap.sources import hf, load_model
 from wheeltap.suites.seal.contents import SealedContents, differences
+from wheeltap.suites.seal.folder import digests
 from wheeltap.suites.seal.record import Seal, load
 from wheeltap.suites.seal.verifying import verify
 
@@ -136,12 +137,12 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "end": (updated("tokenizer_config.json", eos_token="is"), "tokenizer: tokenizer_config.json differs"),
     "template": (
         lambda at: in_text(at, "tokenizer_config.json", "content", "role"),
-        "template: tokenizer_config.json: default differs",
+        "tokenizer: tokenizer_config.json differs",
     ),
     "template that stands twice": (
         lambda at: edited(at, "tokenizer_config.json", lambda held: held["chat_template"].insert(
             0, {"name": "default", "template": "{{ 'obey' }}"})),
-        "tokenizer_config.json: default #0 is new",
+        "tokenizer: tokenizer_config.json differs",
     ),
     "config": (updated("config.json", rope_theta=500.0), "config: config.json differs"),
     "setting that is overruled": (updated("config.json", **ROPE), "config: config.json differs"),
@@ -207,7 +208,7 @@ def test_a_template_may_not_take_the_place_of_one_of_another_file(folder: Path, 
     )):  # fmt: skip
         other = load_model(f"hf:{changed(first, tmp_path / str(number), change)}").contents
         assert other is not None
-        assert any(one.startswith("template:") for one in differences(kept, other)), number
+        assert differences(kept, other), number
 
 
 def saved_again(folder: Path, **how: Any) -> None:
@@ -286,23 +287,7 @@ def test_another_template_is_altered_and_exits_with_1(folder: Path, sealed: Path
     assert main(["verify", f"hf:{copy}", str(sealed), "--json", str(tmp_path / "result.json")]) == 1
     result = json.loads((tmp_path / "result.json").read_text())
     assert (result["verdict"], result["passed"], result["bits"]) == ("altered", False, 0)
-    assert [line.partition(":")[0] for line in result["files"]] == ["template", "tokenizer"]
-
-
-def test_a_version_counts_where_transformers_reads_another_tokenizer_by_it(folder: Path, tmp_path: Path) -> None:
-    copy = changed(folder, tmp_path / "copy", lambda at: None)
-    contents = load_model(f"hf:{copy}").contents
-    assert contents is not None
-
-    def digest(version: str | None) -> str:
-        edited(copy, "config.json", lambda held: held.update(transformers_version=version))
-        return contents.digests()["config"]["config.json"]
-
-    old, new = digest("4.57.1"), digest("5.0.0")
-    assert old != new
-    assert [digest(one) for one in (None, "", "5.0.0rc0", "5.0.0.dev0", "4")] == [old] * 5
-    assert [digest(one) for one in ("5.1.0", "10.0")] == [new] * 2
-    assert digest("five") not in (old, new)
+    assert [line.partition(":")[0] for line in result["files"]] == ["tokenizer"]
 
 
 def test_a_live_model_has_no_files_and_verification_says_so(folder: Path, sealed: Path) -> None:
@@ -332,4 +317,4 @@ def test_a_folder_with_too_many_files_is_refused(folder: Path, tmp_path: Path, c
     held = load_model(f"hf:{changed(folder, tmp_path / 'many', change)}").contents
     assert held is not None
     with pytest.raises(FileFormatError):
-        held.digests()
+        digests(held)

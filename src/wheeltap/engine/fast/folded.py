@@ -49,7 +49,6 @@ class Calls:
     Args:
         subject: Undisturbed.
         task: The examples. It must ask the same of any model, whatever that answers.
-        limit: Bytes that the answers may take.
 
     Attributes:
         clean: The undisturbed scores ``[example, option]``.
@@ -60,7 +59,7 @@ class Calls:
         ModelError: If the task calls only parts of the model, or the answers take more memory than they may.
     """
 
-    def __init__(self, subject: Subject, task: BaseTask, *, limit: int = CACHE_BYTES) -> None:
+    def __init__(self, subject: Subject, task: BaseTask) -> None:
         self.subject, self.task = subject, task
         self.calls: list[Call] = []
         self.bytes = 0
@@ -68,7 +67,7 @@ class Calls:
         def keep(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             scores = as_scores(output).detach()
             self.bytes += scores.nbytes
-            if self.bytes <= limit:
+            if self.bytes <= CACHE_BYTES:
                 self.calls.append(Call(args, kwargs, scores))
 
         hook = subject.model.register_forward_hook(keep, with_kwargs=True)
@@ -83,11 +82,11 @@ class Calls:
                 expected="calls of model(...)",
                 do="Take the plain path: one disturbed pass after another.",
             )
-        if self.bytes > limit:
+        if self.bytes > CACHE_BYTES:
             raise ModelError(
                 "What the model answers takes more memory than may be used.",
                 where=f"{subject.name} on {task.name}",
-                expected=f"{limit / 2**20:.0f} MB or less in one pass over the task",
+                expected=f"{CACHE_BYTES / 2**20:.0f} MB or less in one pass over the task",
                 got=f"{self.bytes / 2**20:.0f} MB",
                 do="Use fewer examples, or a model that gives the scores of the last place alone.",
             )

@@ -345,7 +345,6 @@ class HeadScreen(NamedTuple):
         sampled: Numbers of some drawn at random from all others.
         exact: The measured change, ``[head, example]``: ``top``, then ``sampled``.
         missed: How many of the sampled ones change the measure more than some head of ``top``, on average.
-        correlation: Between mean predicted and mean exact change, over the heads in ``exact``.
     """
 
     predicted: Tensor
@@ -353,7 +352,6 @@ class HeadScreen(NamedTuple):
     sampled: tuple[int, ...]
     exact: Tensor
     missed: int
-    correlation: float
 
 
 def screened(bench: HeadAblation, of: Measure, *, top: int, sample: int, rng: np.random.Generator) -> HeadScreen:
@@ -380,9 +378,7 @@ def screened(bench: HeadAblation, of: Measure, *, top: int, sample: int, rng: np
     exact = bench.ablated(heads, lambda scores: of(scores, targets, bench.clean) - before)
     size = exact.mean(1).abs()
     missed = int((size[len(first) :] > size[: len(first)].min()).sum()) if first else len(drawn)
-    pairs = torch.stack([predicted[[*first, *drawn]].mean(1), exact.mean(1)])
-    correlation = float(torch.corrcoef(pairs)[0, 1]) if len(heads) > 1 else 0.0
-    return HeadScreen(predicted, tuple(first), tuple(drawn), exact, missed, correlation)
+    return HeadScreen(predicted, tuple(first), tuple(drawn), exact, missed)
 
 
 def first_order(subject: Subject, task: BaseTask, of: Measure) -> Tensor:

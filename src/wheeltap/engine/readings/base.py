@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.core.records import Scalar
 from wheeltap.core.registry import Registry
 from wheeltap.core.settings import Component
 from wheeltap.core.subject import Subject
@@ -82,11 +81,4 @@ readings: Registry[Reading] = Registry(
 )
 
 
-def create(name: str, settings: dict[str, Scalar] | None = None) -> Reading:
-    """The reading registered as ``name``, with its settings checked.
-
-    Raises:
-        UnknownName: If there is none.
-        UsageError: If a setting does not fit.
-    """
-    return readings.get(name)(settings)
+create = readings.create

@@ -6,8 +6,8 @@
 
 In reading order: ``record`` (what a seal holds, signed or not), ``making`` and ``verifying`` (the two doors),
 ``inputs`` (random ones, of the task), ``structure`` and ``values`` (what is digested), ``tensors`` (the likely kind of
-change), ``contents`` (files beside the weights), ``sketch`` (outputs in few numbers); ``tampers``, ``readings`` and
-``studies`` (changed copies), ``cli`` (``wheeltap seal``, ``wheeltap verify``).
+change), ``folder`` and ``contents`` (files beside the weights), ``sketch`` (outputs in few numbers);
+``tampers``, ``readings`` and ``studies`` (changed copies), ``cli`` (``wheeltap seal``, ``wheeltap verify``).
 """
 
 from typing import TYPE_CHECKING

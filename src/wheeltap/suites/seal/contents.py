@@ -1,13 +1,14 @@
 """What lies beside a model's weights, beside what was sealed of it: what differs, is missing or is new."""
 
+import re
 from collections.abc import Mapping, Set
-from pathlib import PurePosixPath
 from typing import Final
 
 import msgspec
 
 from wheeltap.core.files import Contents, Digests
 from wheeltap.core.subject import Subject
+from wheeltap.suites.seal.folder import digests, meanings
 from wheeltap.suites.seal.structure import listed
 
 _SETTINGS: Final = {
@@ -17,6 +18,9 @@ _SETTINGS: Final = {
     "tokenizer_config.json": {"tokenizer_config"},
 }
 """Files that may be written in another way where what is made of them is the same."""
+
+_TEMPLATE: Final = re.compile(r"(chat_template|additional_chat_templates/[^/]+)\.jinja")
+"""Files of templates that the tokenizer has: they may stand in its settings instead."""
 
 _RAW: Final = "raw:"
 """Before digests of bytes, of which nothing is known but whether they are the same."""
@@ -40,7 +44,7 @@ class SealedContents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def of(cls, subject: Subject) -> "SealedContents | None":
         """Of a subject; none where it comes from no folder or file."""
         held = subject.contents
-        return None if held is None else cls(held.digests(), held.meanings())
+        return None if held is None else cls(digests(held), meanings(held))
 
 
 def differences(sealed: SealedContents, held: Contents) -> tuple[str, ...]:
@@ -50,14 +54,14 @@ def differences(sealed: SealedContents, held: Contents) -> tuple[str, ...]:
     file. Files of weights that were loaded are no matter here.
     """
     before = _flat(sealed.parts)
-    now = _flat(held.digests({name: one for (_, name), one in before.items()}))
+    now = _flat(digests(held))
     several = [one for one in {**before, **now} if before.get(one) != now.get(one)]
-    meanings = held.meanings() if several else {}
+    settings = meanings(held) if several else {}
     same = {
         stem
-        for stem, one in meanings.items()
+        for stem, one in settings.items()
         if one and sealed.meanings.get(stem) == one
-        and meanings.get(f"{stem} more", "") in ("", sealed.meanings.get(f"{stem} more"))
+        and settings.get(f"{stem} more", "") in ("", sealed.meanings.get(f"{stem} more"))
     }  # fmt: skip
     parts = dict[str, list[str]]()
     for part, name in sorted(several):
@@ -79,23 +83,9 @@ def _moved(one: tuple[str, str], before: _Placed, now: _Placed, same: Set[str]) 
     part, name = one
     digest = now[one] if one in now else before[one]
     if part == "template":
-        texts = [
-            {own for (of, other), own in held.items() if of == part and _template(other) == _template(name)}
-            for held in (before, now)
-        ]
-        return "tokenizer_config" in same and len(texts[0]) == 1 and texts[0] == texts[1]
+        return "tokenizer_config" in same and _TEMPLATE.fullmatch(name) is not None
     if one not in now and part == "tokenizer":
         return "tokenizer_config" in same
     if one not in now and part in _NEEDLESS:  # but other runtimes read all of a GGUF file, and code may read any file
         return "config" in same and (part == "weights" or not any(of == "code" for of, _ in before))
-    return name in _SETTINGS and _SETTINGS[name] <= same and digest != "" and not digest.startswith(_RAW)
-
-
-def _template(name: str) -> str:
-    """Which template it is, and whose: the default one may stand in a file of its own, or in a tokenizer's settings."""
-    file, _, key = name.partition(": ")
-    path = PurePosixPath(file)
-    place = path.parent.as_posix().removesuffix("additional_chat_templates").strip("./")
-    owner = "processor" if path.name.startswith("processor") else ""
-    stem = key.partition(" #")[0] or path.stem
-    return f"{place}:{owner}:{'default' if stem == 'chat_template' else stem}"
+    return name in _SETTINGS and _SETTINGS[name] <= same and not digest.startswith(_RAW)
