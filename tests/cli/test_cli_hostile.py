@@ -132,15 +132,3 @@ def test_a_character_set_without_the_name_and_an_output_that_is_full(tmp_path: P
     with open("/dev/full", "wb") as full:
         done = subprocess.run([*command, "--version"], stdout=full, stderr=subprocess.PIPE, check=False)
     assert done.returncode == 2 and b"disk is full" in done.stderr and b"Exception ignored" not in done.stderr
-
-
-def test_help_is_bold_in_a_terminal_and_a_name_is_not(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("TERM", "xterm")
-    assert main(["report", "--help"]) == 0
-    printed = capsys.readouterr().out
-    assert "\x1b[1m" in printed and "?" not in printed.splitlines()[0]
-    assert main(["report", "\x1b[1m"]) == 2
-    assert "\x1b" not in capsys.readouterr().err

@@ -38,7 +38,7 @@ def plain() -> tuple[nn.Sequential, Task]:
     return made.subject.model, made.task
 
 
-@pytest.mark.parametrize("strength", [0.0, 3.0, 100.0])
+@pytest.mark.parametrize("strength", [3.0, 100.0])
 def test_a_super_weight_leaves_the_outputs_and_carries_them(plain: tuple[nn.Sequential, Task], strength: float) -> None:
     model, task = plain
     before = weights_digest(model)
@@ -84,14 +84,10 @@ def test_dropout_and_earlier_layers_of_any_kind_are_no_obstacle() -> None:
     "model",
     [
         nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3, bias=False)),
-        nn.Sequential(nn.Linear(4, 5, bias=False), nn.ReLU(), nn.Linear(5, 3)),
         nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)),
-        nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 3)),
-        nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3), nn.ReLU()),
-        nn.Sequential(nn.Linear(4, 3)),
         nn.ModuleList([nn.Linear(4, 3)]),
     ],
-    ids=["no last bias", "no hidden bias", "tanh", "no activation", "ends in relu", "one layer", "no sequential"],
+    ids=["no last bias", "tanh", "no sequential"],
 )
 def test_a_super_weight_is_refused_in_other_structures(model: nn.Module) -> None:
     task = Task(torch.zeros(3, 4), torch.zeros(3).long())

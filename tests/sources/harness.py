@@ -53,18 +53,6 @@ metric_list:
 TASKS: Mapping[str, tuple[str, str]] = {
     "local_choice": ("multiple_choice", _CHOICE),
     "local_uneven": ("multiple_choice", _CHOICE.replace("doc_to_choice: choices", "doc_to_choice: uneven")),
-    "local_inputs": (
-        "multiple_choice",
-        r"""doc_to_text: label
-doc_to_choice: "{{[question + ' ' + choices[0], question + ' ' + choices[1]]}}"
-doc_to_target: " in the garden"
-metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]
-""",
-    ),
-    "local_several": (
-        "multiple_choice",
-        _CHOICE.replace("doc_to_target: label", 'doc_to_target: "{{[label, 2]}}"'),
-    ),
     "local_next": (
         "loglikelihood",
         """doc_to_text: question
@@ -75,12 +63,8 @@ metric_list:
   - {metric: acc, aggregation: mean, higher_is_better: true}
 """,
     ),
-    "local_long": ("multiple_choice", _CHOICE.replace("{{question}}", "{{(question + ' ') * 9}}")),
-    "local_unprompted": ("multiple_choice", _CHOICE.replace(r"{{question}}\nAnswer:", "")),
     "local_merging": ("multiple_choice", _CHOICE.replace(r"\nAnswer:", "") + 'target_delimiter: ""\n'),
     "local_generated": ("generate_until", _GENERATED),
-    "local_generated_long": ("generate_until", _GENERATED.replace("{{question}}", "{{(question + ' ') * 9}}")),
-    "local_endless": ("generate_until", _GENERATED.replace("max_gen_toks: 5", "max_gen_toks: 500")),
     "local_sampled": (
         "generate_until",
         _GENERATED.replace("do_sample: false", "do_sample: true, temperature: 1.0") + "repeats: 4\n",
@@ -151,7 +135,6 @@ def documents(model: Any, tokenizer: Any) -> list[dict[str, Any]]:
             "label": _likeliest(model, tokenizer, f"{question}\nAnswer:", choices[: 2 + at % 2]) if at % 8 else 1,
             "said": (said.split() or ["nothing"])[0] if at % 8 else "nothing",
             "next": following if (following := _said(model, tokenizer, question, tokens=1)).startswith(" ") else " dog",
-            "votes": [1 + at % 3, 1, 2],
         })  # fmt: skip
     return found
 

@@ -53,15 +53,15 @@ def in_groups(columns: int, *, ordered: bool = True) -> Tensor:
     return index if ordered else index[torch.randperm(columns, generator=torch.Generator().manual_seed(0))]
 
 
-def gptq(bits: int = 4, *, version: int = 1, even: bool = True, act_order: bool = False) -> Writer:
-    """As AutoGPTQ packs (``qlinear_cuda.py``): columns of a weight lie along words; version 1 keeps zeros less one."""
+def gptq(bits: int = 4, *, even: bool = True, act_order: bool = False) -> Writer:
+    """As AutoGPTQ packs (``qlinear_cuda.py``): columns of a weight lie along words, and zeros less one are kept."""
 
     def write(stem: str, weight: Tensor) -> Tensors:
         index = in_groups(weight.shape[1], ordered=not act_order)
         codes, scales, zeros = grid(weight, bits, even=even, index=index)
         return {
             f"{stem}.qweight": words(codes, bits).T.contiguous(), f"{stem}.scales": scales.T.half().contiguous(),
-            f"{stem}.qzeros": words((zeros - int(version == 1)).T.contiguous(), bits), f"{stem}.g_idx": index.int(),
+            f"{stem}.qzeros": words((zeros - 1).T.contiguous(), bits), f"{stem}.g_idx": index.int(),
         }  # fmt: skip
 
     return write
@@ -81,18 +81,13 @@ def awq(*, even: bool = False) -> Writer:
     return write
 
 
-def compressed(bits: int = 4, *, even: bool = True) -> Writer:
-    """As compressed-tensors packs (``pack_quantized``): along rows; zero points lie along columns."""
-
-    def write(stem: str, weight: Tensor) -> Tensors:
-        codes, scales, zeros = grid(weight, bits, even=even, index=in_groups(weight.shape[1]))
-        made = {
-            f"{stem}.weight_packed": words(codes, bits), f"{stem}.weight_scale": scales.half(),
-            f"{stem}.weight_shape": torch.tensor(weight.shape),
-        }  # fmt: skip
-        return made if even else {**made, f"{stem}.weight_zero_point": words(zeros.T.contiguous(), bits).T.contiguous()}
-
-    return write
+def compressed(stem: str, weight: Tensor) -> Tensors:
+    """As compressed-tensors packs (``pack_quantized``): along rows."""
+    codes, scales, _ = grid(weight, 4, even=True, index=in_groups(weight.shape[1]))
+    return {
+        f"{stem}.weight_packed": words(codes, 4), f"{stem}.weight_scale": scales.half(),
+        f"{stem}.weight_shape": torch.tensor(weight.shape),
+    }  # fmt: skip
 
 
 def float8(stem: str, weight: Tensor) -> Tensors:
@@ -114,13 +109,6 @@ def nf4(stem: str, weight: Tensor) -> Tensors:
     }  # fmt: skip
 
 
-def int8(stem: str, weight: Tensor) -> Tensors:
-    """As bitsandbytes keeps 8 bits, with the largest of a row as its scale."""
-    most = weight.abs().amax(1)
-    codes = (weight / most[:, None] * 127).round().to(torch.int8)
-    return {f"{stem}.weight": codes, f"{stem}.SCB": most, f"{stem}.weight_format": torch.tensor(0, dtype=torch.uint8)}
-
-
 def torchao(stem: str, weight: Tensor) -> Tensors:
     """As torchao keeps ``Int8Tensor``."""
     scale = weight.abs().amax(1, keepdim=True) / 127.0
@@ -131,19 +119,12 @@ def torchao(stem: str, weight: Tensor) -> Tensors:
 
 HOW: dict[str, tuple[dict[str, Any], Writer]] = {
     "gptq": ({"quant_method": "gptq", "bits": 4, "group_size": GROUP, "desc_act": False}, gptq()),
-    "gptq v2": (
-        {"quant_method": "gptq", "bits": 4, "group_size": GROUP, "checkpoint_format": "gptq_v2"},
-        gptq(version=2, even=False),
-    ),
     "gptq act-order": ({"quant_method": "gptq", "bits": 4, "desc_act": True}, gptq(even=False, act_order=True)),
     "gptq 8 bits": ({"quant_method": "gptq", "bits": 8, "desc_act": True}, gptq(8, act_order=True)),
     "awq": ({"quant_method": "awq", "bits": 4, "group_size": GROUP, "version": "gemm"}, awq()),
-    "ct": ({"quant_method": "compressed-tensors", "format": "pack-quantized"}, compressed()),
-    "ct zero points": ({"quant_method": "compressed-tensors", "format": "pack-quantized"}, compressed(even=False)),
-    "ct 8 bits": ({"quant_method": "compressed-tensors", "format": "pack-quantized"}, compressed(8)),
+    "ct": ({"quant_method": "compressed-tensors", "format": "pack-quantized"}, compressed),
     "ct float8": ({"quant_method": "compressed-tensors", "format": "float-quantized"}, float8),
     "bnb": ({"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}, nf4),
-    "bnb 8 bits": ({"quant_method": "bitsandbytes", "load_in_8bit": True}, int8),
     "torchao": ({"quant_method": "torchao"}, torchao),
 }  # fmt: skip
 """What a config says, and how matrices are written."""

