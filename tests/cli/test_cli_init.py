@@ -57,14 +57,18 @@ def audit_in(steps: list[Any]) -> list[str]:
     return shlex.split(script.replace("\\\n", " "))
 
 
-@pytest.mark.slow
-def test_the_github_job_fails_and_passes_as_it_should_and_measures_nothing_twice(here: Path) -> None:
-    kept = ["--data", "test.npz", "--for", "int8,int4-tensor", "--margin", ".02"]
-    assert main(["init", "ci", "gated:broken", *kept]) == 0
-    assert run_steps(here, here / "first.md") == 1
-    assert "**costs**" in (here / "first.md").read_text() and (here / "wheeltap-ci" / "report.html").is_file()
-    WORKFLOW.unlink()
-    assert main(["init", "ci", "gated:net", *kept]) == 0
+KEPT = ["--data", "test.npz", "--for", "int8,int4-tensor", "--margin", ".02"]
+
+
+@pytest.mark.release
+def test_the_steps_of_the_github_job_fail_where_a_scheme_costs(here: Path) -> None:
+    assert main(["init", "ci", "gated:broken", *KEPT]) == 0
+    assert run_steps(here, here / "summary.md") == 1
+    assert "**costs**" in (here / "summary.md").read_text() and (here / "wheeltap-ci" / "report.html").is_file()
+
+
+def test_the_audit_of_the_job_passes_and_measures_nothing_twice(here: Path) -> None:
+    assert main(["init", "ci", "gated:net", *KEPT]) == 0
     assert main(audit_in(steps())[1:]) == 0
     cost = json.loads((here / "wheeltap-ci" / "report.json").read_text())["cost"]
     assert main(audit_in(steps())[1:]) == 0

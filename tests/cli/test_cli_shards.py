@@ -70,7 +70,7 @@ TOML = (
 )
 
 
-@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("shared", [True, pytest.param(False, marks=pytest.mark.release)])
 def test_nets_of_a_study_are_found_in_a_folder_or_made_again(
     shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
