@@ -1,4 +1,4 @@
-"""Tasks that people have, through the doors: F1, several labels, masks, rankings, boxes, measures of one's own."""
+"""Tasks that people have, through the doors: F1, several labels, rankings, boxes, measures of one's own."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import wheeltap as wt
 from wheeltap.cli import main as run
-from wheeltap.core.errors import DataError, ModelError, UsageError
+from wheeltap.core.errors import DataError, UsageError
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
@@ -42,24 +42,19 @@ DETECTOR = linear(torch.tensor([[0.0] * 6, [1.0, 1.0, 1.0, 3.0, -3.0, 3.0]]), to
 """Its three largest weights are noise, and its smallest ones all that it knows: pruning leaves nothing."""
 
 
-@pytest.mark.parametrize("name", ["f1", "auc"])
-def test_a_statistic_of_all_examples_is_scored_and_its_loss_judged(name: str) -> None:
+def test_a_statistic_of_all_examples_is_scored_and_its_loss_judged() -> None:
     inputs, targets = rare(4000, seed=0)
     inputs[:, 3:] *= 0.1
-    report = wt.audit(DETECTOR, (inputs, targets), measure=name, audits="score", schemes="int8,prune75")
+    report = wt.audit(DETECTOR, (inputs, targets), measure="f1", audits="score", schemes="int8,prune75")
     score = report["WT001"][0].estimates[0]
     answers = DETECTOR(inputs).detach()
-    by = metrics.f1_score(targets, answers.argmax(1)) if name == "f1" else metrics.roc_auc_score(targets, answers[:, 1])
+    by = metrics.f1_score(targets, answers.argmax(1))
     assert score.value == pytest.approx(by, abs=1e-6) and score.low is not None and 0.0 < score.low < by
     assert report.record.task.in_points and not report.record.task.bounded
     assert verdicts(report) == {"int8": "safe", "prune75": "costs"}
     row = report["WT100"][1].estimates[0]
     pruned = linear(DETECTOR.weight.detach() * torch.tensor([[0.0] * 3 + [1.0] * 3]), DETECTOR.bias.detach())(inputs)
-    left = (
-        metrics.f1_score(targets, pruned.argmax(1))
-        if name == "f1"
-        else metrics.roc_auc_score(targets, pruned[:, 1].detach())
-    )
+    left = metrics.f1_score(targets, pruned.argmax(1))
     assert row.value == pytest.approx(by - left, abs=1e-5), "the loss is the difference of both statistics"
     changed = [one for one in report["WT100"][0].estimates if one.name == "answers changed"]
     assert changed and 0.0 <= (changed[0].value or 0.0) < 0.02, "answers are counted as ever"
@@ -88,77 +83,25 @@ def test_several_labels_are_recognized_and_named() -> None:
         wt.audit(net, (inputs, labels), measure="f1")
 
 
-# ---- masks --------------------------------------------------------------------------------------------------------
-
-
-class Segmenter(nn.Module):
-    """Foreground where the smoothed picture is bright."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.smooth, self.out = nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(2, 1, 1)
-        with torch.no_grad():
-            self.smooth.weight.fill_(1.0 / 9.0)
-            self.smooth.weight[1] *= 0.3
-            self.smooth.bias.zero_()
-            self.out.weight.copy_(torch.tensor([0.2, 3.0])[None, :, None, None])
-            self.out.bias.fill_(-0.55)
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        return self.out(self.smooth(pictures))
-
-
-def pictures(count: int) -> tuple[Tensor, Tensor]:
-    masks = torch.zeros(count, 8, 8, dtype=torch.long)
-    for at, (row, column) in enumerate(
-        torch.randint(0, 4, (count, 2), generator=torch.Generator().manual_seed(1)).tolist()
-    ):
-        masks[at, row : row + 4, column : column + 4] = int(at % 8 > 0)  # one in eight is empty
-    return masks[:, None].float() + 0.03 * drawn(count, 1, 8, 8, seed=2), masks
-
-
-def test_masks_are_scored_by_iou_per_image() -> None:
-    inputs, masks = pictures(240)
-    net = Segmenter().eval()
-    report = wt.audit(net, (inputs, masks), audits="score", schemes="int8,int2")
-    found = net(inputs)[:, 0].detach() > 0
-    shares = [
-        metrics.jaccard_score(m.flatten(), f.flatten(), zero_division=1.0) for m, f in zip(masks, found, strict=True)
-    ]
-    score = report["WT001"][0].estimates[0]
-    assert score.value == pytest.approx(float(np.mean(shares)), abs=1e-6) and score.n == 240, "pixels are no examples"
-    assert verdicts(report)["int8"] == "safe"
-    names = {one.name for row in report["WT100"] for one in row.estimates}
-    assert "answers lost" not in names, "a little less of an IoU is no lost answer"
-    with pytest.raises(ModelError, match="score for each pixel"):
-        wt.audit(net, (inputs, masks[:, :4]), schemes="int8")
-    empty = wt.audit(net, (inputs, masks * 0), audits="score", schemes="int8")
-    assert empty.headline.startswith(("AT CHANCE", "WORSE")) and not empty.passed
-
-
 # ---- rankings -----------------------------------------------------------------------------------------------------
 
 
 class TwoTowers(nn.Module):
-    """Queries and documents, each through a map of its own; the documents are a buffer."""
+    """Queries and documents, each through a map of its own."""
 
-    def __init__(self, documents: Tensor, *, learned: bool = False) -> None:
+    def __init__(self, documents: Tensor) -> None:
         super().__init__()
         self.query, self.document = linear(torch.eye(8)), linear(torch.eye(8))
-        if learned:
-            self.documents = nn.Parameter(documents)
-        else:
-            self.register_buffer("documents", documents)
+        self.documents = nn.Parameter(documents)
 
     def forward(self, queries: Tensor) -> Tensor:
         return self.query(queries) @ self.document(self.documents).T
 
 
-@pytest.mark.parametrize("learned", [False, True])
-def test_the_pool_of_a_ranking_is_data_and_no_weights(learned: bool) -> None:
+def test_the_pool_of_a_ranking_is_data_and_no_weights() -> None:
     documents, right = drawn(60, 8, seed=1), torch.arange(300) % 60
     inputs = documents[right] + 0.3 * drawn(300, 8, seed=2)
-    subject = wt.Subject(TwoTowers(documents, learned=learned).eval(), name="towers", data="documents")
+    subject = wt.Subject(TwoTowers(documents).eval(), name="towers", data="documents")
     report = wt.audit(subject, (inputs, right), measure="recall@3", audits="score", schemes="int8,prune50")
     record = report.record.subjects[0]
     assert record.parameters == 2 * 72 and record.weights == ("query.weight", "document.weight")

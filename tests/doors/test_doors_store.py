@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from wheeltap.core.errors import UsageError
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.store import Store
 from wheeltap.runs import loop
-from wheeltap.runs.stored import judge, plan_of, plans_of
+from wheeltap.runs.stored import judge, plan_of
 
 INPUTS = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
 EFFORT = wt.Effort(draws=4, control_draws=4, block_draws=0)
@@ -77,15 +76,6 @@ def test_plans_there_are_not(two: Path, tmp_path: Path, capsys: pytest.CaptureFi
     with Store(tmp_path / "empty.wheeltap"):
         pass
     said(capsys, "report", str(tmp_path / "empty.wheeltap"), code=2)
-
-
-def test_a_plan_that_is_run_again_is_the_last(two: Path, tmp_path: Path) -> None:
-    store = shutil.copy(two, tmp_path / "again.wheeltap")
-    wt.audit(net(), GIVEN, name="first", audits="score", store=store, seed=3)
-    with Store(store, readonly=True) as kept:
-        commands = [each.plan.command for each in plans_of(kept) if each.plan is not None]
-        _, last = plan_of(kept)
-    assert commands == ["compare", "audit"] and last.command == "audit"
 
 
 # ---- how far a run is ------------------------------------------------------------------------------------------

@@ -105,14 +105,6 @@ def test_activations_are_those_of_the_site() -> None:
     assert set(FUNCTIONS) == set(ACTIVATIONS)
 
 
-def test_x_goes_along_columns_and_y_along_rows() -> None:
-    pixels = grid(5).reshape(5, 5, 4)
-    assert torch.equal(pixels[0, :, 0], torch.linspace(-1, 1, 5))
-    assert torch.equal(pixels[:, 0, 1], torch.linspace(-1, 1, 5))
-    assert pixels[0, 4].tolist() == pytest.approx([1.0, -1.0, 1.4 * math.sqrt(2), 1.0])
-    assert pixels[2, 2].tolist() == [0.0, 0.0, 0.0, 1.0]
-
-
 @pytest.mark.parametrize(("read", "axis"), [(0, 1), (1, 0)])
 def test_a_picture_of_one_coordinate(read: int, axis: int) -> None:
     kernels = [np.zeros((4, 1), dtype=np.float32), np.zeros((1, 3), dtype=np.float32)]

@@ -242,18 +242,6 @@ class TestEnds:
         parts = np.split(np.array(seen), report["steps"][:-1])
         assert np.allclose(report["losses"], [part.mean() for part in parts], rtol=1e-6)
 
-    def test_a_loss_may_draw_its_own_examples(self) -> None:
-        net, steps = _net(), list[int]()
-
-        def loss(rows: Tensor, step: int) -> Tensor:
-            assert len(rows) == 0
-            steps.append(step)
-            inputs = torch.randn(20, 6, generator=torch.Generator().manual_seed(step))
-            return nn.functional.cross_entropy(net(inputs), inputs[:, :3].argmax(1))
-
-        _done(Fit(net, loss, examples=0, settings=TrainSettings(steps=9)))
-        assert steps == list(range(9))
-
     def test_no_steps_leave_it_as_it_was(self) -> None:
         fit = _fit(_net(), TrainSettings(steps=0))
         fit.advance(0)
