@@ -157,34 +157,6 @@ def test_a_broken_off_study_says_how_far_it_is_and_resumes(
     assert assert_same(here / "out" / "report.json", tmp_path / "whole.json")["cost"]["reused"] == 4
 
 
-def test_a_net_in_the_making_says_how_far_it_is_and_goes_on_where_it_was_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.toml").write_text(TOML.replace("epochs = 5", "epochs = 60"))
-    asked = plan_of(in_file("mine.toml"), "study mine.toml")
-    steps = list[tuple[str, int, int]]()
-
-    def stop(state: loop.Progress) -> None:
-        if state.member is not None:
-            steps.append((state.member.name, state.member.step, state.member.steps))
-            if 0 < state.member.share < 1:
-                raise KeyboardInterrupt
-
-    def run(watch: loop.Watch) -> None:
-        loop.run(asked.plan, [], asked.task, store=tmp_path / "s", watch=watch, members=asked.members(tmp_path / "m"))
-
-    with pytest.raises(KeyboardInterrupt):
-        run(stop)
-    name, step, whole = steps[-1]
-    assert name in ("trained 0 and 3 more", "trained 0")  # where they are trained together, and elsewhere
-    assert [one[:2] for one in steps] == [(name, 0), (name, step)]
-    steps.clear()
-    with pytest.raises(KeyboardInterrupt):
-        run(stop)
-    assert steps[0] == (name, step, whole)
-
-
 @pytest.mark.parametrize(("limit", "made"), [("0.001s", 0), ("0.1f", 8)])
 def test_a_budget_stops_a_study_and_cuts_nothing(here: Path, tmp_path: Path, limit: str, made: int) -> None:
     words = ["study", "mine.toml", "--store", str(tmp_path / "s.wheeltap"), "--json", str(tmp_path / "r.json")]

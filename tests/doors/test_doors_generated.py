@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import wheeltap as wt
+from tests.doors.by_hand import verdicts
 from wheeltap.cli import main as run
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError, ModelError, UsageError
@@ -155,10 +156,6 @@ def test_chains_are_sampled_by_noise_of_their_own_and_paired() -> None:
 
 
 # ---- what is reported -----------------------------------------------------------------------------------------------
-
-
-def verdicts(report: wt.Report) -> dict[str | None, str]:
-    return {row.scheme: row.verdict for row in report["WT100"]}
 
 
 def test_what_shipping_costs_is_judged_by_generated_answers(right: list[str]) -> None:

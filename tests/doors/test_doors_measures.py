@@ -1,33 +1,13 @@
 """Tasks that people have, through the doors: F1, several labels, rankings, boxes, measures of one's own."""
 
-import json
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 from sklearn import metrics
 from torch import Tensor, nn
 
 import wheeltap as wt
-from wheeltap.cli import main as run
+from tests.doors.by_hand import drawn, linear, verdicts
 from wheeltap.core.errors import DataError, UsageError
-
-
-def drawn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
-    net = nn.Linear(weight.shape[1], weight.shape[0])
-    with torch.no_grad():
-        net.weight.copy_(weight)
-        net.bias.copy_(torch.zeros(len(weight)) if bias is None else bias)
-    return net.eval()
-
-
-def verdicts(report: wt.Report) -> dict[str | None, str]:
-    return {row.scheme: row.verdict for row in report["WT100"]}
 
 
 def rare(examples: int, *, seed: int) -> tuple[Tensor, Tensor]:
@@ -104,7 +84,7 @@ def test_the_pool_of_a_ranking_is_data_and_no_weights() -> None:
     subject = wt.Subject(TwoTowers(documents).eval(), name="towers", data="documents")
     report = wt.audit(subject, (inputs, right), measure="recall@3", audits="score", schemes="int8,prune50")
     record = report.record.subjects[0]
-    assert record.parameters == 2 * 72 and record.weights == ("query.weight", "document.weight")
+    assert record.parameters == 2 * 64 and record.weights == ("query.weight", "document.weight")
     top = (inputs @ documents.T).topk(3).indices
     by_hand = float((top == right[:, None]).any(1).double().mean())
     assert report["WT001"][0].estimates[0].value == pytest.approx(by_hand) and verdicts(report)["int8"] == "safe"
@@ -138,32 +118,3 @@ def test_a_function_of_scores_and_targets_is_a_measure() -> None:
         assert report["WT001"][0].estimates[0].value == pytest.approx(float(found_boxes(net(inputs), boxes).mean()))
     other = wt.measure.of(lambda scores, targets: found_boxes(scores, targets) * 0.5, name="found_boxes")
     assert other.identity != mine.identity, "its code is part of every key"
-
-
-def test_a_measure_is_named_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    inputs, targets = rare(1500, seed=0)
-    np.savez("rare.npz", inputs=inputs.numpy(), targets=targets.numpy())
-    Path("my_net.py").write_text(
-        "import torch\nfrom torch import nn\n\ndef net():\n"
-        "    made = nn.Linear(6, 2).eval()\n    with torch.no_grad():\n"
-        "        made.weight.copy_(torch.tensor([[0.0] * 6, [1.0] * 3 + [0.01] * 3]))\n"
-        "        made.bias.copy_(torch.tensor([0.0, -4.0]))\n    return made\n\n"
-        "def hits(scores, targets):\n    return (scores.argmax(1) == targets).float()\n"
-    )
-    asked = ["audit", "my_net:net", "--data", "rare.npz", "--audits", "score", "--json", "out.json", "--quiet"]
-    values = dict[str, float]()
-    for name in ("f1", "my_net:hits", "accuracy"):
-        assert run([*asked, "--measure", name]) == 0
-        report = json.loads(Path("out.json").read_text())
-        assert report["task"]["measure"] == name
-        values[name] = report["findings"][0]["estimates"][0]["value"]
-    assert values["my_net:hits"] == values["accuracy"] != values["f1"]
-    assert (
-        run(["plan", "my_net:net", "--data", "rare.npz", "--audits", "score", "--measure", "my_net:hits", "-o", "p"])
-        == 0
-    )
-    assert run(["run", "p", "--quiet"]) == 2, "it names code"
-    assert run(["run", "p", "--quiet", "--allow-code", "--json", "out.json"]) == 0
-    assert json.loads(Path("out.json").read_text())["task"]["measure"] == "my_net:hits"
-    assert run([*asked, "--measure", "f2"]) == 2 and run([*asked, "--measure", "iou"]) == 2

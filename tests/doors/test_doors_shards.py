@@ -258,16 +258,6 @@ def test_a_truncated_part_is_refused_and_named(parts: Path, share: float) -> Non
     refused(StoreError, str(path), parts)
 
 
-def test_a_part_that_was_killed_before_it_began_is_one_that_is_not_there(parts: Path) -> None:
-    (parts / "part-1.wheeltap").unlink()
-    with Store(parts / "part-1.wheeltap"):
-        pass
-    found = merged(parts)
-    assert not found.another and Shard(1, OF) in [one.shard for one in found.work]
-    with pytest.raises(UsageError, match="nothing to merge"):
-        merge([parts / "part-1.wheeltap"], parts / "some.wheeltap")
-
-
 def test_what_cannot_be_merged_into(parts: Path, tmp_path: Path) -> None:
     several = sorted(parts.glob("part-*.wheeltap"))
     with pytest.raises(UsageError, match="named twice"):

@@ -9,28 +9,10 @@ import torch
 from torch import Tensor, nn
 
 import wheeltap as wt
+from tests.doors.by_hand import drawn, linear, verdicts
 from wheeltap.core.errors import DataError, WheeltapError
 from wheeltap.core.measure import Measure, label_accuracy, nll
 from wheeltap.core.repeats import copies
-from wheeltap.report.report import Report
-
-
-def drawn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
-    made = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
-    with torch.no_grad():
-        made.weight.copy_(weight)
-        if bias is not None:
-            made.bias.copy_(bias)
-    return made.eval()
-
-
-def verdicts(report: Report) -> dict[str, str]:
-    return {row.scheme: row.verdict for row in report["WT100"]}
-
 
 # ---- errors without a bound -----------------------------------------------------------------------------------
 
@@ -280,19 +262,13 @@ def test_near_duplicates_count_as_one_group() -> None:
     assert score.low is not None and alone.low is not None and score.low < alone.low + 0.05
 
 
-def test_sets_of_near_duplicates_may_be_kinds_or_lie_in_groups() -> None:
+def test_sets_of_near_duplicates_may_be_kinds() -> None:
     kinds = torch.arange(400) % 4
     task = wt.Task(torch.eye(4)[kinds] + 1e-6 * drawn(400, 4), kinds).once()
     assert task.clusters is not None and len(task.clusters.unique()) == 4, "one example a class, a hundred times"
     assert torch.equal(task.behaviors, kinds) and task.once().digest == task.digest
     equal = wt.Task(torch.eye(4)[kinds], kinds).with_factors({"row": range(400)}).once()
     assert equal.clusters is not None and len(equal.clusters.unique()) == 4
-    inputs, targets = four_classes(100)
-    near = inputs.repeat(4, 1) + 1e-6 * drawn(400, 4, seed=11)
-    pairs = torch.arange(400) // 2
-    grouped = wt.Task(near, targets.repeat(4)).with_groups(pairs).once()
-    assert grouped.clusters is not None and len(grouped.clusters.unique()) == 50  # 100 sets, which pairs join by two
-    assert torch.equal(grouped.behaviors, pairs)
 
 
 def test_what_merely_lies_close_is_no_duplicate() -> None:

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from tests.report.page_cases import many_rows
-from tests.report.report_cases import CASES, demo, four, gaps, hostile, pair, shipped, uncovered
+from tests.report.report_cases import CASES, four, gaps, hostile, pair, shipped, uncovered
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.section import Cell
 from wheeltap.report import Report, deployment, view
@@ -46,22 +46,6 @@ def test_the_first_screen_has_every_verdict_at_any_width() -> None:
             for line in (line for table in deployment.lines(record) for line in table.lines):
                 said = [line.verdict.word] if line.verdict.word else [part for cell in line.cells for part in cell[:2]]
                 assert all(word in text for word in " ".join(said).split()), line.label
-
-
-def test_the_first_screen_is_short_and_the_full_text_has_all() -> None:
-    first, full = (_text(shipped(), 100, full=full) for full in (False, True))
-    assert len(first.splitlines()) <= 40
-    assert len(_text(four(), 100, full=False).splitlines()) <= 60
-    assert full.endswith(first) and len(full) > len(first)
-
-
-def test_no_number_is_wrapped() -> None:
-    """Each interval of the table stands whole on one line."""
-    for width in (60, 120):
-        text = _text(demo(), width)
-        assert all(cell.number in text for cell in cells(demo()))
-        for line in text.splitlines():
-            assert not re.search(r"\[-?[\d.]+, *$|^ *-?[\d.]+\]", line), line
 
 
 def test_every_interval_in_the_terminal_is_on_the_page(pages: dict[str, Path]) -> None:

@@ -117,3 +117,25 @@ def stored(name: str, weight: np.ndarray[Any, Any], config: Any) -> tuple[str, n
     if part == "self_attn.k_proj":
         weight = interleaved(weight, config.num_key_value_heads)
     return f"blk.{block}.{NAMES[part]}.weight", np.ascontiguousarray(weight)
+
+
+PARTS = {part: name for name, part in NAMES.items()}
+
+
+def by_gguf(path: Path, config: Any) -> dict[str, np.ndarray[Any, Any]]:
+    """Weights of a file by the reader of ``gguf``, rows of queries and keys put back one by one."""
+    gguf = pytest.importorskip("gguf", reason="needs the extra llm")
+    held: dict[str, np.ndarray[Any, Any]] = {}
+    for tensor in gguf.GGUFReader(path).tensors:
+        values = np.array(gguf.quants.dequantize(tensor.data, tensor.tensor_type), np.float32)
+        bare, name = tensor.name.removesuffix(".weight"), {"token_embd": "embed_tokens", "output_norm": "norm"}
+        if bare not in name:
+            _, layer, part = bare.split(".")
+            name[bare] = f"layers.{layer}.{PARTS[part]}"
+            if part in ("attn_q", "attn_k"):
+                size, order = config.head_dim, list[int]()
+                for head in range(len(values) // size):
+                    order += [*range(head * size, (head + 1) * size, 2), *range(head * size + 1, (head + 1) * size, 2)]
+                values = values[order]
+        held[f"model.{name[bare]}.weight"] = values
+    return held

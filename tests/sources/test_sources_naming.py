@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wheeltap.cli.execution import load
-from wheeltap.sources import load as load_one
 from wheeltap.sources import names_of
 
 NAMES = [
@@ -55,4 +54,3 @@ def test_checkpoints_of_two_runs_can_be_compared(llama_folder: Path, tmp_path: P
     assert [subject.name for subject in subjects] == ["runA-final", "runB-final"]
     subjects, _ = load(specs, None, names=("before", "after"))
     assert [subject.record.name for subject in subjects] == ["before", "after"]
-    assert load_one(specs[0], name="mine").subject.name == "mine"

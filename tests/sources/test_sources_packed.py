@@ -8,7 +8,7 @@ import pytest
 import torch
 from packed_files import HOW, NF4, Tensors, grid, in_groups, write_packed
 from safetensors.torch import load_file
-from test_sources_shipped import audited, llama, task, trained  # noqa: F401  (two are fixtures)
+from test_sources_shipped import audited, llama, looped, task, trained  # noqa: F401  (two are fixtures)
 
 import wheeltap as wt
 from wheeltap.core.choices import ChoiceTask
@@ -151,18 +151,6 @@ def test_smoothing_is_no_damage_where_it_is_undone(tmp_path: Path, original: Any
 # ---- rows ------------------------------------------------------------------------------------------------------
 
 
-def share_right(model: Any, items: ChoiceTask) -> float:
-    """Share of items whose right option is the likelier one, by one call for each of the options of one length."""
-    scores = torch.zeros(len(items.contexts), 2, dtype=torch.float64)
-    for length in (1, 2):
-        rows = [row for row, options in enumerate(items.choices) if len(options[0]) == length]
-        for column in (0, 1):
-            tokens = torch.tensor([[*items.contexts[row], *items.choices[row][column]] for row in rows])
-            logprobs = model(tokens).logits.double().log_softmax(-1)[:, 3:-1]
-            scores[rows, column] = logprobs.gather(2, tokens[:, 4:, None]).sum((1, 2))
-    return float((scores.argmax(1) == items.targets).double().mean())
-
-
 def test_rows_are_what_a_loop_gives(trained: Any, task: ChoiceTask, tmp_path: Path) -> None:  # noqa: F811
     write_packed(tmp_path / "eight", trained, "gptq 8 bits")
     write_packed(tmp_path / "four", trained, "awq")
@@ -179,7 +167,7 @@ def test_rows_are_what_a_loop_gives(trained: Any, task: ChoiceTask, tmp_path: Pa
             own = (worn if name == "worn" else {}).get(parameter, trained.get_parameter(parameter))
             weight.copy_(held[parameter] if parameter in held else written(kind, own)[0])
         score = next(one.value for one in rows[name].estimates if one.name == "score")
-        assert score == pytest.approx(share_right(model, task), abs=1e-6)
+        assert score == pytest.approx(float((looped(model, task).argmax(1) == task.targets).double().mean()), abs=1e-6)
     assert rows["eight"].verdict == "safe" and rows["worn"].verdict == "costs"
     files = {row.title.rpartition(" ")[2]: row.verdict for row in report.findings if row.code == "WT003"}
     assert files == {"eight": "as its formats give", "four": "as its formats give", "worn": "damaged"}

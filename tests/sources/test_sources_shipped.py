@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gguf_files import BYTES, Change, write_gguf
+from gguf_files import BYTES, Change, by_gguf, write_gguf
 
 import wheeltap as wt
 from wheeltap.cli import main
@@ -85,19 +85,11 @@ def looked_at(path: Path, original: Any) -> dict[str, str]:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_weights_are_those_of_gguf_to_the_bit_and_a_sound_file_has_no_fault(tmp_path: Path, form: str) -> None:
-    import gguf
-
     original = llama(0)
     write_gguf(tmp_path / "m.gguf", original, form=form)
-    opened = ShippedGguf(tmp_path / "m.gguf", reference=wt.Subject(original))
-    made = dict(opened.model().named_parameters())
-    for tensor in gguf.GGUFReader(tmp_path / "m.gguf").tensors:
-        name = next(piece.parameter for piece in opened.weights().pieces if piece.name == tensor.name)
-        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
-        if ".attn_q." in tensor.name or ".attn_k." in tensor.name:
-            heads = 8 if ".attn_q." in tensor.name else 4
-            values = values.reshape(heads, -1, 2, 64).swapaxes(1, 2).reshape(values.shape)
-        assert np.array_equal(made[name].numpy(), values.reshape(made[name].shape)), tensor.name
+    made = dict(ShippedGguf(tmp_path / "m.gguf", reference=wt.Subject(original)).model().named_parameters())
+    for name, values in by_gguf(tmp_path / "m.gguf", original.config).items():
+        assert np.array_equal(made[name].numpy(), values.reshape(made[name].shape)), name
     assert looked_at(tmp_path / "m.gguf", original) == {}
 
 
@@ -172,38 +164,16 @@ def test_two_flipped_bytes_are_named(tmp_path: Path, form: str) -> None:
 # ---- rows ------------------------------------------------------------------------------------------------------
 
 
-def looped(path: Path, original: Any, task: ChoiceTask) -> np.ndarray[Any, Any]:
-    """Scores ``[item, option]`` of a file by the reader of ``gguf`` and one call for options of one length."""
-    import gguf
-
-    model = hf.library(needed_for="tests").LlamaForCausalLM(original.config).eval()
-    named = {"token_embd": "model.embed_tokens", "output_norm": "model.norm"}
-    parts = {
-        "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
-        "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
-        "ffn_down": "mlp.down_proj", "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
-    }  # fmt: skip
-    held: dict[str, torch.Tensor] = {}
-    for tensor in gguf.GGUFReader(path).tensors:
-        values = np.array(gguf.quants.dequantize(tensor.data, tensor.tensor_type), np.float32)
-        bare = tensor.name.removesuffix(".weight")
-        if bare in named:
-            name = named[bare]
-        else:
-            _, layer, part = bare.split(".")
-            name = f"model.layers.{layer}.{parts[part]}"
-            if part in ("attn_q", "attn_k"):
-                values = values.reshape(8 if part == "attn_q" else 4, -1, 2, 64).swapaxes(1, 2).reshape(values.shape)
-        held[f"{name}.weight"] = torch.from_numpy(values.copy()).reshape(model.get_parameter(f"{name}.weight").shape)
-    model.load_state_dict(held, strict=False)
-    found = np.zeros((len(task.contexts), 2))
+def looped(model: Any, items: ChoiceTask) -> torch.Tensor:
+    """Scores ``[item, option]``, by one call for each of the options of one length."""
+    scores = torch.zeros(len(items.contexts), 2, dtype=torch.float64)
     for length in (1, 2):
-        rows = [row for row, options in enumerate(task.choices) if len(options[0]) == length]
+        rows = [row for row, options in enumerate(items.choices) if len(options[0]) == length]
         for column in (0, 1):
-            tokens = torch.tensor([[*task.contexts[row], *task.choices[row][column]] for row in rows])
+            tokens = torch.tensor([[*items.contexts[row], *items.choices[row][column]] for row in rows])
             logprobs = model(tokens).logits.detach().double().log_softmax(-1)[:, 3:-1]
-            found[rows, column] = logprobs.gather(2, tokens[:, 4:, None]).sum((1, 2)).numpy()
-    return found
+            scores[rows, column] = logprobs.gather(2, tokens[:, 4:, None]).sum((1, 2))
+    return scores
 
 
 def audited(trained: Any, task: ChoiceTask, *schemes: Any, **how: Any) -> Report:
@@ -234,7 +204,11 @@ def test_rows_of_files_stand_beside_schemes_and_are_what_a_loop_gives(
     with Store(store, readonly=True) as kept:
         known = Outcomes(kept)
         for spec, file in zip(specs, plan.files, strict=True):
-            scores, outcome = looped(Path(spec[5:]), trained, task), known(plan.ship(file, "answers").key)
+            model, outcome = llama(1, vocabulary=24), known(plan.ship(file, "answers").key)
+            for name, values in by_gguf(Path(spec[5:]), trained.config).items():
+                parameter = model.get_parameter(name)
+                parameter.copy_(torch.from_numpy(values).reshape(parameter.shape))
+            scores = looped(model, task).numpy()
             assert outcome is not None
             right = scores.argmax(1) == targets
             assert np.array_equal(outcome.values["accuracy"].astype(bool), right)
