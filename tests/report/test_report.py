@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from tests.report.page_cases import many_rows
-from tests.report.report_cases import CASES, four, gaps, hostile, pair, shipped, uncovered
+from tests.report.report_cases import CASES, gaps, hostile, pair, shipped, uncovered
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.section import Cell
 from wheeltap.report import Report, deployment, view
@@ -40,7 +40,7 @@ def test_text_fits_its_width_without_color(make: Callable[[], ReportRecord]) -> 
 
 
 def test_the_first_screen_has_every_verdict_at_any_width() -> None:
-    for record in (shipped(), pair(), four(), uncovered()):
+    for record in (shipped(), pair(), uncovered()):
         for width in (60, 80, 100):
             text = " ".join(_text(record, width, full=False).split())
             for line in (line for table in deployment.lines(record) for line in table.lines):

@@ -9,9 +9,9 @@ import importlib.util
 import json
 import pickle
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -193,47 +193,35 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Local:
 
 SAME = ("local_choice,metric=acc_norm", "local_choice,fewshot=2,limit=20", "local_uneven",
         "local_generated,filter=whole")  # fmt: skip
-Oracle = Callable[[Any, str], tuple[list[dict[str, Any]], dict[str, float]]]
 
 
-@pytest.fixture(scope="module")
-def oracle(local: Local) -> Oracle:
+def oracle(local: Local, model: Any, name: str) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """What lm-eval's own model class gives for a model on a task: its samples, and its results."""
     pytest.importorskip("accelerate", reason="lm-eval's own model class needs accelerate")
-    import lm_eval as theirs
+    import lm_eval
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
-    manager = TaskManager(include_path=str(local.tasks), include_defaults=False)
-
-    @cache
-    def evaluated(model: Any, fewshot: int | None, limit: int | None) -> Any:
-        """All tasks in one run: each run takes a second to describe the machine."""
-        names = sorted({LmEvalSpec.parse(f"lm_eval:{name}").name for name in SAME if fewshot is None or "=2" in name})
-        lm = HFLM(pretrained=model, tokenizer=local.tokenizer, device="cpu", batch_size=4)
-        return theirs.simple_evaluate(
-            lm, tasks=names, task_manager=manager, bootstrap_iters=0, num_fewshot=fewshot, limit=limit
-        )
-
-    def samples(model: Any, name: str) -> tuple[list[dict[str, Any]], dict[str, float]]:
-        asked = LmEvalSpec.parse(f"lm_eval:{name}")
-        found = evaluated(model, asked.fewshot, asked.limit or None)
-        several: list[dict[str, Any]] = found["samples"][asked.name]
-        wanted = asked.filter or several[0]["filter"]
-        return [one for one in several if one["filter"] == wanted], found["results"][asked.name]
-
-    return samples
+    asked = LmEvalSpec.parse(f"lm_eval:{name}")
+    found = lm_eval.simple_evaluate(
+        HFLM(pretrained=model, tokenizer=local.tokenizer, device="cpu", batch_size=4), tasks=[asked.name],
+        task_manager=TaskManager(include_path=str(local.tasks), include_defaults=False), bootstrap_iters=0,
+        num_fewshot=asked.fewshot, limit=asked.limit or None,
+    )  # fmt: skip
+    samples: list[dict[str, Any]] = found["samples"][asked.name]
+    wanted = asked.filter or samples[0]["filter"]
+    return [sample for sample in samples if sample["filter"] == wanted], found["results"][asked.name]
 
 
 @pytest.mark.parametrize("name", SAME)
-def test_grades_are_lm_evals_own_also_of_a_disturbed_model(local: Local, oracle: Oracle, name: str) -> None:
+def test_grades_are_lm_evals_own_also_of_a_disturbed_model(local: Local, name: str) -> None:
     """Document by document, and their mean to 1e-6."""
     task = local.task(name)
     metric = LmEvalSpec.parse(f"lm_eval:{name}").metric or ("exact_match" if "generated" in name else "acc")
     for model in (local.model, local.noisy):
         scores = task.scores(model)
         ours = task.measure(scores, task.targets, scores)
-        theirs, results = oracle(model, name)
+        theirs, results = oracle(local, model, name)
         assert [float(one) for one in ours] == [float(sample[metric]) for sample in theirs]
         assert abs(float(ours.mean()) - float(results[f"{metric},{theirs[0]['filter']}"])) <= 1e-6
         assert [sample["doc_id"] for sample in theirs] == list(range(len(ours)))

@@ -214,30 +214,23 @@ def two():
 
 def other():
     return made(1)
-
-def narrow():
-    return nn.Linear(8, 10).eval()
 """
 
 
-@pytest.mark.parametrize(
-    ("members", "what"),
-    [('"three_nets:one", "three_nets:two"', "same net"), ('"three_nets:one", "three_nets:narrow"', "member narrow")],
-)
 def test_a_member_that_cannot_be_one_is_named_before_anything_runs(
-    members: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "three_nets.py").write_text(NET)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    given = SAM.partition("[cohorts.sam]")[0] + f"""[cohorts.sam]
-members = [{members}]
+    given = SAM.partition("[cohorts.sam]")[0] + """[cohorts.sam]
+members = ["three_nets:one", "three_nets:two"]
 [cohorts.plain]
 members = ["three_nets:other"]
 role = "compared"
 [metrics""" + SAM.partition("[metrics")[2].replace('"sam", "plain"]', '"sam"]').replace(
         'statistic = "difference"', 'statistic = "mean"'
     )  # fmt: skip
-    with pytest.raises(WheeltapError, match=what):
+    with pytest.raises(WheeltapError, match="same net"):
         wt.study(written(tmp_path, given), store=tmp_path / "s.wheeltap")
     sys.modules.pop("three_nets", None)
