@@ -45,7 +45,7 @@ LONGEST = (
 
 UNTRACED = frozenset({
     "audits", "detection", "doors", "plugin_package", "testing", "together", "test_engine_pool",
-    "test_cli_verbs", "test_shipping", "test_perturb_contract", "test_ground_contracts", "test_three_sided",
+    "test_cli_verbs", "test_perturb_contract", "test_ground_contracts", "test_three_sided",
     "test_engine_memory", "test_cli_planted", "test_engine_store_mishaps",
 })  # fmt: skip
 """Folders and files of tests that run without a tracer, which costs a third: what they run is run by others too."""

@@ -5,6 +5,7 @@ import os
 import random
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -106,8 +107,7 @@ def test_what_an_audit_changes_is_named_and_modes_and_random_numbers_come_back_a
 
 def test_what_cannot_be_used_is_said_before_training() -> None:
     for bad, said in (
-        ({"share": 0.0}, "a share above 0"), ({"share": 1}, "below 1"), ({"share": "5%"}, "a share above 0"),
-        ({"every": 0}, "a whole number from 1"), ({"log": 3}, "add_scalar, log_metrics, log"),
+        ({"share": 1}, "below 1"), ({"every": 0}, "a whole number from 1"), ({"log": 3}, "add_scalar"),
     ):  # fmt: skip
         with pytest.raises(UsageError, match=said):
             TrainingAudit(gated.examples(8), **{"every": 1, **bad})  # type: ignore[arg-type]
@@ -118,9 +118,8 @@ def test_a_share_that_can_pay_for_no_audit_of_the_whole_training_is_an_error(tmp
     loop = Loop()
     loop.step()
     assert watch(loop.net, 1, loop.optimizer) is None
-    with pytest.raises(UsageError, match="can pay for no audit") as caught:
+    with pytest.raises(UsageError, match="can pay for no audit"):
         watch(loop.net, 2, loop.optimizer)
-    assert "a share of 0." in str(caught.value) and "100 steps" in str(caught.value)
 
 
 def test_a_sharded_model_is_refused_before_anything_is_touched(tmp_path: Path) -> None:
@@ -163,33 +162,13 @@ def test_weights_that_are_not_finite_are_written_down_and_end_no_training(tmp_pa
 
 
 def test_loggers_are_known_by_what_they_have() -> None:
-    class Metrics:
-        """As Lightning's loggers and MLflow have it."""
-
-        def __init__(self) -> None:
-            self.got: list[Any] = []
-
-        def log_metrics(self, metrics: dict[str, float], step: int) -> None:
-            self.got.append((metrics, step))
-
-    class Run(Metrics):
-        """As runs of wandb and trackio have it."""
-
-        log_metrics = None  # type: ignore[assignment]
-
-        def log(self, data: dict[str, float], step: int) -> None:
-            self.got.append((data, step))
-
-    class Writer(Metrics):
-        """As TensorBoard's has it."""
-
-        def add_scalar(self, name: str, value: float, step: int) -> None:
-            self.got.append(({name: value}, step))
-
-    for kind in (Metrics, Run, Writer):
-        log = kind()
+    got = list[Any]()
+    lightning = SimpleNamespace(log_metrics=lambda metrics, step: got.append((metrics, step)))
+    wandb = SimpleNamespace(log=lambda data, step: got.append((data, step)))
+    board = SimpleNamespace(add_scalar=lambda name, value, step: got.append(({name: value}, step)))
+    for log in (lightning, wandb, board):
         send(log, {"a": 1.0}, 7)
-        assert log.got == [({"a": 1.0}, 7)]
+    assert got == [({"a": 1.0}, 7)] * 3
 
 
 @pytest.fixture(autouse=True)

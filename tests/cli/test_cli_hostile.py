@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-import wheeltap
 from wheeltap.cli import main
 
 EVIL = "e\x1b]0;PWN\x07\x1b[2J\u202e\x9b5m[bold red]é\r\nwheeltap: passed"
@@ -113,16 +112,6 @@ _VERBS = {"lens", "status", "report", "run", "verify", "seal", "audit", "compare
           "list", "circuits", "find", "pictures"}  # fmt: skip
 
 
-def test_nothing_is_printed_elsewhere() -> None:
-    """Only one place makes consoles, and none reads markup: what is printed cannot go around it."""
-    found = {
-        (path.relative_to(Path(wheeltap.__file__).parent).as_posix(), call)
-        for path in Path(wheeltap.__file__).parent.rglob("*.py")
-        for call in re.findall(r"(?<![\w\"])(?:Console|from_markup|render_markup)\(", path.read_text("utf-8"))
-    }
-    assert found == set()  # but for the class of the one place, which is no call
-
-
 def test_a_character_set_without_the_name_and_an_output_that_is_full(tmp_path: Path) -> None:
     plain = {**os.environ, "PYTHONUTF8": "0", "LC_ALL": "C"}
     command = [sys.executable, "-m", "wheeltap"]
@@ -132,15 +121,3 @@ def test_a_character_set_without_the_name_and_an_output_that_is_full(tmp_path: P
     with open("/dev/full", "wb") as full:
         done = subprocess.run([*command, "--version"], stdout=full, stderr=subprocess.PIPE, check=False)
     assert done.returncode == 2 and b"disk is full" in done.stderr and b"Exception ignored" not in done.stderr
-
-
-def test_help_is_bold_in_a_terminal_and_a_name_is_not(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("TERM", "xterm")
-    assert main(["report", "--help"]) == 0
-    printed = capsys.readouterr().out
-    assert "\x1b[1m" in printed and "?" not in printed.splitlines()[0]
-    assert main(["report", "\x1b[1m"]) == 2
-    assert "\x1b" not in capsys.readouterr().err

@@ -3,8 +3,6 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from wheeltap.cli import main
 
 
@@ -30,12 +28,3 @@ def test_the_gate_fails_only_where_the_second_is_worse_or_nothing_is_known(tmp_p
         ((two, three, one), "costs", 0), ((two, three, one), "may-cost", 0),
     ):  # fmt: skip
         assert main(["lens", *files, "--quiet", "--fail-on", level]) == code, (files, level)
-
-
-def test_the_answer_alone_is_wrapped_like_the_rest(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "60")
-    main(["lens", log(tmp_path / "good.jsonl", "1" * 50), log(tmp_path / "bad.jsonl", "0" * 50), "--quiet"])
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) > 1 and max(map(len, lines)) <= 60

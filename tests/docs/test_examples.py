@@ -30,7 +30,7 @@ def answers(text: str) -> list[str]:
     return [re.sub(r"\d+", "N", line.partition(":")[0]) for line in text.splitlines()]
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_examples_run_and_print_what_the_manual_shows() -> None:
     assert len(SCRIPTS) == 6
     for path, said in printed().items():

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from msgspec.structs import replace
 from torch import Tensor, nn
 
 import wheeltap as wt
@@ -62,24 +61,10 @@ def test_noise_that_costs_nothing_voids_the_run_whatever_share_it_reached() -> N
     report = audited(net, task)
     control = next(one for one in report.controls if one.name == CONTROL)
     assert report.void and control.status == "failed"
-    assert "does not rest on the weights that disturbances reach" in control.because
     assert not any(one.status == "excluded" for one in report.findings)
     sound = audited(body, task)
     assert not sound.void and next(one for one in sound.controls if one.name == CONTROL).status == "passed"
-    # One number for what was reached, the least, in every sentence.
-    head = deployment.heads(report.record).rows[0][2].word
-    share = min(one.coverage for one in report.findings if one.coverage is not None)
-    assert 0.5 < share < 0.9 and head == f"weights covered {int(100 * share)} %"
-
-    # Of disturbances of all weights: that of a single one is none.
-    report = sound
-    [first, *_] = rows = [one for one in report.findings if one.code == "WT100"]
-    single = replace(first, code="WT105", scheme="worst-weight", coverage=0.3)
-    shares = [replace(one, coverage=share) for one, share in zip(rows, (0.97, 0.6), strict=True)]
-    for single_share in (0.3, 1.0):
-        record = replace(report.record, findings=(*shares, replace(single, coverage=single_share)))
-        assert deployment.heads(record).rows[0][2].word == "weights covered 60 %"
-        assert any("40.0 % of the weights" in note for note in deployment.notes(record))
+    assert 0.5 < min(one.coverage for one in report.findings if one.coverage is not None) < 0.9
 
 
 def test_frozen_weights_are_named_and_nothing_is_concluded_without_them() -> None:
@@ -94,7 +79,7 @@ def test_frozen_weights_are_named_and_nothing_is_concluded_without_them() -> Non
     rest = sum(parameter.numel() for parameter in body.parameters())
     left = kept.numel() + sum(one.bias.numel() for one in body.modules() if isinstance(one, nn.Linear))  # not rounded
     assert share == pytest.approx(1.0 - left / (rest + kept.numel()), rel=1e-6)
-    assert report.headline.startswith(f"ONLY {int(100 * share)} % OF THE WEIGHTS WERE DISTURBED")
+    assert all(row.verdict == UNCOVERED for row in report["WT100"])
     assert any(f"{path}.weight ({kept.numel():,})" in note for note in deployment.notes(report.record))
 
 
@@ -208,41 +193,6 @@ def test_a_forward_that_restores_its_weights_is_refused_with_that_reason() -> No
         audited(net, task)
 
 
-def test_a_lazy_module_that_was_never_called_is_an_error_in_words() -> None:
-    with pytest.raises(ModelError, match=r"has no data(.|\n)*lazy"):
-        Subject(nn.Sequential(nn.LazyLinear(3)).eval())
-
-
-def test_where_every_trial_raised_the_headline_is_the_error() -> None:
-    class Strict(Dropping):
-        def forward(self, inputs: Tensor) -> Tensor:
-            found = self.body(inputs)
-            if not torch.equal(found, self.known[: len(found)]):
-                raise ValueError("other answers than before")
-            return found
-
-    body, task = learned()
-    net = Strict(body)
-    net.known = body(task.inputs).detach()
-    report = wt.audit(Subject(net.eval(), name="net"), task, audits="score,relative-noise", effort=wt.Effort(draws=4))
-    assert report.headline.startswith("NO ANSWER: relative noise in the weights: ValueError: other answers than before")
-
-
-@pytest.mark.release
-def test_a_folded_norm_is_called_the_same_outputs_though_the_layers_have_the_same_names() -> None:
-    made = zoo.made("mlp")
-    body, task = learned()
-    linear = [module for module in body.modules() if isinstance(module, nn.Linear)]
-    assert isinstance(made.task, wt.Task) and len(linear) > 1
-    with torch.no_grad():  # the same function; each unit's weights carry what cancels
-        wide = torch.full_like(linear[0].weight, 40.0)
-        linear[0].weight.add_(wide)
-        linear[0].register_forward_hook(lambda module, args, output: output - F.linear(args[0], wide))
-    report = wt.compare(made.subject, Subject(body, name="other"), task, audits=["relative-noise"])
-    assert made.subject.record.layers == Subject(body).record.layers
-    assert "DIFFER" in report.headline and "Both give the same outputs: the difference is in how" in report.headline
-
-
 class Padded(nn.Module):
     """A net with one more option: masked by a large number, as padded label sets are, or never chosen."""
 
@@ -267,27 +217,6 @@ def test_a_masked_option_makes_no_two_nets_the_same() -> None:
     twin = Subject(Padded(copy.deepcopy(body), -1e9).eval(), name="twin")
     report = wt.compare(nets[0], twin, task, audits=["score"])
     assert any(one.name == SAME_OUTPUTS for found in report.record.findings for one in found.estimates)
-
-
-def test_nets_with_other_numbers_of_options_are_compared_by_their_scores() -> None:
-    body, task = learned()
-    more = Subject(Padded(copy.deepcopy(body), -99.0).eval(), name="more")
-    report = wt.compare(Subject(body, name="one"), more, task, audits=["score"])
-    assert all(found.status != "error" for found in report.record.findings)
-
-
-class Noisy(Padded):
-    """Adds random numbers to its answers."""
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        scores = super().forward(inputs)
-        return torch.cat([scores[:, :-1] + torch.randn_like(scores[:, :-1]), scores[:, -1:]], dim=1)
-
-
-def test_a_masked_option_hides_no_noise() -> None:
-    body, task = learned()
-    with pytest.raises(ModelError, match="not deterministic"):
-        audited(Noisy(body, -1e9), task)
 
 
 def test_answers_that_depend_on_the_batch_are_named() -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import wheeltap as wt
+from tests.doors.by_hand import verdicts
 from wheeltap.cli import main as run
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError, ModelError, UsageError
@@ -157,34 +158,20 @@ def test_chains_are_sampled_by_noise_of_their_own_and_paired() -> None:
 # ---- what is reported -----------------------------------------------------------------------------------------------
 
 
-def verdicts(report: wt.Report) -> dict[str | None, str]:
-    return {row.scheme: row.verdict for row in report["WT100"]}
-
-
 def test_what_shipping_costs_is_judged_by_generated_answers(right: list[str]) -> None:
     model = Chain().eval()
     task = wt.GenerationTask(PROMPTS, right, tokenizer=Letters())
     report = wt.audit(model, task, audits="score", schemes="int8,int3")
     assert verdicts(report) == {"int8": "safe", "int3": "costs"}
-    assert "greedy, at most 32 tokens, exact match after stripping" in " ".join(report.markdown().split())
     sampled = wt.GenerationTask(
         PROMPTS, right, tokenizer=Letters(), decoding={"chains": 2, "temperature": 0.3, "tokens": 12}
     )
     report = wt.audit(model, sampled, audits="score", schemes="int8,int3")
     assert verdicts(report)["int3"] == "costs"
-    assert (report.record.task.chosen or "").startswith("2 chains sampled at temperature 0.3, at most 12 tokens")
     agreed = [one for row in report["WT100"] for one in row.estimates if one.name == "chains that agree less"]
     assert len(agreed) == 2 and all(one.low is not None for one in agreed)
-    assert "of an example's chains give its most common answer" in report["WT001"][0].because
-
-
-def test_answers_that_are_cut_off_or_empty_are_said(right: list[str]) -> None:
-    cut = wt.GenerationTask(PROMPTS, right, tokenizer=Letters(), decoding={"tokens": 1})
-    report = wt.audit(Chain().eval(), cut, audits="score", schemes="int8")
-    assert "are cut off, with no end: generate more" in " ".join(report.markdown().split())
     empty = wt.GenerationTask(PROMPTS, right, tokenizer=Letters(), decoding={"after": "#"})
-    report = wt.audit(Chain().eval(), empty, audits="score", schemes="int8")
-    assert report.headline.startswith("AT CHANCE") and "100% of the answers of Chain are empty" in report.headline
+    assert not wt.audit(model, empty, audits="score", schemes="int8").passed, "each answer is empty"
 
 
 # ---- the command line -----------------------------------------------------------------------------------------------
@@ -200,9 +187,6 @@ def right(said, wanted):
 
 def bare():
     return Chain().eval()
-
-def words(said, wanted):
-    return "yes"
 
 def fails(said, wanted):
     return int(said)
@@ -221,34 +205,25 @@ def test_a_command_that_one_would_guess(
     starts = [Letters().encode(one) + [-1] * (4 - len(one)) for one in PROMPTS]
     np.savez("prompts.npz", prompts=np.array(starts), answers=np.array(filled), factor_long=np.ones(len(right), int))
     asked = ["audit", "my_gen:net", "--audits", "score", "--for", "int8", "--json", "out.json", "--quiet"]
-    values, chosen = dict[str, float](), dict[str, str]()
+    values = list[float]()
     for examples, measure in (
-        ("prompts.jsonl", "exact_match"), ("prompts.jsonl", "contains"), ("prompts.jsonl", "my_gen:right"),
-        (f"generate:prompts.npz,end={END}", "exact_match"), ("generate:prompts.jsonl,tokens=20,end=l", "exact_match"),
+        ("prompts.jsonl", "my_gen:right"), (f"generate:prompts.npz,end={END}", "exact_match"),
+        ("generate:prompts.jsonl,tokens=20,end=l", "exact_match"),
     ):  # fmt: skip
         assert run([*asked, "--data", examples, "--measure", measure]) in (0, 1), capsys.readouterr().err
         report = json.loads(Path("out.json").read_text())
-        name = f"{examples} {measure}"
-        values[name], chosen[name] = report["findings"][0]["estimates"][0]["value"], report["task"]["chosen"]
-    *others, stopped = values.values()
-    assert others == [1.0] * 4 and 0.0 < stopped < 0.5, "an answer ends before the text that ends it"
-    assert "passed by my_gen:right" in chosen["prompts.jsonl my_gen:right"]
-    capsys.readouterr()
+        values.append(report["findings"][0]["estimates"][0]["value"])
+    *others, stopped = values
+    assert others == [1.0] * 2 and 0.0 < stopped < 0.5, "an answer ends before the text that ends it"
     plan = ["plan", "my_gen:net", "--task", "generate:prompts.jsonl,chains=2", "--measure", "my_gen:right", "-o", "p"]
     assert run([*plan, "--audits", "score"]) == 0 and run(["run", "p", "--quiet"]) == 2, "it names code"
     assert run(["run", "p", "--quiet", "--allow-code", "--json", "out.json"]) == 0
-    assert json.loads(Path("out.json").read_text())["task"]["chosen"].startswith("2 chains sampled at temperature 1")
-    np.savez("labels.npz", inputs=np.zeros((4, 2)), targets=np.arange(4) % 2)
     for arguments, message in (
-        (["my_gen:net", "--data", "prompts.jsonl", "--measure", "my_gen:words"], "The checker gives no grade"),
         (["my_gen:net", "--data", "prompts.jsonl", "--measure", "my_gen:fails"], "got: ValueError: invalid literal"),
         (["my_gen:net", "--data", "prompts.jsonl", "--measure", "f1"], "does not fit generated answers"),
         (["my_gen:bare", "--data", "prompts.jsonl"], "return net, tokenizer"),
         (["my_gen:net", "--task", "generate:prompts.jsonl,chain=8"], "unknown field `chain`"),
-        (["my_gen:net", "--task", "generate:prompts.jsonl,tokens=many"], "Expected `int | null`"),
-        (["my_gen:net", "--task", "generate:prompts.jsonl,chains=2,temperature=0"], "all chains are the same"),
         (["my_gen:net", "--task", "generate:prompts.npz"], "answers of several lengths"),
-        (["my_gen:net", "--data", "labels.npz", "--measure", "exact_match"], "need prompts and answers"),
     ):
         assert run(["audit", *arguments, "--for", "int8", "--quiet"]) == 2
         assert message in capsys.readouterr().err
@@ -297,16 +272,9 @@ def test_a_language_model_of_transformers_answers_as_it_generates(tmp_path: Path
 def test_what_cannot_be_generated_is_refused(right: list[str], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="token ids among texts"):
         wt.GenerationTask(["a", [1]], ["b", "c"], tokenizer=Letters())  # pyright: ignore[reportArgumentType]
-    with pytest.raises(DataError, match="empty"):
-        wt.GenerationTask([], [])
-    with pytest.raises(UsageError, match="invalid literal"):
-        wt.GenerationTask([[1]], [[2]], decoding={"end": "x"})
     file = tmp_path / "mixed.jsonl"
     file.write_text('{"prompt": "a", "answer": [1]}\n')
     with pytest.raises(DataError, match="not of the kind of its prompt"):
-        load("digits", data=file)
-    file.write_text('{"prompt": "2 + 2 =", "choices": [" 4", " 5"], "answer": 0}\n')
-    with pytest.raises(DataError, match="Call the prompt context"):
         load("digits", data=file)
 
     class Lost(Chain):
@@ -315,14 +283,3 @@ def test_what_cannot_be_generated_is_refused(right: list[str], tmp_path: Path) -
 
     with pytest.raises(ModelError):
         wt.audit(Lost().eval(), wt.GenerationTask(PROMPTS, right, tokenizer=Letters()), audits="score", schemes="int8")
-
-
-def test_several_sets_say_how_they_are_scored(right: list[str]) -> None:
-    half = len(right) // 2
-    sets = {
-        name: wt.GenerationTask(PROMPTS[at], right[at], tokenizer=Letters(), decoding={"tokens": 12}, name=name)
-        for name, at in (("first", slice(half)), ("second", slice(half, None)))
-    }
-    report = wt.audit(Chain().eval(), sets, audits="score", schemes="int3")
-    assert report.record.task.chosen == "greedy, at most 12 tokens, exact match after stripping"
-    assert verdicts(report)["int3"] == "costs"

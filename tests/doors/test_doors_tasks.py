@@ -9,28 +9,10 @@ import torch
 from torch import Tensor, nn
 
 import wheeltap as wt
-from wheeltap.core.errors import DataError, ModelError, UsageError, WheeltapError
+from tests.doors.by_hand import drawn, linear, verdicts
+from wheeltap.core.errors import DataError, WheeltapError
 from wheeltap.core.measure import Measure, label_accuracy, nll
 from wheeltap.core.repeats import copies
-from wheeltap.report.report import Report
-
-
-def drawn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
-    made = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
-    with torch.no_grad():
-        made.weight.copy_(weight)
-        if bias is not None:
-            made.bias.copy_(bias)
-    return made.eval()
-
-
-def verdicts(report: Report) -> dict[str, str]:
-    return {row.scheme: row.verdict for row in report["WT100"]}
-
 
 # ---- errors without a bound -----------------------------------------------------------------------------------
 
@@ -55,16 +37,7 @@ def test_an_error_that_grows_many_times_is_not_safe() -> None:
     assert grown.low is not None and grown.high is not None and grown.low < times < grown.high
     assert row.verdict == "costs" and row.margin == pytest.approx(0.1 * float(before.mean()), rel=1e-4)
     assert verdicts(report)["int8"] == "safe"
-    assert f"squared_error grows x {times:.3g} at 4 bits" in report.headline and not report.void
-    assert "margin x 1.10" in report.markdown() and f"x {times:.3g} [" in report.markdown()
-
-
-def test_a_share_of_an_error_is_what_was_asked_for() -> None:
-    net, data = sensor(0.02)
-    wide = wt.audit(net, data, audits="score", schemes="int8", margin=0.5)
-    assert wide["WT100"][0].margin == pytest.approx(
-        5 * float(wt.audit(net, data, schemes="int8")["WT100"][0].margin or 0)
-    )
+    assert not report.void
 
 
 def test_where_there_is_no_error_the_margin_is_of_the_way_from_chance() -> None:
@@ -73,26 +46,6 @@ def test_where_there_is_no_error_the_margin_is_of_the_way_from_chance() -> None:
     chance = float((targets - targets.mean(0)).square().sum(1).mean())
     assert report["WT100"][0].margin == pytest.approx(0.02 * chance, rel=1e-3) and not report.void
     assert verdicts(report) == {"int8": "safe", "int2": "costs"}
-    assert "is 0, so margins are no share of it: they are 0.02 of the error of an answer" in report.markdown()
-    assert "no share of it" not in wt.audit(*sensor(0.05), audits="score", schemes="int8").markdown()
-
-
-def test_an_output_that_can_be_lost_below_the_margin_is_named() -> None:
-    net, (inputs, targets) = sensor(0.5)
-    units, kept = torch.tensor([1.0, 3000.0, 1.0]), torch.tensor([0.0, 1.0, 0.0])
-    scaled = linear(net.weight * units[:, None])
-    report = wt.audit(scaled, (inputs, targets * units), audits="score", schemes="int8")
-    assert "all of output 0, 2 can be lost below the margin" in report.markdown()
-    assert report["WT001"][0].status == "measured"
-    lost = linear(scaled.weight * kept[:, None])
-    errors = [(one(inputs) - targets * units).square().sum(1).mean().item() for one in (scaled, lost)]
-    assert 0.0 < errors[1] - errors[0] < (report["WT100"][0].margin or 0.0), "what is said is so"
-    # Outputs in one unit are not named, however many and however large the error.
-    net, inputs = linear(drawn(20, 6, seed=1)), drawn(400, 6, seed=2)
-    targets = net(inputs).detach() + 3.0 * drawn(400, 20, seed=3)
-    report = wt.audit(net, (inputs, targets), audits="score", schemes="int8")
-    margin, spreads = report["WT100"][0].margin or 0.0, targets.var(0)
-    assert bool((spreads < margin).any()) and "different units" not in report.markdown()
 
 
 # ---- rare classes -----------------------------------------------------------------------------------------------
@@ -108,7 +61,6 @@ def test_a_net_that_becomes_the_most_common_answer_is_not_safe() -> None:
     assert verdicts(report) == {"int8": "safe", "prune50": "costs"} and not report.passed
     row = next(row for row in report["WT100"] if row.scheme == "prune50")
     assert row.estimates[0].value is not None and 0.01 < row.estimates[0].value < 0.02, "less than two points"
-    assert "not shown to be better than always answering class 0" in row.because
 
 
 class Absolute(Measure):
@@ -121,7 +73,7 @@ class Absolute(Measure):
         return (scores - targets).abs().mean(-1)
 
 
-@pytest.mark.parametrize("measure", ["squared_error", Absolute(), "nll"])
+@pytest.mark.parametrize("measure", [Absolute(), "nll"])
 def test_a_net_that_knows_little_is_not_safe_where_it_becomes_a_constant(measure: str | Measure) -> None:
     inputs = drawn(3000, 2)
     inputs[:, 1] = 0.0  # so that the smallest weight is all that it knows
@@ -133,20 +85,6 @@ def test_a_net_that_knows_little_is_not_safe_where_it_becomes_a_constant(measure
         net = linear(torch.tensor([[0.3, 9.0]]), torch.tensor([100.0]))
     report = wt.audit(net, wt.Task(inputs, targets, measure=measure), audits="score", schemes="int8,prune50")
     assert verdicts(report)["prune50"] in ("costs", "may cost"), "all that it knows is less than a tenth of its error"
-    rows = {row.scheme: row for row in report["WT100"]}
-    assert "half of what the error is below" in rows["prune50"].because
-
-
-def test_a_batch_that_cannot_be_used_is_no_error_of_the_model() -> None:
-    with pytest.raises(UsageError, match="argument batch cannot be used"):
-        wt.Task(drawn(9, 2), torch.arange(9) % 2, batch=0)
-
-
-def test_where_all_can_be_lost_the_margin_stays_what_was_asked_for() -> None:
-    targets = torch.arange(400) % 2
-    inputs = torch.eye(2)[targets] + 0.1 * drawn(400, 2)
-    report = wt.audit(linear(torch.eye(2)), (inputs, targets), audits="score", schemes="int8")
-    assert {row.margin for row in report["WT100"]} == {0.02}
 
 
 # ---- what is no better than chance ------------------------------------------------------------------------------
@@ -164,14 +102,11 @@ def test_one_or_two_examples_are_too_few_to_say() -> None:
         assert verdicts(wt.audit(net, data, audits="score", schemes="int8")) == {"int8": "cannot tell"}
 
 
-@pytest.mark.parametrize("scale", [0.01, 0.0])
-def test_a_net_that_gives_one_answer_is_at_chance_however_few_the_examples(scale: float) -> None:
-    """By a layer that could do otherwise, or by none."""
+def test_a_net_that_gives_one_answer_is_at_chance_however_few_the_examples() -> None:
     targets = (torch.arange(100) % 25 == 0).long()
-    net = linear(scale * drawn(2, 4), torch.tensor([5.0, -5.0]))
+    net = linear(0.01 * drawn(2, 4), torch.tensor([5.0, -5.0]))
     report = wt.audit(net, (drawn(100, 4, seed=1), targets), schemes="int8,int4")
-    assert report.headline.startswith("AT CHANCE") and "always answering class 0 scores 0.960" in report.headline
-    assert report.headline.endswith("By --measure balanced_accuracy each class counts the same.")
+    assert report.headline.startswith("AT CHANCE")
     assert {row.status for row in report["WT100"]} == {"not_applicable"} and not report.passed
 
 
@@ -179,21 +114,21 @@ def test_far_worse_than_chance_is_named() -> None:
     targets = torch.arange(400) % 4
     net, inputs = linear(torch.eye(4)), torch.eye(4)[targets] + 0.01 * drawn(400, 4)
     rotated = wt.audit(net, (inputs, (targets + 1) % 4), schemes="int8")
-    assert rotated.headline.startswith("WORSE THAN CHANCE") and "labels shifted" in rotated.headline
+    assert rotated.headline.startswith("WORSE THAN CHANCE")
     assert rotated["WT001"][0].verdict == "worse than chance" and not rotated.passed
     common = torch.where(torch.arange(400) % 20 < 17, 1, torch.arange(400) % 4)  # 89 % of the examples are one class
     shifted = wt.audit(net, (torch.eye(4)[common] + 0.01 * drawn(400, 4), (common + 1) % 4), schemes="int8")
     assert shifted.headline.startswith("WORSE THAN CHANCE")
     larger = wt.audit(net, (drawn(400, 4), 100.0 * drawn(400, 4, seed=1)), schemes="int8")
-    assert larger.headline.startswith("AT CHANCE") and "units" in larger.headline
+    assert larger.headline.startswith("AT CHANCE")
 
 
-@pytest.mark.parametrize(("scale", "shift"), [(1.0, 100.0), (100.0, 0.0), (-1.0, 0.0)])
+@pytest.mark.parametrize(("scale", "shift"), [(1.0, 100.0), (100.0, 0.0)])
 def test_outputs_in_other_units_than_the_targets_are_named(scale: float, shift: float) -> None:
     inputs = drawn(400, 4)
     targets = scale * inputs + drawn(400, 4, seed=1) / 9 + shift
     report = wt.audit(linear(torch.eye(4)), (inputs, targets), schemes="int8")
-    assert report.headline.startswith("OTHER UNITS") and "Give targets in the units of the outputs" in report.headline
+    assert report.headline.startswith("OTHER UNITS")
     assert verdicts(report) == {"int8": "not applicable"} and not report.passed
 
 
@@ -254,20 +189,6 @@ def test_probabilities_are_not_read_as_logits() -> None:
     held = wt.audit(net[0], wt.Task(answers, targets, measure="nll"), schemes="int8")
     scores = [one["WT001"][0].estimates[0].value for one in (report, held)]
     assert scores[0] == pytest.approx(scores[1], rel=1e-4)
-    assert "are probabilities" in report["WT001"][0].because and "are probabilities" not in held["WT001"][0].because
-
-
-def test_targets_of_another_kind_say_what_to_give() -> None:
-    labels = torch.randint(0, 2, (8, 3), generator=torch.Generator().manual_seed(0))
-    column = torch.zeros(8, 1) + torch.arange(8.0)[:, None] % 3
-    with pytest.raises(WheeltapError, match=r"targets.reshape\(-1\).long\(\)"):
-        wt.audit(linear(torch.eye(3)), (drawn(8, 3), column), schemes="int8")
-    for several in (labels, labels.bool()):
-        assert wt.Task(drawn(8, 3), several).measure is label_accuracy, "what else could they be"
-    with pytest.raises(DataError, match="no labels"):
-        wt.Task(drawn(4, 2), drawn(4, 2), measure="label_accuracy")
-    with pytest.raises(UsageError, match="does not fit"):
-        wt.Task(drawn(4, 2), torch.arange(4), measure="label_accuracy")
 
 
 # ---- repeats ------------------------------------------------------------------------------------------------------
@@ -286,28 +207,12 @@ def test_to_repeat_examples_changes_nothing() -> None:
     assert [row.estimates for row in many["WT100"]] == [row.estimates for row in once["WT100"]]
     assert many.headline == once.headline and "SAFE" not in many.headline
     assert (many.record.task.examples, many.record.task.repeats) == (20, 1980)
-    assert "1,980 of the 2,000 examples given repeat others" in many.markdown()
-    assert once.record.task.repeats is None and "repeat" not in once.markdown()
+    assert once.record.task.repeats is None
     # Whatever tells copies apart that no net sees.
     task = wt.Task(inputs.repeat(100, 1), targets.repeat(100))
     for told in (task.with_groups(range(2000)), task.with_factors({"row": range(2000)})):
         clusters = told.once().clusters
         assert clusters is not None and np.array_equal(np.bincount(clusters), [100] * 20)
-    few = wt.audit(net, task.with_groups([at // 20 for at in range(2000)]), schemes="int8")
-    assert "on 2,000 examples in one group, which says nothing of others: too few examples" in few.headline
-
-
-def test_rows_of_a_few_features_keep_their_weight_in_the_score() -> None:
-    inputs = (drawn(1000, 3) > 0.0).float()
-    targets = (inputs[:, 0] + 0.4 * drawn(1000, seed=1) > 0.5).long()
-    net = linear(torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]), torch.tensor([0.5, 0.0]))
-    report = wt.audit(net, (inputs, targets), audits="score", schemes="int8")
-    right = float((net(inputs).argmax(1) == targets).float().mean())
-    assert report["WT001"][0].estimates[0].value == pytest.approx(right) and 0.8 < right < 0.95
-    assert (report.record.task.examples, report.record.task.repeats, report.record.task.alike) == (1000, None, None)
-    assert wt.Task(inputs, targets).copies is None, "eight rows are all there can be"
-    ids = torch.arange(8).repeat(125)[:, None].expand(1000, 3) * drawn(3)
-    assert wt.Task(ids, targets).copies is not None, "numbers that are measured repeat in copies alone"
 
 
 def test_one_example_among_many_may_not_outweigh_them() -> None:
@@ -339,56 +244,31 @@ def test_large_numbers_are_told_apart() -> None:
     ids = torch.tensor([[2**24], [2**24 + 1]])
     assert len({*wt.Task(ids, torch.tensor([0, 1])).contents}) == 2
     inputs, targets = four_classes(60)
-    net, groups = linear(torch.eye(4) + 0.3 * drawn(4, 4, seed=4)), torch.arange(60) // 3
-    small, large = (
-        wt.audit(net, wt.Task(inputs, targets).with_groups(groups + start), audits="score", schemes="int4")
-        for start in (0, 10**9)
-    )
-    assert [row.estimates for row in small.findings] == [row.estimates for row in large.findings]
+    groups = torch.arange(60) // 3
+    small, large = (wt.Task(inputs, targets).with_groups(groups + start).once() for start in (0, 10**9))
+    assert small.clusters is not None and large.clusters is not None
+    same = [task.clusters.unique(return_inverse=True)[1] for task in (small, large)]
+    assert torch.equal(*same) and len(same[0].unique()) == 20
 
 
-def test_items_of_a_language_model_are_counted_and_not_their_tokens() -> None:
-    def items(count: int) -> wt.ChoiceTask:
-        contexts = [[1, at % 47] for at in range(count)]
-        return wt.ChoiceTask(contexts, [[[2], [3]]] * count, [at % 47 % 2 for at in range(count)])
-
-    task = items(141).once()
-    assert (len(task.targets), task.repeats, task.record.distinct) == (47, 94, None)
-    assert items(47).once().repeats == 0
-
-
-@pytest.mark.parametrize("jitter", [1e-6, 1e-3])
-def test_near_duplicates_count_as_one_group(jitter: float) -> None:
+def test_near_duplicates_count_as_one_group() -> None:
     inputs, targets = four_classes(20)
     net = linear(torch.eye(4) + 0.3 * drawn(4, 4, seed=4))
-    near = inputs.repeat(100, 1) + jitter * drawn(2000, 4, seed=11)
+    near = inputs.repeat(100, 1) + 1e-3 * drawn(2000, 4, seed=11)
     report, once = (wt.audit(net, data, schemes="int8") for data in ((near, targets.repeat(100)), (inputs, targets)))
-    assert report.record.task.alike == 20 and "near-duplicates: only 20 of the 2,000" in report.markdown()
-    assert "in 20 groups" in report.markdown()
+    assert report.record.task.alike == 20
     assert verdicts(report) == verdicts(once) == {"int8": "cannot tell"}
     score, alone = (one["WT001"][0].estimates[0] for one in (report, once))
     assert score.low is not None and alone.low is not None and score.low < alone.low + 0.05
 
 
-def test_sets_of_near_duplicates_may_be_kinds_or_lie_in_groups() -> None:
+def test_sets_of_near_duplicates_may_be_kinds() -> None:
     kinds = torch.arange(400) % 4
     task = wt.Task(torch.eye(4)[kinds] + 1e-6 * drawn(400, 4), kinds).once()
     assert task.clusters is not None and len(task.clusters.unique()) == 4, "one example a class, a hundred times"
     assert torch.equal(task.behaviors, kinds) and task.once().digest == task.digest
     equal = wt.Task(torch.eye(4)[kinds], kinds).with_factors({"row": range(400)}).once()
     assert equal.clusters is not None and len(equal.clusters.unique()) == 4
-    inputs, targets = four_classes(100)
-    near = inputs.repeat(4, 1) + 1e-6 * drawn(400, 4, seed=11)
-    pairs = torch.arange(400) // 2
-    grouped = wt.Task(near, targets.repeat(4)).with_groups(pairs).once()
-    assert grouped.clusters is not None and len(grouped.clusters.unique()) == 50  # 100 sets, which pairs join by two
-    assert torch.equal(grouped.behaviors, pairs)
-
-
-def test_copies_of_some_examples_are_found_among_others() -> None:
-    some = torch.cat([drawn(500, 4), drawn(1, 4, seed=5).repeat(250, 1) + 1e-6 * drawn(250, 4, seed=6)])
-    sets = copies(some, torch.zeros(750).long())
-    assert sets is not None and len(set(sets.tolist())) == 501 and len(set(sets[500:].tolist())) == 1
 
 
 def test_what_merely_lies_close_is_no_duplicate() -> None:
@@ -398,10 +278,7 @@ def test_what_merely_lies_close_is_no_duplicate() -> None:
         torch.cartesian_prod(torch.linspace(0, 1, 30), torch.linspace(0, 1, 30)),
         drawn(800, 8).cumsum(0),  # a walk
         drawn(900, seed=2).cumsum(0).unfold(0, 32, 1),  # windows of a series
-        drawn(10, 20)[torch.arange(800) % 10] * 10 + drawn(800, 20, seed=1),  # classes far apart
         (drawn(800, 10) > 0).float(),
-        torch.ones(50, 3),
-        drawn(3, 2),
     ):
         assert copies(inputs, torch.zeros(len(inputs)).long()) is None
 
@@ -417,13 +294,6 @@ def test_near_copies_have_the_same_whole_numbers_and_target() -> None:
     assert copies(doses, drawn(200, 1)) is None, "levels some of which lie close beside the others"
 
 
-@pytest.mark.release
-def test_copies_of_very_many_examples_are_found() -> None:
-    some = drawn(21_000, 2)
-    sets = copies(torch.cat([some, some + 1e-6 * drawn(21_000, 2, seed=1)]), torch.zeros(42_000).long())
-    assert sets is not None and len(set(sets.tolist())) > 20_900
-
-
 # ---- errors in Python ---------------------------------------------------------------------------------------------
 
 
@@ -432,14 +302,14 @@ class Given(Measure):
 
     name = "given"
 
-    def __init__(self, made: Callable[[Tensor], Any], *, chance: float = 0.0) -> None:
-        self.made, self.least = made, chance
+    def __init__(self, made: Callable[[Tensor], Any]) -> None:
+        self.made = made
 
     def __call__(self, scores: Tensor, targets: Tensor, clean: Tensor) -> Tensor:
         return self.made((scores.argmax(-1) == targets).float())
 
     def chance(self, scores: Tensor, targets: Tensor) -> float:
-        return self.least
+        return 0.0
 
 
 def with_one(value: float) -> Callable[[Tensor], Tensor]:
@@ -451,17 +321,14 @@ def with_one(value: float) -> Callable[[Tensor], Tensor]:
     [
         (Given(lambda right: right * np.nan), "gives no example a number"),
         (Given(with_one(np.inf)), "example 3"),
-        (Given(Tensor.mean), "one number per example"),
         (Given(lambda right: right[:, None]), "one number per example"),
-        (Given(Tensor.tolist), "one number per example"),
-        (Given(lambda right: right, chance=np.nan), "chance"),
     ],
 )
 def test_a_measure_that_gives_no_number_is_named(measure: Measure, words: str) -> None:
     inputs, targets = four_classes(40)
     with pytest.raises(WheeltapError) as caught:
         wt.audit(linear(torch.eye(4)), wt.Task(inputs, targets, measure=measure), schemes="int8")
-    assert words in str(caught.value) and "what to do" in str(caught.value) and "bug" not in str(caught.value)
+    assert words in str(caught.value)
 
 
 def test_an_example_that_has_no_number_is_left_out_and_counted() -> None:
@@ -478,7 +345,6 @@ def test_an_example_that_has_no_number_is_left_out_and_counted() -> None:
     less = wt.audit(net, wt.Task(inputs[kept], targets[kept], measure=mine), schemes="int8,int2")
     assert report.record.task.left_out == 1 and report.record.task.examples == 39
     assert verdicts(report) == verdicts(less) and report["WT001"][0].estimates == less["WT001"][0].estimates
-    assert "1 of the 40 examples were left out" in " ".join(report.markdown().split())
 
 
 def test_a_measure_that_fails_under_a_disturbance_alone_is_no_divergence() -> None:
@@ -495,23 +361,3 @@ def test_a_measure_that_fails_under_a_disturbance_alone_is_no_divergence() -> No
     task = wt.Task(inputs, targets, measure=Strict(lambda right: right))
     row = wt.audit(linear(torch.eye(4)), task, schemes="noise5")["WT100"][0]
     assert row.status == "error" and "gives NaN" in row.because
-
-
-@pytest.mark.parametrize(
-    ("given", "words"),
-    [
-        (None, "got: None"),
-        (Tensor.relu, "forward of a torch.nn.Module"),
-        (3, "got: int"),
-        (nn.Linear, "Linear(...).eval()"),
-        (nn.Linear(2, 2).state_dict(), "load_state_dict"),
-    ],
-)
-def test_what_is_no_model_says_how_to_make_one(given: Any, words: str) -> None:
-    for door in (
-        lambda: wt.audit(given, four_classes(8)),
-        lambda: wt.compare(linear(torch.eye(4)), given, four_classes(8)),
-    ):
-        with pytest.raises(ModelError) as caught:
-            door()
-        assert words in str(caught.value) and "what to do" in str(caught.value)

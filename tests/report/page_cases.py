@@ -1,15 +1,13 @@
-"""Reports that are hard to fit on a page: long names, many models, many lines, many instruments."""
-
-from dataclasses import replace
+"""Reports that are hard to fit on a page: long names, many rows, every kind of block."""
 
 import msgspec
 import numpy as np
 
 from tests.report.report_cases import HOSTILE
-from tests.report.report_pieces import curve, estimate, finding, report
-from tests.report.shipped_cases import EVEN, ROWS, STURDY, Row, gap, model, row, score, worst_weight
+from tests.report.report_pieces import report
+from tests.report.shipped_cases import ROWS, Row, model, row, score, worst_weight
 from wheeltap.core import section as s
-from wheeltap.core.records import Curve, Estimate, Finding, SubjectRecord
+from wheeltap.core.records import Estimate, Finding, SubjectRecord
 from wheeltap.core.report import ReportRecord
 from wheeltap.report.png import encode
 
@@ -40,56 +38,6 @@ def many_rows() -> ReportRecord:
         "each weight; bit errors, rate 1e-06, int8; 1 more (12,000 examples would tell). No answer at others.",
         (model(LONG, covered=0.83),), score(LONG), *rows, own, worst_weight(LONG),
     )  # fmt: skip
-
-
-def long_pair() -> ReportRecord:
-    """Two models whose names differ in their last letter alone."""
-    other = f"{LONG[:-1]}3"
-    gaps = (
-        Row("int8", "excluded", 0.001, 0.006),
-        Row("int4", "inconclusive", 0.0212, 0.0152, examples=3322),
-        Row("prune50", "found", -0.0667, 0.0301),
-    )
-    return _report(
-        f"{LONG} vs {other}: scores equivalent (0.2 points [-1.0, 1.4]); DIFFER: {LONG} loses more: 6.7 points at 50 % "
-        "pruned. Cannot tell at 4 bits, per channel. Equivalent at 8 bits, per channel.",
-        (model(LONG), model(other)),
-        *(score(name) for name in (LONG, other)),
-        finding("WT001", "excluded", f"{LONG} vs {other}", estimate("score_difference", 0.0018, 0.0121)),
-        *(row(LONG, one) for one in EVEN),
-        *(row(other, one) for one in STURDY),
-        *(gap(f"{LONG} vs {other}", one) for one in gaps),
-    )
-
-
-def ten() -> ReportRecord:
-    """Ten models: more than fit side by side, and more pairs than one chart can tell apart."""
-    names = [f"{LONG[:30]}-{at}" for at in range(10)]
-    pairs = [f"{names[0]} vs {name}" for name in names[1:]]
-    rows = [row(name, replace(one, lost=0.01 * i)) for i, name in enumerate(names) for one in EVEN]
-    gaps = [
-        gap(pair, Row(one.name, "found" if i > 5 else "excluded", 0.012 * i - 0.04, 0.011))
-        for i, pair in enumerate(pairs)
-        for one in EVEN
-    ]
-    headline = "\n".join(f"{pair}: scores equivalent; DIFFER: loses more: 6.7 points at 50 % pruned." for pair in pairs)
-    subjects = tuple(model(name) for name in names)
-    scores = [score(name) for name in names]
-    curves = tuple(curve("WT101", name, 0.2 + 0.1 * at) for at, name in enumerate(names))
-    record = _report(headline, subjects, *scores, *rows, *gaps)
-    return msgspec.structs.replace(record, curves=curves)
-
-
-def many_lines() -> ReportRecord:
-    """One model under ten kinds of change whose sizes are known."""
-    curves = tuple(_sized(curve("WT101", "net", 0.1 * (at + 1)), at) for at in range(10))
-    base = _report("net is not robust to noise.", (model("net"),), score("net"), *(row("net", one) for one in EVEN))
-    return msgspec.structs.replace(base, curves=curves)
-
-
-def _sized(made: Curve, at: int) -> Curve:
-    variant = "" if at == 0 else f"way {at} of writing the same change down"
-    return msgspec.structs.replace(made, variant=variant, norms=tuple(dose / (at + 1) for dose in made.doses))
 
 
 def sections() -> ReportRecord:
@@ -139,4 +87,4 @@ def sections() -> ReportRecord:
     return msgspec.structs.replace(base, sections=(shown, folded))
 
 
-PAGE_CASES = {f.__name__: f for f in (many_rows, long_pair, ten, many_lines, sections)}
+PAGE_CASES = {f.__name__: f for f in (many_rows, sections)}

@@ -1,14 +1,11 @@
 """Reports made by hand: what the audits would give, without running any."""
 
-import msgspec
-
 from tests.report.report_pieces import (
     HALVES,
     INSTRUMENTS,
     NAMES,
     SCORES,
     block_map,
-    controls,
     curve,
     estimate,
     finding,
@@ -17,7 +14,7 @@ from tests.report.report_pieces import (
     subject,
     task,
 )
-from tests.report.shipped_cases import four, pair, shipped, shipped_void, uncovered
+from tests.report.shipped_cases import pair, shipped, shipped_void, uncovered
 from wheeltap.core.records import BlockMap, Control, Cost, Estimate, Finding, FindingStatus, Instrument
 from wheeltap.core.report import ReportRecord
 
@@ -103,14 +100,6 @@ def single() -> ReportRecord:
     )  # fmt: skip
 
 
-def void() -> ReportRecord:
-    """A report whose null control failed."""
-    said = "Void: a null control failed."
-    return msgspec.structs.replace(
-        demo(), headline=said, controls=controls("failed"), provenance={}, blocks=(), void=True
-    )
-
-
 def empty() -> ReportRecord:
     return report(command="", controls=(), cost=Cost(forwards=0.0, seconds=0.0), provenance={}, instruments=())
 
@@ -156,6 +145,4 @@ def gaps() -> ReportRecord:
     )  # fmt: skip
 
 
-CASES = {
-    f.__name__: f for f in (demo, single, void, empty, hostile, gaps, shipped, pair, four, shipped_void, uncovered)
-}
+CASES = {f.__name__: f for f in (demo, single, empty, hostile, gaps, shipped, pair, shipped_void, uncovered)}

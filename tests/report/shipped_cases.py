@@ -153,22 +153,6 @@ def pair() -> ReportRecord:
     )
 
 
-def four() -> ReportRecord:
-    """Four models, the first compared with each of the rest."""
-    names = ("first", "second", "third", "fourth")
-    pairs = [f"first vs {name}" for name in names[1:]]
-    sizes = dict(zip(pairs, (0.0, 0.031, -0.08), strict=True))
-    said: dict[str, FindingStatus] = dict(zip(pairs, ("excluded", "inconclusive", "found"), strict=True))
-    return _report(
-        "\n".join(f"{pair}: scores equivalent (0.2 points); nothing else." for pair in pairs),
-        tuple(model(name, covered=0.996 - 0.1 * at) for at, name in enumerate(names)),
-        *(score(name) for name in names),
-        *(finding("WT001", "excluded", pair, estimate("score_difference", 0.002, 0.012)) for pair in pairs),
-        *(row(name, one, coverage=0.9) for one in EVEN for name in names),
-        *(gap(pair, Row(one.name, said[pair], sizes[pair], 0.012)) for one in EVEN for pair in pairs),
-    )
-
-
 def shipped_void() -> ReportRecord:
     """The same model, a control of which failed."""
     base = shipped()

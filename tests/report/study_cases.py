@@ -14,7 +14,6 @@ from wheeltap.core.report import ReportRecord
 from wheeltap.core.section import Picture, Pictures, Section
 from wheeltap.core.study import Cohort, Member, Metric, Rule, StudyRecord
 from wheeltap.report import png
-from wheeltap.report.origin import unfinished
 from wheeltap.stats.members import Single
 from wheeltap.studies import rules
 from wheeltap.studies.table import MemberTable
@@ -168,16 +167,6 @@ def study_void() -> ReportRecord:
 
 
 @cache
-def study_many() -> ReportRecord:
-    """Nine cohorts with long names, forty nets."""
-    more = [
-        Cohort(name=f"trained with sharpness-aware {i}", members=tuple(f"sam {i}.{j}" for j in range(5)), role="given")
-        for i in range(6)
-    ]
-    return report_of(table((*COHORTS, *more)), pictures=False)
-
-
-@cache
 def study_hostile() -> ReportRecord:
     """Names and words that would break a page or a terminal if they were trusted."""
     evil = f'{HOSTILE}"><img src=x onerror=alert(2)>[bold red]\x1b[31m{{{{ 7*7 }}}}\u202e'
@@ -189,10 +178,4 @@ def study_hostile() -> ReportRecord:
     return msgspec.json.decode(text, type=ReportRecord)
 
 
-@cache
-def study_unfinished() -> ReportRecord:
-    """A study of which trials are missing."""
-    return unfinished(study_plain(), 12, again="wheeltap study pictures ...")
-
-
-STUDIES = {f.__name__: f for f in (study, study_plain, study_void, study_many, study_hostile, study_unfinished)}
+STUDIES = {f.__name__: f for f in (study, study_plain, study_void, study_hostile)}

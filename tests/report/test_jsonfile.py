@@ -3,8 +3,6 @@
 import json
 import math
 import os
-import stat
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -14,7 +12,7 @@ import msgspec
 import pytest
 
 from tests.report.page_cases import sections
-from tests.report.report_cases import demo, empty, estimate, finding, gaps, hostile, shipped, shipped_void
+from tests.report.report_cases import demo, empty, estimate, finding, gaps, shipped, shipped_void
 from tests.report.study_cases import study, study_hostile
 from wheeltap.core import section
 from wheeltap.core.errors import DataError, FileError, FileFormatError, MissingFile
@@ -25,7 +23,7 @@ from wheeltap.core.study import CohortRole, Direction, Statistic
 from wheeltap.report import Report, files, jsonfile
 
 
-@pytest.mark.parametrize("make", [demo, gaps, hostile, shipped_void, sections, study_hostile])
+@pytest.mark.parametrize("make", [gaps, shipped_void, sections, study_hostile])
 def test_is_valid_and_comes_back_the_same(make: Callable[[], ReportRecord], tmp_path: Path) -> None:
     record = make()
     path = Report(record).json(tmp_path / "report.json")
@@ -125,19 +123,14 @@ WRONG: list[bytes] = [
     b"", b"{", b"\xff\xfe", b'{"schema": NaN}', b"[" * 100_000, b"[1]", b"{}", b'{"schema": "wheeltap.report/2"}',
     b'{"schema": "wheeltap.report/3"}',
     _change(lambda raw: raw["findings"][0].pop("code")),
-    _change(lambda raw: raw["findings"][0].update(status="maybe")),
     _change(lambda raw: raw["task"].update(examples="many")),
     _change(lambda raw: raw["curves"][1]["doses"].pop()),
     _change(lambda raw: raw["blocks"][2]["drops"].pop()),
-    _change(lambda raw: raw.update(task=3)),
     _change(lambda raw: raw["study"]["rows"][1]["cohorts"][1]["values"].pop(), study),
     _block("links", lambda links: [{**links[0], "target": 99}]),
-    _block("rows", lambda rows: rows[:-1] if len(rows) == 4 else rows),
     _block("views", lambda views: views[:-1]),
-    _block("heads", lambda heads: heads[:-1]),
     _block("series", lambda series: [{**series[0], "y": [0.1]}]),
     # Of an earlier version, whose parts were no sections.
-    _change(lambda raw: raw.update(lens=[{"subject": "net"}])),
     _change(lambda raw: raw.update(circuits=[{"subject": "net"}])),
     _change(lambda raw: raw["study"].update(strips=[], drawn=[{"name": "face"}]), study),
 ]  # fmt: skip
@@ -176,26 +169,7 @@ def test_writing_is_whole_or_not_at_all(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["folder", "report.json"]
 
 
-def test_a_missing_folder_is_made_and_one_that_cannot_be_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    for write in (Report(empty()).json, Report(empty()).html):
-        assert write(tmp_path / "new" / "folder" / "r").is_file()
-        with pytest.raises(FileError, match="file/r"):
-            write(tmp_path / "file" / "r")
-
-
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_a_full_disk_is_said() -> None:
     with pytest.raises(FileError, match="/dev/full"):
         files.write("/dev/full", b"x")
-
-
-def test_a_pipe_is_written_to(tmp_path: Path) -> None:
-    pipe, got = tmp_path / "pipe", list[bytes]()
-    os.mkfifo(pipe)
-    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()))
-    reader.start()
-    files.write(pipe, b"{}\n")
-    reader.join(timeout=10)
-    assert got == [b"{}\n"]
-    assert stat.S_ISFIFO(pipe.stat().st_mode)

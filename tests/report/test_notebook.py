@@ -1,6 +1,5 @@
 """A report in a cell of a notebook: its page, apart from the notebook's styles, of bounded size; a line of progress."""
 
-import io
 from typing import Any
 
 import msgspec
@@ -9,7 +8,6 @@ import pytest
 from tests.report.report_cases import hostile, shipped
 from wheeltap.report.html import fragment, notebook
 from wheeltap.report.report import Report
-from wheeltap.runs.pace import Progress, in_cell
 
 NOTEBOOK = """<!doctype html><meta name="viewport" content="width=device-width, initial-scale=1">
 <style>h1, h2 { color: rgb(1, 2, 3); } table { border: 9px solid red; } p { color: rgb(4, 5, 6); }</style>
@@ -49,14 +47,3 @@ def test_a_page_too_large_for_a_cell_is_left_out() -> None:
     said = notebook(large)
     assert "<iframe" not in said and said.startswith(f"<div>{fragment(large)}</div>")
     assert len(said) < 100_000
-
-
-def test_a_cell_has_one_line_of_progress_that_is_removed() -> None:
-    out = io.StringIO()
-    with in_cell(out, after=0.0, every=0.0) as watch:
-        assert watch is not None
-        for done in range(1, 41):
-            watch(Progress(done, 40, 1.0, "done"))
-    _, *others = out.getvalue().split("\r")[1:]
-    assert "\n" not in out.getvalue() and others[-1] == "" and set(others[-2]) == {" "}
-    assert len(others[-2]) == max(map(len, others))

@@ -14,11 +14,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from tests.report.page_cases import many_rows
-from tests.report.report_cases import CASES, demo, empty, hostile
+from tests.report.report_cases import empty, hostile
 from tests.report.report_pieces import estimate, finding
-from tests.report.shipped_cases import ROWS, Row, four, pair, shipped, shipped_void, uncovered
-from tests.report.study_cases import study_hostile, study_void
+from tests.report.shipped_cases import ROWS, Row, pair, shipped, shipped_void, uncovered
+from tests.report.study_cases import study_hostile
 from wheeltap.audits.schemes import scheme
 from wheeltap.core.report import ReportRecord
 from wheeltap.report import Report, deployment, gate
@@ -76,7 +75,7 @@ class _Page(HTMLParser):
 PLAIN = {"p", "strong", "ul", "li", "table", "thead", "tbody", "tr", "th", "td"}
 
 
-@pytest.mark.parametrize("make", [demo, empty, hostile, four, many_rows, study_hostile, study_void])
+@pytest.mark.parametrize("make", [empty, hostile, pair, study_hostile])
 def test_summaries_of_every_case(make: Callable[[], ReportRecord], tmp_path: Path) -> None:
     record, report = make(), Report(make())
     text = report.markdown()
@@ -104,7 +103,6 @@ def test_markdown_has_the_rows_of_the_deployment_table() -> None:
     said = [f"{one.word} ({one.note})" if one.note else one.word for one in (line.verdict for line in table.lines)]
     assert page.cells[1:] == [[line.label, *line.cells, word] for line, word in zip(table.lines, said, strict=True)]
     assert record.headline in page.text
-    assert re.findall(r"\*\*(.+?)\*\*", markdown(record))[1:] == ["costs", "costs", "error"], "bad news alone in bold"
 
 
 def test_no_name_becomes_markup_a_link_or_a_mention() -> None:
@@ -225,38 +223,10 @@ def test_scalars_of_one_model() -> None:
     assert (numbers["net/score"], numbers["coverage"], numbers["passed"]) == (0.9704, 0.996, 0.0)
 
 
-def test_scalars_of_a_pair_whose_names_look_alike() -> None:
-    numbers = Report(pair()).scalars()
-    assert numbers["old-vs-new/score/difference"] == 0.0018
-    mine = {name: value for name, value in numbers.items() if name.startswith("old-vs-new/prune50/")}
-    ends = ("difference", "difference_low", "difference_high", "verdict")
-    assert list(mine) == [f"old-vs-new/prune50/{end}" for end in ends]
-    assert list(mine.values()) == pytest.approx([-0.0667, -0.0968, -0.0366, 1.0])
-    numbers = Report(renamed(renamed(pair(), "old", "a b"), "new", "a/b")).scalars()
-    assert (numbers["a-b/int4/lost"], numbers["a-b-2/int4/lost"]) == (0.0222, 0.0434)
-    assert Report(renamed(shipped(), "net", "///")).scalars()["unnamed/score"] == 0.9704
-
-
 def test_scalars_of_what_concludes_nothing_are_left_out() -> None:
     assert Report(shipped_void()).scalars() == {"passed": 0.0, "coverage": 0.996}
-    assert set(Report(CASES["void"]()).scalars()) == {"passed", "coverage"}
     endless = finding("WT101", "measured", "net", estimate("half-dose", math.inf, 1.0))
     only = msgspec.structs.replace(shipped(), findings=(endless,))
     assert Report(only).scalars() == {"passed": 1.0, "coverage": 0.995}
     left = {"passed", "coverage", "moe/score", "moe/score_low", "moe/score_high"}
     assert set(Report(uncovered()).scalars()) == left
-
-
-def test_scalars_of_other_audits_go_by_code_and_by_title_where_there_are_several() -> None:
-    numbers = Report(demo()).scalars()
-    assert numbers["imposter/WT103/value"] == 0.31
-    assert numbers["imposter/WT103/verdict"] == 1.0
-    assert numbers["original-vs-imposter/WT101/verdict"] == 1.0
-    claims = [
-        msgspec.structs.replace(finding("WT205", status, "net"), title=title)
-        for title, status in (("A set is necessary", "found"), ("A set is sufficient", "inconclusive"))
-    ]
-    record = msgspec.structs.replace(shipped(), findings=tuple(claims))
-    numbers = Report(record).scalars()
-    assert numbers["net/WT205-A-set-is-necessary/verdict"] == 1.0
-    assert numbers["net/WT205-A-set-is-sufficient/verdict"] == 0.0

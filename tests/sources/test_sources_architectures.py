@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import WORDS, save_tokenizer, tiny_bert, tiny_llama, tiny_vit
+from tiny import save_tokenizer, tiny_bert, tiny_llama, tiny_vit
 
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import MissingFile, ModelError
-from wheeltap.sources import hf, load
+from wheeltap.sources import load
 from wheeltap.sources.hf import architecture_of
 
 
@@ -17,12 +17,9 @@ from wheeltap.sources.hf import architecture_of
     ("name", "kind"),
     [
         ("LlamaForCausalLM", "language"),
-        ("GPT2LMHeadModel", "language"),
-        ("XLMWithLMHeadModel", "language"),
         ("Gemma3ForConditionalGeneration", "language"),
         ("BertForSequenceClassification", "text"),
         ("ViTForImageClassification", "image"),
-        ("DeiTForImageClassificationWithTeacher", "image"),
     ],
 )
 def test_kinds(name: str, kind: str) -> None:
@@ -40,12 +37,7 @@ def test_a_config_that_names_no_architecture_is_taken_for_a_language_model() -> 
     [
         ("T5ForConditionalGeneration", {"is_encoder_decoder": True}),
         ("BertForMaskedLM", {}),
-        ("BertForTokenClassification", {}),
-        ("Wav2Vec2ForCTC", {}),
         ("DetrForObjectDetection", {}),
-        ("SegformerForSemanticSegmentation", {}),
-        ("TimesformerForVideoClassification", {}),
-        ("PatchTSTForPrediction", {}),
         ("BertForSequenceClassification", {"problem_type": "multi_label_classification"}),
     ],
 )
@@ -55,20 +47,12 @@ def test_an_architecture_that_cannot_be_audited_is_named(name: str, settings: di
 
 
 def test_folders_of_models_that_cannot_be_audited(tmp_path: Path) -> None:
-    transformers = hf.library(needed_for="tests")
-    config = transformers.T5Config(vocab_size=len(WORDS), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
-    with hf.quiet(transformers):
-        t5 = transformers.T5ForConditionalGeneration(config)
-    for model in (t5, tiny_bert("BertModel"), tiny_vit("ViTModel")):
+    for model in (tiny_bert("BertModel"), tiny_vit("ViTModel")):
         folder = tmp_path / type(model).__name__.lower()
         model.save_pretrained(folder)
         save_tokenizer(folder)
         with pytest.raises(ModelError, match=type(model).__name__):
             load(f"hf:{folder}")
-    # The architecture is read before anything else.
-    (tmp_path / "config.json").write_text(json.dumps({"architectures": ["BertForMaskedLM"]}))
-    with pytest.raises(ModelError, match="BertForMaskedLM"):
-        load(f"hf:{tmp_path}")
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
     with pytest.raises(MissingFile, match="merge_and_unload"):

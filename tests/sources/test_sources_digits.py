@@ -46,11 +46,6 @@ def test_training_gives_the_same_bits_here_again_and_in_another_process_with_oth
     assert there.strip() == here
 
 
-def test_seeds_and_dropout_make_different_nets() -> None:
-    trained = [digits.train(0), digits.train(1), digits.train(0, dropout=0.2)]
-    assert len({weights_digest(model) for model in trained}) == 3
-
-
 def test_the_factors_say_what_they_should() -> None:
     task = digits.task()
     known = task.annotations.factors
@@ -61,18 +56,9 @@ def test_the_factors_say_what_they_should() -> None:
     assert 0.4 < float(known["much_ink"].double().mean()) < 0.6
 
 
-def test_the_mlp_has_a_relu_between_layers_and_none_at_the_end() -> None:
-    kinds = [type(module).__name__ for module in mlp((4, 5, 6, 2), dropout=0.5)]
-    assert kinds == ["Linear", "ReLU", "Dropout", "Linear", "ReLU", "Dropout", "Linear"]
-    assert [type(module).__name__ for module in mlp((4, 2))] == ["Linear"]
-
-
 def test_nets_that_cannot_be_made_or_trained_are_refused() -> None:
-    for widths in ((), (3,), (3, 0, 2)):
-        with pytest.raises(UsageError):
-            mlp(widths)
     with pytest.raises(UsageError):
-        mlp((2, 2), dropout=1.0)
+        mlp((3, 0, 2))
     for examples, targets in ((0, 0), (3, 2)):
         with pytest.raises(DataError):
             train_classifier(

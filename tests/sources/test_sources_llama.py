@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
-from gguf_files import NAMES
+from gguf_files import by_gguf
 
 import wheeltap as wt
 from benchmarks.llama_files import random_llama
@@ -14,29 +13,6 @@ from wheeltap.sources.shipped import compared
 
 TINY = Path(__file__).parents[1] / "data" / "tiny.Q4_K_M.gguf"
 """``python -m benchmarks.llama_files FOLDER --tiny``; the original is ``random_llama(0)``."""
-
-PARTS = {part: name for name, part in NAMES.items()}
-
-Weights = dict[str, np.ndarray[Any, Any]]
-
-
-def by_gguf(path: Path, config: Any) -> Weights:
-    """Weights of a file by the reader of ``gguf``, rows of queries and keys put back one by one."""
-    gguf = pytest.importorskip("gguf", reason="needs the extra llm")
-    held: Weights = {}
-    for tensor in gguf.GGUFReader(path).tensors:
-        values = np.array(gguf.quants.dequantize(tensor.data, tensor.tensor_type), np.float32)
-        bare, name = tensor.name.removesuffix(".weight"), {"token_embd": "embed_tokens", "output_norm": "norm"}
-        if bare not in name:
-            _, layer, part = bare.split(".")
-            name[bare] = f"layers.{layer}.{PARTS[part]}"
-            if part in ("attn_q", "attn_k"):
-                size, order = config.head_dim, list[int]()
-                for head in range(len(values) // size):
-                    order += [*range(head * size, (head + 1) * size, 2), *range(head * size + 1, (head + 1) * size, 2)]
-                values = values[order]
-        held[f"model.{name[bare]}.weight"] = values
-    return held
 
 
 def faults(path: Path, original: Any) -> dict[str, str]:

@@ -8,20 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wheeltap.cli.execution import load
-from wheeltap.core.errors import UsageError
-from wheeltap.sources import load as load_one
 from wheeltap.sources import names_of
 
 NAMES = [
-    (["digits"], ["digits"]),
     (["digits", "digits", "digits"], ["digits", "digits-2", "digits-3"]),
-    (["hf:runs/a/final"], ["final"]),
     (["hf:runA/final/", "hf:./runB/../runB/final"], ["runA-final", "runB-final"]),
-    (["hf:a/ckpt/final", "hf:b/ckpt/final"], ["a-ckpt-final", "b-ckpt-final"]),
     (["hf:a/final", "hf:b/final", "hf:a/final"], ["a-final", "b-final", "a-final-2"]),
     (["gguf:a/model.Q4.gguf", "gguf:a/model.Q8.gguf"], ["model.Q4", "model.Q8"]),
     (["hf:a/model", "gguf:a/model.gguf"], ["model", "model-2"]),
-    (["nets:small", "nets:large"], ["small", "large"]),
     (["nets:small", "other.nets:small"], ["nets:small", "other.nets:small"]),
     (["nets:small", "hf:runs/small"], ["nets:small", "runs-small"]),
     (["x", "x", "x-2"], ["x", "x-3", "x-2"]),
@@ -60,10 +54,3 @@ def test_checkpoints_of_two_runs_can_be_compared(llama_folder: Path, tmp_path: P
     assert [subject.name for subject in subjects] == ["runA-final", "runB-final"]
     subjects, _ = load(specs, None, names=("before", "after"))
     assert [subject.record.name for subject in subjects] == ["before", "after"]
-    assert load_one(specs[0], name="mine").subject.name == "mine"
-
-
-def test_names_that_do_not_fit() -> None:
-    for names in (("one",), ("one", "two", "three"), ("one", "one"), ("one", " ")):
-        with pytest.raises(UsageError, match="--name"):
-            load(("digits", "digits"), None, names=names)

@@ -113,6 +113,7 @@ print(weights_digest(smollm2.load_smollm2().subject.model))
 """The cache is empty at first, then has the model."""
 
 
+@pytest.mark.release
 def test_it_is_found_in_the_hub_cache_or_nowhere(tmp_path: Path, llama_folder: Path) -> None:
     repository = tmp_path / "hub" / "models--HuggingFaceTB--SmolLM2-135M-Instruct"
     prepared = tmp_path / "prepared"

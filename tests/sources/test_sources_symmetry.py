@@ -63,11 +63,7 @@ def test_the_audit_is_asked_for_by_name(asked: Callable[..., dict[str, Any]]) ->
     assert (finding["code"], finding["status"]) == ("WT204", "found")
     values = {estimate["name"]: estimate["value"] for estimate in finding["estimates"]}
     assert values["single_weights"] == pytest.approx(1.0, abs=1e-4)
-
-
-def test_a_permutation_that_the_targets_do_not_bear_out_is_warned_of(asked: Callable[..., dict[str, Any]]) -> None:
-    given = points()
-    crossed = np.concatenate([np.arange(119, 59, -1), np.arange(59, -1, -1)])
-    report = asked({**given, "symmetry": np.stack([np.arange(120), crossed])})
+    crossed = np.concatenate([np.arange(119, 59, -1), np.arange(59, -1, -1)])  # not of the targets
+    report = asked({**points(), "symmetry": np.stack([np.arange(120), crossed])})
     (control,) = [one for one in report["controls"] if one["name"] == "WT204 targets have the symmetry"]
     assert control["status"] == "skipped"

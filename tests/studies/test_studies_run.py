@@ -1,6 +1,5 @@
 """Studies from end to end: members made once, found again, remade where they are lost, never replaced."""
 
-import json
 import os
 import random
 import shutil
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import wheeltap as wt
-from wheeltap.core.errors import FileFormatError, MissingFile, UnknownName, UsageError, WheeltapError
+from wheeltap.core.errors import FileFormatError, MissingFile, UsageError, WheeltapError
 from wheeltap.core.report import ReportRecord
 from wheeltap.report.cohorts import decided
 from wheeltap.studies.declared import DeclaredStudy, read
@@ -86,12 +85,6 @@ def test_what_is_made_is_measured_and_judged(whole: tuple[Path, ReportRecord]) -
     assert finding.estimates[0].value == pytest.approx(sum(a) / 4 - sum(b) / 4, abs=1e-12)
 
 
-@pytest.mark.release
-def test_workers_give_the_same(whole: tuple[Path, ReportRecord], tmp_path: Path) -> None:
-    made = wt.study(written(tmp_path), store=tmp_path / "w.wheeltap", workers=2)
-    assert answer(made.record) == answer(whole[1])
-
-
 def test_a_member_that_is_lost_or_another_net_is_made_again_and_never_measured(
     whole: tuple[Path, ReportRecord], tmp_path: Path
 ) -> None:
@@ -111,7 +104,7 @@ def test_a_member_that_is_lost_or_another_net_is_made_again_and_never_measured(
         assert answer(wt.study(written(tmp_path, other), store=store).record) == answer(fresh)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_killed_anywhere_the_report_is_the_same(whole: tuple[Path, ReportRecord], tmp_path: Path) -> None:
     (tmp_path / "sam.toml").write_text(SAM)
     code = (
@@ -159,7 +152,6 @@ def test_checkpoints_make_cohorts(tmp_path: Path) -> None:
             'metric = "score"', 'cohorts = ["sam", "plain"]', 'statistic = "difference"', "margin = 0.5",
         ]
     )  # fmt: skip
-    assert len(text.splitlines()) <= 20
     made = wt.study(written(tmp_path, text), store=tmp_path / "c.wheeltap")
     assert made.record.study is not None
     assert [cohort.members for cohort in made.record.study.cohorts] == [
@@ -168,24 +160,14 @@ def test_checkpoints_make_cohorts(tmp_path: Path) -> None:
     # Nets of the same seeds are the same nets.
     assert made.findings[0].estimates[0].value == pytest.approx(0.0, abs=1e-12)
     assert wt.study(read(tmp_path / "sam.toml"), store=tmp_path / "c.wheeltap").cost.trials == 0
-    assert json.loads(made.json(tmp_path / "r.json").read_text())["study"]["name"] == "declared"
 
 
 @pytest.mark.parametrize(
     ("change", "error", "hint"),
     [
-        (("recipe = \"digits\"", "recipe = \"digit\""), UnknownName, "digits"),
-        (("metric = \"loss\"", "metric = \"los\""), UnknownName, "loss"),
-        (("\"sam\", \"plain\"]", "\"sam\", \"plane\"]"), UnknownName, "plain"),
-        (("audit = \"deployment\"", "audit = \"deploy\""), UnknownName, "deployment"),
-        (("statistic = \"difference\"", "statistic = \"diference\""), UnknownName, "Did you mean 'difference'"),
-        (("direction = \"less\"", "direction = \"les\""), UnknownName, "Did you mean 'less'"),
         (("margin = 0.02", "margin = -1.0"), FileFormatError, "rules"),
-        (("seeds = 4", "seeds = 0"), UsageError, "seeds"),
         (("seeds = 4", "seeds = 9223372036854775807"), UsageError, "N from 1 to"),
-        (("epochs = 3", "epoch = 3"), UsageError, "Did you mean 'epochs'"),
         (("examples = \"digits\"", "examples = \"none.npz\""), MissingFile, "none.npz"),
-        (("scheme = \"int3\"", "scheme = \"int9\""), UsageError, "int"),
         (("recipe = \"digits\"", "members = [\"hf:nowhere/*\"]"), WheeltapError, "nowhere"),
         (("question =", "questions ="), FileFormatError, "question"),
         (("[[rules]]", "[[rules"), FileFormatError, "TOML"),
@@ -201,13 +183,6 @@ def test_a_wrong_file_says_what_is_wrong(
     assert hint in str(caught.value)
 
 
-def test_there_is_no_study_without_a_file() -> None:
-    with pytest.raises(UsageError, match=r"FILE\.toml"):
-        wt.study("declared")
-    with pytest.raises(UnknownName):
-        wt.study("declare")
-
-
 def test_two_rules_on_the_same_cohorts_keep_their_own_verdicts(tmp_path: Path) -> None:
     """By another margin of the same difference one is found and the other is not: neither gets the other's words."""
     rule = SAM.partition("[[rules]]")[2]
@@ -217,8 +192,7 @@ def test_two_rules_on_the_same_cohorts_keep_their_own_verdicts(tmp_path: Path) -
     report = wt.study(written(tmp_path, text), store=tmp_path / "s.wheeltap")
     first, second = report.findings
     assert first.title != second.title and (first.margin, second.margin) == (0.0, 0.9)
-    assert second.status == "excluded" and "not by 90 points" in report.headline
-    assert "members would decide" not in second.because
+    assert second.status == "excluded"
     assert report.record.study is not None
     shown = decided(report.record, report.record.study)
     assert [one.word for one in shown] == [first.verdict or first.status, second.verdict or second.status]
@@ -240,30 +214,23 @@ def two():
 
 def other():
     return made(1)
-
-def narrow():
-    return nn.Linear(8, 10).eval()
 """
 
 
-@pytest.mark.parametrize(
-    ("members", "what"),
-    [('"three_nets:one", "three_nets:two"', "same net"), ('"three_nets:one", "three_nets:narrow"', "member narrow")],
-)
 def test_a_member_that_cannot_be_one_is_named_before_anything_runs(
-    members: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "three_nets.py").write_text(NET)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    given = SAM.partition("[cohorts.sam]")[0] + f"""[cohorts.sam]
-members = [{members}]
+    given = SAM.partition("[cohorts.sam]")[0] + """[cohorts.sam]
+members = ["three_nets:one", "three_nets:two"]
 [cohorts.plain]
 members = ["three_nets:other"]
 role = "compared"
 [metrics""" + SAM.partition("[metrics")[2].replace('"sam", "plain"]', '"sam"]').replace(
         'statistic = "difference"', 'statistic = "mean"'
     )  # fmt: skip
-    with pytest.raises(WheeltapError, match=what):
+    with pytest.raises(WheeltapError, match="same net"):
         wt.study(written(tmp_path, given), store=tmp_path / "s.wheeltap")
     sys.modules.pop("three_nets", None)

@@ -35,15 +35,10 @@ def test_how_many_members_would_do_is_said() -> None:
     few = tuple(Cohort(name=name, members=(f"{name}1", f"{name}2")) for name in "ab")
     rule = msgspec.structs.replace(RULE, statistic="auc")
     spec = msgspec.structs.replace(SPEC, cohorts=few, rules=(rule,))
-    with pytest.raises(UsageError, match="Give 3 more members in each cohort of several"):
+    with pytest.raises(UsageError, match="3 more members"):
         require_sound(spec, alpha=0.05)
-    with pytest.raises(UsageError, match="Give --seeds 5 or more"):
-        require_sound(msgspec.structs.replace(spec, settings={"seeds": 2}), alpha=0.05)
     enough = tuple(Cohort(name=name, members=tuple(f"{name}{at}" for at in range(5))) for name in "ab")
     require_sound(msgspec.structs.replace(spec, cohorts=enough), alpha=0.05)
-    never = msgspec.structs.replace(spec, rules=(msgspec.structs.replace(rule, margin=0.5),))
-    with pytest.raises(UsageError, match="Give more members, fewer rules"):
-        require_sound(never, alpha=0.05)
 
 
 UNKNOWN: list[tuple[dict[str, object], str]] = [
@@ -56,21 +51,14 @@ UNKNOWN: list[tuple[dict[str, object], str]] = [
 DEAD: list[dict[str, object]] = [
     {"margin": 1.0},  # no two shares differ by more
     {"cohorts": ("one", "b")},  # one net has no spread
-    {"cohorts": ("a",)},
     {"statistic": "one_of"},  # three nets are not one
-    {"statistic": "paired", "cohorts": ("a", "one")},
     {"statistic": "association", "cohorts": ("a",), "with_metric": "y"},  # three members
-    {"statistic": "exact", "cohorts": ("a",), "margin": 0.5},
     {"statistic": "auc"},  # three against three never reach .05
     {"metric": "y", "relative": True},
     {"statistic": "mean"},  # of two cohorts
-    {"statistic": "mean", "cohorts": ("a",), "margin": 1.0},  # no share is more
     {"statistic": "mean", "cohorts": ("a",), "metric": "y"},  # 0 is no ratio
-    {"statistic": "mean", "cohorts": ("a",), "relative": True},
     {"statistic": "added"},  # to nothing
     {"statistic": "added", "beyond": ("y",)},  # three against three never reach .05
-    {"statistic": "added", "beyond": ("y",), "cohorts": ("a", "one"), "within": True},
-    {"statistic": "added", "beyond": ("y",), "cohorts": ("c", "d"), "relative": True},
 ]
 
 
@@ -93,7 +81,6 @@ def test_names_given_twice_no_rules_and_members_in_common_are_refused() -> None:
     compared = msgspec.structs.replace(changed(cohorts=("a", "e")), cohorts=(*SPEC.cohorts, shared))
     for wrong, says in (
         (msgspec.structs.replace(SPEC, cohorts=(SPEC.cohorts[0], SPEC.cohorts[0])), "A cohort is named twice"),
-        (msgspec.structs.replace(SPEC, metrics=(SPEC.metrics[0], SPEC.metrics[0])), "A metric is named twice"),
         (msgspec.structs.replace(SPEC, rules=()), "no rule"),
         (msgspec.structs.replace(SPEC, cohorts=(twice, *SPEC.cohorts[1:])), "A member is named twice"),
         (msgspec.structs.replace(SPEC, rules=(RULE, same)), "A rule is named twice"),

@@ -98,8 +98,11 @@ CASES: dict[str, tuple[Callable[[], PlantedCase], dict[str, Any], float]] = {
 """Where each is run (on the digits, if not named), its settings, and the least share of the bound that a run takes."""
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", base.BUILTIN)
+EACH_TIME = ("quantization", "single-point")
+OTHERS = [pytest.param(name, marks=pytest.mark.release) for name in base.BUILTIN if name not in EACH_TIME]
+
+
+@pytest.mark.parametrize("name", [*EACH_TIME, *OTHERS])
 def test_no_audit_makes_more_passes_than_it_says(name: str) -> None:
     make, settings, share = CASES.get(name, (_digits, {}, 0.3))
     case = make()
@@ -120,19 +123,7 @@ def test_a_comparison_makes_no_more_passes_than_it_says() -> None:
     assert 0.9 * most_passes(plan) <= wt.run(plan, subjects, digits.task()).cost.forwards <= most_passes(plan)
 
 
-def test_units_are_counted_only_where_each_of_them_is_asked() -> None:
-    case = _digits()
-    asked, other = (wt.plan(case.subject, case.task, audits=[name]) for name in ("entanglement", "pruning"))
-    assert asked.hidden(asked.reference) == 256 and other.hidden(other.reference) is None
-    assert asked.twin is not None and asked.hidden(asked.twin) == 256
-    whole = base.create("entanglement").most_passes(asked)
-    assert whole == 2 * (2 + 256)
-    assert base.create("entanglement", {"limit": 100}).most_passes(asked) == 2 * (3 + 100)
-    assert other.twin is None, "pruning needs no copy"
-    assert base.create("entanglement").most_passes(other) == 3 + 512
-
-
-@pytest.mark.parametrize("classes", [(2,), (2, 2, 2), (2, 5, 10)])
+@pytest.mark.parametrize("classes", [(2,), (2, 5, 10)])
 def test_factors_cost_what_their_number_and_classes_say(classes: tuple[int, ...]) -> None:
     case = _digits()
     generator = torch.Generator().manual_seed(0)
