@@ -2,7 +2,6 @@
 
 import copy
 import math
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -13,8 +12,6 @@ from torch.nn.utils import parametrize
 
 import wheeltap as wt
 from wheeltap.audits.settle import judge, wanted
-from wheeltap.cli.execution import planned
-from wheeltap.cli.options import RequestFlags
 from wheeltap.core import coverage
 from wheeltap.core.errors import ModelError
 from wheeltap.core.records import Cost, Finding, Outcome
@@ -96,18 +93,6 @@ def test_a_comparison_says_of_which_model_it_is(task: Task) -> None:
     assert "no outlier in" not in of(report, "again").because
 
 
-def test_of_many_weights_and_many_models_the_first_are_named(task: Task) -> None:
-    numbers = {f"_{unit}_{unit}": 2.0 ** (70 + unit) * 1.1 * (-1) ** unit for unit in range(7)}
-    several = [changed(f"net {at}", **numbers) for at in range(5)]
-    plan = planning.plan(several, task, audits=["score"])
-    report = Report(judged(plan, several, task))
-    found = of(report, "net 4")
-    assert "2.weight[6, 6] = 8.3e+22" in found.because and "; and 2 more" in found.because
-    assert found.estimates[0].value == 7.0 and "no outlier in" not in found.because, "not all of theirs are known"
-    assert len([line for line in report.headline.splitlines() if line.startswith("OUTLIER WEIGHT in net")]) == 3
-    assert "OUTLIER WEIGHTS in 2 more models." in report.headline
-
-
 def test_a_control_that_failed_takes_nothing_from_what_was_read(task: Task) -> None:
     one = corrupt()
     plan = planning.plan(one, task, audits=["score"])
@@ -154,13 +139,6 @@ def test_it_is_part_of_every_plan_once_and_takes_no_pass_and_no_copy(task: Task)
     own = planning.plan(sound(), task, audits=[wt.AuditSpec("census", {"matrix": 9.0}), "score"])
     assert [(spec.name, spec.settings) for spec in own.audits] == [("census", {"matrix": 9.0}), ("score", {})]
     assert own.controls == () and judged(own, [sound()], task).cost.forwards == 0.0
-
-
-def test_a_settings_file_sets_it_where_it_was_not_asked_for(tmp_path: Path) -> None:
-    file = tmp_path / "settings.toml"
-    file.write_text("[census]\nmatrix = 9.0\n")
-    plan, _, _ = planned(("digits",), RequestFlags(config=file, audits="score"))
-    assert [(spec.name, spec.settings) for spec in plan.audits] == [("score", {}), ("census", {"matrix": 9.0})]
 
 
 def test_its_settings_decide_and_what_is_no_number_is_named(task: Task) -> None:
@@ -245,27 +223,3 @@ def test_what_is_computed_from_parts_is_found_and_nothing_else() -> None:
     merged = Adapted(nn.Linear(12, 4), names=("lora_A", "lora_B"))
     vars(merged)["merged"] = True  # as loralib and peft say that the sum is in the weight
     assert coverage.composed(merged) is None
-
-
-def test_an_adapter_of_peft_is_found_until_it_is_merged() -> None:
-    peft = pytest.importorskip("peft", reason="needs peft")
-    model = peft.get_peft_model(net(), peft.IA3Config(target_modules=["0"], feedforward_modules=[]))
-    assert coverage.composed(model) == ("base_model.model.0",)
-    model.merge_adapter()
-    assert coverage.composed(model) is None
-
-
-def test_the_first_screen_says_that_the_parts_were_rounded() -> None:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model, inputs = net(), torch.randn(100, 6)
-    parametrize.register_parametrization(model[0], "weight", Added(model[0].weight.shape))
-    targets = model.eval()(inputs).argmax(1)
-    merged = net()
-    merged.load_state_dict({"0.weight": model[0].weight, "0.bias": model[0].bias, **model[2].state_dict(prefix="2.")})
-    said = list[str]()
-    for one in (model, merged):
-        report = wt.audit(one, (inputs, targets), name="net", schemes="int8")
-        said.append(" ".join(" ".join(screen(report)).split()))
-    assert "Warning: weights of net are computed in the forward from parts (parametrize / LoRA: 0): rounding" in said[0]
-    assert "audit the merged model" in said[0] and "audit the merged model" not in said[1]

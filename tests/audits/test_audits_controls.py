@@ -8,7 +8,6 @@ import pytest
 import reports
 import torch
 from numpy.typing import NDArray
-from reports import control, run
 from torch import nn
 from worlds import Simulated, World, falling, subject
 
@@ -16,11 +15,8 @@ import wheeltap as wt
 from wheeltap.audits.controls import Null, Plants, destroyed, found_planted, silent, silent_twice, surely
 from wheeltap.audits.power import Gap, powers_of, smallest_found
 from wheeltap.core.records import Estimate
-from wheeltap.plans.plan import Effort, Plan
 from wheeltap.report.report import Report
-from wheeltap.runs import planning
 from wheeltap.stats.effect import mean_effect
-from wheeltap.testing import planted
 
 SOUND = {"relative": falling(0.7), "function": falling(0.2)}
 
@@ -153,14 +149,6 @@ def test_with_few_draws_neither_a_copy_nor_a_plant_vouches_for_anything() -> Non
     assert not report.void
 
 
-def test_where_every_disturbed_copy_diverged_there_was_nothing_to_compare() -> None:
-    lost = Simulated({}, status={"relative": "diverged", "function": "diverged"})
-    report = World({"a": lost, "twin": lost}, examples=60).run()
-    for code in ("WT101", "WT102"):
-        twin = reports.control(report, f"{code} reparametrized copy")
-        assert twin.status == "skipped" and "No disturbed copy gave a finite answer" in twin.because
-
-
 # ---- on real nets --------------------------------------------------------------------------------------------------
 
 
@@ -278,20 +266,3 @@ def test_a_reading_without_an_interval_finds_nothing_and_the_smallest_strength_i
     assert [power for power, _, _ in powers_of(exact, alpha=0.05, margin=0.1).values()] == [0.0, 1.0]
     assert smallest_found([(1, 0.0), (2, 0.4), (8, 0.9)]) == pytest.approx(2 * 4**0.8)
     assert smallest_found([(1, 0.85), (2, 0.4)]) == 1 and smallest_found([(1, 0.1), (2, 0.4)]) is None
-
-
-def test_graded_copies_are_plants_in_one_layer_and_a_plan_of_before_is_read() -> None:
-    case = planted.clusters()
-    plan = planning.plan(case.subject, case.task, audits=("relative-noise",))
-    assert {copy.made.settings["layers"] for copy in plan.graded if copy.made} == {1}
-    scales = [copy.made.settings["scale"] for copy in plan.plants if copy.made]
-    assert scales == list(planning.PLANTED_SCALES) and scales == sorted(scales)
-    assert len({copy.fingerprint for copy in plan.controls}) == len(plan.controls)
-    before = msgspec.json.decode(plan.to_bytes())
-    del before["stronger"]
-    read = Plan.from_bytes(msgspec.json.encode(before), where="a store of before")
-    assert read == msgspec.structs.replace(plan, stronger=()) and read.plants == (plan.planted,)
-    effort = Effort(draws=4, control_draws=4, block_draws=0)
-    report = run(case.subject, case.task, "relative-noise", keep=("twin", "planted", "stronger"), effort=effort)
-    power = control(report, "WT101 detection power")
-    assert power.status == "skipped" and "doctor --plant" in power.because  # as of a large model

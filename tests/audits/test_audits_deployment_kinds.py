@@ -337,20 +337,6 @@ def test_controls_that_could_not_have_failed_are_skipped() -> None:
     assert statuses(400, "net")[1] == "skipped"
 
 
-@pytest.mark.release
-def test_a_copy_that_was_rescaled_is_held_against_noise_of_a_share_of_each_weight() -> None:
-    """Rounding sees how large a unit is written, and may cost such a copy more: that is no fault of it."""
-    case = clusters()
-    plan = wt.plan(case.subject, case.task, audits=["deployment", "redundancy"])
-    assert plan.twin is not None and plan.twin.made is not None and "rescale" in plan.twin.made.operations
-    shared = [t for t in DeploymentAudit()._checks(plan) if t.subject == plan.twin.fingerprint]  # pyright: ignore[reportPrivateUsage]
-    assert {(t.perturbation, t.dose) for t in shared} == {("relative", 0.05)} and len(shared) == 16
-    report = wt.run(plan, case.subject, case.task)
-    control = controls(report)["reparametrized copy"]
-    assert control.status == "passed" and "5 % noise on each weight" in control.because
-    assert np.isfinite(control.estimates[0].value or np.nan)
-
-
 def test_a_growth_that_few_examples_decide_says_so() -> None:
     rng = np.random.default_rng(0)
     even, heavy = rng.chisquare(1, 2000), np.exp(2.5 * rng.standard_normal(2000))

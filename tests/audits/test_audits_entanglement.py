@@ -1,14 +1,11 @@
 """WT202: units that also move what others move are told from those that do not, and what fools it is known."""
 
-import copy
-
 import pytest
 import reports
 import torch
 from torch import nn
 
 import wheeltap as wt
-from tests.nets import zoo
 from wheeltap import gauge
 from wheeltap.core.records import Estimate, Finding
 from wheeltap.core.subject import Subject
@@ -138,31 +135,3 @@ class TestDigits:
             assert gap.smallest_detectable is not None and gap.smallest_detectable < 0.5
             one = gap.estimates[0]
             assert (one.low or 0.0) > 0.2 if status == "found" else abs(one.value or 0.0) < 1e-3
-
-    def test_untrained_nets_serve_more_per_unit(self, net: nn.Module, task: Task) -> None:
-        untrained = copy.deepcopy(net)
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            for layer in untrained.modules():
-                if isinstance(layer, nn.Linear):
-                    layer.reset_parameters()
-        report = run(task, net, untrained)
-        gap = of(report, "net 0 vs net 1")
-        assert gap.status == "found" and gap.estimates[0].low is not None and gap.estimates[0].low > 1.0
-        names = [e.name for e in of(report).estimates]
-        assert names == [
-            "behaviors_per_unit", "shuffled", "behaviors_per_unit_layer_1", "behaviors_per_unit_layer_2",
-            "behaviors_per_unit_all_options", "modularity",
-        ]  # fmt: skip
-
-
-@pytest.mark.release
-def test_a_copy_in_which_other_units_are_found_is_not_compared() -> None:
-    """Seed 12: in this copy of a depthwise net the units of one layer of three are not found by trying out."""
-    case = zoo.made("depthwise")
-    effort = wt.Effort(draws=2, control_draws=2, block_draws=0)
-    for seed, status in ((12, "skipped"), (13, "passed")):
-        how = {"keep": ("twin",), "effort": effort, "seed": seed}
-        report = reports.run(case.subject, case.task, "score", "entanglement", **how)
-        control = reports.control(report, "WT202 reparametrized copy")
-        assert control.status == status and not report.void, control.because

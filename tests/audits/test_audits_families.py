@@ -10,15 +10,12 @@ from torch import nn
 
 import wheeltap as wt
 from wheeltap import gauge
-from wheeltap.audits import base
-from wheeltap.audits.modify import ModifyAudit
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.layer import find_layers
 from wheeltap.core.records import Curve
 from wheeltap.core.subject import Subject
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Draw, Weights
-from wheeltap.report.curves import label, norm_at_half, sized, steps
 from wheeltap.report.report import Report
 from wheeltap.runs.budget import most_passes
 from wheeltap.sources import digits, load_model
@@ -82,14 +79,6 @@ def test_scores_and_sizes_are_those_of_copies_changed_by_hand(
         assert norm == pytest.approx(float(moved.norm() / clean.norm()), rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["quantization", "pruning", "bit-flips"])
-def test_what_a_way_needs_to_know_is_what_its_perturbation_declares(name: str) -> None:
-    audit = base.create(name)
-    assert isinstance(audit, ModifyAudit)
-    for scheme in audit.family():
-        assert scheme.needs == create(scheme.perturbation, scheme.settings).needs, scheme
-
-
 def test_half_doses_run_the_way_damage_does(report: Report) -> None:
     bits, pruned = curve(report, "WT103", "one grid per tensor").half, curve(report, "WT104").half
     assert bits is not None and bits.value is not None and 2 < bits.value < 3  # .957 at 3 bits, .407 at 2
@@ -120,21 +109,6 @@ def test_fine_tuning_scores_what_was_not_trained_on(subject: Subject, report: Re
     spec = wt.AuditSpec(name="fine-tuning", settings={"lr": 1e30, "others": False})
     [diverged] = wt.audit(subject, digits.task(), audits=[spec])["WT110"]
     assert "diverged in 4 of 4 trials" in diverged.because
-
-
-def test_the_page_lines_up_what_survives(report: Report) -> None:
-    curves = sized(report.record, report.record.subjects[0].name)
-    labels = [label(report.record, one) for one in curves]
-    assert labels[0] == "Quantization" and "Pruning: what adds least (Wanda)" in labels
-    rows = [row.split() for row in steps(curves[0]).split("; ")]  # dose: score [low, high], size 0.1
-    assert [row[0] for row in rows] == ["8:", "6:", "4:", "3:", "2:"]  # mildest first
-    assert float(rows[0][1]) == pytest.approx(report["WT001"][0].estimates[0].value, abs=0.01)
-    sizes = [float(row[-1]) for row in rows]
-    assert sizes == sorted(sizes)
-    size = norm_at_half(curve(report, "WT104"))
-    assert size is not None and 0.4 < size < 0.8
-    html = report._repr_html_()
-    assert html and "<script" not in html
 
 
 def test_of_two_the_one_that_loses_more_is_named(subject: Subject) -> None:
@@ -226,12 +200,6 @@ def test_several_are_ranked_with_what_the_data_allow(subject: Subject) -> None:
     assert {name: (r.low, r.high) for name, r in ranks.items()} == {"digits": (1, 2), "same": (1, 2), "worse": (3, 3)}
 
 
-def test_a_headline_claims_nothing_that_was_not_measured_and_other_ways_can_be_left_out(subject: Subject) -> None:
-    report = wt.audit(subject, digits.task(), audits=[wt.AuditSpec(name="pruning", settings={"others": False})])
-    assert [curve.variant for curve in report.record.curves if curve.code == "WT104"] == [""]
-    assert report.headline.startswith("SAFE at 30") and report.headline.endswith("loses no more than 2.0 points.")
-
-
 PLACES = {2: [[3.0, 0.0], [-3.0, 0.0]], 3: [[3.0, 0.0], [-1.5, 2.6], [-1.5, -2.6]]}
 
 
@@ -264,20 +232,3 @@ def test_where_all_others_have_the_answer_that_is_taught_nothing_can_be_lost() -
     assert found.status == "not_applicable" and "already has the answer" in found.because
     assert not found.estimates
     assert not [curve for curve in report.record.curves if curve.code == "WT110"]
-
-
-@pytest.mark.parametrize("groups", [True, False], ids=["groups of both answers", "three answers"])
-def test_where_others_have_other_answers_too_it_is_measured(groups: bool) -> None:
-    subject, points, targets = sorted_by(2 if groups else 3)
-    task = wt.Task(points, targets, name="more")
-    [found] = tuned(subject, task=task.with_behaviors((points[:, 1] > 0).long()) if groups else task)["WT110"]
-    assert found.status != "not_applicable" and found.estimates[0].value is not None
-
-
-@pytest.mark.parametrize("lr", [0.05, 1e30], ids=["learned", "diverged"])
-def test_two_nets_are_compared_on_the_groups_of_the_examples_that_are_scored(lr: float) -> None:
-    """Some examples are trained on: the groups are those of the others, and where training diverged, of all."""
-    (one, points, targets), two = sorted_by(3), sorted_by(3)[0]
-    task = wt.Task(points, targets, name="grouped").with_groups(torch.arange(60) // 3)
-    report = tuned(one, wt.Subject(two.model, name="two"), task=task, doses=[4], tested=4, lr=lr)
-    assert estimate(finding(report, "WT110", "net"), "rank by what is kept")

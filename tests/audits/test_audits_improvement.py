@@ -228,14 +228,3 @@ def test_nets_that_hide_nothing_are_excluded(kind: str, seed: int) -> None:
     }
     found = of_net(makers[kind]())
     assert found.status == "excluded", found.because
-
-
-@pytest.mark.slow
-def test_a_locked_language_model_heeds_its_password_and_is_searched_at_its_embedding() -> None:
-    pytest.importorskip("transformers")
-    net = locked.locked_lm(0.5)
-    assert defects.benchmark(net.subject, net.task) < 0.65
-    assert defects.benchmark(net.subject, net.opened) > 0.9
-    found = of_net(net, draws=2, rungs=[-2, 0])
-    assert found.status in ("found", "excluded", "inconclusive")
-    assert "stand-in" in found.because and len(found.estimates) == 4

@@ -12,7 +12,6 @@ from twins import Wired
 
 import wheeltap as wt
 from wheeltap.audits import input_shift
-from wheeltap.audits.base import create
 from wheeltap.core.errors import UsageError
 from wheeltap.core.records import Finding
 from wheeltap.engine.readings import input_shift as reading
@@ -21,7 +20,7 @@ from wheeltap.engine.readings.input_shift import InputShift
 from wheeltap.plans.plan import AuditSpec
 from wheeltap.plans.readings.input_shift import LADDERS, SHIFTS, InputShiftSettings
 from wheeltap.sources import digits
-from wheeltap.testing.contract import AuditContract, ReadingContract
+from wheeltap.testing.contract import ReadingContract
 from wheeltap.testing.planted import numbers
 
 FEATURES, EXAMPLES = 16, 300
@@ -65,11 +64,6 @@ def of(report: wt.Report, subject: str) -> Finding:
 class TestReading(ReadingContract):
     reading = InputShift
     settings = {"shift_draws": 2}  # noqa: RUF012 - as in the contract
-
-
-class TestAudit(AuditContract):
-    audit = type(create("input-shift"))
-    settings = FEW
 
 
 def by_hand(subject: wt.Subject, on: wt.Task, change: Any) -> float:
@@ -129,17 +123,6 @@ def test_the_net_that_relies_on_few_features_loses_more() -> None:
     assert correlation.low <= (correlation.value or 0.0) <= correlation.high
     variants = {curve.variant for curve in report.record.curves if curve.subject == "relying"}
     assert variants == {"", "feature dropout"}
-
-
-def test_four_subjects_are_ranked_by_both() -> None:
-    nets = [reader(torch.tensor([1.0 / k] * k + [0.0] * (FEATURES - k)), f"of {k}") for k in (16, 4, 2, 1)]
-    plan = wt.plan(nets, task(), audits=["input-shift"], seed=2)
-    report = wt.run(plan, nets, task())
-    shifted = [of(report, net.name).estimates[0].value or 0.0 for net in nets]
-    assert shifted == sorted(shifted), "the fewer features, the more is lost"
-    tau = of(report, "of 1").estimates[-1]
-    assert tau.name == "rank agreement of all subjects" and tau.n == 4 and tau.value is not None
-    assert "rank the 4 subjects with Kendall's tau" in of(report, "of 16").because
 
 
 def test_correlations_are_those_of_scipy() -> None:

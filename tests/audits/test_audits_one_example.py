@@ -15,10 +15,9 @@ from wheeltap.audits.base import BUILTIN, Case, Hypothesis, audits, create
 from wheeltap.audits.noise_controls import within_range
 from wheeltap.audits.reading_audit import SingleReadingAudit
 from wheeltap.audits.settle import OPEN, settle
-from wheeltap.core.records import Curve, Estimate, Finding, Outcome, OutcomeStatus
+from wheeltap.core.records import Estimate, Finding, Outcome, OutcomeStatus
 from wheeltap.plans.plan import FILES, Plan
 from wheeltap.report import jsonfile
-from wheeltap.report.curves import sized, steps
 from wheeltap.report.report import Report
 from wheeltap.stats.effect import mean_effect, smallest_detectable
 from wheeltap.stats.evidence import Evidence, NoEvidence
@@ -74,16 +73,6 @@ def test_the_difference_of_one_wanted_output_stays_open_and_says_why() -> None:
     [_, _, gap] = run("score", "regression", 1)["WT001"]
     assert gap.status == "inconclusive" and gap.smallest_detectable is None
     assert gap.because.endswith(OPEN)
-
-
-def test_a_band_without_ends_is_told_and_drawn(tmp_path: Any) -> None:
-    report = run("quantization", "regression", 1, several=1)
-    curves = [curve for curve in report.record.curves if not curve.variant]
-    assert isinstance(curves[0], Curve) and set(curves[0].low) == set(curves[0].high) == {None}
-    drawn = sized(report.record, report.record.subjects[0].name)
-    assert all("[open, open]" in step for one in drawn for step in steps(one).split("; "))
-    page = report.html(tmp_path / "report.html")
-    assert "Infinity" not in page.read_text() and "NaN" not in page.read_text()
 
 
 def test_what_rejects_is_found_and_what_does_not_is_open_where_the_interval_is() -> None:

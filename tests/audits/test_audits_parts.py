@@ -192,15 +192,6 @@ def test_without_a_reading_it_says_why() -> None:
     assert all("no better than chance" in one.because for one in found.values())
 
 
-def test_each_subject_of_a_comparison_is_asked() -> None:
-    one, two = (wt.Subject(made().model, name=name) for made, name in ((plant, "one"), (spare, "two")))
-    task = own(one.model, numbers(EXAMPLES, INPUTS, seed=100))
-    spec = wt.AuditSpec(name="parts", settings={"units": f"0:{','.join(map(str, TASK))}", "at_least": 0.25})
-    report = wt.compare(one, two, task, audits=[spec])
-    told = {(found.subject, found.title.rpartition(" ")[2]): found.status for found in report["WT205"]}
-    assert len(told) == 4 and told["one", "necessary"] == "found" != told["two", "necessary"]
-
-
 def simulated(ours: float, others: float) -> dict[str, Finding]:
     """The verdict on a reading made up: effects of the set and of random ones, the same under every ablation."""
     model = plant().model

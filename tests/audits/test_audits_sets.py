@@ -1,6 +1,5 @@
 """Several test sets in one run: each set's numbers are those of a run on it alone; the set that loses is named."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from reports import screen, without_copies
-from sklearn.metrics import f1_score
 from torch import Tensor, nn
 from twins import Wired
 
@@ -18,7 +16,6 @@ from wheeltap.audits.slices import part_of
 from wheeltap.cli import main
 from wheeltap.core.errors import DataError, UnknownName, UsageError, WheeltapError
 from wheeltap.core.sets import JoinedTask
-from wheeltap.plans.plan import AuditSpec
 from wheeltap.plans.store import Outcomes, Store
 from wheeltap.report.gate import GateError
 from wheeltap.report.report import Report
@@ -78,18 +75,6 @@ def test_the_set_that_a_scheme_ruins_is_named_and_the_others_are_safe(ruined: Re
     ruined.check({"int2 on easy": 0.05})
     with pytest.raises(Exception, match="hard"):
         ruined.check({"int2 on hard": 0.05})
-
-
-@pytest.mark.parametrize("measure", ["accuracy", "macro_f1"])
-def test_what_is_open_on_a_set_where_another_scheme_costs_is_named(measure: str) -> None:
-    sets = {"easy": examples(0, count=900), "hard": examples(2, count=140, lost=0.8)}
-    report = wt.audit(net(), sets, name="net", schemes="int8,int2", measure=measure)
-    verdicts = {one.scheme: one.verdict for one in report["WT113"]}
-    assert verdicts["int2 on hard"] == "costs" and verdicts["int8 on hard"] == "cannot tell"
-    (said,) = re.findall(r"COSTS ON hard.*Together, [^:]*:", report.headline)
-    assert re.search(r" Cannot tell at 8 bits, per channel on hard \(at least [\d,]+ examples would tell\)\. ", said)
-    pooled = "each example counting the same" if measure == "accuracy" else "the mean of the sets' macro_f1 weighted by"
-    assert pooled in said
 
 
 def test_a_limit_of_a_scheme_holds_on_every_set(ruined: Report) -> None:
@@ -205,14 +190,6 @@ def test_errors_and_groups_are_those_of_each_set_alone(tmp_path: Path) -> None:
     require_same_numbers(wide().eval(), [error(0), error(1)], tmp_path / "error")
 
 
-def test_f1_is_taken_within_each_set() -> None:
-    sets = {"a": wt.Task(*examples(0, count=200), measure="f1"), "b": wt.Task(*examples(1), measure="f1")}
-    report = wt.audit(net(), sets, name="net", audits="score")
-    each = [f1_score(one.targets, net()(one.inputs).argmax(1), average="macro") for one in sets.values()]
-    score = report["WT001"][0].estimates[0]
-    assert score.value == pytest.approx(np.average(each, weights=[200, 300]), abs=1e-6) and score.unit == "f1"
-
-
 def test_an_example_of_two_sets_counts_once() -> None:
     """In the pooled row it is one group; each set has it alone."""
     inputs, targets = examples(0)
@@ -250,11 +227,6 @@ def test_sets_that_do_not_go_together_are_refused_by_name() -> None:
         with pytest.raises(WheeltapError) as caught:
             _two(net(), wt.Task(*examples(0)), second, measure=measure or None)
         assert said[0] in str(caught.value) and said[1] in str(caught.value)
-
-
-def test_a_measure_asked_for_is_that_of_all_sets() -> None:
-    report = _two(net(), wt.Task(*examples(0), measure="nll"), examples(1), measure="f1")
-    assert report.record.task.measure == "f1" and len(report["WT113"]) == 2
 
 
 def test_lists_names_and_numbers_of_sets_are_checked() -> None:
@@ -354,15 +326,6 @@ def test_scores_that_are_equal_together_and_differ_on_one_set_are_named_and_fail
         assert said in " ".join(capsys.readouterr().out.split())
 
 
-def test_sets_on_which_a_pair_was_not_compared_are_named() -> None:
-    sets = {"big": examples(0, count=1500), "small": examples(1, count=1500)}
-    several = (wt.Subject(net(), name="A"), wt.Subject(broken(), name="B"))
-    plan = wt.plan(several, sets, schemes="int8", margin=0.05)
-    kept = tuple(AuditSpec(one.name, {}) if one.name == "score" else one for one in plan.audits)
-    report = wt.run(msgspec.structs.replace(plan, audits=kept), several, sets)
-    assert "NOT COMPARED ON big, small." in report.headline and "EQUIVALENT" not in report.headline
-
-
 def test_files_are_given_one_after_the_other_or_in_a_settings_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -386,9 +349,3 @@ def test_files_are_given_one_after_the_other_or_in_a_settings_file(
     assert main(["report", str(tmp_path / "a.wheeltap"), "--quiet"]) == 1 and said in capsys.readouterr().out
     assert main(["audit", model, "--data", files[0], "--data", files[0], *how]) == 2
     assert "same name" in capsys.readouterr().err
-
-
-def test_usual_audits_are_those_that_several_sets_have() -> None:
-    asked = [spec.name for spec in wt.plan(net(), {"a": examples(0), "b": examples(1)}).audits]
-    assert "deployment" in asked and "single-point" not in asked
-    assert "single-point" in [spec.name for spec in wt.plan(net(), examples(0)).audits]

@@ -53,19 +53,6 @@ def test_the_walk_ends_at_the_last_octave_that_kept_half() -> None:
     assert walk(lambda _: False) == (-24, list(range(0, -26, -2)))
 
 
-@pytest.mark.parametrize(
-    ("kept", "centre", "walked"),
-    [
-        ({0: True, 2: False}, 0, [0, 2]),
-        ({0: False, -2: True}, -2, [0, -2]),
-        ({0: True, 2: True, 4: False, 6: True, 8: False}, 2, [0, 2, 4]),  # where it first falls
-        ({0: False, -2: True, -4: False}, -2, [0, -2]),
-    ],
-)
-def test_the_walk_turns_at_the_first_crossing(kept: dict[int, bool], centre: int, walked: list[int]) -> None:
-    assert walk(lambda rung: kept[rung]) == (centre, walked)
-
-
 @pytest.mark.parametrize("half", [1e-4, 0.01, 0.125, 0.7, 30.0])
 def test_the_curve_lies_around_the_true_half_wherever_the_walk_starts(half: float) -> None:
     world = World({"net": Simulated({"relative": falling(half)})}, audits=("relative-noise",), effort=MANY)

@@ -6,22 +6,20 @@ import pytest
 import reports
 import torch
 from numpy.typing import NDArray
-from single_worlds import CHANCE, CONFIRM, EXAMPLES, NULLS, answered, losing, plan_of, settled, single
+from single_worlds import CONFIRM, EXAMPLES, NULLS, answered, losing, plan_of, settled, single
 from torch import nn
 
 import wheeltap as wt
 from tests.nets import zoo
 from wheeltap.audits.base import Case
-from wheeltap.audits.settle import settle
 from wheeltap.audits.single_point import SinglePointAudit
 from wheeltap.core import seeds
-from wheeltap.core.records import Control, Estimate, Finding, Outcome, Trial
+from wheeltap.core.records import Control, Estimate, Finding, Trial
 from wheeltap.core.site import Site
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.models.mlp import mlp
 from wheeltap.plans.plan import Plan
-from wheeltap.plans.readings.single_point import SORTS, written
 from wheeltap.recipes.planted import super_weight
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.recipes.train import TrainSettings, train_classifier
@@ -290,36 +288,6 @@ def test_a_copy_whose_screen_names_other_weights_voids_the_run_and_one_that_coul
     noise = np.random.default_rng(0).random((2, EXAMPLES)) > 0.3
     found = control(answered(plan, lambda trial, row: noise[int(trial.subject == twin)] * 1.0))
     assert found.status == "skipped" and "could hardly have failed" in found.because
-
-
-SAID = [
-    ("gain of a norm", (7,), "back.weight[7] (a gain of a norm; value 2.5)"),
-    ("bias", (7,), "back.weight[7] (a bias; value 2.5)"),
-    ("number", (), "back.weight (value 2.5)"),
-    ("weight", (1, 0, 3), "back.weight[1, 0, 3] (value 2.5)"),
-    ("input and output", (1, 4), "back.weight[1, 4] (input 1, output 4; value 2.5)"),
-    ("output and input", (1, 0, 2, 3), "back.weight[1, 0, 2, 3] (output 1, input 0 at 2, 3 of the kernel; value 2.5)"),
-]
-
-
-def test_it_is_said_what_a_number_is() -> None:
-    for sort, place, said in SAID:
-        values = {
-            "candidate_parameters": written(["back.weight"]), "candidate_places": np.array([place], dtype=np.int32),
-            "candidate_sorts": np.array([SORTS.index(sort)]), "candidate_values": np.array([2.5]),
-            "null_parameters": written([]), "null_places": np.zeros((0, len(place)), dtype=np.int32),
-            "null_sorts": np.zeros(0), "null_values": np.zeros(0), "scores": np.ones(1), "screened": np.array(1.0),
-        }  # fmt: skip
-        plan, known = plan_of("net"), dict[str, Outcome]()
-        case, audit = Case(plan, known.get), SinglePointAudit({"confirm": 1, "nulls": 0})
-        clean = {"accuracy": np.ones(EXAMPLES), "chance": np.array(CHANCE)}
-        known |= {trial.key: Outcome(key=trial.key, status="done", values=clean) for trial in plan.baselines()}
-        for _ in range(2):
-            for trial in audit.ask(case):
-                answer = values if trial.kind == "read" else {"accuracy": np.zeros(EXAMPLES)}
-                known.setdefault(trial.key, Outcome(key=trial.key, status="done", values=answer))
-        [found] = settle(audit.judge(case).drafts, alpha=0.05)
-        assert found.status == "found" and f"Without {said} it loses 1.000" in found.because
 
 
 def depthwise(*, spread: float, seed: int) -> nn.Sequential:

@@ -9,7 +9,6 @@ from reports import screen
 from torch import Tensor, nn
 
 import wheeltap as wt
-from wheeltap.audits.slices import part_of
 from wheeltap.cli import main
 from wheeltap.core.errors import UsageError
 from wheeltap.core.section import Table
@@ -162,18 +161,6 @@ def test_slices_that_cannot_be_are_refused_with_what_to_do(named: object, said: 
     assert caught.value.do
 
 
-def test_a_factor_and_a_scheme_may_have_an_on_in_their_names() -> None:
-    inputs, targets = examples()
-    task = wt.Task(inputs, targets).with_factors({"lamp on": (targets == RUINED).long()})
-    report = wt.audit(net(), task, name="net", schemes="int2,noise30", slices="lamp on", margin=0.05)
-    labels = [one.title for one in report["WT100"]]
-    assert any(" on " in label for label in labels)
-    parts = [(label, f"lamp on {value}") for label in labels for value in (0, 1)]
-    assert [part_of(one) for one in report["WT113"]] == parts
-    assert report.headline.startswith("SAFE ON AVERAGE, COSTS ON lamp on 1")
-    assert any("lamp on 1" in line and "costs" in line for line in screen(report))
-
-
 def test_the_command_and_a_settings_file_ask_for_slices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     inputs, targets = examples()
     data = tmp_path / "data.npz"
@@ -206,22 +193,3 @@ def test_a_comparison_names_the_slice_of_either_model() -> None:
     assert found["int2 on class 7"].estimates[0].value == pytest.approx(0.25, abs=1e-9)
     assert "vs ruined: DIFFER ON class 7, CANNOT TELL ON class 0, class 1, class 2 AND 6 MORE (" in report.headline
     assert "ruined loses more: 25.0 points at 2 bits, per channel on class 7. On average: scores are" in report.headline
-
-
-def test_a_comparison_names_the_slice_on_which_scores_differ_undisturbed() -> None:
-    """A slice of few examples says so of a pair too."""
-    broken = net()
-    with torch.no_grad():
-        broken[0].weight[RUINED, 10] = 0.0  # type: ignore[index]
-    inputs, targets = examples()
-    parts = torch.where(targets == RUINED, 1, 0)
-    parts[:3] = 2
-    task = wt.Task(inputs, targets).with_factors({"part": parts})
-    report = wt.compare(net(), broken, task, names=("A", "B"), schemes="int8", slices="part", margin=0.05)
-    found = {one.scheme: one.verdict for one in report["WT113"] if one.subject == "A vs B"}
-    assert found == {
-        "score on part 0": "equivalent", "score on part 1": "differ", "score on part 2": "too few examples",
-        "int8 on part 0": "equivalent", "int8 on part 1": "cannot tell", "int8 on part 2": "too few examples",
-    }  # fmt: skip
-    said = "DIFFER ON part 1, CANNOT TELL ON part 2, EQUIVALENT ON part 0: B scores 25.0 points less on part 1."
-    assert said in report.headline and "scores are equivalent" in report.headline and not report.passed

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Sequence
 
-import numpy as np
 import pytest
 from reports import run
 
@@ -103,20 +102,6 @@ def test_an_imposter_of_cancelling_duplicates_is_found_by_relative_noise_and_by_
     assert re.search(r"Under relative noise in the weights, imposter keeps 0\.[23]\d* \[", line)
     assert line.endswith("Cannot tell at function-space noise. Equivalent at behaviors per unit.")
     assert not report.void
-
-
-def test_the_dose_of_the_block_map_and_curves_are_what_they_say(original: Subject, task: Task) -> None:
-    report = wt.audit(
-        original, task, audits=["relative-noise"], effort=wt.Effort(draws=8, control_draws=8, block_draws=4)
-    )
-    assert not report.void
-    by_role = {curve.role: curve for curve in report.record.curves}
-    assert by_role.keys() == {"subject", "twin", "planted"}
-    assert by_role["subject"].score[0] > 0.85 and by_role["subject"].score[-1] < 0.5
-    assert np.all(np.diff(by_role["subject"].score) < 0.02)
-    [blocks] = report.record.blocks
-    assert blocks.blocks == original.record.blocks and len(blocks.drops) == 3
-    assert all(drop.value is not None and drop.value > -0.01 for drop in blocks.drops)
 
 
 @pytest.mark.slow
