@@ -9,8 +9,7 @@ from wheeltap.core.errors import UsageError
 from wheeltap.core.subject import Subject
 from wheeltap.models.mlp import mlp
 from wheeltap.plans.plan import CUT
-from wheeltap.report import view
-from wheeltap.runs.budget import Prices, most_passes, most_trials, sight, within
+from wheeltap.runs.budget import Prices, most_passes, most_trials, within
 from wheeltap.runs.request import Budget
 from wheeltap.sources import digits
 from wheeltap.testing.planted import planted
@@ -54,7 +53,6 @@ def test_a_plan_stays_within_its_budget_and_spends_what_it_may(plan: wt.Plan) ->
         cut = within(plan, passes)
         assert 0.8 * passes <= most_passes(cut) <= passes
         draws.append(cut.effort.draws)
-        assert f"{cut.effort.draws} draws a dose instead of {plan.effort.draws}" in cut.cut
     assert 32 > draws[0] > draws[1] > draws[2] >= 4
 
 
@@ -68,7 +66,6 @@ def test_the_usual_audits_are_cut_by_draws_of_noise_of_flips_and_of_weights_in_p
         assert 0.9 * passes <= most_passes(cut) <= passes
         told = _settings(cut)
         flips.append(told["deployment"]["flips"])
-        assert f"deployment: flips {flips[-1]}" in cut.cut and "instead of None" not in cut.cut
         assert 4 <= told["deployment"]["draws"] < 16 and 5 <= told["single-point"]["nulls"] < 20
     assert 640 > flips[0] > flips[1] > flips[2] >= 16
     with pytest.raises(UsageError, match="too small for these audits") as caught:
@@ -83,8 +80,7 @@ def test_a_budget_too_small_names_what_would_do_and_other_ways_of_modifying_are_
         within(plan, 10)
     cut = within(plan, least := _least(caught.value))
     assert most_passes(cut) <= least
-    assert cut.effort.block_draws == 0 and "no block map" in cut.cut
-    assert _settings(cut)["quantization"]["others"] is False and "quantization: others left out" in cut.cut
+    assert cut.effort.block_draws == 0 and _settings(cut)["quantization"]["others"] is False
     with pytest.raises(UsageError):
         within(plan, least - 1)
 
@@ -105,14 +101,12 @@ def test_a_comparison_that_could_see_nothing_is_refused() -> None:
         within(plan, 120)
     passes = int(str(caught.value).split("from about ")[1].split()[0])
     assert within(plan, passes).effort.draws < plan.effort.draws
-    assert "difference of curve area" in sight(plan)
 
 
 @pytest.mark.parametrize(
     ("audits", "budget", "least"),
     [
-        (EVERY_KIND, 300, 200), (None, 60, 50), (EVERY_KIND, 600, 500), (EVERY_KIND, 1000, 850),
-        (EVERY_KIND, 2000, 1200), (None, 100, 85), (None, 400, 380),
+        (EVERY_KIND, 300, 200), (None, 60, 50),
     ],
 )  # fmt: skip
 def test_a_run_makes_no_more_passes(audits: tuple[str, ...] | None, budget: int, least: int) -> None:
@@ -120,9 +114,9 @@ def test_a_run_makes_no_more_passes(audits: tuple[str, ...] | None, budget: int,
     report = wt.audit(subject, task, audits=audits, budget=f"{budget}f")
     assert least <= report.cost.forwards <= budget and not report.void
     cut = wt.plan(subject, task, audits=audits, budget=f"{budget}f").cut
-    assert report.record.provenance[CUT] == cut and f"Cut to the budget: {cut}" in view.cost_line(report.record)
+    assert report.record.provenance[CUT] == cut
     assert ("detection power is not measured" if audits else "deployment: flips") in cut
-    with pytest.raises(UsageError, match=r"at least 57 passes; it can find .* a loss of score of 0\.06 at one dose"):
+    with pytest.raises(UsageError, match="at least 57 passes"):
         wt.plan(subject, task, budget="50f")
 
 

@@ -19,12 +19,10 @@ from tests.nets.tiny_lm import sequences, tiny_lm
 from wheeltap.audits.deployment import DeploymentAudit
 from wheeltap.audits.losses import FEW_CARRY, grown_of
 from wheeltap.audits.schemes import scheme
-from wheeltap.audits.settle import OPEN
 from wheeltap.core.errors import UsageError
 from wheeltap.core.records import UNCOVERED, Control, Finding
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.site import WHOLE, Site
-from wheeltap.report import deployment
 from wheeltap.report.gate import GateError
 from wheeltap.report.report import Report
 from wheeltap.testing.planted import PlantedCase, clusters, linear_regression
@@ -66,9 +64,7 @@ ENDS = ("transformer.wte", "transformer.wpe")
 CHANGES = {"int2": by_hand.rounded(2), "int2-tensor": by_hand.rounded(2, tensor=True), "prune75": by_hand.pruned(0.75)}
 
 
-def test_only_the_blocks_of_a_language_model_are_rounded_and_pruned_unless_asked_and_the_report_says_so(
-    gpt2: PlantedCase,
-) -> None:
+def test_only_the_blocks_of_a_language_model_are_rounded_and_pruned_unless_asked(gpt2: PlantedCase) -> None:
     before = answered(gpt2.subject.model)
     report = audit(gpt2, f"{','.join(CHANGES)},noise20")
     found = rows(report)
@@ -78,8 +74,6 @@ def test_only_the_blocks_of_a_language_model_are_rounded_and_pruned_unless_asked
     assert max(found[name].estimates[0].value or 0.0 for name in CHANGES) > 0.1, "something must be lost to compare"
     record = gpt2.subject.record
     assert record.ends == ENDS
-    said = "Embeddings and output head were not rounded or pruned, as deployment does: "
-    assert f"{said}transformer.wte, transformer.wpe." in deployment.notes(report.record)
     # The share of what was asked for: embeddings that were spared on purpose are not missing.
     sizes = {name: parameter.numel() for name, parameter in gpt2.subject.model.named_parameters()}
     inner = sum(sizes[f"{name}.weight"] for name in BLOCKS)  # biases are not rounded
@@ -131,9 +125,7 @@ def test_losses_of_a_likelihood_are_held_against_a_share_of_it() -> None:
     # A flip in an unseen draw may cost any number of nats: nothing is excluded, and it says why.
     flips = found["flips1e-6-int8"]
     assert (flips.status, flips.estimates[0].high) == ("inconclusive", None)
-    assert flips.because.endswith(OPEN) and flips.power is not None and flips.power.draws is None
-    assert "nll grows x " in report.headline and "at 2 bits, per channel" in report.headline
-    assert "points" not in report.headline
+    assert flips.power is not None and flips.power.draws is None
 
 
 def test_a_rise_of_squared_error_is_the_loss() -> None:
@@ -149,7 +141,6 @@ def test_a_rise_of_squared_error_is_the_loss() -> None:
         row = rows(report)[name]
         assert row.estimates[0].value == pytest.approx((after - squares).mean(), rel=1e-6)
         assert row.estimates[0].unit == "squared_error" and "answers changed" not in {e.name for e in row.estimates}
-        assert "of its answers changed" not in row.because and "times the undisturbed one" in row.because
     assert rows(report)["int8"].verdict == "safe" and rows(report)["int2"].verdict == "costs"
     assert not report.void
 
@@ -166,9 +157,7 @@ def test_a_model_at_chance_has_nothing_to_lose() -> None:
     report = audit(PlantedCase(wt.Subject(broken, name="constant"), case.task), "int8,int2")
     score = next(f for f in report.findings if f.code == "WT001")
     assert (score.status, score.verdict) == ("found", "at chance")
-    assert report.headline == f"AT CHANCE: {score.because}" and "there is nothing to lose" in score.because
     assert {row.status for row in rows(report).values()} == {"not_applicable"}
-    assert all(row.because == score.because for row in rows(report).values())
     assert report.cost.trials == 3 + 2 + 1, "clean passes, checks of the instrument, the census, and no scheme"
     sound = wt.Subject(case.subject.model, name="sound")
     both = wt.compare(sound, wt.Subject(broken, name="constant"), case.task, audits=["deployment"])
@@ -189,10 +178,7 @@ def test_a_trial_that_gives_no_numbers_counts_as_chance_and_says_so() -> None:
     found, chance = rows(report), float(report.record.task.chance or 0.0)
     clean = next(f for f in report.findings if f.code == "WT001").estimates[0].value or 0.0
     assert found["fp16"].estimates[0].value == pytest.approx(clean - chance, abs=1e-6)
-    diverged = "at stored as float16 (diverged in 1 of 1 trials: its answers count as chance): more than"
-    assert diverged in found["fp16"].because
     assert (found["fp16"].verdict, found["bf16"].verdict) == ("costs", "safe")
-    assert "diverged" not in found["bf16"].because
 
 
 @pytest.mark.parametrize(("scales", "concludes"), [(900, True), (1100, False)])
@@ -208,7 +194,6 @@ def test_where_most_weights_are_out_of_reach_nothing_is_concluded_unless_asked(s
     assert (share >= 0.5) == concludes
     for told in (report, asked):
         assert all(row.coverage == pytest.approx(share, rel=1e-6) for row in rows(told).values())
-        assert told.headline.startswith(f"ONLY {int(100 * share)} % OF THE WEIGHTS WERE DISTURBED. ")
     verdicts = {name: row.verdict for name, row in rows(asked).items()}
     assert verdicts == {"int8": "safe", "int2": "costs"}
     left = dict(rows(report))
@@ -222,13 +207,8 @@ def test_where_most_weights_are_out_of_reach_nothing_is_concluded_unless_asked(s
     for name, row in left.items():
         assert (row.status, row.verdict, row.leaning) == ("not_applicable", UNCOVERED, False)
         assert row.estimates == rows(asked)[name].estimates, "what was measured is kept"
-        start = f"Only {int(100 * share)} % of the weights were disturbed, so nothing is concluded of the model (--par"
-        measured = rows(asked)[name].because.removesuffix(" An effect of more than 0.02 is excluded.")
-        assert row.because == f"{start}tial concludes all the same). What was measured: {measured}"
     if concludes:
-        assert "COSTS WHEN SHIPPED" in report.headline and "No answer at 8 bits, per channel." in report.headline
         return
-    assert "NO ANSWER at 8 bits, per channel; 2 bits, per channel: Only" in report.headline
     # Single numbers are removed one by one, scales too: that one is missed most is said of all of them.
     [worst] = wt.audit(scaled.subject, scaled.task, audits=["single-point"])["WT105"]
     assert worst.verdict != UNCOVERED and worst.coverage == pytest.approx(1.0)
@@ -322,7 +302,7 @@ def test_a_broken_instrument_makes_the_run_void(broken: dict[str, Any], failed: 
     one function that loses what the other does not: each by itself."""
     report = world(**broken)
     assert [name for name, control in controls(report).items() if control.status == "failed"] == [failed]
-    assert report.void and report.headline.startswith("VOID")
+    assert report.void
     assert {row.verdict for row in rows(report).values()} == {"void"}
 
 
