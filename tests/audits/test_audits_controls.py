@@ -9,7 +9,7 @@ import reports
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from worlds import Simulated, World, falling, subject
+from worlds import subject
 
 import wheeltap as wt
 from wheeltap.audits.controls import Null, Plants, destroyed, found_planted, silent, silent_twice, surely
@@ -17,8 +17,6 @@ from wheeltap.audits.power import Gap, powers_of, smallest_found
 from wheeltap.core.records import Estimate
 from wheeltap.report.report import Report
 from wheeltap.stats.effect import mean_effect
-
-SOUND = {"relative": falling(0.7), "function": falling(0.2)}
 
 
 def interval(low: float | None, high: float | None, *, level: float = 0.99) -> Estimate:
@@ -125,24 +123,6 @@ def test_what_passes_would_have_failed_by_an_effect_worth_telling(shape: tuple[i
 
 
 # ---- where it is used ----------------------------------------------------------------------------------------------
-
-
-def world(*, draws: int, **members: Simulated) -> World:
-    effort = wt.Effort(draws=draws, control_draws=draws, block_draws=0)
-    return World({"a": Simulated(SOUND), **members}, examples=60, effort=effort)
-
-
-def test_with_few_draws_neither_a_copy_nor_a_plant_vouches_for_anything() -> None:
-    """A copy as different as is worth telling would have passed: so it has not."""
-    unlike = Simulated({"relative": falling(0.45), "function": falling(0.14)})
-    report = world(draws=3, twin=unlike, planted=Simulated(SOUND)).run()
-    for code in ("WT101", "WT102"):
-        twin = reports.control(report, f"{code} reparametrized copy")
-        assert twin.status == "skipped"
-        assert twin.estimates[0].low is not None
-    plant = reports.control(report, "WT101 planted cancelling units")
-    assert plant.status == "skipped"
-    assert not report.void
 
 
 # ---- on real nets --------------------------------------------------------------------------------------------------

@@ -16,13 +16,10 @@ from worlds import CHANCE, Simulated, World, flat
 
 import wheeltap as wt
 from tests.nets.tiny_lm import sequences, tiny_lm
-from wheeltap.audits.deployment import DeploymentAudit
 from wheeltap.audits.losses import FEW_CARRY, grown_of
-from wheeltap.audits.schemes import scheme
 from wheeltap.core.errors import UsageError
 from wheeltap.core.records import UNCOVERED, Control, Finding
 from wheeltap.core.report import ReportRecord
-from wheeltap.core.site import WHOLE, Site
 from wheeltap.report.gate import GateError
 from wheeltap.report.report import Report
 from wheeltap.testing.planted import PlantedCase, clusters, linear_regression
@@ -85,15 +82,6 @@ def test_only_the_blocks_of_a_language_model_are_rounded_and_pruned_unless_asked
     made = by_hand.changed(gpt2.subject.model, CHANGES["int2"], layers=BLOCKS, turned=True)
     lost = before - answered(by_hand.changed(made, CHANGES["int2"], layers=ENDS))
     assert whole.estimates[0].value == pytest.approx(lost.mean(), abs=1e-9)
-
-
-def test_what_each_scheme_touches(gpt2: PlantedCase) -> None:
-    plan, chosen, whole = wt.plan(gpt2.subject, gpt2.task), DeploymentAudit(), DeploymentAudit({"spare_ends": False})
-    inner = Site.without(ENDS)
-    for name, site in (("int4", inner), ("prune50", inner), ("bf16", WHOLE), ("noise5", WHOLE), ("flips1e-6", WHOLE)):
-        assert {trial.site for trial in chosen.trials(plan, plan.reference, scheme(name))} == {site}
-        assert {trial.site for trial in whole.trials(plan, plan.reference, scheme(name))} == {WHOLE}
-    assert not any(inner.covers(name) for name in ENDS) and all(inner.covers(name) for name in BLOCKS)
 
 
 # ---- losses without a bound ----------------------------------------------------------------------------------------

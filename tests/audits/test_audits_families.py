@@ -6,7 +6,6 @@ import math
 import pytest
 import torch
 from reports import estimate, finding, number, run
-from torch import nn
 
 import wheeltap as wt
 from wheeltap import gauge
@@ -106,16 +105,6 @@ def test_fine_tuning_scores_what_was_not_trained_on(subject: Subject, report: Re
     assert min(curve(report, "WT110", "on more of the same").score) > 0.9
 
 
-def test_of_two_the_one_that_loses_more_is_named(subject: Subject) -> None:
-    cancelling = twin(subject, "cancel", seed=0, pairs=0.5, scale=16.0)
-    rival = Subject(cancelling, name="cancelling")
-    report = wt.compare(subject, rival, digits.task(), audits=["score", "quantization"])
-    found = finding(report, "WT103", "digits vs cancelling")
-    assert found.status == "found" and (found.estimates[0].value or 0.0) > 0.05
-    kept = [e.value for e in found.estimates if e.name.startswith("share kept by")]
-    assert len(kept) == 2 and kept[0] is not None and kept[1] is not None and kept[0] > kept[1]
-
-
 def test_ranks_and_half_doses_of_flipped_bits_allow_for_draws_that_were_not_made(subject: Subject) -> None:
     """Four draws that hardly touch a net say little of the fifth."""
     several = [subject, *(digits.subject(seed=seed, name=f"seed {seed}") for seed in (1, 2))]
@@ -186,37 +175,3 @@ def test_several_are_ranked_with_what_the_data_allow(subject: Subject) -> None:
     report = wt.run(plan, nets, task)
     ranks = {f.subject: f.estimates[-1] for f in report["WT103"] if " vs " not in f.subject}
     assert {name: (r.low, r.high) for name, r in ranks.items()} == {"digits": (1, 2), "same": (1, 2), "worse": (3, 3)}
-
-
-PLACES = {2: [[3.0, 0.0], [-3.0, 0.0]], 3: [[3.0, 0.0], [-1.5, 2.6], [-1.5, -2.6]]}
-
-
-def sorted_by(classes: int) -> tuple[wt.Subject, torch.Tensor, torch.Tensor]:
-    """A net that tells clusters of points apart by closed form, the points, and their clusters."""
-    centers = torch.tensor(PLACES[classes])
-    net = nn.Sequential(nn.Linear(2, 6), nn.ReLU(), nn.Linear(6, classes)).eval()
-    with torch.no_grad():
-        first, last = net[0], net[2]
-        assert isinstance(first, nn.Linear) and isinstance(last, nn.Linear)
-        first.weight.copy_(torch.cat([centers, -centers])[torch.arange(6) % (2 * classes)])
-        first.bias.zero_()
-        last.weight.copy_(centers @ first.weight.T)
-        last.bias.zero_()
-    targets = torch.arange(60) % classes
-    points = centers[targets] + 0.3 * torch.randn(60, 2, generator=torch.Generator().manual_seed(5))
-    return wt.Subject(net, name="net"), points, targets
-
-
-def tuned(*subjects: wt.Subject, task: wt.Task, **more: object) -> Report:
-    settings = {"doses": [4, 32], "tested": 32, "draws": 2, "lr": 0.05, "others": False, **more}
-    return run([*subjects], task, "score", wt.AuditSpec("fine-tuning", settings))
-
-
-def test_where_all_others_have_the_answer_that_is_taught_nothing_can_be_lost() -> None:
-    """One of two classes is taught the other's answer: a net that gives that to everything is right on all others."""
-    subject, points, targets = sorted_by(2)
-    report = tuned(subject, task=wt.Task(points, targets, name="two"))
-    [found] = report["WT110"]
-    assert found.status == "not_applicable"
-    assert not found.estimates
-    assert not [curve for curve in report.record.curves if curve.code == "WT110"]

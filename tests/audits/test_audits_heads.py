@@ -175,13 +175,8 @@ def test_a_screen_confirms_the_top_ranked_and_tells_what_it_missed() -> None:
 def test_two_nets_are_compared_by_their_top_ranked_heads() -> None:
     hangs, calm = net("Llama", one(1, 0)), net("Llama", lambda layer, head: 0.02)
     on = task(hangs)
-    for names in (("hangs", "calm"), ("calm", "hangs")):
-        nets = {"hangs": hangs, "calm": calm}
-        report = run([Subject(nets[name], name=name) for name in names], on)
-        pair = of(report, f"{names[0]} vs {names[1]}")
-        assert pair.status == "found", pair.because
-        sign = 1.0 if names[1] == "hangs" else -1.0
-        assert sign * (pair.estimates[0].value or 0.0) > 0.1
+    pair = of(run([Subject(calm, name="calm"), Subject(hangs, name="hangs")], on), "calm vs hangs")
+    assert pair.status == "found" and (pair.estimates[0].value or 0.0) > 0.1
 
 
 # ---- worlds without a model ---------------------------------------------------------------------------------------
@@ -262,24 +257,6 @@ def test_a_twin_that_is_not_one_voids_the_audit() -> None:
         assert control.status == status, control.because
 
 
-def test_a_twin_is_asked_about_the_heads_of_the_screen_alone() -> None:
-    """A head that only the sample of one of them holds is no difference between them."""
-    noise = np.random.default_rng(0).normal(0.0, 0.05, (30, EXAMPLES)).astype(np.float32)
-    mine, its = noise + 0.0, noise + 0.0
-    mine[0] += 0.5
-    its[0] += 0.5
-    mine[25] += 2.0  # a head at random that the screen missed
-    read = {name: reading(rise, top=10, missed=1) for name, rise in (("net", mine), ("twin", its))}
-    case = answered(plan_of(("net",), twin=True), read)
-    verdict = HeadsAudit().judge(case)
-    [control], [found] = verdict.controls, settle(verdict.drafts, alpha=case.plan.alpha)
-    assert control.status == "passed" and control.estimates[0].value == 0.0
-    assert found.estimates[0].value == pytest.approx(2.0, abs=0.05), "what was measured is told, wherever it stood"
-    random = found.estimates[2].value
-    assert random == pytest.approx((noise[:10].mean(1).sum() + 0.5 + 30 / 20 * (noise[10:].mean(1).sum() + 2)) / 40)
-    assert found.estimates[-1].value == pytest.approx(1 / 20)
-
-
 AUDITS = ["score", "pruning"]
 
 
@@ -307,16 +284,3 @@ def test_heads_have_a_curve_of_their_own(tmp_path: Path) -> None:
     none, one, two = found.norms  # of four heads
     assert none == 0.0 and one is not None and two is not None and 0 < one < two
     assert found.score[0] == pytest.approx(report["WT001"][0].estimates[0].value)
-
-
-def test_heads_of_an_unknown_class_are_skipped_with_the_reason(tmp_path: Path) -> None:
-    case = learned("gpt2")
-    for layer in case.subject.model.get_submodule("transformer.h").children():
-        held = layer.get_submodule("attn")
-        held.__class__ = type("OwnAttention", (type(held),), {})
-    _, report, ended = ran(case, tmp_path / "s.wheeltap")
-    skipped = {because: count for (status, because), count in ended.items() if status == "skipped"}
-    assert list(skipped.values()) == [3]
-    assert {status for status, _ in ended} == {"done", "skipped"}
-    assert "whole heads" not in {curve.variant for curve in report.record.curves}
-    assert report["WT104"][0].status in ("found", "excluded", "inconclusive")

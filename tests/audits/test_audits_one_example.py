@@ -7,21 +7,16 @@ import numpy as np
 import pytest
 import reports
 import torch
-from msgspec.structs import replace
 from torch import nn
 
 import wheeltap as wt
-from wheeltap.audits.base import BUILTIN, Case, Hypothesis, audits, create
-from wheeltap.audits.noise_controls import within_range
+from wheeltap.audits.base import BUILTIN, Case, audits, create
 from wheeltap.audits.reading_audit import SingleReadingAudit
-from wheeltap.audits.settle import OPEN, settle
-from wheeltap.core.records import Estimate, Finding, Outcome, OutcomeStatus
+from wheeltap.audits.settle import settle
+from wheeltap.core.records import Outcome, OutcomeStatus
 from wheeltap.plans.plan import Plan
 from wheeltap.report import jsonfile
 from wheeltap.report.report import Report
-from wheeltap.stats.effect import mean_effect, smallest_detectable
-from wheeltap.stats.evidence import Evidence, NoEvidence
-from wheeltap.stats.sample import Sample
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "bit-flips": {"draws": 4},
@@ -77,24 +72,6 @@ def test_a_report_on_hardly_any_examples_holds_finite_numbers_and_claims_nothing
 def test_the_difference_of_one_wanted_output_stays_open() -> None:
     [_, _, gap] = run("score", "regression", 1)["WT001"]
     assert gap.status == "inconclusive" and gap.smallest_detectable is None
-
-
-def test_what_rejects_is_found_and_what_does_not_is_open_where_the_interval_is() -> None:
-    """Of a loss without an upper end it can be shown that it is there, never that it is not."""
-    effect = within_range(mean_effect(np.linspace(0.1, 0.3, 20)[None], unit="u"), 0.0, 1.0)
-    opened = replace(effect, high=None)
-    assert smallest_detectable(opened) is None
-    told = Finding(code="WT1", title="t", status="found", subject="s")
-
-    def claim(test: Estimate, evidence: Evidence) -> Hypothesis:
-        return Hypothesis(told, test=test, evidence=evidence, margin=10.0, otherwise="Nothing.")
-
-    found, rest = settle([claim(replace(opened, p=p), NoEvidence()) for p in (1e-4, 0.9)], alpha=0.05)
-    assert (found.status, rest.status) == ("found", "inconclusive")
-    assert rest.because == f"Nothing. {OPEN}"
-    assert rest.power is None
-    closed = claim(replace(effect, p=0.9), Sample(np.linspace(0.1, 0.3, 20)[None], 1.0))
-    assert settle([closed], alpha=0.05)[0].status == "excluded", "the same with an end is far below the margin"
 
 
 NAMES = [name for name in BUILTIN if issubclass(audits.get(name), SingleReadingAudit)]

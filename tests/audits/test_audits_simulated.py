@@ -239,18 +239,6 @@ def test_a_plant_that_the_subject_hides_is_no_failure_and_a_stronger_one_is_foun
     assert {trial.subject for trial in fresh} == {"fingerprint of a (stronger)"}
 
 
-def test_stronger_plants_are_asked_for_only_where_the_first_is_not_found_or_no_exact_copy() -> None:
-    strong = Simulated(BREAKS_SOON)
-    for first, gates in ((strong, ["passed"]), (Simulated(BREAKS_SOON, gap=0.1), ["skipped", "passed"])):
-        members = {"a": Simulated(SOUND), "planted": first, "stronger": strong}
-        world = World(members, examples=300, effort=EVEN, draw_sd=0.2)
-        report = world.run()
-        asked = any(trial.subject == "fingerprint of a (stronger)" for trial in world.asked)
-        assert asked == (first is not strong)
-        assert [one.status for one in report.controls if one.kind == "gate"] == gates
-        assert [one.status for one in report.controls if one.kind == "planted"][:1] == ["passed"]
-
-
 def stored(dtype: str, gap: float) -> Control:
     """What the gate says of a copy in a world of models in some numerical type."""
     world = World({"a": Simulated(SOUND), "twin": Simulated(SOUND, gap=gap)}, audits=("relative-noise",))

@@ -108,18 +108,6 @@ def test_every_kind_of_layer_is_disturbed_and_comes_back(kind: str) -> None:
         assert ((values["symmetry"] >= 0) & (values["symmetry"] <= 1 + 1e-9)).all()
 
 
-def test_absent_weights_are_not_moved_and_copies_are_moved_at_the_same_places() -> None:
-    case = mirrored("plain")
-    first = case.subject.parameter(case.subject.layers[0].weight).data
-    first.zero_()
-    first[3, 1] = 1.0
-    values = read(PlantedCase(wt.Subject(case.subject.model), case.task), weights=12, directions=0)
-    in_first = values["layer"] == 0
-    assert set(values["unit"][in_first]) == {3} and set(values["source"][in_first]) == {1}
-    other = read(PlantedCase(wt.Subject(case.subject.model), case.task), weights=12, directions=0, copy=2)
-    assert (other["unit"] == values["unit"]).all() and (other["source"] == values["source"]).all()
-
-
 def turned() -> nn.Module:
     """Output k of (x, y, z) is f of the inputs turned k times: the outputs turn with the inputs."""
     f = nn.Sequential(nn.Linear(3, 7), nn.Tanh(), nn.Linear(7, 1))
