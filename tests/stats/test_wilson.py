@@ -32,7 +32,7 @@ def test_ends_solve_the_score_equation(n: int, data: st.DataObject) -> None:
     assert low == pytest.approx(1.0 - ends(other)[1], abs=1e-12)
 
 
-@pytest.mark.parametrize("n", [50, 543])
+@pytest.mark.parametrize("n", [50])
 def test_it_covers_as_often_as_it_says(n: int) -> None:
     """Exactly, by the binomial distribution, in the mean over true shares; no share is covered much less often."""
     ends = [wilson(right, n) for right in range(n + 1)]
@@ -45,7 +45,7 @@ def test_it_covers_as_often_as_it_says(n: int) -> None:
     assert 0.945 < np.mean(covered) < 0.957 and min(covered) > 0.92
 
 
-@pytest.mark.parametrize("alike", [0.0, 0.3, 0.9])
+@pytest.mark.parametrize("alike", [0.0, 0.9])
 def test_several_answers_to_an_item(alike: float) -> None:
     """Answers of an item that are more or less alike; one interval of all answers as if independent covers less."""
     rng, repeats, inside, naive = np.random.default_rng(1), 1000, 0, 0
