@@ -116,8 +116,8 @@ def test_the_mean_of_one_cohort_against_nothing() -> None:
         assert mean(same, scale=scale).law is None
 
 
-@pytest.mark.parametrize("nets", [3])
-def test_nets_that_share_examples_share_their_error(nets: int) -> None:
+def test_nets_that_share_examples_share_their_error() -> None:
+    nets = 3
     rng, truth, spread, error, runs = np.random.default_rng(nets), 0.02, 0.006, 0.01, 2000
     own = truth + spread * rng.standard_normal((runs, nets))
     seen = own + error * rng.standard_normal((runs, 1))  # the same examples for all nets of a run

@@ -11,8 +11,8 @@ from wheeltap.stats.crossed import Values
 from wheeltap.stats.effect import mean_effect
 
 
-@pytest.mark.parametrize("places", [5])
-def test_a_draw_among_draws_is_above_them_no_more_often_than_alpha(places: int) -> None:
+def test_a_draw_among_draws_is_above_them_no_more_often_than_alpha() -> None:
+    places = 5
     rng = np.random.default_rng(0)
     runs = 2000
     told = 0
@@ -37,8 +37,8 @@ def test_what_is_larger_in_one_place_is_seen_and_equal_effects_are_not() -> None
         share_of(np.ones(3), np.ones(4))
 
 
-@pytest.mark.parametrize("skew", [1.0])
-def test_the_interval_of_a_share_covers_it_and_the_test_keeps_its_level(skew: float) -> None:
+def test_the_interval_of_a_share_covers_it_and_the_test_keeps_its_level() -> None:
+    skew = 1.0
     rng = np.random.default_rng(2)
     covered = rejected = 0
     runs = 1000
