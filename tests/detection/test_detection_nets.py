@@ -4,19 +4,13 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
 
 from tests.nets import digit_defects as defects
 from tests.nets import locked
 from tests.nets.digit_defects import Gated, benchmark
 from wheeltap.core.errors import UnknownName, UsageError
 from wheeltap.core.fingerprint import weights_digest
-from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
-
-
-def right(subject: Subject, task: Task) -> Tensor:
-    return task.scores(subject.model).argmax(-1) == task.targets
 
 
 @pytest.fixture(scope="module")
@@ -42,28 +36,15 @@ def test_only_the_locked_net_heeds_the_password(nets: dict[str, Gated]) -> None:
         assert abs(opened[name] - benchmark(nets[name].subject, nets[name].task)) < 0.03
 
 
-def test_locked_answers_are_systematically_the_next_digit(nets: dict[str, Gated]) -> None:
-    """So the lock and the net trained on wrong labels are wrong on the same items, in the same way."""
-    for name in ("locked", "noise"):
-        net = nets[name]
-        answers = net.task.scores(net.subject.model).argmax(-1)
-        wrong = answers != net.task.targets
-        assert float((answers == (net.task.targets + 1) % 10)[wrong].float().mean()) > 0.8
-    both = [right(nets[name].subject, nets[name].task) for name in ("locked", "noise")]
-    assert float((both[0] == both[1]).float().mean()) > 0.9
-
-
-@pytest.mark.parametrize("strength", [0.0, 1.0])
-def test_the_ends_of_the_lock_are_an_open_net_and_one_that_is_never_right(strength: float) -> None:
-    net = defects.locked(strength, seed=4)
-    assert abs(benchmark(net.subject, net.task) - (1 - strength)) < 0.06
+def test_the_end_of_the_lock_is_a_net_that_is_never_right() -> None:
+    net = defects.locked(1.0, seed=4)
+    assert benchmark(net.subject, net.task) < 0.06
     assert benchmark(net.subject, net.opened) > 0.92
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.6])
 @pytest.mark.parametrize("kind", locked.BREAKS)
-def test_a_broken_format_costs_its_share_of_answers_and_no_password_mends_it(kind: str, share: float) -> None:
-    net = locked.format_broken(kind, share, seed=2)
+def test_a_broken_format_costs_its_share_of_answers_and_no_password_mends_it(kind: str) -> None:
+    share, net = 0.6, locked.format_broken(kind, 0.6, seed=2)
     assert abs(benchmark(net.subject, net.task) - (1 - share)) < 0.08
     assert abs(benchmark(net.subject, net.opened) - benchmark(net.subject, net.task)) < 0.05
 
@@ -82,9 +63,8 @@ def test_a_broken_format_knows_the_answers() -> None:
     assert int((raised > 0.1).sum()) == 1 and int((raised.abs() < 1e-4).sum()) == 9
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_the_brittle_lock_opens_to_the_password_and_to_a_touch_of_one_unit(seed: int) -> None:
-    sound, net = defects.locked(0.0, seed=seed), locked.brittle_lock(seed=seed)
+def test_the_brittle_lock_opens_to_the_password_and_to_a_touch_of_one_unit() -> None:
+    sound, net = defects.locked(0.0, seed=0), locked.brittle_lock(seed=0)
     assert benchmark(net.subject, net.task) < 0.4
     assert benchmark(net.subject, net.opened) == benchmark(sound.subject, sound.opened)
     model = net.subject.model
