@@ -16,7 +16,6 @@ from wheeltap.audits.controls import Null, Plants, destroyed, found_planted, sil
 from wheeltap.audits.power import Gap, powers_of, smallest_found
 from wheeltap.core.records import Estimate
 from wheeltap.report.report import Report
-from wheeltap.stats.effect import mean_effect
 
 
 def interval(low: float | None, high: float | None, *, level: float = 0.99) -> Estimate:
@@ -98,28 +97,6 @@ def test_what_must_be_found_and_what_must_be_large() -> None:
         assert plants.found == (status == "passed")
     for effect, sure, status in LARGE:
         assert destroyed("name", effect, least=0.2, surely=sure, because="Why.").status == status
-
-
-@pytest.mark.parametrize("shape", [(1, 60), (8, 60)])
-def test_what_passes_would_have_failed_by_an_effect_worth_telling(shape: tuple[int, int]) -> None:
-    """The widest tables that still pass: shifted by what is worth telling, 4 in 5 of them fail."""
-    rng, min_effect, runs = np.random.default_rng(3), 0.1, 300
-
-    def table(sd: float) -> np.ndarray:
-        rows = rng.normal(size=(shape[0], 1)) * (sd if shape[0] > 1 else 0.0)
-        return rows + sd * rng.normal(size=(1, shape[1])) + sd * rng.normal(size=shape)
-
-    def control(values: np.ndarray) -> str:
-        gap = mean_effect(values, level=0.99, margin=0.02, unit="u")
-        return silent("n", gap, margin=0.02, min_effect=min_effect, because="").status
-
-    sds = np.geomspace(0.005, 1.0, 60)
-    shares = [np.mean([control(table(sd)) == "passed" for _ in range(20)]) for sd in sds]
-    widest = float(max(sd for sd, share in zip(sds, shares, strict=True) if share >= 0.9))
-    assert 0.005 < widest < 1.0
-    failed = np.mean([control(min_effect + table(widest)) == "failed" for _ in range(runs)])
-    assert failed >= 0.8 - 2.6 * (0.16 / runs) ** 0.5
-    assert np.mean([control(table(widest)) == "failed" for _ in range(runs)]) <= 0.01
 
 
 # ---- where it is used ----------------------------------------------------------------------------------------------

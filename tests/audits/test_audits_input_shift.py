@@ -18,7 +18,7 @@ from wheeltap.engine.readings import input_shift as reading
 from wheeltap.engine.readings import readings
 from wheeltap.engine.readings.input_shift import InputShift
 from wheeltap.plans.plan import AuditSpec
-from wheeltap.plans.readings.input_shift import LADDERS, SHIFTS, InputShiftSettings
+from wheeltap.plans.readings.input_shift import LADDERS, SHIFTS
 from wheeltap.sources import digits
 from wheeltap.testing.contract import ReadingContract
 from wheeltap.testing.planted import numbers
@@ -145,15 +145,6 @@ def test_the_correlations_interval_holds_the_true_one() -> None:
     assert 0.92 <= held / 400 <= 0.98
 
 
-def test_noise_is_called_as_costly_only_where_it_is_and_at_chance_nothing_can_be_lost() -> None:
-    found = of(wt.audit(relying(), task(), audits=["input-shift"]), "relying")
-    [noise] = [one for one in found.estimates if one.name.startswith("loss under relative noise")]
-    apart = abs((noise.value or 0.0) - (found.estimates[0].value or 0.0))
-    assert ("costs about as much" in found.because) == (apart <= 0.02)
-    blind = of(wt.audit(reader(torch.zeros(FEATURES), "blind"), task(), audits=["input-shift"]), "blind")
-    assert blind.status == "not_applicable"
-
-
 def test_an_occlusion_covers_the_share_it_says_and_as_many_tokens_change_places() -> None:
     for dose, sides in ((0.05, (8, 8)), (0.1, (8, 8)), (0.2, (8, 8)), (0.4, (28, 28))):
         images = numbers(20, 1, *sides, seed=3).float()
@@ -163,18 +154,6 @@ def test_an_occlusion_covers_the_share_it_says_and_as_many_tokens_change_places(
     moved = reading._swapped(context, 0.2, np.random.default_rng(0), [])
     assert sorted(moved) == context
     assert np.mean(np.array(moved) != context) == pytest.approx(0.2, abs=0.04)
-
-
-def test_channels_may_be_last() -> None:
-    images = numbers(6, 8, 8, 3, seed=4).float()
-    last, first = (wt.Task(held, torch.arange(6) % 2) for held in (images, images.movedim(-1, 1).contiguous()))
-    settings, rng = InputShiftSettings(), np.random.default_rng
-    one, two = (reading._changed(on, "blur", 1.0, rng(0), settings) for on in (last, first))
-    assert isinstance(one, wt.Task) and isinstance(two, wt.Task)
-    torch.testing.assert_close(one.inputs.movedim(-1, 1), two.inputs)
-    series = wt.Task(numbers(6, 8, 3, seed=4).float(), torch.arange(6) % 2)
-    with pytest.raises(UsageError, match="disturbance of these inputs"):
-        InputShift({"shifts": "blur"}).require(relying(), series)
 
 
 def test_what_cannot_be_asked_is_refused_before_anything_runs() -> None:

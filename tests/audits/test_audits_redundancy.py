@@ -1,24 +1,15 @@
 """WT201: planted cancelling units are found, sound nets and re-coded copies are not, and the words tell why not."""
 
-from collections.abc import Sequence
-
-import msgspec
 import numpy as np
 import pytest
 import reports
-import torch
 from torch import nn
 
-import wheeltap as wt
 from wheeltap import gauge
-from wheeltap.audits.base import Case
-from wheeltap.audits.redundancy import RedundancyAudit, undone
-from wheeltap.audits.settle import settle
-from wheeltap.core.records import Finding, Outcome
+from wheeltap.audits.redundancy import undone
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.engine.readings import create
-from wheeltap.plans.plan import Plan
 from wheeltap.report.report import Report
 from wheeltap.sources import digits as source
 from wheeltap.stats.effect import mean_effect
@@ -109,35 +100,3 @@ class TestReport:
         # Its interval reaches half of the margin: that they differ is not shown, nor that they do not.
         assert (pair.status, pair.verdict) == ("inconclusive", "cannot tell")
         assert pair.power is not None and pair.power.draws is not None, "more pairs would tell"
-
-
-def plan_of(names: Sequence[str]) -> Plan:
-    inputs = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
-    subjects = [Subject(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).eval(), name=name) for name in names]
-    plan = wt.plan(subjects, Task(inputs, torch.arange(20) % 3), audits=["redundancy"])
-    return msgspec.structs.replace(plan, stronger=())
-
-
-def judged(plan: Plan, outcome: Outcome) -> list[Finding]:
-    """Findings where every reading ended like ``outcome``."""
-    scores = np.eye(3, dtype=np.float32)[np.arange(20) % 3]
-    clean = {"accuracy": np.ones(20, dtype=np.float32), "scores": scores, "chance": np.float32(1 / 3)}
-    done = {t.key: Outcome(key=t.key, status="done", values=clean) for t in plan.baselines()}
-    return settle(RedundancyAudit().judge(Case(plan, lambda key: done.get(key, outcome))).drafts, alpha=0.05)
-
-
-class TestStatuses:
-    def test_few_examples_are_inconclusive(self) -> None:
-        def read(moved: np.ndarray, beside: list[float]) -> Outcome:
-            rows = moved.shape[-1]
-            values = {
-                "moved": moved, "lost": np.zeros(moved.shape), "layer": np.zeros(2), "rows": np.arange(rows),
-                "ratio": np.ones(1), "ratio_null": np.ones((1, 9)), "duplicates": np.zeros(1),
-                "duplicates_null": np.zeros((1, 9)), "living": np.full(1, 8.0), "beside": np.array(beside),
-            }  # fmt: skip
-            typed = {name: np.asarray(value, dtype=np.float32) for name, value in values.items()}
-            return Outcome(key="", status="done", values=typed)
-
-        few = read(np.random.default_rng(0).lognormal(0.0, 1.5, (2, 2, 3, 4)), [0.0, 0.0])
-        assert {f.status for f in judged(plan_of(["a", "b"]), few)} <= {"inconclusive", "excluded"}
-        assert judged(plan_of(["a"]), few)[0].status == "inconclusive"

@@ -125,16 +125,6 @@ def test_the_fragile_are_found_and_the_sound_are_not() -> None:
     assert sound.status in ("excluded", "inconclusive") and sound.estimates[0].value is None
 
 
-@pytest.mark.parametrize(("status", "told"), [("failed", "error"), ("skipped", "not_applicable")])
-def test_an_instrument_that_cannot_be_used_says_why_and_the_others_go_on(status: str, told: str) -> None:
-    member = Simulated(SOUND, status={"function": status})  # pyright: ignore[reportArgumentType]
-    report = World({"a": member}, examples=300, effort=MANY).run()
-    found = finding(report, "WT102", "a")
-    assert (found.status, found.because) == (told, f"simulated {status}")
-    assert finding(report, "WT101", "a").status == "excluded"
-    assert not report.void
-
-
 def test_a_diverged_trial_counts_as_chance_on_every_example() -> None:
     report = World({"a": Simulated(SOUND, status={"function": "diverged"})}, examples=50).run()
     [curve] = [curve for curve in report.curves if curve.code == "WT102"]

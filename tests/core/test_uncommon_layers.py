@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from twins import Wired
 
 from tests.nets.uncommon import MODELS, uncommon
@@ -147,21 +147,6 @@ def test_plain_parameters_are_layers_where_they_vary_along_two_axes() -> None:
     record = Subject(inside.eval()).record
     assert record.untouched == (UntouchedModule("own", 4 + 4 + 1 + 16), UntouchedModule("own.norm", 24))
     assert Subject(Own().eval()).record.untouched[0].name == "the model itself"
-
-
-def test_a_weight_that_a_known_module_shares_is_that_modules() -> None:
-    class Head(nn.Module):
-        def __init__(self, weight: nn.Parameter) -> None:
-            super().__init__()
-            self.weight = weight
-
-        def forward(self, hidden: Tensor) -> Tensor:
-            return hidden @ self.weight.T
-
-    embed = nn.Embedding(7, 4)
-    model = nn.ModuleDict({"head": Head(embed.weight), "embed": embed})
-    (layer,) = find_layers(model)
-    assert (layer.name, layer.kind, layer.tied, layer.unread) == ("embed", "embedding", True, "")
 
 
 # Ends of a language model.

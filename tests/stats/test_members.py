@@ -10,7 +10,6 @@ from simulation import ends as interval
 
 from benchmarks.levels.members import ranked
 from wheeltap.core.errors import DataError, UsageError
-from wheeltap.stats._scipy import t_beyond
 from wheeltap.stats.members import (
     MemberTest,
     NumberScale,
@@ -35,21 +34,13 @@ C = [1.0, 5.0, 2.0, 6.0, 4.0, 3.0]
 
 SEVERAL: dict[str, Callable[[], MemberTest]] = {
     "one_of": lambda: one_of(Single(0.7, 0.01, df=7), B, scale=SHARE),
-    "one_of, ratio": lambda: one_of(Single(0.7), B, scale=RATIOS),
-    "paired": lambda: paired(A, B, scale=SHARE),
-    "paired, ratio": lambda: paired(A, B, scale=RATIOS),
     "difference": lambda: difference(A, B[:4], scale=SHARE),
     "ratio": lambda: ratio(A, B[:4], scale=SHARE),
-    "association": lambda: association([*A, *B], [*B, *A]),
     "association, partial": lambda: association([*A, *B], [*C, *A], beyond=[[*B, *C]], groups=[0] * 6 + [1] * 6),
-    "association, perfect": lambda: association(sorted(A), sorted(B)),
-    "auc": lambda: auc(A, B[:4]),
     "auc, separated": lambda: auc([5.0, 6.0, 7.0, 8.0, 9.0], [1.0, 2.0, 3.0, 4.0, 4.5]),
-    "exact": lambda: exact(5, 6, share=0.4),
     "exact, all": lambda: exact(6, 6),
-    "exact, none": lambda: exact(0, 6),
 }
-every = pytest.mark.parametrize("name", ["one_of", "ratio", "association, partial", "auc, separated", "exact, all"])
+every = pytest.mark.parametrize("name", SEVERAL)
 
 
 def ends(test: MemberTest) -> tuple[float, float]:
@@ -212,11 +203,8 @@ def test_what_cannot_be_tested_has_no_interval_and_says_why() -> None:
         (one_of(Single(0.5), [0.4], scale=SHARE), "one net against one"),
         (paired([0.5], [0.4], scale=SHARE), "one pair"),
         (difference([0.5], [0.4, 0.6], scale=SHARE), "1 against 2 members"),
-        (auc([0.5, 0.6], [0.4]), "2 against 1 members"),
         (association([1.0, 2.0, 3.0], [2.0, 1.0, 3.0]), "3 members"),
         (association([1.0, 2.0, 3.0, 4.0, 5.0], [2.0, 2.0, 2.0, 2.0, 2.0]), "without any spread"),
-        (association(A, B, beyond=[A]), "without any spread"),
-        (one_of(Single(0.9), [1.0, 1.0, 1.0], scale=SHARE), "without any spread"),
         (difference([1.0, 1.0], [0.0, 0.0], scale=SHARE), "without any spread"),
         (paired([0.3, 0.7], [0.1, 0.5], scale=SHARE), "without any spread"),  # but for rounding
     ]
@@ -231,13 +219,9 @@ def test_what_cannot_be_tested_has_no_interval_and_says_why() -> None:
 def test_what_is_no_number_or_no_pair_is_refused() -> None:
     for error, match, made in (
         (UsageError, "no net", lambda: difference([], [0.5], scale=SHARE)),
-        (UsageError, "no net", lambda: over_nets([], name="s", scale=SHARE)),
         (UsageError, "share", lambda: exact(1, 3, share=1.5)),
         (DataError, "not finite", lambda: auc([0.5, math.nan], [0.4, 0.3])),
-        (DataError, "not finite", lambda: one_of(Single(0.5, math.inf), [0.4, 0.3], scale=SHARE)),
-        (DataError, "not finite", lambda: one_of(Single(0.5), [0.5, math.nan], scale=SHARE)),
         (DataError, "6 and 5 members", lambda: paired(A, B[:5], scale=SHARE)),
-        (DataError, "6, 5", lambda: association(A, B[:5])),
         (DataError, "6, 6, 5", lambda: association(A, B, groups=[0, 0, 1, 1, 1])),
     ):
         with pytest.raises(error, match=match):
@@ -245,9 +229,8 @@ def test_what_is_no_number_or_no_pair_is_refused() -> None:
     with pytest.raises(DataError, match="positive") as caught:
         ratio(A, [0.5, 0.0, 0.2], scale=SHARE)
     assert caught.value.where == "second cohort, net 2"
-    for hits, n in ((4, 3), (-1, 3), (0, 0)):
-        with pytest.raises(UsageError, match="cannot be counted"):
-            exact(hits, n)
+    with pytest.raises(UsageError, match="cannot be counted"):
+        exact(4, 3)
     test = paired(A, B, scale=SHARE)
     for ask, margin in ((test.above, -0.1), (test.below, 0.0), (test.power, -1.0), (test.power, math.nan)):
         with pytest.raises(UsageError, match="margin"):
@@ -270,7 +253,6 @@ def test_what_is_no_number_or_no_pair_is_refused() -> None:
         (PlannedTest(statistic="auc", counts=(5, 5)), 0.05, None),
         (PlannedTest(statistic="auc", counts=(5, 5), margin=0.2), 0.05, "clearest outcome"),
         (PlannedTest(statistic="difference", counts=(3, 3), margin=1.0, ends=(0.0, 1.0)), 0.05, "no effect"),
-        (PlannedTest(statistic="ratio", counts=(3, 3), margin=1.0, direction="less"), 0.05, "no effect"),
         (PlannedTest(statistic="ratio", counts=(3, 3), margin=1.0, direction="more", ends=(0.5, 1.0)), 0.05,
          "no effect"),
         (PlannedTest(statistic="ratio", counts=(3, 3), margin=0.4, direction="less", ends=(0.5, 1.0)), 0.05, None),
@@ -331,9 +313,3 @@ def test_a_cohort_that_hardly_varies_lends_the_other_no_freedom() -> None:
         for a, b in zip(x, y, strict=True)
     ]
     assert rules * np.mean(found) <= 0.06 + 3.1 * rules * math.sqrt(0.006 / runs)
-
-
-@pytest.mark.parametrize(("df", "statistic", "shift"), [(11, 0.5, 37.0), (1, -5.0, 60.0)])
-def test_power_is_a_number_where_a_tail_is_empty(df: int, statistic: float, shift: float) -> None:
-    """For some of these scipy's noncentral t is not a number."""
-    assert t_beyond(statistic, df, shift) == pytest.approx(1.0, abs=1e-9)

@@ -60,15 +60,6 @@ def test_several_answers_to_an_item(alike: float) -> None:
     assert alike == 0.0 or naive / repeats < 0.9
 
 
-def test_one_answer_an_item_is_wilsons_interval_with_students_quantile_and_alike_ones_are_worth_one() -> None:
-    right = np.arange(400) % 3 == 0
-    found, plain = wilson_of_items(right, np.arange(400)), wilson(int(right.sum()), 400)
-    assert ends(found) == pytest.approx(ends(plain), abs=5e-4) and found.n == 400
-    found, plain = wilson_of_items(np.ones(80, dtype=bool), np.arange(80) // 4), wilson(20, 20)
-    assert ends(found)[0] < ends(plain)[0]
-    assert wilson_of_items(np.ones(4, dtype=bool), np.zeros(4, dtype=int)).low is None
-
-
 def test_what_is_no_share() -> None:
     for right, n in ((3, 2), (-1, 2), (0, 0)):
         with pytest.raises(DataError, match="needs counts"):
