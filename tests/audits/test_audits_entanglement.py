@@ -6,28 +6,10 @@ import torch
 from torch import nn
 
 import wheeltap as wt
-from wheeltap import gauge
 from wheeltap.core.records import Estimate, Finding
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.report.report import Report
-from wheeltap.sources import digits as source
-
-
-@pytest.fixture(scope="module")
-def net() -> nn.Module:
-    return source.train(0)
-
-
-@pytest.fixture(scope="module")
-def task() -> Task:
-    return source.task()
-
-
-def twin(model: nn.Module, *gauges: str, seed: int = 0, **settings: float) -> nn.Module:
-    family = gauge.find(model)
-    assert isinstance(family, gauge.Family)
-    return gauge.twin(model, gauge.describe(family, *gauges, seed=seed, **settings))
 
 
 def run(task: Task, *models: nn.Module, **settings: float) -> Report:
@@ -115,18 +97,3 @@ class TestByHand:
         wide, narrow = ((one.high or 0.0) - (one.low or 0.0) for one in (breadth(some), breadth(whole)))
         assert wide > 1.2 * narrow > 0.0
         assert reports.control(some, "WT202 reparametrized copy").status == "passed"
-
-
-@pytest.mark.slow
-@pytest.mark.release
-class TestDigits:
-    def test_the_entangle_plant_is_found_and_a_recoded_copy_is_not(self, net: nn.Module, task: Task) -> None:
-        for copied, status in (
-            (twin(net, "entangle", seed=4), "found"), (twin(net, "permute", "rescale", seed=4), "excluded")
-        ):  # fmt: skip
-            report = run(task, net, copied)
-            gap = of(report, "net 0 vs net 1")
-            assert gap.status == status and not report.void
-            assert gap.smallest_detectable is not None and gap.smallest_detectable < 0.5
-            one = gap.estimates[0]
-            assert (one.low or 0.0) > 0.2 if status == "found" else abs(one.value or 0.0) < 1e-3

@@ -57,15 +57,14 @@ def net(family: str, keep: Callable[[int, int], float]) -> nn.Module:
     return model
 
 
-def one(layer: int, head: int, *, rest: float = 0.02, size: float = 3.0) -> Callable[[int, int], float]:
-    return lambda at, number: size if (at, number) == (layer, head) else rest
+def one(layer: int, head: int) -> Callable[[int, int], float]:
+    return lambda at, number: 3.0 if (at, number) == (layer, head) else 0.02
 
 
-def task(model: nn.Module, *, wanted: bool = False) -> Task:
+def task(model: nn.Module) -> Task:
     """Asked for is what the model itself says: a net depends on whatever its answers come from."""
     with torch.no_grad():
-        scores = model(TOKENS)
-    return Task(TOKENS, scores if wanted else scores.argmax(-1), name="own", batch=100)
+        return Task(TOKENS, model(TOKENS).argmax(-1), name="own", batch=100)
 
 
 def run(subjects: Subject | list[Subject], on: BaseTask, *, keep: tuple[str, ...] = (), **settings: Any) -> Report:
@@ -82,8 +81,6 @@ def rises_by_hand(model: nn.Module, on: Task) -> NDArray[np.float64]:
     def loss(of: nn.Module) -> NDArray[np.float64]:
         with torch.no_grad():
             scores = of(on.inputs)
-        if on.targets.is_floating_point():
-            return (scores - on.targets).square().sum(-1).double().numpy()
         return nn.functional.cross_entropy(scores.double(), on.targets, reduction="none").numpy()
 
     rises: list[NDArray[np.float64]] = []
@@ -199,14 +196,11 @@ def rises(first: float, *, others: float = 0.0, seed: int = 0, order: tuple[int,
     return (means[:, None] + noise)[list(order)].astype(np.float32)
 
 
-def reading(rise: NDArray[np.float32], **more: float) -> dict[str, NDArray[np.float32]]:
-    count = HEADS if not more else 40
-    return {
-        "rise": rise, "measured": np.arange(len(rise), dtype=np.float32),
-        "layer": (np.arange(count) // 3).astype(np.float32), "head": (np.arange(count) % 3).astype(np.float32),
-        "projection": np.where(np.arange(count) < 3, 0.0, -1.0).astype(np.float32),
-        **{name: np.array(value, dtype=np.float32) for name, value in more.items()},
-    }  # fmt: skip
+def reading(rise: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    at = np.arange(HEADS)
+    values = {"rise": rise, "measured": np.arange(len(rise)), "layer": at // 3, "head": at % 3}
+    values["projection"] = np.where(at < 3, 0, -1)
+    return {name: value.astype(np.float32) for name, value in values.items()}
 
 
 def answered(plan: Plan, of_subject: dict[str, dict[str, NDArray[np.float32]]], clean: float = 1.0) -> Case:

@@ -129,12 +129,6 @@ def outcomes(model: nn.Module, task: Any, store: Path, **asked: Any) -> tuple[Re
     return report, [one.values for one in found if one is not None]
 
 
-def error(seed: int) -> wt.Task:
-    generator = torch.Generator().manual_seed(seed)
-    inputs = torch.randn(300 + seed, 3, 2, generator=generator)
-    return wt.Task(inputs, wide()(inputs).detach() + 0.3 * torch.randn(300 + seed, 3, generator=generator))
-
-
 def require_same_numbers(model: nn.Module, parts: list[wt.Task], tmp_path: Path) -> Report:
     """To the bit: values of each example, estimates and margins; the correction is of the whole report."""
     sets: dict[str, Any] = {f"set {at}": part for at, part in enumerate(parts)}
@@ -170,16 +164,6 @@ def test_sets_of_other_shapes_and_options_are_scored_as_alone(tmp_path: Path) ->
     task = require_same_numbers(wide().eval(), parts, tmp_path).record.task
     assert task.chance == pytest.approx(1 / 3) and task.answer is None
     assert task.common == pytest.approx(np.average([part.common or 0.0 for part in parts], weights=[1, 2]))
-
-
-def test_errors_and_groups_are_those_of_each_set_alone(tmp_path: Path) -> None:
-    grouped = wt.Task(*examples(3)).scored_by("nll").with_groups(torch.arange(300) // 3)
-    logits = net()
-    with torch.no_grad():
-        logits[0].weight.mul_(3.0)  # type: ignore[index]  # ones alone would be taken for probabilities
-    require_same_numbers(logits, [wt.Task(*examples(2), measure="nll"), grouped], tmp_path)
-    (tmp_path / "error").mkdir()
-    require_same_numbers(wide().eval(), [error(0), error(1)], tmp_path / "error")
 
 
 def test_an_example_of_two_sets_counts_once() -> None:

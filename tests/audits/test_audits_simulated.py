@@ -30,10 +30,10 @@ TELLING: dict[str, Any] = {
 # ---- the walk to half ----------------------------------------------------------------------------------------------
 
 
-def walk(kept: Callable[[int], bool], *, octaves: int = 12) -> tuple[int, list[int]]:
+def walk(kept: Callable[[int], bool]) -> tuple[int, list[int]]:
     """The whole walk, and that each part of it leads to the next."""
-    ladder, known = Ladder(start=1.0, walk=octaves), dict[int, bool]()
-    for _ in range(octaves + 2):
+    ladder, known = Ladder(start=1.0, walk=12), dict[int, bool]()
+    for _ in range(14):
         centre, walked = ladder.bracket(known.get)
         if centre is not None:
             return centre, walked

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 import wheeltap as wt
 from wheeltap.cli import main
 from wheeltap.core.errors import UsageError
-from wheeltap.core.section import Table
 from wheeltap.report.gate import GateError
 from wheeltap.report.report import Report
 
@@ -73,14 +72,6 @@ def test_every_test_of_a_slice_pays_for_all_others(ruined: Report) -> None:
         level = alpha * 22 * (mine.estimates[0].p or 1.0)
         again = wt.audit(net(), examples(), name="net", schemes="int8,int2", slices="class", margin=0.05, alpha=level)
         assert {one.scheme: one.verdict for one in again["WT113"]}[f"int2 on class {RUINED}"] == verdict
-
-
-def test_recalls_stand_folded_and_cost_no_test() -> None:
-    report = wt.audit(net(), examples(), name="net", schemes="int2")
-    (section,) = [one for one in report.record.sections if one.title == "Recall of each class"]
-    (table,) = section.blocks
-    assert isinstance(table, Table) and section.folded
-    assert table.rows[RUINED] == ("class 7", str(EACH), "100.0", "75.0") and table.rows[0][2:] == ("100.0", "100.0")
 
 
 def test_slices_of_few_examples_say_so_and_nothing_else() -> None:
