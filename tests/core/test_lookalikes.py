@@ -59,18 +59,12 @@ def test_what_is_no_group() -> None:
         [[*instruction, *text(rng, 15)] for _ in range(300)],
         [filled(rng, template) for _ in range(300)],
         one_form,
-        [[str(a), "+", str(b), "="] for a in range(15) for b in range(15)],
         [["same"]] * 5,
-        [["alone"]],
     ):
         assert lookalikes(numbered(texts)) is None
-    for symbols, length in ((2, 12), (4, 12), (10, 20), (50, 24)):
-        assert (
-            wt.Task(torch.tensor(numbers.integers(symbols, size=(400, length))), torch.zeros(400).long())
-            .once()
-            .clusters
-            is None
-        )
+    for symbols, length in ((2, 12), (50, 24)):
+        rows = torch.tensor(numbers.integers(symbols, size=(400, length)))
+        assert wt.Task(rows, torch.zeros(400).long()).once().clusters is None
 
 
 def test_a_task_counts_them_as_groups_and_not_as_behaviors() -> None:

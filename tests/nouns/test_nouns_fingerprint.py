@@ -71,11 +71,11 @@ def test_copies_and_models_made_again_are_the_same() -> None:
 
 def test_another_process_gives_the_same_fingerprint() -> None:
     source = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\nfrom pairs import fingerprint, made\n"
-    source += "print(fingerprint(made('the config of a wrapped model', 1.0)))"
+    source += "print(fingerprint(made('a closure', 1.0)))"
     done = subprocess.run(
         [sys.executable, "-c", source], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "2"}
     )
-    assert done.stdout.strip() == fingerprint(made("the config of a wrapped model", 1.0))
+    assert done.stdout.strip() == fingerprint(made("a closure", 1.0))
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
@@ -44,6 +44,7 @@ def scored(draw: Any) -> tuple[Row, NDArray[np.int64], Row]:
 
 
 @pytest.mark.parametrize("kind", STANDARD, ids=lambda m: m.name)
+@settings(max_examples=25)
 @given(case=scored())
 def test_a_measure_is_what_numpy_says(kind: Measure, case: tuple[Row, NDArray[np.int64], Row]) -> None:
     rows, targets, clean = case
