@@ -26,7 +26,7 @@ from wheeltap.sources import digits
 from wheeltap.stats.effect import mean_effect
 
 WIDTHS = (64, 512, 512, 10)
-SMALL = (64, 96, 96, 10)
+SMALL = (64, 128, 128, 10)
 
 
 def net(seed: int, *, epochs: int = 5, widths: tuple[int, ...] = WIDTHS) -> nn.Sequential:

@@ -118,7 +118,8 @@ def test_it_is_that_of_an_oracle_that_draws_the_weights(bounded: bool, least: fl
         for one_sided, expected in ((True, sides[0]), (False, max(sides))):
             p = p_below(x[None], margin=margin, bound=1.0 if bounded else None, one_sided=one_sided, least=least)
             error = 4.0 * math.sqrt(2.0 * expected / drawn) + 0.02 * expected + 1e-4
-            assert p == pytest.approx(expected, abs=error)
+            assert p is not None and p >= expected - error
+            assert p <= expected + error or expected > 0.5, "what decides nothing may be larger still"
 
 
 tables = st.builds(
