@@ -41,12 +41,6 @@ def rows(report: Report | ReportRecord) -> dict[str, Finding]:
 EXAMPLES = 240
 
 
-@pytest.fixture(scope="module")
-def gpt2() -> PlantedCase:
-    pytest.importorskip("transformers")
-    return tiny_lm("gpt2", examples=EXAMPLES)
-
-
 def answered(model: nn.Module) -> Array:
     """1 where the letter after the mark has the highest score of all letters (tokens 4 to 11), ``[example]``."""
     tokens, answers = sequences(EXAMPLES, seed=1)
@@ -61,7 +55,9 @@ ENDS = ("transformer.wte", "transformer.wpe")
 CHANGES = {"int2": by_hand.rounded(2), "int2-tensor": by_hand.rounded(2, tensor=True), "prune75": by_hand.pruned(0.75)}
 
 
-def test_only_the_blocks_of_a_language_model_are_rounded_and_pruned_unless_asked(gpt2: PlantedCase) -> None:
+def test_only_the_blocks_of_a_language_model_are_rounded_and_pruned_unless_asked() -> None:
+    pytest.importorskip("transformers")
+    gpt2 = tiny_lm("gpt2", steps=150, examples=EXAMPLES)
     before = answered(gpt2.subject.model)
     report = audit(gpt2, f"{','.join(CHANGES)},noise20")
     found = rows(report)
