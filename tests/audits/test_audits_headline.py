@@ -163,13 +163,6 @@ def test_of_two_models_where_they_differ() -> None:
         require_order(paired(*rows), words)
 
 
-def test_whose_score_is_better_is_said_also_where_less_is_better() -> None:
-    accuracy, nll = wt.measure.accuracy, wt.measure.nll
-    for value, measure, better in ((0.05, accuracy, "first"), (-0.05, accuracy, "second"), (0.05, nll, "second")):
-        text = paired(gap("found", effect=(value, value - 0.01, value + 0.01)), measure=measure)
-        assert f"; the {better} is better); nothing else was compared." in text
-
-
 def test_of_several_rivals_the_most_alarming_comes_first() -> None:
     rows = {"b": [ALIKE], "c": [differ("int8", "inconclusive")], "d": [differ("int8", "found", 0.05)],
             "e": [differ("int8", "inconclusive", 0.03, leaning=True)], "f": []}  # fmt: skip

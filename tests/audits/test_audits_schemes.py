@@ -3,13 +3,11 @@
 import pytest
 from msgspec.structs import replace
 
-import wheeltap as wt
-from wheeltap.audits.deployment import USUAL, USUAL_LARGE, DeploymentSettings
+from wheeltap.audits.deployment import USUAL, USUAL_LARGE
 from wheeltap.audits.schemes import READY, scheme, schemes
 from wheeltap.core.errors import UnknownName, UsageError
 from wheeltap.core.records import Scalar, SubjectRecord
 from wheeltap.perturb import create
-from wheeltap.testing.planted import planted
 
 GROUPS_OF_32: dict[str, Scalar] = {"scale": "group", "group": 32}
 NF4: dict[str, Scalar] = {"scale": "group", "group": 64, "grid": "nf4"}
@@ -100,14 +98,6 @@ def test_several_names_are_taken_in_order_and_each_once_and_none_is_refused() ->
             schemes(names)
         assert not isinstance(caught.value, UnknownName)
         assert "int8" in str(caught.value.expected) and "wheeltap list schemes" in str(caught.value.do)
-
-
-def test_a_setting_with_a_bad_name_is_refused_before_anything_runs() -> None:
-    case = planted("mlp")
-    with pytest.raises(UsageError, match="int99"):
-        wt.plan(case.subject, case.task, audits=[wt.AuditSpec("deployment", {"schemes": "int8,int99"})])
-    with pytest.raises(UsageError, match="No deployment scheme is named"):
-        DeploymentSettings(schemes=" ")
 
 
 def test_the_usual_schemes_are_all_known_and_no_two_are_the_same() -> None:

@@ -120,15 +120,12 @@ def test_an_end_of_a_ratio_that_no_number_can_hold_is_open() -> None:
 
 
 def test_refuses_what_it_cannot_use() -> None:
-    for doses in ([0.0, 1.0], [1.0, 1.0], [2.0, 1.0]):
-        with pytest.raises(DataError, match="log axis"):
-            area_weights(np.array(doses))
+    with pytest.raises(DataError, match="log axis"):
+        area_weights(np.array([0.0, 1.0]))
     with pytest.raises(DataError, match="fit"):
         area_values(np.ones((3, 2, 5)), DOSES)
     with pytest.raises(DataError, match="paired"):
         half_dose(Response(values=np.ones((4, 2, 5)), clean=np.ones(6), doses=DOSES, chance=0.0))
-    with pytest.raises(DataError, match="bounded"):
-        band(np.full((1, 2, 3), 1.2), bounded=True)
     one = Response(values=np.ones((4, 2, 5)), clean=np.ones(5), doses=DOSES, chance=0.0)
     other = Response(values=np.ones((4, 3, 5)), clean=np.ones(5), doses=DOSES, chance=0.0)
     with pytest.raises(DataError, match="same draws"):

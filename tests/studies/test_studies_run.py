@@ -182,13 +182,6 @@ def test_a_wrong_file_says_what_is_wrong(
     assert hint in str(caught.value)
 
 
-def test_there_is_no_study_without_a_file() -> None:
-    with pytest.raises(UsageError, match=r"FILE\.toml"):
-        wt.study("declared")
-    with pytest.raises(UnknownName):
-        wt.study("declare")
-
-
 def test_two_rules_on_the_same_cohorts_keep_their_own_verdicts(tmp_path: Path) -> None:
     """By another margin of the same difference one is found and the other is not: neither gets the other's words."""
     rule = SAM.partition("[[rules]]")[2]
