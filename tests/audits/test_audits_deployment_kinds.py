@@ -55,7 +55,7 @@ CHANGES = {"int2": by_hand.rounded(2), "int2-tensor": by_hand.rounded(2, tensor=
 
 def test_only_the_blocks_of_a_language_model_are_rounded_and_pruned_unless_asked() -> None:
     pytest.importorskip("transformers")
-    gpt2 = tiny_lm("gpt2", steps=150, examples=EXAMPLES)
+    gpt2 = tiny_lm("gpt2", steps=80, examples=EXAMPLES)
     before = answered(gpt2.subject.model)
     report = audit(gpt2, f"{','.join(CHANGES)},noise20")
     found = rows(report)

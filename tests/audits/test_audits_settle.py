@@ -145,7 +145,7 @@ def losses(values: np.ndarray, *, margin: float = MARGIN, **more: Any) -> Hypoth
 @pytest.mark.slow
 def test_any_false_verdict_is_as_rare_as_alpha_says_on_either_side() -> None:
     """Six true effects of exactly the margin: whatever is decided is wrong."""
-    rate, reports = 0.02, 100
+    rate, reports = 0.02, 60
     rng = np.random.default_rng(round(1000 * rate))
     said = [
         statuses(*(losses((rng.random((1, 150)) < rate) * 1.0, margin=rate) for _ in range(6))) for _ in range(reports)

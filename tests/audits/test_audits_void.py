@@ -61,7 +61,7 @@ def planted(net: Net, draws: int, *, lost: tuple[float, ...], calm: float) -> Co
 @pytest.mark.parametrize("draws", [2, 24])
 def test_a_sound_run_is_hardly_ever_void_for_its_plants(draws: int) -> None:
     """Whatever the strongest plant costs, from nothing to all, and however its draws differ."""
-    rng, runs = np.random.default_rng(draws), 40
+    rng, runs = np.random.default_rng(draws), 25
     voids = []
     for lost in (0.0, 0.03, 0.08, 0.15, 0.25, 0.5):
         for calm in (0.1, 1.0):
@@ -72,7 +72,7 @@ def test_a_sound_run_is_hardly_ever_void_for_its_plants(draws: int) -> None:
 
 @pytest.mark.parametrize("draws", [2, 24])
 def test_an_instrument_that_sees_no_plant_hardly_ever_passes_and_never_fails(draws: int) -> None:
-    rng, runs = np.random.default_rng(draws), 300
+    rng, runs = np.random.default_rng(draws), 150
     blind = [planted(Net(rng, 0.12), draws, lost=(0.0, 0.0, 0.0), calm=1.0).status for _ in range(runs)]
     assert set(blind) <= {"passed", "skipped"}
     assert np.mean([status == "passed" for status in blind]) <= REASSURED + 3 * (REASSURED / runs) ** 0.5

@@ -15,7 +15,7 @@ from wheeltap.studies import rules
 from wheeltap.studies.table import MemberTable
 
 ALPHA = 0.05
-RUNS = 40
+RUNS = 25
 
 
 def table(**cohorts: list[float]) -> MemberTable:
