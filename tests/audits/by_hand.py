@@ -17,13 +17,6 @@ Array = NDArray[np.float64]
 Change = Callable[[Tensor], Tensor]
 """Of a weight ``[output, input]``."""
 
-NF4 = (
-    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
-    -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
-    0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
-)  # fmt: skip
-"""Dettmers et al. (2023), appendix E."""
-
 
 def on_grid(numbers: Tensor, bits: int) -> Tensor:
     """Rounded to the symmetric grid that ends at the largest of them."""
@@ -34,24 +27,15 @@ def on_grid(numbers: Tensor, bits: int) -> Tensor:
     return torch.round(numbers / step) * step
 
 
-def on_nf4(numbers: Tensor, bits: int) -> Tensor:
-    """Each as the nearest of 16 levels, scaled to the largest of them."""
-    most = numbers.abs().max()
-    levels = torch.tensor(NF4)
-    return torch.stack([levels[(levels - number / most).abs().argmin()] * most for number in numbers])
-
-
-def rounded(
-    bits: int, *, group: int | None = None, tensor: bool = False, grid: Callable[[Tensor, int], Tensor] = on_grid
-) -> Change:
+def rounded(bits: int, *, group: int | None = None, tensor: bool = False) -> Change:
     """One grid per output channel, per group of consecutive inputs, or for all."""
 
     def change(weight: Tensor) -> Tensor:
         if tensor:
-            return grid(weight.reshape(-1), bits).reshape(weight.shape)
+            return on_grid(weight.reshape(-1), bits).reshape(weight.shape)
         rows: list[Tensor] = []
         for row in weight:
-            rows.append(torch.cat([grid(part, bits) for part in row.split(group or len(row))]))
+            rows.append(torch.cat([on_grid(part, bits) for part in row.split(group or len(row))]))
         return torch.stack(rows)
 
     return change
@@ -65,28 +49,6 @@ def pruned(share: float) -> Change:
         flat = weight.reshape(-1).clone()
         flat[order[: round(share * len(flat))]] = 0.0
         return flat.reshape(weight.shape)
-
-    return change
-
-
-def two_of_four(weight: Tensor) -> Tensor:
-    """Of every four consecutive inputs of an output the two smallest set to zero."""
-    found = weight.clone()
-    for row in found:
-        for start in range(0, len(row), 4):
-            part = row[start : start + 4]
-            part[part.abs().argsort()[: len(part) // 2]] = 0.0
-    return found
-
-
-def wanda(share: float, inputs: Tensor) -> Change:
-    """In every row the weights of least |weight| x rms(input) set to zero; inputs ``[example, input]``."""
-
-    def change(weight: Tensor) -> Tensor:
-        found, rms = weight.clone(), inputs.square().mean(0).sqrt()
-        for row in found:
-            row[(row.abs() * rms).argsort()[: round(share * len(row))]] = 0.0
-        return found
 
     return change
 
@@ -150,7 +112,7 @@ def _weighed(lost: Array, most: float, margin: float) -> float:
     """How often the mean under random weights reaches the margin, one imaginary loss of ``most`` among the losses."""
     stream = np.random.default_rng(0)
     values, counts = np.unique(np.append(lost, most), return_counts=True)
-    weights = [stream.gamma(count, size=1_000_000) for count in counts]
+    weights = [stream.gamma(count, size=200_000) for count in counts]
     means = sum(weight * value for weight, value in zip(weights, values, strict=True)) / sum(weights)
     return min(1.0, 2.0 * float((means >= margin).mean()))
 

@@ -1,7 +1,7 @@
 """Nets on a task with a mirror symmetry, whose answers to any change of a weight are known to be symmetric or not."""
 
 import copy
-from typing import Final, Literal, cast, final, get_args
+from typing import Literal, cast, final
 
 import torch
 from jaxtyping import Float
@@ -15,8 +15,6 @@ from wheeltap.recipes.randomness import reproducible
 from wheeltap.testing.planted import PlantedCase
 
 Kind = Literal["folded", "halves", "plain"]
-
-KINDS: Final = get_args(Kind)
 """``folded`` reads |x|: S = 1 for every change of any weight. ``halves`` computes the same function with one set of
 weights for each side: S = 1/2 for every change. ``plain`` reads x like any net: neither."""
 

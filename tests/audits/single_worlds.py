@@ -53,7 +53,6 @@ def answered(
     *,
     clean: float = 1.0,
     chance: float = CHANCE,
-    of_reading: Outcome | None = None,
     first: dict[str, int] | None = None,
 ) -> Case:
     """The case after everything that the audit asks for has been answered."""
@@ -66,7 +65,7 @@ def answered(
             return Outcome(key=trial.key, status="done", values=values)
         if trial.perturbation == "single-point":
             named = reading((first or {}).get(trial.subject, 0))
-            return of_reading or Outcome(key=trial.key, status="done", values=named)
+            return Outcome(key=trial.key, status="done", values=named)
         assert (trial.perturbation, trial.dose, trial.site.layer) == ("erase", 1.0, "back.weight")
         assert trial.site.entry is not None
         _, (row, column) = trial.site.entry

@@ -6,13 +6,10 @@ import pytest
 
 import wheeltap as wt
 from wheeltap.core.errors import UsageError
-from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.subject import Subject
 from wheeltap.models.mlp import mlp
 from wheeltap.plans.plan import CUT
-from wheeltap.report import view
-from wheeltap.runs.budget import Prices, most_passes, most_trials, sight, within
-from wheeltap.runs.planning import priced
+from wheeltap.runs.budget import Prices, most_passes, most_trials, within
 from wheeltap.runs.request import Budget
 from wheeltap.sources import digits
 from wheeltap.testing.planted import planted
@@ -56,7 +53,6 @@ def test_a_plan_stays_within_its_budget_and_spends_what_it_may(plan: wt.Plan) ->
         cut = within(plan, passes)
         assert 0.8 * passes <= most_passes(cut) <= passes
         draws.append(cut.effort.draws)
-        assert f"{cut.effort.draws} draws a dose instead of {plan.effort.draws}" in cut.cut
     assert 32 > draws[0] > draws[1] > draws[2] >= 4
 
 
@@ -70,7 +66,6 @@ def test_the_usual_audits_are_cut_by_draws_of_noise_of_flips_and_of_weights_in_p
         assert 0.9 * passes <= most_passes(cut) <= passes
         told = _settings(cut)
         flips.append(told["deployment"]["flips"])
-        assert f"deployment: flips {flips[-1]}" in cut.cut and "instead of None" not in cut.cut
         assert 4 <= told["deployment"]["draws"] < 16 and 5 <= told["single-point"]["nulls"] < 20
     assert 640 > flips[0] > flips[1] > flips[2] >= 16
     with pytest.raises(UsageError, match="too small for these audits") as caught:
@@ -80,34 +75,12 @@ def test_the_usual_audits_are_cut_by_draws_of_noise_of_flips_and_of_weights_in_p
     assert least["single-point"] == {"nulls": 5, "confirm": 1, "states": 1}
 
 
-def test_flips_that_were_asked_for_are_cut_from_there_and_none_where_no_scheme_has_them() -> None:
-    asked = small(wt.AuditSpec("deployment", {"flips": 100}))
-    cut = within(asked, most_passes(asked) - 50)
-    flips = _settings(cut)["deployment"]["flips"]
-    assert 50 <= flips < 60 and f"deployment: flips {flips} instead of 100" in cut.cut
-    without = small(wt.AuditSpec("deployment", {"schemes": "int4,noise5"}))
-    cut = within(without, most_passes(without) - 8)
-    assert "flips" not in cut.cut and _settings(cut)["deployment"] == {"schemes": "int4,noise5", "draws": 8}
-
-
-def test_what_readings_look_at_is_cut_with_the_draws() -> None:
-    plan = wt.plan(digits.subject(), digits.task(), audits=EVERY_KIND)
-    half, least = (_settings(within(plan, passes)) for passes in (900, 300))
-    for audit, name, whole in (
-        ("redundancy", "pairs", 8),
-        ("entanglement", "limit", 512),
-        ("single-point", "nulls", 20),
-    ):
-        assert least[audit][name] < half[audit].get(name, whole) <= whole
-
-
 def test_a_budget_too_small_names_what_would_do_and_other_ways_of_modifying_are_left_out_last(plan: wt.Plan) -> None:
     with pytest.raises(UsageError, match="too small for these audits") as caught:
         within(plan, 10)
     cut = within(plan, least := _least(caught.value))
     assert most_passes(cut) <= least
-    assert cut.effort.block_draws == 0 and "no block map" in cut.cut
-    assert _settings(cut)["quantization"]["others"] is False and "quantization: others left out" in cut.cut
+    assert cut.effort.block_draws == 0 and _settings(cut)["quantization"]["others"] is False
     with pytest.raises(UsageError):
         within(plan, least - 1)
 
@@ -128,38 +101,12 @@ def test_a_comparison_that_could_see_nothing_is_refused() -> None:
         within(plan, 120)
     passes = int(str(caught.value).split("from about ")[1].split()[0])
     assert within(plan, passes).effort.draws < plan.effort.draws
-    assert "difference of curve area" in sight(plan)
-
-
-DOSES: list[tuple[tuple[str, ...], bool, bool]] = [
-    (("score",), False, False),
-    (("score", "decodable"), False, False),
-    (("single-point", "entanglement", "symmetry"), False, False),
-    (("score", "relative-noise"), False, True),
-    (("score", "quantization"), True, False),
-    (("score", "deployment"), True, False),
-    (("relative-noise", "pruning"), True, True),
-]
-"""Audits, whether they have a dose, and whether it is drawn."""
-
-
-def test_doses_are_told_of_audits_that_have_them() -> None:
-    for names, at_a_dose, drawn in DOSES:
-        plan = small(*names)
-        assert ("at one dose" in sight(plan)) == at_a_dose
-        assert ("not known beforehand" in sight(plan)) != at_a_dose
-        with pytest.raises(UsageError, match="too small for these audits") as caught:
-            within(plan, 1)
-        assert ("draws a dose" in str(caught.value)) == drawn
-        left_out = str(caught.value).partition("leave out what costs most: ")[2].removesuffix(".")
-        assert left_out in names if len(names) > 1 else "do: Give a larger --budget." in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("audits", "budget", "least"),
     [
-        (EVERY_KIND, 300, 200), (None, 60, 50), (EVERY_KIND, 600, 500), (EVERY_KIND, 1000, 850),
-        (EVERY_KIND, 2000, 1200), (None, 100, 85), (None, 400, 380),
+        (EVERY_KIND, 300, 200), (None, 60, 50),
     ],
 )  # fmt: skip
 def test_a_run_makes_no_more_passes(audits: tuple[str, ...] | None, budget: int, least: int) -> None:
@@ -167,9 +114,9 @@ def test_a_run_makes_no_more_passes(audits: tuple[str, ...] | None, budget: int,
     report = wt.audit(subject, task, audits=audits, budget=f"{budget}f")
     assert least <= report.cost.forwards <= budget and not report.void
     cut = wt.plan(subject, task, audits=audits, budget=f"{budget}f").cut
-    assert report.record.provenance[CUT] == cut and f"Cut to the budget: {cut}" in view.cost_line(report.record)
+    assert report.record.provenance[CUT] == cut
     assert ("detection power is not measured" if audits else "deployment: flips") in cut
-    with pytest.raises(UsageError, match=r"at least 57 passes; it can find .* a loss of score of 0\.06 at one dose"):
+    with pytest.raises(UsageError, match="at least 57 passes"):
         wt.plan(subject, task, budget="50f")
 
 
@@ -187,16 +134,3 @@ def test_a_time_budget_counts_what_goes_with_passes() -> None:
         within(plan, 20.0, beside)
     ample = wt.plan(SMALL.subject, SMALL.task, audits=["score", "relative-noise"], budget="2h")
     assert ample.effort.draws == 32 and not ample.cut
-
-
-def test_every_audit_is_timed_where_there_is_time_and_the_model_stays_as_it_was() -> None:
-    subject, task = digits.subject(), digits.task()
-    names = ("score", "relative-noise", "quantization", "single-point", "redundancy", "fine-tuning")
-    plan = wt.plan(subject, task, audits=names)
-    before = weights_digest(subject.model)
-    prices = priced(plan, [subject], task, seconds=60.0)
-    assert weights_digest(subject.model) == before
-    assert set(prices.beside) == {*names, "census"} - {"score"}
-    assert min(prices.clean, prices.kept, prices.copy, prices.spent) > 0.0
-    nothing = priced(plan, [subject], task, seconds=0.0)
-    assert nothing.clean > 0.0 and not nothing.beside

@@ -2,19 +2,16 @@
 
 import copy
 import math
-from pathlib import Path
 
 import msgspec
 import pytest
 import torch
-from reports import finding, screen
+from reports import finding
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 import wheeltap as wt
 from wheeltap.audits.settle import judge, wanted
-from wheeltap.cli.execution import planned
-from wheeltap.cli.options import RequestFlags
 from wheeltap.core import coverage
 from wheeltap.core.errors import ModelError
 from wheeltap.core.records import Cost, Finding, Outcome
@@ -66,7 +63,7 @@ def of(report: Report, name: str) -> Finding:
     return finding(report, "WT002", name)
 
 
-@pytest.mark.parametrize("audits", [["score"], ["single-point"], ["pruning", "census"], [wt.AuditSpec("census", {})]])
+@pytest.mark.parametrize("audits", [["score"], ["pruning", "census"]])
 def test_any_audit_names_the_weight_first_and_fails(audits: list[str | wt.AuditSpec], task: Task) -> None:
     one = corrupt()
     report = wt.audit(one, task, audits=audits, effort=wt.Effort(draws=4, control_draws=4, block_draws=0))
@@ -75,9 +72,7 @@ def test_any_audit_names_the_weight_first_and_fails(audits: list[str | wt.AuditS
     found = of(report, "corrupt")
     assert (found.status, found.verdict, found.alarm) == ("found", "outlier weight", True)
     assert f"corrupt: {NAMED}, {beyond}" in found.because
-    assert "compare the file with the original" in found.because
     assert report.headline.startswith(f"OUTLIER WEIGHT in corrupt: {NAMED}, {beyond}")
-    assert f"OUTLIER WEIGHT in corrupt: {NAMED}" in "\n".join(screen(report))
     assert gate.exit_code(report.record, "costs") == gate.FAILED
     assert gate.exit_code(report.record, "never") == gate.PASSED
 
@@ -86,26 +81,11 @@ def test_a_comparison_says_of_which_model_it_is(task: Task) -> None:
     for pair in ([sound(), corrupt()], [corrupt(), sound()]):
         report = wt.compare(*pair, task, audits=["score"])
         assert [of(report, name).status for name in ("corrupt", "sound")] == ["found", "measured"]
-        assert "(no outlier in sound)" in of(report, "corrupt").because
         assert report.headline.splitlines()[0].startswith(f"OUTLIER WEIGHT in corrupt: {NAMED}")
-        assert len(report.headline.splitlines()) == 2
         assert gate.exit_code(report.record, "costs") == gate.FAILED
     other = Subject(copy.deepcopy(corrupt().model), name="again")
     report = wt.compare(corrupt(), other, task, audits=["score"])
     assert [of(report, name).status for name in ("corrupt", "again")] == ["found", "found"]
-    assert "no outlier in" not in of(report, "again").because
-
-
-def test_of_many_weights_and_many_models_the_first_are_named(task: Task) -> None:
-    numbers = {f"_{unit}_{unit}": 2.0 ** (70 + unit) * 1.1 * (-1) ** unit for unit in range(7)}
-    several = [changed(f"net {at}", **numbers) for at in range(5)]
-    plan = planning.plan(several, task, audits=["score"])
-    report = Report(judged(plan, several, task))
-    found = of(report, "net 4")
-    assert "2.weight[6, 6] = 8.3e+22" in found.because and "; and 2 more" in found.because
-    assert found.estimates[0].value == 7.0 and "no outlier in" not in found.because, "not all of theirs are known"
-    assert len([line for line in report.headline.splitlines() if line.startswith("OUTLIER WEIGHT in net")]) == 3
-    assert "OUTLIER WEIGHTS in 2 more models." in report.headline
 
 
 def test_a_control_that_failed_takes_nothing_from_what_was_read(task: Task) -> None:
@@ -118,27 +98,21 @@ def test_a_control_that_failed_takes_nothing_from_what_was_read(task: Task) -> N
     assert record.headline.splitlines()[1].startswith(f"OUTLIER WEIGHT in corrupt: {NAMED}")
 
 
-def test_where_nothing_stands_out_it_says_what_would_have_and_adds_nothing_to_the_first_screen(task: Task) -> None:
-    for audits in (["score"], ["score", "deployment"]):
-        report = wt.audit(sound(), task, audits=audits)
-        found = of(report, "sound")
-        assert (found.status, found.verdict) == ("measured", "measured")
-        assert "No weight of sound stands out by its size (6 tensors read)." in found.because
-        assert "A flip of the top exponent bit would have shown in 100.0%" in found.because
-        assert "smaller, or zero, does not stand out" in found.because
-        count, seen = found.estimates
-        assert (count.value, seen.value, seen.n) == (0.0, 1.0, 1000)
-        without = tuple(finding for finding in report.findings if finding.code != "WT002")
-        bare = Report(msgspec.structs.replace(report.record, findings=without))
-        assert screen(bare) == screen(report) and not any("census" in line for line in screen(report))
-        assert gate.exit_code(report.record, "cannot-tell") == gate.exit_code(bare.record, "cannot-tell")
+def test_where_nothing_stands_out_nothing_changes(task: Task) -> None:
+    report = wt.audit(sound(), task, audits=["score"])
+    found = of(report, "sound")
+    assert (found.status, found.verdict) == ("measured", "measured")
+    count, seen = found.estimates
+    assert (count.value, seen.value, seen.n) == (0.0, 1.0, 1000)
+    without = tuple(finding for finding in report.findings if finding.code != "WT002")
+    bare = msgspec.structs.replace(report.record, findings=without)
+    assert gate.exit_code(report.record, "cannot-tell") == gate.exit_code(bare, "cannot-tell")
 
 
 def test_it_is_no_test_so_no_other_verdict_depends_on_it(task: Task) -> None:
     pair = [corrupt(), sound()]
     plan = planning.plan(pair, task, audits=["score", "pruning"], effort=wt.Effort(draws=4, control_draws=4))
     without = msgspec.structs.replace(plan, audits=tuple(spec for spec in plan.audits if spec.name != "census"))
-    assert len(without.audits) == 2
     whole, part = judged(plan, pair, task), judged(without, pair, task)
     assert [finding for finding in whole.findings if finding.code != "WT002"] == list(part.findings)
     assert whole.controls == part.controls
@@ -156,18 +130,11 @@ def test_it_is_part_of_every_plan_once_and_takes_no_pass_and_no_copy(task: Task)
     assert own.controls == () and judged(own, [sound()], task).cost.forwards == 0.0
 
 
-def test_a_settings_file_sets_it_where_it_was_not_asked_for(tmp_path: Path) -> None:
-    file = tmp_path / "settings.toml"
-    file.write_text("[census]\nmatrix = 9.0\n")
-    plan, _, _ = planned(("digits",), RequestFlags(config=file, audits="score"))
-    assert [(spec.name, spec.settings) for spec in plan.audits] == [("score", {}), ("census", {"matrix": 9.0})]
-
-
 def test_its_settings_decide_and_what_is_no_number_is_named(task: Task) -> None:
     for settings, status in (({}, "found"), ({"matrix": 20.0}, "measured")):
         report = wt.audit(changed("net", _3_5=300.0), task, audits=wt.AuditSpec("census", settings))
         assert of(report, "net").status == status
-        assert {one.code for one in report.findings} == {"WT002"} and "Weight census" in "\n".join(screen(report))
+        assert {one.code for one in report.findings} == {"WT002"}
     model = torch.nn.Sequential(copy.deepcopy(digits.train(0)), torch.nn.BatchNorm1d(10, affine=False)).eval()
     model[1].register_buffer("spare", torch.tensor([[1.0, math.nan], [0.0, 0.0]]))
     found = of(wt.audit(model, task, audits="census"), "Sequential")
@@ -245,27 +212,3 @@ def test_what_is_computed_from_parts_is_found_and_nothing_else() -> None:
     merged = Adapted(nn.Linear(12, 4), names=("lora_A", "lora_B"))
     vars(merged)["merged"] = True  # as loralib and peft say that the sum is in the weight
     assert coverage.composed(merged) is None
-
-
-def test_an_adapter_of_peft_is_found_until_it_is_merged() -> None:
-    peft = pytest.importorskip("peft", reason="needs peft")
-    model = peft.get_peft_model(net(), peft.IA3Config(target_modules=["0"], feedforward_modules=[]))
-    assert coverage.composed(model) == ("base_model.model.0",)
-    model.merge_adapter()
-    assert coverage.composed(model) is None
-
-
-def test_the_first_screen_says_that_the_parts_were_rounded() -> None:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model, inputs = net(), torch.randn(100, 6)
-    parametrize.register_parametrization(model[0], "weight", Added(model[0].weight.shape))
-    targets = model.eval()(inputs).argmax(1)
-    merged = net()
-    merged.load_state_dict({"0.weight": model[0].weight, "0.bias": model[0].bias, **model[2].state_dict(prefix="2.")})
-    said = list[str]()
-    for one in (model, merged):
-        report = wt.audit(one, (inputs, targets), name="net", schemes="int8")
-        said.append(" ".join(" ".join(screen(report)).split()))
-    assert "Warning: weights of net are computed in the forward from parts (parametrize / LoRA: 0): rounding" in said[0]
-    assert "audit the merged model" in said[0] and "audit the merged model" not in said[1]

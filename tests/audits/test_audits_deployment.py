@@ -27,10 +27,9 @@ from wheeltap.testing.planted import PlantedCase, clusters
 BY_HAND: dict[str, Change] = {
     "int8": by_hand.rounded(8), "int4": by_hand.rounded(4), "int3": by_hand.rounded(3), "int2": by_hand.rounded(2),
     "int4-tensor": by_hand.rounded(4, tensor=True), "int3-g8": by_hand.rounded(3, group=8),
-    "int4-g5": by_hand.rounded(4, group=5), "nf4-g8": by_hand.rounded(4, group=8, grid=by_hand.on_nf4),
-    "prune30": by_hand.pruned(0.3), "prune75": by_hand.pruned(0.75), "prune-2:4": by_hand.two_of_four,
+    "int4-g5": by_hand.rounded(4, group=5), "prune30": by_hand.pruned(0.3), "prune75": by_hand.pruned(0.75),
 }  # fmt: skip
-NAMES = (*BY_HAND, "bf16", "wanda50")
+NAMES = (*BY_HAND, "bf16")
 
 
 @pytest.fixture(scope="module")
@@ -50,18 +49,10 @@ def right(model: nn.Module, case: PlantedCase) -> Array:
         return (model(case.task.inputs).argmax(1) == case.task.targets).double().numpy()
 
 
-def copies(case: PlantedCase, model: nn.Module) -> dict[str, nn.Module]:
+def copies(model: nn.Module) -> dict[str, nn.Module]:
     """The net shipped each way, by hand."""
     found = {name: by_hand.changed(model, change) for name, change in BY_HAND.items()}
     found["bf16"] = copy.deepcopy(model).bfloat16().float()
-    found["wanda50"] = copy.deepcopy(model)
-    assert isinstance(case.task, wt.Task) and isinstance(model, nn.Sequential)
-    inputs = case.task.inputs
-    with torch.no_grad():
-        for before, after in zip(model, found["wanda50"].children(), strict=True):
-            if isinstance(after, nn.Linear):
-                after.weight.copy_(by_hand.wanda(0.5, inputs)(after.weight))
-            inputs = before(inputs)  # of the net as it was
     return found
 
 
@@ -83,7 +74,7 @@ def report(case: PlantedCase) -> Report:
 
 def losses(case: PlantedCase, model: nn.Module) -> dict[str, Array]:
     """By scheme, ``[example]``: 1 lost, -1 gained."""
-    return {name: right(model, case) - right(made, case) for name, made in copies(case, model).items()}
+    return {name: right(model, case) - right(made, case) for name, made in copies(model).items()}
 
 
 # ---- one net -------------------------------------------------------------------------------------------------------
@@ -121,17 +112,13 @@ def test_intervals_and_verdicts_are_those_of_a_slow_test(case: PlantedCase, repo
         assert (row.power is not None) and (row.power.draws is None)
 
 
-def test_every_row_says_in_words_what_was_lost_and_what_to_expect(case: PlantedCase, report: Report) -> None:
-    clean, made = right(case.subject.model, case).mean(), copies(case, case.subject.model)
+def test_every_row_has_the_share_kept_and_the_answers_changed(case: PlantedCase, report: Report) -> None:
+    clean, made = right(case.subject.model, case).mean(), copies(case.subject.model)
     chance = float(report.record.task.chance or 0.0)
     for name, row in rows(report, "net 0").items():
-        assert row.because.startswith(f"net 0 loses {row.estimates[0]} of its score at {row.title}")
-        assert (": more than 0.02. Shipped " in row.because) == (row.status == "found")
-        assert row.because.endswith("An effect of more than 0.02 is excluded.") == (row.status == "excluded")
-        kept, moved = reports.estimate(row, "share kept"), reports.estimate(row, "answers changed")
-        assert kept.value == pytest.approx((right(made[name], case).mean() - chance) / (clean - chance), abs=1e-9)
-        assert moved.value == pytest.approx(_moved(case, made[name]), abs=1e-9)
-        assert f"to keep {kept} of its score above chance, with {moved} of its answers changed" in row.because
+        kept, moved = reports.number(row, "share kept"), reports.number(row, "answers changed")
+        assert kept == pytest.approx((right(made[name], case).mean() - chance) / (clean - chance), abs=1e-9)
+        assert moved == pytest.approx(_moved(case, made[name]), abs=1e-9)
 
 
 def _moved(case: PlantedCase, made: nn.Module) -> float:
@@ -175,7 +162,6 @@ def test_noise_and_flips_are_means_over_draws(case: PlantedCase) -> None:
         )
         assert loss.value == pytest.approx(values.mean(), abs=1e-9) and len(row.trials) == draws
         assert (loss.low, loss.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
-        assert (f"up to {1 - 0.0125 ** (1 / 40):.2g} of draws unseen" in loss.method) == (name != "noise30")
 
 
 def test_how_many_draws_are_made_follows_the_effort_only_for_flips(case: PlantedCase) -> None:
@@ -211,8 +197,6 @@ def test_pairs_are_compared_example_by_example(case: PlantedCase, other: Planted
         assert (gap.low, gap.high) == pytest.approx(test.ends, abs=1e-9)
         scores = [estimate.value for estimate in found[2][name].estimates[1:]]
         assert scores == [found[at][name].estimates[1].value for at in (0, 1)]
-        said = f"At {scheme(name).label}, net 1 loses {gap} more of its score than net 0"
-        assert found[2][name].because.startswith(said)
     words = {"found": "differ", "excluded": "equivalent"}
     assert all(row.verdict == words.get(row.status, row.verdict) for row in found[2].values())
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import by_hand
-import numpy as np
 import pytest
 import torch
 from by_hand import Array
@@ -16,18 +15,12 @@ from worlds import CHANCE, Simulated, World, flat
 
 import wheeltap as wt
 from tests.nets.tiny_lm import sequences, tiny_lm
-from wheeltap.audits.deployment import DeploymentAudit
-from wheeltap.audits.losses import FEW_CARRY, grown_of
-from wheeltap.audits.schemes import scheme
-from wheeltap.audits.settle import OPEN
 from wheeltap.core.errors import UsageError
 from wheeltap.core.records import UNCOVERED, Control, Finding
 from wheeltap.core.report import ReportRecord
-from wheeltap.core.site import WHOLE, Site
-from wheeltap.report import deployment
 from wheeltap.report.gate import GateError
 from wheeltap.report.report import Report
-from wheeltap.testing.planted import PlantedCase, clusters, linear_regression
+from wheeltap.testing.planted import PlantedCase, clusters
 
 
 def audit(
@@ -46,12 +39,6 @@ def rows(report: Report | ReportRecord) -> dict[str, Finding]:
 EXAMPLES = 240
 
 
-@pytest.fixture(scope="module")
-def gpt2() -> PlantedCase:
-    pytest.importorskip("transformers")
-    return tiny_lm("gpt2", examples=EXAMPLES)
-
-
 def answered(model: nn.Module) -> Array:
     """1 where the letter after the mark has the highest score of all letters (tokens 4 to 11), ``[example]``."""
     tokens, answers = sequences(EXAMPLES, seed=1)
@@ -66,9 +53,9 @@ ENDS = ("transformer.wte", "transformer.wpe")
 CHANGES = {"int2": by_hand.rounded(2), "int2-tensor": by_hand.rounded(2, tensor=True), "prune75": by_hand.pruned(0.75)}
 
 
-def test_only_the_blocks_of_a_language_model_are_rounded_and_pruned_unless_asked_and_the_report_says_so(
-    gpt2: PlantedCase,
-) -> None:
+def test_only_the_blocks_of_a_language_model_are_rounded_and_pruned_unless_asked() -> None:
+    pytest.importorskip("transformers")
+    gpt2 = tiny_lm("gpt2", steps=80, examples=EXAMPLES)
     before = answered(gpt2.subject.model)
     report = audit(gpt2, f"{','.join(CHANGES)},noise20")
     found = rows(report)
@@ -78,8 +65,6 @@ def test_only_the_blocks_of_a_language_model_are_rounded_and_pruned_unless_asked
     assert max(found[name].estimates[0].value or 0.0 for name in CHANGES) > 0.1, "something must be lost to compare"
     record = gpt2.subject.record
     assert record.ends == ENDS
-    said = "Embeddings and output head were not rounded or pruned, as deployment does: "
-    assert f"{said}transformer.wte, transformer.wpe." in deployment.notes(report.record)
     # The share of what was asked for: embeddings that were spared on purpose are not missing.
     sizes = {name: parameter.numel() for name, parameter in gpt2.subject.model.named_parameters()}
     inner = sum(sizes[f"{name}.weight"] for name in BLOCKS)  # biases are not rounded
@@ -91,15 +76,6 @@ def test_only_the_blocks_of_a_language_model_are_rounded_and_pruned_unless_asked
     made = by_hand.changed(gpt2.subject.model, CHANGES["int2"], layers=BLOCKS, turned=True)
     lost = before - answered(by_hand.changed(made, CHANGES["int2"], layers=ENDS))
     assert whole.estimates[0].value == pytest.approx(lost.mean(), abs=1e-9)
-
-
-def test_what_each_scheme_touches(gpt2: PlantedCase) -> None:
-    plan, chosen, whole = wt.plan(gpt2.subject, gpt2.task), DeploymentAudit(), DeploymentAudit({"spare_ends": False})
-    inner = Site.without(ENDS)
-    for name, site in (("int4", inner), ("prune50", inner), ("bf16", WHOLE), ("noise5", WHOLE), ("flips1e-6", WHOLE)):
-        assert {trial.site for trial in chosen.trials(plan, plan.reference, scheme(name))} == {site}
-        assert {trial.site for trial in whole.trials(plan, plan.reference, scheme(name))} == {WHOLE}
-    assert not any(inner.covers(name) for name in ENDS) and all(inner.covers(name) for name in BLOCKS)
 
 
 # ---- losses without a bound ----------------------------------------------------------------------------------------
@@ -131,27 +107,7 @@ def test_losses_of_a_likelihood_are_held_against_a_share_of_it() -> None:
     # A flip in an unseen draw may cost any number of nats: nothing is excluded, and it says why.
     flips = found["flips1e-6-int8"]
     assert (flips.status, flips.estimates[0].high) == ("inconclusive", None)
-    assert flips.because.endswith(OPEN) and flips.power is not None and flips.power.draws is None
-    assert "nll grows x " in report.headline and "at 2 bits, per channel" in report.headline
-    assert "points" not in report.headline
-
-
-def test_a_rise_of_squared_error_is_the_loss() -> None:
-    case = linear_regression(examples=400)
-    report = audit(case, "int8,int3,int2,prune50,noise50")
-    squares = (case.subject.model(case.task.inputs) - case.task.targets).detach().square().sum(1).numpy()
-    for name, change in (("int3", by_hand.rounded(3)), ("prune50", by_hand.pruned(0.5))):
-        made = copy.deepcopy(case.subject.model)
-        with torch.no_grad():
-            weight = made.get_parameter("weight")
-            weight.copy_(change(weight))
-            after = (made(case.task.inputs) - case.task.targets).square().sum(1).numpy()
-        row = rows(report)[name]
-        assert row.estimates[0].value == pytest.approx((after - squares).mean(), rel=1e-6)
-        assert row.estimates[0].unit == "squared_error" and "answers changed" not in {e.name for e in row.estimates}
-        assert "of its answers changed" not in row.because and "times the undisturbed one" in row.because
-    assert rows(report)["int8"].verdict == "safe" and rows(report)["int2"].verdict == "costs"
-    assert not report.void
+    assert flips.power is not None and flips.power.draws is None
 
 
 # ---- what cannot be told -------------------------------------------------------------------------------------------
@@ -166,13 +122,12 @@ def test_a_model_at_chance_has_nothing_to_lose() -> None:
     report = audit(PlantedCase(wt.Subject(broken, name="constant"), case.task), "int8,int2")
     score = next(f for f in report.findings if f.code == "WT001")
     assert (score.status, score.verdict) == ("found", "at chance")
-    assert report.headline == f"AT CHANCE: {score.because}" and "there is nothing to lose" in score.because
     assert {row.status for row in rows(report).values()} == {"not_applicable"}
-    assert all(row.because == score.because for row in rows(report).values())
     assert report.cost.trials == 3 + 2 + 1, "clean passes, checks of the instrument, the census, and no scheme"
     sound = wt.Subject(case.subject.model, name="sound")
-    both = wt.compare(sound, wt.Subject(broken, name="constant"), case.task, audits=["deployment"])
-    told = {f.subject: f.status for f in both.findings if f.scheme in ("int2", "int8")}
+    spec = wt.AuditSpec("deployment", {"schemes": "int2"})
+    both = wt.compare(sound, wt.Subject(broken, name="constant"), case.task, audits=[spec])
+    told = {f.subject: f.status for f in both.findings if f.scheme == "int2"}
     assert told["constant"] == told["sound vs constant"] == "not_applicable" != told["sound"]
 
 
@@ -189,10 +144,7 @@ def test_a_trial_that_gives_no_numbers_counts_as_chance_and_says_so() -> None:
     found, chance = rows(report), float(report.record.task.chance or 0.0)
     clean = next(f for f in report.findings if f.code == "WT001").estimates[0].value or 0.0
     assert found["fp16"].estimates[0].value == pytest.approx(clean - chance, abs=1e-6)
-    diverged = "at stored as float16 (diverged in 1 of 1 trials: its answers count as chance): more than"
-    assert diverged in found["fp16"].because
     assert (found["fp16"].verdict, found["bf16"].verdict) == ("costs", "safe")
-    assert "diverged" not in found["bf16"].because
 
 
 @pytest.mark.parametrize(("scales", "concludes"), [(900, True), (1100, False)])
@@ -208,7 +160,6 @@ def test_where_most_weights_are_out_of_reach_nothing_is_concluded_unless_asked(s
     assert (share >= 0.5) == concludes
     for told in (report, asked):
         assert all(row.coverage == pytest.approx(share, rel=1e-6) for row in rows(told).values())
-        assert told.headline.startswith(f"ONLY {int(100 * share)} % OF THE WEIGHTS WERE DISTURBED. ")
     verdicts = {name: row.verdict for name, row in rows(asked).items()}
     assert verdicts == {"int8": "safe", "int2": "costs"}
     left = dict(rows(report))
@@ -222,13 +173,8 @@ def test_where_most_weights_are_out_of_reach_nothing_is_concluded_unless_asked(s
     for name, row in left.items():
         assert (row.status, row.verdict, row.leaning) == ("not_applicable", UNCOVERED, False)
         assert row.estimates == rows(asked)[name].estimates, "what was measured is kept"
-        start = f"Only {int(100 * share)} % of the weights were disturbed, so nothing is concluded of the model (--par"
-        measured = rows(asked)[name].because.removesuffix(" An effect of more than 0.02 is excluded.")
-        assert row.because == f"{start}tial concludes all the same). What was measured: {measured}"
     if concludes:
-        assert "COSTS WHEN SHIPPED" in report.headline and "No answer at 8 bits, per channel." in report.headline
         return
-    assert "NO ANSWER at 8 bits, per channel; 2 bits, per channel: Only" in report.headline
     # Single numbers are removed one by one, scales too: that one is missed most is said of all of them.
     [worst] = wt.audit(scaled.subject, scaled.task, audits=["single-point"])["WT105"]
     assert worst.verdict != UNCOVERED and worst.coverage == pytest.approx(1.0)
@@ -322,7 +268,7 @@ def test_a_broken_instrument_makes_the_run_void(broken: dict[str, Any], failed: 
     one function that loses what the other does not: each by itself."""
     report = world(**broken)
     assert [name for name, control in controls(report).items() if control.status == "failed"] == [failed]
-    assert report.void and report.headline.startswith("VOID")
+    assert report.void
     assert {row.verdict for row in rows(report).values()} == {"void"}
 
 
@@ -335,24 +281,3 @@ def test_controls_that_could_not_have_failed_are_skipped() -> None:
     assert statuses(10, "net", "twin") == ["skipped", "skipped", "passed"]
     assert statuses(400, "net", "twin", clean=0.05)[1:] == ["skipped", "skipped"]
     assert statuses(400, "net")[1] == "skipped"
-
-
-@pytest.mark.release
-def test_a_copy_that_was_rescaled_is_held_against_noise_of_a_share_of_each_weight() -> None:
-    """Rounding sees how large a unit is written, and may cost such a copy more: that is no fault of it."""
-    case = clusters()
-    plan = wt.plan(case.subject, case.task, audits=["deployment", "redundancy"])
-    assert plan.twin is not None and plan.twin.made is not None and "rescale" in plan.twin.made.operations
-    shared = [t for t in DeploymentAudit()._checks(plan) if t.subject == plan.twin.fingerprint]  # pyright: ignore[reportPrivateUsage]
-    assert {(t.perturbation, t.dose) for t in shared} == {("relative", 0.05)} and len(shared) == 16
-    report = wt.run(plan, case.subject, case.task)
-    control = controls(report)["reparametrized copy"]
-    assert control.status == "passed" and "5 % noise on each weight" in control.because
-    assert np.isfinite(control.estimates[0].value or np.nan)
-
-
-def test_a_growth_that_few_examples_decide_says_so() -> None:
-    rng = np.random.default_rng(0)
-    even, heavy = rng.chisquare(1, 2000), np.exp(2.5 * rng.standard_normal(2000))
-    methods = [grown_of(2.0 * one[None], one, groups=None).method for one in (even, heavy)]
-    assert [FEW_CARRY in one for one in methods] == [False, True]

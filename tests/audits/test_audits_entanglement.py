@@ -1,36 +1,15 @@
 """WT202: units that also move what others move are told from those that do not, and what fools it is known."""
 
-import copy
-
 import pytest
 import reports
 import torch
 from torch import nn
 
 import wheeltap as wt
-from tests.nets import zoo
-from wheeltap import gauge
 from wheeltap.core.records import Estimate, Finding
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.report.report import Report
-from wheeltap.sources import digits as source
-
-
-@pytest.fixture(scope="module")
-def net() -> nn.Module:
-    return source.train(0)
-
-
-@pytest.fixture(scope="module")
-def task() -> Task:
-    return source.task()
-
-
-def twin(model: nn.Module, *gauges: str, seed: int = 0, **settings: float) -> nn.Module:
-    family = gauge.find(model)
-    assert isinstance(family, gauge.Family)
-    return gauge.twin(model, gauge.describe(family, *gauges, seed=seed, **settings))
 
 
 def run(task: Task, *models: nn.Module, **settings: float) -> Report:
@@ -90,7 +69,6 @@ class TestByHand:
         assert found.status == "excluded" and 0 < whole < 3 < 5 < shuffled
         modular = reports.estimate(found, "modularity")
         assert modular.p == pytest.approx(1 / 200) and (modular.value or 0.0) > 0.5
-        assert "more modular than rewired ones" in found.because and "Neither number alone" in found.because
 
     def test_entangled_halves_serve_more(self) -> None:
         sound, task = separate(), six_inputs()
@@ -102,67 +80,20 @@ class TestByHand:
         one, two = (breadth(report, name).value for name in ("net 0", "net 1"))
         assert one is not None and two is not None and gap.estimates[0].value == pytest.approx(two - one)
 
-    def test_without_behaviours_there_is_nothing_to_say_and_small_groups_are_left_out(self) -> None:
+    def test_without_behaviours_there_is_nothing_to_say(self) -> None:
         task = six_inputs()
         with torch.no_grad():
             wanted = separate()(task.inputs)
         alone = of(run(Task(task.inputs, wanted), separate()))
-        assert alone.status == "not_applicable" and "with_behaviors" in alone.because
+        assert alone.status == "not_applicable"
         grouped = run(Task(task.inputs, wanted).with_behaviors(task.targets), separate())
         assert of(grouped).status in ("excluded", "inconclusive")
-        task = six_inputs(60)
-        groups = task.targets.clone()
-        groups[:2] = 9
-        assert "of 6 behaviors" in of(run(task.with_behaviors(groups), separate())).because
 
     def test_a_sample_of_units_says_so_and_is_less_sure(self) -> None:
         task, model = six_inputs(), separate(each=20)
         with torch.no_grad():  # so that units differ: each also writes another class's score, more or less
             model[2].weight += model[2].weight.roll(1, dims=0) * torch.linspace(0, 3, 120)
         whole, some = run(task, model), run(task, model, limit=30)
-        assert "a sample of 30 of 120 units" in of(some).because
         wide, narrow = ((one.high or 0.0) - (one.low or 0.0) for one in (breadth(some), breadth(whole)))
         assert wide > 1.2 * narrow > 0.0
         assert reports.control(some, "WT202 reparametrized copy").status == "passed"
-
-
-@pytest.mark.slow
-class TestDigits:
-    def test_the_entangle_plant_is_found_and_a_recoded_copy_is_not(self, net: nn.Module, task: Task) -> None:
-        for copied, status in (
-            (twin(net, "entangle", seed=4), "found"), (twin(net, "permute", "rescale", seed=4), "excluded")
-        ):  # fmt: skip
-            report = run(task, net, copied)
-            gap = of(report, "net 0 vs net 1")
-            assert gap.status == status and not report.void
-            assert gap.smallest_detectable is not None and gap.smallest_detectable < 0.5
-            one = gap.estimates[0]
-            assert (one.low or 0.0) > 0.2 if status == "found" else abs(one.value or 0.0) < 1e-3
-
-    def test_untrained_nets_serve_more_per_unit(self, net: nn.Module, task: Task) -> None:
-        untrained = copy.deepcopy(net)
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            for layer in untrained.modules():
-                if isinstance(layer, nn.Linear):
-                    layer.reset_parameters()
-        report = run(task, net, untrained)
-        gap = of(report, "net 0 vs net 1")
-        assert gap.status == "found" and gap.estimates[0].low is not None and gap.estimates[0].low > 1.0
-        names = [e.name for e in of(report).estimates]
-        assert names == [
-            "behaviors_per_unit", "shuffled", "behaviors_per_unit_layer_1", "behaviors_per_unit_layer_2",
-            "behaviors_per_unit_all_options", "modularity",
-        ]  # fmt: skip
-
-
-@pytest.mark.release
-def test_a_copy_in_which_other_units_are_found_is_not_compared() -> None:
-    """Seed 12: in this copy of a depthwise net the units of one layer of three are not found by trying out."""
-    case = zoo.made("depthwise")
-    effort = wt.Effort(draws=2, control_draws=2, block_draws=0)
-    for seed, status in ((12, "skipped"), (13, "passed")):
-        how = {"keep": ("twin",), "effort": effort, "seed": seed}
-        report = reports.run(case.subject, case.task, "score", "entanglement", **how)
-        control = reports.control(report, "WT202 reparametrized copy")
-        assert control.status == status and not report.void, control.because

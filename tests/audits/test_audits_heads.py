@@ -18,25 +18,20 @@ from twins import Wired
 from worlds import subject as record_of
 
 import wheeltap as wt
-from tests.nets.tiny_lm import KINDS, tiny_lm
-from wheeltap.audits.base import Case, create
+from tests.nets.tiny_lm import tiny_lm
+from wheeltap.audits.base import Case
 from wheeltap.audits.heads import HeadsAudit
-from wheeltap.audits.modify import WITH_HEADS
 from wheeltap.audits.settle import settle
 from wheeltap.core.records import Finding, Outcome, TaskRecord
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine import readings
-from wheeltap.gauge import attention_kinds
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.store import Store
-from wheeltap.report.curves import label, sized
 from wheeltap.report.report import Report
 from wheeltap.runs.budget import most_passes, most_trials
-from wheeltap.sources import digits, load_model
 from wheeltap.testing.planted import PlantedCase, planted
 
-FAMILIES = ("GPT2", "Llama")
 TOKENS = torch.randint(0, VOCABULARY, (300, 8), generator=torch.Generator().manual_seed(3))
 
 
@@ -62,15 +57,14 @@ def net(family: str, keep: Callable[[int, int], float]) -> nn.Module:
     return model
 
 
-def one(layer: int, head: int, *, rest: float = 0.02, size: float = 3.0) -> Callable[[int, int], float]:
-    return lambda at, number: size if (at, number) == (layer, head) else rest
+def one(layer: int, head: int) -> Callable[[int, int], float]:
+    return lambda at, number: 3.0 if (at, number) == (layer, head) else 0.02
 
 
-def task(model: nn.Module, *, wanted: bool = False) -> Task:
+def task(model: nn.Module) -> Task:
     """Asked for is what the model itself says: a net depends on whatever its answers come from."""
     with torch.no_grad():
-        scores = model(TOKENS)
-    return Task(TOKENS, scores if wanted else scores.argmax(-1), name="own", batch=100)
+        return Task(TOKENS, model(TOKENS).argmax(-1), name="own", batch=100)
 
 
 def run(subjects: Subject | list[Subject], on: BaseTask, *, keep: tuple[str, ...] = (), **settings: Any) -> Report:
@@ -87,8 +81,6 @@ def rises_by_hand(model: nn.Module, on: Task) -> NDArray[np.float64]:
     def loss(of: nn.Module) -> NDArray[np.float64]:
         with torch.no_grad():
             scores = of(on.inputs)
-        if on.targets.is_floating_point():
-            return (scores - on.targets).square().sum(-1).double().numpy()
         return nn.functional.cross_entropy(scores.double(), on.targets, reduction="none").numpy()
 
     rises: list[NDArray[np.float64]] = []
@@ -104,8 +96,7 @@ def rises_by_hand(model: nn.Module, on: Task) -> NDArray[np.float64]:
 # ---- real nets ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("place", [(0, 1), (2, 3)])
+@pytest.mark.parametrize(("family", "place"), [("GPT2", (0, 1)), ("Llama", (2, 3))])
 def test_the_head_that_carries_the_answer_is_found_and_named(family: str, place: tuple[int, int]) -> None:
     model = net(family, one(*place))
     on, before = task(model), copy.deepcopy(model.state_dict())
@@ -116,8 +107,7 @@ def test_the_head_that_carries_the_answer_is_found_and_named(family: str, place:
     assert divmod(best, 4) == place
     assert found.status == "found" and not found.alarm
     name = f"head {place[1]} of {projections(model)[place[0]][0]}"
-    assert found.because.startswith(f"net depends on {name}: without it its loss rises by ")
-    assert "20 of 20 halves choose this head" in found.because and "Every head was ablated" in found.because
+    assert f"net depends on {name}:" in found.because
     rise, beyond, random, share, *each = found.estimates
     assert rise.value == pytest.approx(rises[best].mean(), abs=1e-4) and rise.unit == "nats"
     assert rise.low is not None and 0.1 < rise.low < rises[best].mean() < (rise.high or 0.0)
@@ -128,24 +118,19 @@ def test_the_head_that_carries_the_answer_is_found_and_named(family: str, place:
     paths = [path for path, _ in projections(model)]
     assert [e.name for e in each] == [f"rise without head {at % 4} of {paths[at // 4]}" for at in map(int, order)]
     assert [e.value for e in each] == pytest.approx(list(rises.mean(1)[order]), abs=1e-4)
-    assert report.headline == "Shown: attention heads that the score depends on."
     assert "heads folded, prefix cached: 1 of" in str(report.record.provenance["shortcuts"])
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("keep", [0.0, 0.01])
+@pytest.mark.parametrize(("family", "keep"), [("GPT2", 0.0), ("Llama", 0.01)])
 def test_heads_that_do_nothing_are_excluded(family: str, keep: float) -> None:
     model = net(family, lambda layer, head: keep)
     found = of(run(Subject(model, name="net"), task(model)))
     assert found.status == "excluded", found.because
     assert abs(found.estimates[0].value or 0.0) < 0.02
     assert found.smallest_detectable is not None and 0.1 <= found.smallest_detectable <= 0.12
-    assert "not shown to be more than 0.1 and more than without a head at random" in found.because
-    assert ("cost nothing in sum" in found.because) == (keep == 0.0)
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "llama"])
-@pytest.mark.parametrize("settings", [{}, {"top": 3, "sample": 2}])
+@pytest.mark.parametrize(("kind", "settings"), [("gpt2", {}), ("llama", {"top": 3, "sample": 2})])
 @pytest.mark.release
 def test_a_twin_whose_heads_changed_places_gives_the_same(kind: str, settings: dict[str, int]) -> None:
     case = tiny_lm(kind, examples=200)
@@ -162,8 +147,6 @@ def test_a_model_without_attention_is_told_what_to_ask_instead_and_a_plan_asks_e
     case = planted("mlp")
     found = of(run(case.subject, case.task), case.subject.name)
     assert found.status == "not_applicable" and not found.estimates
-    assert found.because.startswith("The attention heads of this model are not known")
-    assert "transformers' Llama" in found.because and "entanglement" in found.because
     case = tiny_lm("gpt2", steps=0, examples=20)
     assert "heads" not in {spec.name for spec in wt.plan(case.subject, case.task).audits}, "unless asked for"
     for settings, heads in (({}, 30), ({"top": 2, "sample": 3}, 5)):
@@ -176,7 +159,6 @@ def test_a_screen_confirms_the_top_ranked_and_tells_what_it_missed() -> None:
     on, subject = task(model), Subject(model, name="net")
     found, rises = of(run(subject, on, top=2, sample=4)), rises_by_hand(model, on)
     assert divmod(int(rises.mean(1).argmax()), 4) == (1, 2)
-    assert f"depends on head 2 of {projections(model)[1][0]}" in found.because
     assert found.estimates[0].value == pytest.approx(rises.mean(1).max(), abs=0.05)
     missed, above = found.estimates[-2:]
     assert missed.name == "above one of the screen's" and missed.n == 4
@@ -185,36 +167,13 @@ def test_a_screen_confirms_the_top_ranked_and_tells_what_it_missed() -> None:
     sizes = np.abs(rises.mean(1))[read["measured"].astype(int)]
     count = int((sizes[2:] > sizes[:2].min()).sum())
     assert missed.value == count / 4
-    assert f"{count} of these 4 exceed one of the 2 (a share of {missed}), 0 the top-ranked of them" in found.because
-    assert "Of 12 heads, those 2 were ablated that a first-order screen ranks highest, and 4 of the" in found.because
-
-
-@pytest.mark.release
-def test_a_task_of_wanted_outputs_is_measured_in_its_own_unit() -> None:
-    """Thresholds are shares of the way from chance to the score, so that they do not depend on the targets' unit."""
-    for scale in (1.0, 100.0):
-        model, calm = net("Llama", one(1, 0)), net("Llama", lambda layer, head: 0.02)
-        for each in (model, calm):
-            with torch.no_grad():
-                each.lm.get_parameter("lm_head.weight").mul_(scale)  # type: ignore[union-attr]
-        on = task(model, wanted=True)
-        found, rises = of(run(Subject(model, name="net"), on)), rises_by_hand(model, on)
-        assert found.status == "found" and found.estimates[0].unit == "squared_error"
-        assert found.estimates[0].value == pytest.approx(rises.mean(1).max(), rel=1e-3)
-        assert of(run(Subject(calm, name="net"), task(calm, wanted=True))).status == "excluded"
 
 
 def test_two_nets_are_compared_by_their_top_ranked_heads() -> None:
     hangs, calm = net("Llama", one(1, 0)), net("Llama", lambda layer, head: 0.02)
     on = task(hangs)
-    for names in (("hangs", "calm"), ("calm", "hangs")):
-        nets = {"hangs": hangs, "calm": calm}
-        report = run([Subject(nets[name], name=name) for name in names], on)
-        pair = of(report, f"{names[0]} vs {names[1]}")
-        assert pair.status == "found", pair.because
-        sign = 1.0 if names[1] == "hangs" else -1.0
-        assert sign * (pair.estimates[0].value or 0.0) > 0.1
-        assert f"the loss of {names[1]} rises by" in pair.because
+    pair = of(run([Subject(calm, name="calm"), Subject(hangs, name="hangs")], on), "calm vs hangs")
+    assert pair.status == "found" and (pair.estimates[0].value or 0.0) > 0.1
 
 
 # ---- worlds without a model ---------------------------------------------------------------------------------------
@@ -237,14 +196,11 @@ def rises(first: float, *, others: float = 0.0, seed: int = 0, order: tuple[int,
     return (means[:, None] + noise)[list(order)].astype(np.float32)
 
 
-def reading(rise: NDArray[np.float32], **more: float) -> dict[str, NDArray[np.float32]]:
-    count = HEADS if not more else 40
-    return {
-        "rise": rise, "measured": np.arange(len(rise), dtype=np.float32),
-        "layer": (np.arange(count) // 3).astype(np.float32), "head": (np.arange(count) % 3).astype(np.float32),
-        "projection": np.where(np.arange(count) < 3, 0.0, -1.0).astype(np.float32),
-        **{name: np.array(value, dtype=np.float32) for name, value in more.items()},
-    }  # fmt: skip
+def reading(rise: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    at = np.arange(HEADS)
+    values = {"rise": rise, "measured": np.arange(len(rise)), "layer": at // 3, "head": at % 3}
+    values["projection"] = np.where(at < 3, 0, -1)
+    return {name: value.astype(np.float32) for name, value in values.items()}
 
 
 def answered(plan: Plan, of_subject: dict[str, dict[str, NDArray[np.float32]]], clean: float = 1.0) -> Case:
@@ -277,19 +233,13 @@ def test_a_head_must_cost_more_than_the_margin_and_than_a_head_at_random() -> No
         assert (found.power is not None) and found.leaning == (status == "inconclusive")
 
 
-def test_a_head_is_named_by_its_layer_or_else_by_number() -> None:
-    assert "depends on head 0 of front:" in single(rises(0.5)).because
-    assert "depends on head 1 of attention layer 1:" in single(rises(0.5, order=(1, 2, 3, 4, 0, 5))).because
-
-
 def test_few_examples_or_a_score_of_chance_leave_the_question_open() -> None:
     wild = rises(0.3)[:, :120]
     wild[0] *= np.where(np.arange(120) % 20 == 0, 20.0, 0.0)
     found = single(wild)
     assert found.status == "inconclusive" and (found.smallest_detectable or 0.0) > 0.2
-    for nothing, words in ((single(rises(0.5)[:, :3]), "too few examples"),
-                           (single(rises(0.5), measures=("squared_error",)), "chance")):  # fmt: skip
-        assert nothing.status == "not_applicable" and words in nothing.because
+    for nothing in (single(rises(0.5)[:, :3]), single(rises(0.5), measures=("squared_error",))):
+        assert nothing.status == "not_applicable"
 
 
 def test_a_twin_that_is_not_one_voids_the_audit() -> None:
@@ -299,25 +249,6 @@ def test_a_twin_that_is_not_one_voids_the_audit() -> None:
         case = answered(plan_of(("net",), twin=True), {"net": reading(rises(0.5)), "twin": reading(other)})
         [control] = HeadsAudit().judge(case).controls
         assert control.status == status, control.because
-
-
-def test_a_twin_is_asked_about_the_heads_of_the_screen_alone() -> None:
-    """A head that only the sample of one of them holds is no difference between them."""
-    noise = np.random.default_rng(0).normal(0.0, 0.05, (30, EXAMPLES)).astype(np.float32)
-    mine, its = noise + 0.0, noise + 0.0
-    mine[0] += 0.5
-    its[0] += 0.5
-    mine[25] += 2.0  # a head at random that the screen missed
-    read = {name: reading(rise, top=10, missed=1) for name, rise in (("net", mine), ("twin", its))}
-    case = answered(plan_of(("net",), twin=True), read)
-    verdict = HeadsAudit().judge(case)
-    [control], [found] = verdict.controls, settle(verdict.drafts, alpha=case.plan.alpha)
-    assert control.status == "passed" and control.estimates[0].value == 0.0
-    assert found.estimates[0].value == pytest.approx(2.0, abs=0.05), "what was measured is told, wherever it stood"
-    random = found.estimates[2].value
-    assert random == pytest.approx((noise[:10].mean(1).sum() + 0.5 + 30 / 20 * (noise[10:].mean(1).sum() + 2)) / 40)
-    assert "1 of these 20 exceed one of the 10" in found.because and "1 the top-ranked of them" in found.because
-    assert found.estimates[-1].value == pytest.approx(1 / 20)
 
 
 AUDITS = ["score", "pruning"]
@@ -338,48 +269,12 @@ def ran(case: PlantedCase, path: Path) -> tuple[Plan, Report, Counter[tuple[str,
     return plan, report, Counter((outcome.status, outcome.because) for outcome in found)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_heads_have_a_curve_of_their_own(kind: str, tmp_path: Path) -> None:
-    plan, report, ended = ran(learned(kind), tmp_path / "s.wheeltap")
+def test_heads_have_a_curve_of_their_own(tmp_path: Path) -> None:
+    plan, report, ended = ran(learned("gpt2"), tmp_path / "s.wheeltap")
     assert sum(ended.values()) == most_trials(plan) and {status for status, _ in ended} == {"done"}
-    left = " ".join(because for _, because in ended)
-    assert "embed_tokens (its weight is used in more" in left if kind == "llama" else "transformer.wpe" in left
     assert report.cost.forwards <= most_passes(plan)  # what is read of the heads first included
     [found] = [curve for curve in report.record.curves if curve.variant == "whole heads"]
     assert found.doses == (0.1, 0.3, 0.5) and found.unit.startswith("share of each layer's heads removed")
     none, one, two = found.norms  # of four heads
     assert none == 0.0 and one is not None and two is not None and 0 < one < two
     assert found.score[0] == pytest.approx(report["WT001"][0].estimates[0].value)
-    labels = [label(report.record, one) for one in sized(report.record, report.record.subjects[0].name)]
-    assert "Pruning: whole heads" in labels
-
-
-def test_heads_of_an_unknown_class_are_skipped_with_the_reason(tmp_path: Path) -> None:
-    case = learned("gpt2")
-    for layer in case.subject.model.get_submodule("transformer.h").children():
-        held = layer.get_submodule("attn")
-        held.__class__ = type("OwnAttention", (type(held),), {})
-    _, report, ended = ran(case, tmp_path / "s.wheeltap")
-    skipped = {because: count for (status, because), count in ended.items() if status == "skipped"}
-    [(because, count)] = skipped.items()
-    assert count == 3
-    assert because.startswith("The disturbance touches no weight (gpt2: whole): expected a site with layers")
-    assert {status for status, _ in ended} == {"done", "skipped"}
-    assert "whole heads" not in {curve.variant for curve in report.record.curves}
-    assert report["WT104"][0].status in ("found", "excluded", "inconclusive")
-
-
-def test_a_model_without_attention_is_not_asked() -> None:
-    plan = wt.plan(load_model("digits"), digits.task(), audits=AUDITS)
-    audit = create("pruning")
-    assert audit.most(plan) == 5 + 5 + 1 + 3 + 3 * 4
-    assert ("prune-heads", 0.1) in audit.fixed_doses()
-
-
-def test_all_attention_whose_heads_are_known_is_asked() -> None:
-    """Torch's own hides its output weight: there is nothing to ask."""
-    named = attention_kinds.KINDS
-    kinds = [kind for name, ways in named.items() for kind in ways if name != "MultiheadAttention"]
-    assert (len(named), len(kinds)) == (25, 26)  # DeepSeek's two classes are written in two ways each
-    for kind in kinds:
-        assert {part.rpartition(".")[2] for part in kind.parts} & set(WITH_HEADS), kind

@@ -12,20 +12,18 @@ from twins import Wired
 
 import wheeltap as wt
 from wheeltap.audits import input_shift
-from wheeltap.audits.base import create
 from wheeltap.core.errors import UsageError
 from wheeltap.core.records import Finding
 from wheeltap.engine.readings import input_shift as reading
 from wheeltap.engine.readings import readings
 from wheeltap.engine.readings.input_shift import InputShift
 from wheeltap.plans.plan import AuditSpec
-from wheeltap.plans.readings.input_shift import LADDERS, SHIFTS, InputShiftSettings
+from wheeltap.plans.readings.input_shift import LADDERS, SHIFTS
 from wheeltap.sources import digits
-from wheeltap.testing.contract import AuditContract, ReadingContract
+from wheeltap.testing.contract import ReadingContract
 from wheeltap.testing.planted import numbers
 
 FEATURES, EXAMPLES = 16, 300
-FEW = {"shift_draws": 2, "weight_draws": 2}
 
 
 def signals() -> tuple[Tensor, Tensor]:
@@ -65,11 +63,6 @@ def of(report: wt.Report, subject: str) -> Finding:
 class TestReading(ReadingContract):
     reading = InputShift
     settings = {"shift_draws": 2}  # noqa: RUF012 - as in the contract
-
-
-class TestAudit(AuditContract):
-    audit = type(create("input-shift"))
-    settings = FEW
 
 
 def by_hand(subject: wt.Subject, on: wt.Task, change: Any) -> float:
@@ -113,14 +106,13 @@ def test_scores_are_those_of_inputs_changed_by_hand() -> None:
 def test_the_net_that_relies_on_few_features_loses_more() -> None:
     report = wt.compare(averaging(), relying(), task(), audits=["input-shift"], seed=1)
     calm, hurt = of(report, "averaging"), of(report, "relying")
-    assert hurt.status == "found" and "relying loses" in hurt.because
+    assert hurt.status == "found"
     assert (calm.estimates[0].value or 0.0) < 0.01 < (hurt.estimates[0].value or 0.0)
     pair = of(report, "averaging vs relying")
     assert pair.status == "found" and (pair.estimates[0].value or 0.0) > 0.03
     again = wt.compare(relying(), wt.Subject(relying().model, name="again"), task(), audits=["input-shift"], margin=0.1)
     same = of(again, "relying vs again")
     assert same.status == "excluded" and same.estimates[0].value == 0.0
-    assert "relying keeps" in report.headline
     names = [estimate.name for estimate in hurt.estimates]
     assert names[:3] == ["loss under input shift", "loss under feature noise 0.5", "loss under feature dropout 0.1"]
     assert any(name.startswith("loss under relative noise") for name in names)
@@ -129,17 +121,6 @@ def test_the_net_that_relies_on_few_features_loses_more() -> None:
     assert correlation.low <= (correlation.value or 0.0) <= correlation.high
     variants = {curve.variant for curve in report.record.curves if curve.subject == "relying"}
     assert variants == {"", "feature dropout"}
-
-
-def test_four_subjects_are_ranked_by_both() -> None:
-    nets = [reader(torch.tensor([1.0 / k] * k + [0.0] * (FEATURES - k)), f"of {k}") for k in (16, 4, 2, 1)]
-    plan = wt.plan(nets, task(), audits=["input-shift"], seed=2)
-    report = wt.run(plan, nets, task())
-    shifted = [of(report, net.name).estimates[0].value or 0.0 for net in nets]
-    assert shifted == sorted(shifted), "the fewer features, the more is lost"
-    tau = of(report, "of 1").estimates[-1]
-    assert tau.name == "rank agreement of all subjects" and tau.n == 4 and tau.value is not None
-    assert "rank the 4 subjects with Kendall's tau" in of(report, "of 16").because
 
 
 def test_correlations_are_those_of_scipy() -> None:
@@ -164,16 +145,6 @@ def test_the_correlations_interval_holds_the_true_one() -> None:
     assert 0.92 <= held / 400 <= 0.98
 
 
-def test_noise_is_called_as_costly_only_where_it_is_and_at_chance_nothing_can_be_lost() -> None:
-    found = of(wt.audit(relying(), task(), audits=["input-shift"]), "relying")
-    [noise] = [one for one in found.estimates if one.name.startswith("loss under relative noise")]
-    apart = abs((noise.value or 0.0) - (found.estimates[0].value or 0.0))
-    assert ("costs about as much" in found.because) == (apart <= 0.02)
-    assert ("No dose of relative noise that was tried costs as much" in found.because) == (apart > 0.02)
-    blind = of(wt.audit(reader(torch.zeros(FEATURES), "blind"), task(), audits=["input-shift"]), "blind")
-    assert blind.status == "not_applicable" and "nothing to lose" in blind.because
-
-
 def test_an_occlusion_covers_the_share_it_says_and_as_many_tokens_change_places() -> None:
     for dose, sides in ((0.05, (8, 8)), (0.1, (8, 8)), (0.2, (8, 8)), (0.4, (28, 28))):
         images = numbers(20, 1, *sides, seed=3).float()
@@ -185,24 +156,11 @@ def test_an_occlusion_covers_the_share_it_says_and_as_many_tokens_change_places(
     assert np.mean(np.array(moved) != context) == pytest.approx(0.2, abs=0.04)
 
 
-def test_channels_may_be_last() -> None:
-    images = numbers(6, 8, 8, 3, seed=4).float()
-    last, first = (wt.Task(held, torch.arange(6) % 2) for held in (images, images.movedim(-1, 1).contiguous()))
-    settings, rng = InputShiftSettings(), np.random.default_rng
-    one, two = (reading._changed(on, "blur", 1.0, rng(0), settings) for on in (last, first))
-    assert isinstance(one, wt.Task) and isinstance(two, wt.Task)
-    torch.testing.assert_close(one.inputs.movedim(-1, 1), two.inputs)
-    series = wt.Task(numbers(6, 8, 3, seed=4).float(), torch.arange(6) % 2)
-    with pytest.raises(UsageError, match="disturbance of these inputs"):
-        InputShift({"shifts": "blur"}).require(relying(), series)
-
-
 def test_what_cannot_be_asked_is_refused_before_anything_runs() -> None:
     for settings, message in (
         ({"shifts": "blur"}, "disturbance of these inputs"),
         ({"shifts": "nosuch"}, "no disturbance of inputs called 'nosuch'"),
         ({"image": "5x5"}, "The examples are no images of this size"),
-        ({"image": "5 x 5"}, "cannot be used"),
         ({"level": 4}, "cannot be used"),
         ({"shift_draws": 1}, "cannot be used"),
     ):

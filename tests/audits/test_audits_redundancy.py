@@ -1,30 +1,20 @@
 """WT201: planted cancelling units are found, sound nets and re-coded copies are not, and the words tell why not."""
 
-from collections.abc import Sequence
-
-import msgspec
 import numpy as np
 import pytest
 import reports
-import torch
 from torch import nn
 
-import wheeltap as wt
-from tests.nets import zoo
 from wheeltap import gauge
-from wheeltap.audits.base import Case
-from wheeltap.audits.redundancy import RedundancyAudit, undone
-from wheeltap.audits.settle import settle
-from wheeltap.core.records import Finding, Outcome
+from wheeltap.audits.redundancy import undone
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.engine.readings import create
-from wheeltap.plans.plan import Plan
 from wheeltap.report.report import Report
 from wheeltap.sources import digits as source
 from wheeltap.stats.effect import mean_effect
 
-NETS, SEEDS = 4, 12
+NETS = 3
 
 
 @pytest.fixture(scope="module")
@@ -80,12 +70,9 @@ class TestShare:
 
 @pytest.mark.slow
 class TestPower:
-    @pytest.mark.parametrize("gauges", [("permute", "rescale"), ("dead",)])
-    def test_a_copy_that_does_the_same_has_the_same_share(
-        self, nets: list[nn.Module], task: Task, gauges: tuple[str, ...]
-    ) -> None:
+    def test_a_copy_that_does_the_same_has_the_same_share(self, nets: list[nn.Module], task: Task) -> None:
         """And units split in two that do the same are no cancellation."""
-        ours, theirs = shares(nets[0], task)[0], shares(twin(nets[0], *gauges, seed=5), task)[0]
+        ours, theirs = shares(nets[0], task)[0], shares(twin(nets[0], "permute", "rescale", "dead", seed=5), task)[0]
         assert np.allclose(ours, theirs, atol=1e-3)
         assert float(shares(twin(nets[0], "split", seed=5), task)[0].mean()) < 0.1
 
@@ -98,7 +85,6 @@ class TestReport:
         sound, planted, pair = report["WT201"]
         assert [found.status for found in (sound, planted, pair)] == ["excluded", "found", "found"]
         assert sound.smallest_detectable is not None and 0.5 < sound.smallest_detectable <= 1.0
-        assert "ablating both undoes 1.00 of what ablating each changes" in planted.because
         ratio = reports.estimate(planted, "cancellation_ratio")
         assert ratio.p is not None and ratio.p <= 0.02
         assert reports.number(planted, "units_with_a_copy") >= 32  # the 32 units added are copies of others
@@ -114,48 +100,3 @@ class TestReport:
         # Its interval reaches half of the margin: that they differ is not shown, nor that they do not.
         assert (pair.status, pair.verdict) == ("inconclusive", "cannot tell")
         assert pair.power is not None and pair.power.draws is not None, "more pairs would tell"
-
-
-def plan_of(names: Sequence[str]) -> Plan:
-    inputs = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
-    subjects = [Subject(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).eval(), name=name) for name in names]
-    plan = wt.plan(subjects, Task(inputs, torch.arange(20) % 3), audits=["redundancy"])
-    return msgspec.structs.replace(plan, stronger=())
-
-
-def judged(plan: Plan, outcome: Outcome) -> list[Finding]:
-    """Findings where every reading ended like ``outcome``."""
-    scores = np.eye(3, dtype=np.float32)[np.arange(20) % 3]
-    clean = {"accuracy": np.ones(20, dtype=np.float32), "scores": scores, "chance": np.float32(1 / 3)}
-    done = {t.key: Outcome(key=t.key, status="done", values=clean) for t in plan.baselines()}
-    return settle(RedundancyAudit().judge(Case(plan, lambda key: done.get(key, outcome))).drafts, alpha=0.05)
-
-
-class TestStatuses:
-    def test_few_examples_are_inconclusive_and_what_was_not_looked_at_is_named(self) -> None:
-        def read(moved: np.ndarray, beside: list[float]) -> Outcome:
-            rows = moved.shape[-1]
-            values = {
-                "moved": moved, "lost": np.zeros(moved.shape), "layer": np.zeros(2), "rows": np.arange(rows),
-                "ratio": np.ones(1), "ratio_null": np.ones((1, 9)), "duplicates": np.zeros(1),
-                "duplicates_null": np.zeros((1, 9)), "living": np.full(1, 8.0), "beside": np.array(beside),
-            }  # fmt: skip
-            typed = {name: np.asarray(value, dtype=np.float32) for name, value in values.items()}
-            return Outcome(key="", status="done", values=typed)
-
-        few = read(np.random.default_rng(0).lognormal(0.0, 1.5, (2, 2, 3, 4)), [0.0, 0.0])
-        assert {f.status for f in judged(plan_of(["a", "b"]), few)} <= {"inconclusive", "excluded"}
-        assert judged(plan_of(["a"]), few)[0].status == "inconclusive"
-        said = judged(plan_of(["a"]), read(np.ones((2, 2, 3, 20)), [0.0, 24.0]))[0].because
-        assert "It did not look inside the other layers, with 29% of the weights: 2." in said
-
-
-@pytest.mark.parametrize("family", ["qwen2-moe", pytest.param("deepseek", marks=pytest.mark.release)])
-def test_experts_that_no_unit_is_taken_from_are_said_not_to_be_looked_at(family: str) -> None:
-    case = zoo.made(family)
-    few = wt.AuditSpec("redundancy", {"permutations": 9, "shuffles": 1})
-    [found] = reports.run(case.subject, case.task, few)["WT201"]
-    said = found.because.partition("It did not look inside the other layers, with ")[2]
-    assert ".mlp.experts.gate_up_proj" in said and ".mlp.experts.down_proj" in said
-    experts = sum(p.numel() for name, p in case.subject.model.named_parameters() if ".experts." in name)
-    assert float(said.partition("%")[0]) / 100 > experts / case.subject.record.parameters

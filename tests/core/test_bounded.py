@@ -12,11 +12,8 @@ import pytest
 
 from benchmarks.fuzz.__main__ import memory
 from wheeltap.core import bounded
-from wheeltap.core.errors import FileError, FileFormatError, MissingFile
-from wheeltap.core.files import write_whole
-from wheeltap.recipes.base import Given, recipe_of, spec
+from wheeltap.core.errors import FileFormatError, MissingFile
 from wheeltap.report.report import Report
-from wheeltap.sources import artifact
 
 MEGABYTE = 2**20
 
@@ -32,19 +29,6 @@ def test_what_is_no_file_is_said(tmp_path: Path) -> None:
     for place, got in places.items():
         with pytest.raises(MissingFile, match=f"There is no seal at this path(.|\n)*got: .*{got}"):
             bounded.contents(place, "seal")
-
-
-def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    places = {
-        Path("/dev/full"): "disk is full", tmp_path / "file" / "x": "exists", Path("a\0b"): "null",
-        tmp_path / ("n" * 300): "too long", tmp_path / ("d/" * 3000): "too (long|many folders)",
-    }  # fmt: skip
-    for place, got in places.items():
-        with pytest.raises(FileError, match=got):
-            write_whole(place, b"x")
-    assert Path("/dev/full").is_char_device()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
 
 
 def test_a_file_larger_than_it_may_be_is_not_read(tmp_path: Path) -> None:
@@ -66,32 +50,11 @@ def test_a_document_of_more_parts_than_memory_for_them_is_refused(tmp_path: Path
     assert memory() - before < 64 * MEGABYTE
 
 
-def test_an_artifact_whose_settings_ask_for_more_than_it_holds(tmp_path: Path) -> None:
-    asked = spec("sparse", {"layers": 1, "width": 8, "head": 4}, seed=0)
-    path = tmp_path / "net.safetensors"
-    artifact.save(recipe_of(asked).blank(Given(asked)), asked, path)
-    assert artifact.load_artifact(path).subject.record.parameters
-    data = path.read_bytes()
-    length = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + length])
-    how = json.loads(header["__metadata__"]["wheeltap artifact"])
-    how["settings"] |= {"layers": 64, "width": 8192, "head": 8192}
-    header["__metadata__"]["wheeltap artifact"] = json.dumps(how)
-    changed = json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(changed)) + changed + data[8 + length :])
-    before = memory(reset=True)
-    with pytest.raises(FileFormatError, match="other weights than the recipe makes"):
-        artifact.load_artifact(path)
-    assert memory() - before < 100 * MEGABYTE  # 200 GB of weights
-
-
 @pytest.mark.parametrize(
     ("change", "got"),
     [
         ({"data_offsets": [0, 2**40]}, "at .0, 1099511627776"),
-        ({"shape": [2**40]}, "1099511627776"),
         ({"shape": [-1]}, "shape"),
-        ({"data_offsets": [4, 8]}, "at .4, 8"),
         ({"dtype": "F64"}, "F64"),
     ],
 )
@@ -113,9 +76,7 @@ def test_tensors_that_are_not_there(tmp_path: Path, change: dict[str, object], g
 
 @pytest.mark.parametrize(
     "header",
-    [b"{" * 500, b"{'descr': '<i8', 'fortran_order': False, 'shape': (True,)}", b"[" * 9000, b"-" * 9000 + b"1",
-     b"{'descr': '<U0', 'fortran_order': False, 'shape': (1000000000000000,)}",
-     b"{'descr': '<i8', 'fortran_order': False, 'shape': (1000000000000000000000,)}"],
+    [b"[" * 9000, b"{'descr': '<U0', 'fortran_order': False, 'shape': (1000000000000000,)}"],
 )  # fmt: skip
 def test_an_array_with_a_hostile_header(tmp_path: Path, header: bytes) -> None:
     held = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header) + 1) + header + b"\n" + bytes(8)

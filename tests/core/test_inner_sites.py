@@ -1,6 +1,5 @@
 """Sites: which layers they cover."""
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,20 +7,6 @@ from hypothesis import strategies as st
 from wheeltap.core.errors import UsageError
 from wheeltap.core.records import Trial
 from wheeltap.core.site import WHOLE, Site
-
-PATHS = st.lists(st.from_regex(r"[a-z0-9_]{1,6}", fullmatch=True), max_size=4).map(".".join)
-
-
-@given(st.lists(PATHS, min_size=1, max_size=4), PATHS)
-def test_all_layers_but_the_named_ones_are_covered(names: list[str], other: str) -> None:
-    site = Site.without(names)
-    assert site.everywhere
-    assert site.spared == set(names)
-    assert not any(site.covers(name) for name in names)
-    assert site.covers(other) == (other not in names)
-    assert Site.without([*reversed(names), names[0]]) == site, "in whatever order, and however often"
-    assert msgspec.json.decode(msgspec.json.encode(site), type=Site) == site
-
 
 PARTS = st.lists(st.sampled_from(["a", "ab", "0", "10"]), min_size=1, max_size=3)
 
@@ -48,3 +33,15 @@ def test_what_is_below_a_spared_layer_is_covered_and_without_none_is_the_whole()
     assert len({Trial(**common, site=site).key for site in (WHOLE, Site.without(["a"]), Site.without(["a", "b"]))}) == 3
     with pytest.raises(UsageError, match="comma"):
         Site.without(["a", "b,c"])
+
+
+def test_a_single_weight_covers_its_own_layer_alone_and_other_sites_have_no_place() -> None:
+    site, names = (
+        Site.weight("blocks.1.up", row=3, column=4),
+        ("blocks.1", "blocks.1.up.inner", "blocks.11.up", "up", ""),
+    )
+    assert site.covers("blocks.1.up") and not any(site.covers(name) for name in names)
+    sites = {Site.weight("a", row=row, column=column) for row in range(3) for column in range(3)}
+    assert len(sites) == 9 and len({str(site) for site in sites}) == 9
+    for other in (WHOLE, Site("layer", "a[1,2]"), Site("block", "a"), Site("weight", "a"), Site("weight", "a[1]")):
+        assert other.position is None

@@ -4,16 +4,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn.utils import parametrizations
+from torch import nn
 from twins import Wired
 
 from tests.nets.uncommon import MODELS, uncommon
 from wheeltap.core.layer import Layer, find_blocks, find_layers
 from wheeltap.core.records import UntouchedModule
-from wheeltap.core.subject import Subject, derived_record
-from wheeltap.gauge import describe
-from wheeltap.testing.planted import CASES, planted
+from wheeltap.core.subject import Subject
+from wheeltap.testing.planted import planted
 
 
 def named(model: nn.Module) -> dict[str, Layer]:
@@ -32,7 +30,7 @@ def share(model: nn.Module) -> float:
     return sum(size[name] for name in held) / sum(size.values())
 
 
-@pytest.mark.parametrize("kind", list(MODELS))
+@pytest.mark.parametrize("kind", ["mixtral", "gpt-oss", "weight norm", "pruned"])
 def test_nine_of_ten_weights_are_in_layers(kind: str) -> None:
     subject = uncommon(kind).subject
     assert share(subject.model) >= 0.9
@@ -41,7 +39,7 @@ def test_nine_of_ten_weights_are_in_layers(kind: str) -> None:
     assert record.covered + sum(one.size for one in record.untouched) == record.parameters
 
 
-@pytest.mark.parametrize("kind", [*MODELS, *CASES])
+@pytest.mark.parametrize("kind", ["mixtral", "gpt-oss", "weight norm of an lstm", "attention", "conv"])
 def test_names_are_unique_and_tell_the_module_and_matrices_have_a_row_for_each_unit(kind: str) -> None:
     subject = (uncommon if kind in MODELS else planted)(kind).subject
     names = [layer.name for layer in subject.layers]
@@ -58,23 +56,7 @@ def test_names_are_unique_and_tell_the_module_and_matrices_have_a_row_for_each_u
         assert layer.bias is None or subject.parameter(layer.bias).numel() == layer.units
 
 
-def test_a_recurrent_layer_has_a_layer_for_each_matrix() -> None:
-    model = nn.Sequential(nn.LSTM(4, 5, num_layers=2, bidirectional=True, proj_size=3))
-    kinds = [
-        (f"0.weight_{part}_l{depth}{end}", "recurrent", f"0.weight_{part}_l{depth}{end}",
-         None if part == "hr" else f"0.bias_{part}_l{depth}{end}",
-         3 if part == "hr" else 20, {"ih": 4 if depth == 0 else 6, "hh": 3, "hr": 5}[part])
-        for depth in range(2) for end in ("", "_reverse") for part in ("ih", "hh", "hr")
-    ]  # fmt: skip
-    assert told(model) == kinds
-    assert told(nn.GRUCell(3, 4, bias=False)) == [
-        ("weight_ih", "recurrent", "weight_ih", None, 12, 3),
-        ("weight_hh", "recurrent", "weight_hh", None, 12, 4),
-    ]
-
-
-@pytest.mark.parametrize("groups", [1, 2, 4])
-@pytest.mark.parametrize("make", [nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d])
+@pytest.mark.parametrize(("make", "groups"), [(nn.ConvTranspose1d, 4), (nn.ConvTranspose3d, 2)])
 def test_a_row_of_a_transposed_convolution_is_all_that_makes_one_channel(make: Any, groups: int) -> None:
     module = make(4, 8, 2, groups=groups)
     (layer,) = find_layers(module)
@@ -87,24 +69,6 @@ def test_a_row_of_a_transposed_convolution_is_all_that_makes_one_channel(make: A
         changed.load_state_dict({"weight": layer.stored(matrix), "bias": module.bias})
         moved = (changed(inputs) != before).flatten(2).any(2)[0]
         assert moved.nonzero()[:, 0].tolist() == [unit]
-
-
-def test_a_row_of_a_bilinear_weight_makes_one_output() -> None:
-    module = nn.Bilinear(3, 4, 5)
-    (layer,) = find_layers(module)
-    one, two = torch.randn(3), torch.randn(4)
-    expected = layer.matrix(module.weight) @ torch.outer(one, two).flatten() + module.bias
-    torch.testing.assert_close(module(one, two), expected)
-
-
-def test_attention_of_several_widths_has_three_projections() -> None:
-    model = nn.ModuleDict({"a": nn.MultiheadAttention(4, 2, kdim=3, vdim=5)})
-    assert told(model) == [
-        ("a.q_proj_weight", "plain", "a.q_proj_weight", None, 4, 4),
-        ("a.k_proj_weight", "plain", "a.k_proj_weight", None, 4, 3),
-        ("a.v_proj_weight", "plain", "a.v_proj_weight", None, 4, 5),
-        ("a.out_proj", "linear", "a.out_proj.weight", "a.out_proj.bias", 4, 4),
-    ]
 
 
 def test_experts_are_rows_of_all_experts_also_where_they_are_stored_transposed() -> None:
@@ -136,12 +100,6 @@ def test_a_computed_weight_is_the_parameter_behind_it() -> None:
     assert "computes another weight" in pruned.unread and pruned.weight == "3.weight_orig"
     lstm = named(uncommon("weight norm of an lstm").subject.model)
     assert lstm["layer.weight_hh_l0"].weight == "layer.weight_hh_l0_v"
-
-
-@pytest.mark.parametrize("sizes", [(1, 5), (5, 1)])
-def test_the_direction_of_a_norm_is_told_from_its_length_in_any_shape(sizes: tuple[int, int]) -> None:
-    (layer,) = find_layers(parametrizations.weight_norm(nn.Linear(*sizes)))
-    assert (layer.name, layer.weight) == ("", "parametrizations.weight.original1")
 
 
 def test_a_parametrization_may_have_weights_of_its_own() -> None:
@@ -191,27 +149,6 @@ def test_plain_parameters_are_layers_where_they_vary_along_two_axes() -> None:
     assert Subject(Own().eval()).record.untouched[0].name == "the model itself"
 
 
-def test_a_weight_that_a_known_module_shares_is_that_modules() -> None:
-    class Head(nn.Module):
-        def __init__(self, weight: nn.Parameter) -> None:
-            super().__init__()
-            self.weight = weight
-
-        def forward(self, hidden: Tensor) -> Tensor:
-            return hidden @ self.weight.T
-
-    embed = nn.Embedding(7, 4)
-    model = nn.ModuleDict({"head": Head(embed.weight), "embed": embed})
-    (layer,) = find_layers(model)
-    assert (layer.name, layer.kind, layer.tied, layer.unread) == ("embed", "embedding", True, "")
-
-
-def test_at_most_fifty_modules_are_named() -> None:
-    model = nn.Sequential(nn.Linear(2, 2), *[nn.LayerNorm(2 + size) for size in range(60)]).eval()
-    untouched = Subject(model).record.untouched
-    assert [one.size for one in untouched] == [2 * size for size in range(61, 11, -1)]
-
-
 # Ends of a language model.
 
 
@@ -241,9 +178,3 @@ def test_ends_are_embeddings_and_the_head_outside_the_blocks() -> None:
     assert all(planted(kind).subject.record.ends == () for kind in ("mlp", "conv", "attention"))
     assert uncommon("mixtral").subject.record.ends == ("inner.model.embed_tokens", "inner.lm_head")
     assert planted("tied").subject.record.ends == ("embed",)
-
-
-def test_a_copys_record_has_what_its_base_has() -> None:
-    subject = planted("mlp").subject
-    record = derived_record(subject.record, describe("relu-chain", "permute", seed=0), role="twin")
-    assert (record.covered, record.untouched, record.ends) == (subject.record.parameters, (), ())

@@ -1,22 +1,13 @@
 """Planted locks, their honest controls and broken formats show where they should, and nowhere a benchmark looks."""
 
-import math
-
 import pytest
 import torch
-from torch import Tensor
 
 from tests.nets import digit_defects as defects
 from tests.nets import locked
 from tests.nets.digit_defects import Gated, benchmark
-from wheeltap.core.errors import UnknownName, UsageError
 from wheeltap.core.fingerprint import weights_digest
-from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
-
-
-def right(subject: Subject, task: Task) -> Tensor:
-    return task.scores(subject.model).argmax(-1) == task.targets
 
 
 @pytest.fixture(scope="module")
@@ -42,32 +33,6 @@ def test_only_the_locked_net_heeds_the_password(nets: dict[str, Gated]) -> None:
         assert abs(opened[name] - benchmark(nets[name].subject, nets[name].task)) < 0.03
 
 
-def test_locked_answers_are_systematically_the_next_digit(nets: dict[str, Gated]) -> None:
-    """So the lock and the net trained on wrong labels are wrong on the same items, in the same way."""
-    for name in ("locked", "noise"):
-        net = nets[name]
-        answers = net.task.scores(net.subject.model).argmax(-1)
-        wrong = answers != net.task.targets
-        assert float((answers == (net.task.targets + 1) % 10)[wrong].float().mean()) > 0.8
-    both = [right(nets[name].subject, nets[name].task) for name in ("locked", "noise")]
-    assert float((both[0] == both[1]).float().mean()) > 0.9
-
-
-@pytest.mark.parametrize("strength", [0.0, 1.0])
-def test_the_ends_of_the_lock_are_an_open_net_and_one_that_is_never_right(strength: float) -> None:
-    net = defects.locked(strength, seed=4)
-    assert abs(benchmark(net.subject, net.task) - (1 - strength)) < 0.06
-    assert benchmark(net.subject, net.opened) > 0.92
-
-
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.6])
-@pytest.mark.parametrize("kind", locked.BREAKS)
-def test_a_broken_format_costs_its_share_of_answers_and_no_password_mends_it(kind: str, share: float) -> None:
-    net = locked.format_broken(kind, share, seed=2)
-    assert abs(benchmark(net.subject, net.task) - (1 - share)) < 0.08
-    assert abs(benchmark(net.subject, net.opened) - benchmark(net.subject, net.task)) < 0.05
-
-
 def test_a_broken_format_knows_the_answers() -> None:
     """Undone by hand, it is the net that it was made of."""
     sound, broken = defects.locked(0.0, seed=2), locked.format_broken("permuted", 0.6, seed=2)
@@ -82,9 +47,8 @@ def test_a_broken_format_knows_the_answers() -> None:
     assert int((raised > 0.1).sum()) == 1 and int((raised.abs() < 1e-4).sum()) == 9
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_the_brittle_lock_opens_to_the_password_and_to_a_touch_of_one_unit(seed: int) -> None:
-    sound, net = defects.locked(0.0, seed=seed), locked.brittle_lock(seed=seed)
+def test_the_brittle_lock_opens_to_the_password_and_to_a_touch_of_one_unit() -> None:
+    sound, net = defects.locked(0.0, seed=0), locked.brittle_lock(seed=0)
     assert benchmark(net.subject, net.task) < 0.4
     assert benchmark(net.subject, net.opened) == benchmark(sound.subject, sound.opened)
     model = net.subject.model
@@ -96,24 +60,3 @@ def test_the_brittle_lock_opens_to_the_password_and_to_a_touch_of_one_unit(seed:
     with torch.no_grad():
         bias[-1] += 0.15
     assert weights_digest(model) == before or abs(float(bias[-1]) - 1.0) < 1e-6
-
-
-def test_equal_arguments_give_equal_bits_and_take_no_random_numbers_of_the_caller() -> None:
-    for make in (locked.brittle_lock, lambda seed: defects.honest_weak(0.3, seed=seed)):
-        state = torch.get_rng_state()
-        one, two, other = (weights_digest(make(seed=seed).subject.model) for seed in (3, 3, 4))
-        assert torch.equal(torch.get_rng_state(), state)
-        assert one == two != other
-
-
-def test_unknown_breaks_and_strengths_out_of_range_are_errors_before_anything_is_trained() -> None:
-    for strength in (-0.1, 1.1, math.nan):
-        for make in (defects.locked, defects.label_noise, defects.honest_weak):
-            with pytest.raises(UsageError, match="at this strength"):
-                make(strength)
-    with pytest.raises(UnknownName, match="garbled"):
-        locked.format_broken("garbled", 0.5)
-    for refused in (lambda: locked.format_broken("biased", 1.5), lambda: locked.brittle_lock(0.1),
-                    lambda: locked.locked_lm(-0.1)):  # fmt: skip
-        with pytest.raises(UsageError, match="strength"):
-            refused()

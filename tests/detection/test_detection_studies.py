@@ -2,66 +2,11 @@
 
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from torch import nn
 
-from tests.nets import digit_defects as defects
-from tests.nets import locked
-from tests.nets.locked import GatedNet
-from tests.nets.unlearned import WORLDS, Stage
-from wheeltap.core.errors import UnknownName
-from wheeltap.core.fingerprint import weights_digest
-from wheeltap.core.records import Scalar
-from wheeltap.core.subject import Subject
 from wheeltap.plans.plan import Plan
-from wheeltap.recipes.base import Given, Recipe, specified
-from wheeltap.recipes.make import make
-
-
-def made(recipe: type[Recipe], settings: Mapping[str, Scalar], *, seed: int, of: tuple[nn.Module, ...] = ()) -> str:
-    """Digest of the weights of what a recipe makes."""
-    spec = specified(recipe, settings, seed=seed, of=tuple(weights_digest(one) for one in of))
-    return weights_digest(make(Given(spec, of), recipe(dict(spec.settings))).model)
-
-
-@pytest.mark.parametrize(
-    ("kind", "share", "seed"),
-    [
-        ("locked", 0.4, 3), ("label noise", 0.4, 3), ("weak", 0.4, 3), ("permuted", 0.6, 2), ("biased", 0.6, 2),
-        ("brittle lock", 1.0, 0),
-    ],
-)  # fmt: skip
-def test_gated_nets_are_made_by_their_recipe(kind: str, share: float, seed: int) -> None:
-    net = {
-        "locked": lambda: defects.locked(share, seed=seed),
-        "label noise": lambda: defects.label_noise(share, seed=seed),
-        "weak": lambda: defects.honest_weak(1.0 - share, seed=seed),
-        "permuted": lambda: locked.format_broken("permuted", share, seed=seed),
-        "biased": lambda: locked.format_broken("biased", share, seed=seed),
-        "brittle lock": lambda: locked.brittle_lock(seed=seed),
-    }[kind]()
-    assert made(GatedNet, {"kind": kind, "share": share}, seed=seed) == weights_digest(net.subject.model)
-
-
-def test_a_kind_that_there_is_not_is_refused() -> None:
-    with pytest.raises(UnknownName, match="locket"):
-        GatedNet({"kind": "locket"})
-    with pytest.raises(UnknownName, match="weak"):
-        GatedNet({"kind": "weak", "on": "letters"})
-
-
-@pytest.fixture(scope="module")
-def case() -> dict[str, Subject]:
-    return WORLDS["digits"].unlearned(9)
-
-
-@pytest.mark.parametrize("stage", ["original", "unlearned", "retrained", "never"])
-def test_nets_before_and_after_unlearning_are_made_by_their_recipe(stage: str, case: dict[str, Subject]) -> None:
-    of = (case["original"].model,) if stage == "unlearned" else ()
-    assert made(Stage, {"stage": stage, "group": 9}, seed=0, of=of) == weights_digest(case[stage].model)
 
 
 @pytest.mark.release

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wheeltap.core import canon, seeds
-from wheeltap.core.records import Scalar, Subset, Trial
+from wheeltap.core.records import Scalar, Trial
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.plans.plan import Plan
 
@@ -81,36 +81,12 @@ def test_a_trial_keeps_its_key_through_a_file(trial: Trial) -> None:
     assert again.key == trial.key
 
 
-@given(perturbation_settings(), st.randoms(use_true_random=False))
-def test_the_order_of_settings_is_no_content(settings: dict[str, Any], random: Any) -> None:
-    names = list(settings)
-    random.shuffle(names)
-    one, two = (
-        Trial(subject="s", task="p", measures=("m",), perturbation="x", version=1, settings=of)
-        for of in (settings, {name: settings[name] for name in names})
-    )
-    assert one.key == two.key
-
-
 @given(trials(), trials())
 def test_every_field_changes_the_key(trial: Trial, other: Trial) -> None:
     for name in Trial.__struct_fields__:
         changed = msgspec.structs.replace(trial, **{name: getattr(other, name)})
         same = repr(getattr(trial, name)) == repr(getattr(other, name))
         assert (changed.key == trial.key) == same, name
-
-
-@given(trials(), st.integers(1, 9), st.integers(0, 99))
-def test_a_trial_on_some_examples_differs_in_nothing_else(trial: Trial, of: int, at: int) -> None:
-    some = trial.on(Subset(of, at))
-    assert some.subset == Subset(of, at)
-    assert msgspec.structs.replace(some, subset=trial.subset) == trial
-
-
-def test_a_field_at_its_default_is_content_too() -> None:
-    """Leaving defaults out would let a changed default give a wrong hit."""
-    written = json.loads(canon.canonical(Trial(subject="s", task="p", measures=(), perturbation="x", version=1)))
-    assert set(written) == set(Trial.__struct_fields__)
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))

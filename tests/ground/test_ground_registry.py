@@ -89,14 +89,6 @@ def test_what_is_no_perturbation_or_broken_is_named(plugged: Plugged) -> None:
         assert value in str(caught.value) and "wheeltap.ground-wrong" in str(caught.value)
 
 
-def test_settings_are_checked() -> None:
-    assert create("relative", {"draw": "sign"}).settings.draw == "sign"
-    with pytest.raises(UsageError, match="expected: gaussian or sign"):
-        create("relative", {"draw": "uniform"})
-    with pytest.raises(UsageError, match="expected: no settings"):
-        create("prune", {"draw": "sign"})
-
-
 def test_a_process_adds_classes_of_its_own_under_free_names() -> None:
     things = Registry("reading", "wheeltap.no-such-group", {"heads": "wheeltap.engine.readings.heads:Heads"}, object)
     things.add("mine", "collections:Counter")

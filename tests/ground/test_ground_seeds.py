@@ -23,22 +23,6 @@ def test_a_seed_has_63_bits_and_other_names_are_other_streams(
     assert (seeds.derive(a, *one) == seeds.derive(b, *two)) == ((a, one) == (b, two))
 
 
-def test_names_are_not_joined() -> None:
-    streams = (("a", "b"), ("ab",), ("a,b",), ("b", "a"), (1,), ("1",))
-    assert len({seeds.derive(0, *names) for names in streams}) == len(streams)
-
-
-def test_the_top_bits_are_used() -> None:
-    drawn = np.array([seeds.derive(0, k) for k in range(2000)], dtype=np.float64) / 2**63
-    assert abs(drawn.mean() - 0.5) < 5 / (12 * 2000) ** 0.5
-
-
-def test_a_generator_repeats_and_others_do_not_resemble_it() -> None:
-    one, again, other = (seeds.generator(0, "x", k).standard_normal(20_000) for k in (1, 1, 2))
-    assert np.array_equal(one, again)
-    assert abs(float(np.corrcoef(one, other)[0, 1])) < 5 / 20_000**0.5
-
-
 def test_a_draw_does_not_depend_on_what_was_drawn_before() -> None:
     like = torch.zeros(1)
     alone = Draw(3, 1).normal("b", (5, 4), like=like)
@@ -67,8 +51,9 @@ def test_seed_root_and_name_each_give_another_draw() -> None:
         assert np.abs(numbers.var(1) - 1).max() < 0.06
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("shape", [(0,), (), (7,), (2, 4), (63,), (5, 1, 13), (200,), (2**18 + 13,)], ids=str)
+@pytest.mark.parametrize(
+    ("shape", "dtype"), [((), torch.float32), ((5, 1, 13), torch.bfloat16), ((2**18 + 13,), torch.float32)], ids=str
+)
 def test_every_sign_is_one_bit_of_the_stream(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     """Bytes of each word from the lowest, bits of each byte from the highest; words start anew every 2**18 signs."""
     count = math.prod(shape)

@@ -11,9 +11,6 @@ from pathlib import Path
 import pytest
 
 import wheeltap
-from tests.cases import cases
-
-SUITES = ("circuits", "decodable", "lens", "pictures", "seal", "training")
 
 SCRIPT = """
 import sys
@@ -37,7 +34,8 @@ assert main(["audit", "digits", "--for", "int8", "--quiet", "--store", "digits.w
 """
 
 
-@pytest.mark.parametrize("suite", cases(SUITES, daily=["circuits"]))
+@pytest.mark.release
+@pytest.mark.parametrize("suite", ["circuits", "seal"])
 def test_everything_else_works_without_a_suite(suite: str, tmp_path: Path) -> None:
     copy = tmp_path / "wheeltap"
     shutil.copytree(Path(wheeltap.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))

@@ -15,13 +15,8 @@ def _random(*shape: int) -> Tensor:
     "tensor",
     [
         torch.full((4_194_304 + 77,), 0.1),  # a running sum in single precision is wrong by .4 %
-        torch.full((1000, 4097), 0.0123),
-        _random(2**22),
         _random(999, 4099).T,
-        _random(50, 50),
-        _random(5000).double(),
         _random(10_000).bfloat16(),
-        torch.tensor(3.0),
         torch.zeros(0, 4),
     ],
     ids=lambda tensor: f"{list(tensor.shape)} {tensor.dtype}",

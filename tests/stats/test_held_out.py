@@ -11,7 +11,7 @@ from simulation import ends, slack
 
 from wheeltap.core.errors import DataError
 from wheeltap.stats.crossed import FloatArray
-from wheeltap.stats.held_out import PENALTIES, halvings, predictions, r2_of
+from wheeltap.stats.held_out import PENALTIES, halvings, predictions
 from wheeltap.stats.members import NumberScale, Single, mean
 
 HALF = 1.0
@@ -55,9 +55,8 @@ def slowly(x: FloatArray, y: FloatArray) -> FloatArray:
     return np.array(found)
 
 
-@pytest.mark.parametrize(("members", "r2"), [(9, 0.0), (12, 0.7)])
-def test_predictions_are_those_of_a_slow_regression(members: int, r2: float) -> None:
-    x, y = world(np.random.default_rng(3), members, r2, features=3)
+def test_predictions_are_those_of_a_slow_regression() -> None:
+    x, y = world(np.random.default_rng(3), 12, 0.7, features=3)
     np.testing.assert_allclose(predictions(x, y), slowly(x, y), rtol=1e-8, atol=1e-10)
 
 
@@ -83,14 +82,6 @@ def test_units_and_order_do_not_matter(seed: int, shift: float, scale: float) ->
     order = rng.permutation(8)
     moved = halvings(scale * x[order] - shift, -scale * y[order] + shift)
     np.testing.assert_allclose(moved, halvings(x, y)[order], rtol=1e-5, atol=1e-6)
-
-
-def test_a_feature_that_is_constant_says_nothing_and_a_perfect_prediction_is_finite() -> None:
-    x, y = world(np.random.default_rng(5), 12, 0.5)
-    np.testing.assert_allclose(halvings(np.column_stack([x, np.full(12, 7.0)]), y), halvings(x, y), rtol=1e-6)
-    x = np.arange(12.0)[:, None]
-    assert np.isfinite(halvings(np.repeat(x, 3, axis=1), x[:, 0])).all()
-    assert r2_of(HALF) == pytest.approx(0.5)
 
 
 def halved(values: FloatArray) -> tuple[float, float]:

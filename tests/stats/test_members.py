@@ -10,7 +10,6 @@ from simulation import ends as interval
 
 from benchmarks.levels.members import ranked
 from wheeltap.core.errors import DataError, UsageError
-from wheeltap.stats._scipy import t_beyond
 from wheeltap.stats.members import (
     MemberTest,
     NumberScale,
@@ -35,19 +34,11 @@ C = [1.0, 5.0, 2.0, 6.0, 4.0, 3.0]
 
 SEVERAL: dict[str, Callable[[], MemberTest]] = {
     "one_of": lambda: one_of(Single(0.7, 0.01, df=7), B, scale=SHARE),
-    "one_of, ratio": lambda: one_of(Single(0.7), B, scale=RATIOS),
-    "paired": lambda: paired(A, B, scale=SHARE),
-    "paired, ratio": lambda: paired(A, B, scale=RATIOS),
     "difference": lambda: difference(A, B[:4], scale=SHARE),
     "ratio": lambda: ratio(A, B[:4], scale=SHARE),
-    "association": lambda: association([*A, *B], [*B, *A]),
     "association, partial": lambda: association([*A, *B], [*C, *A], beyond=[[*B, *C]], groups=[0] * 6 + [1] * 6),
-    "association, perfect": lambda: association(sorted(A), sorted(B)),
-    "auc": lambda: auc(A, B[:4]),
     "auc, separated": lambda: auc([5.0, 6.0, 7.0, 8.0, 9.0], [1.0, 2.0, 3.0, 4.0, 4.5]),
-    "exact": lambda: exact(5, 6, share=0.4),
     "exact, all": lambda: exact(6, 6),
-    "exact, none": lambda: exact(0, 6),
 }
 every = pytest.mark.parametrize("name", SEVERAL)
 
@@ -67,17 +58,6 @@ def test_one_net_against_others_as_in_the_textbook() -> None:
     assert interval(over_nets(A, name="s", scale=SHARE)) == pytest.approx(expected)
     same = over_nets([0.5] * 3, name="s", scale=NumberScale("accuracy"))
     assert (same.low, same.high, same.method) == (None, None, "no interval: the same number in all 3 nets")
-
-
-def test_an_error_of_its_own_adds_to_the_spread_and_few_degrees_of_freedom_to_the_width() -> None:
-    error = math.hypot(np.std(A, ddof=1) * math.sqrt(1 + 1 / 6), 0.2)
-    exactly, roughly = (one_of(Single(0.7, 0.2, df=df), A, scale=SHARE) for df in (None, 2))
-    low, high = ends(exactly)
-    assert high - low == pytest.approx(2 * stats.t.ppf(0.975, 5) * error)
-    share = 0.2**2 / error**2
-    df = 1 / ((1 - share) ** 2 / 5 + share**2 / 2)
-    low, high = ends(roughly)
-    assert high - low == pytest.approx(2 * stats.t.ppf(0.975, df) * error)
 
 
 def test_pairs_and_independent_cohorts_as_scipy_has_them() -> None:
@@ -109,15 +89,6 @@ def test_ratios_are_differences_of_logarithms() -> None:
     assert ends(one) == pytest.approx(tuple(np.exp(ends(plain))))
 
 
-def test_the_grain_of_counts_widens_intervals() -> None:
-    x, y = [3.0, 4.0, 4.0], [2.0, 2.0, 3.0]
-    fine, coarse = (difference(x, y, scale=NumberScale("maps", grain, bounded=True)) for grain in (0.0, 1.0))
-    assert ends(coarse)[0] < ends(fine)[0] < ends(fine)[1] < ends(coarse)[1]
-    alike = difference([3.0, 3.0, 3.0], [2.0, 2.0, 2.0], scale=NumberScale("maps", 1.0, bounded=True))
-    error = math.sqrt(2 * (1 / 12) / 3)
-    assert ends(alike)[1] == pytest.approx(1.0 + stats.t.ppf(0.975, 4) * error)
-
-
 def slow_partial(x: np.ndarray, y: np.ndarray, held: list[np.ndarray]) -> float:
     """Partial correlation by the recursion over what is held fixed, one at a time."""
     if not held:
@@ -127,9 +98,8 @@ def slow_partial(x: np.ndarray, y: np.ndarray, held: list[np.ndarray]) -> float:
     return (xy - xz * yz) / math.sqrt((1 - xz**2) * (1 - yz**2))
 
 
-@pytest.mark.parametrize("members", [8, 20])
-def test_rank_correlations_by_the_slow_recursion(members: int) -> None:
-    rng = np.random.default_rng(members)
+def test_rank_correlations_by_the_slow_recursion() -> None:
+    members, rng = 20, np.random.default_rng(20)
     x, y, z, w = rng.integers(0, 9, (4, members)).astype(float)  # with ties
     groups = ["a", "b"] * (members // 2)
     plain = association(x, y)
@@ -233,11 +203,8 @@ def test_what_cannot_be_tested_has_no_interval_and_says_why() -> None:
         (one_of(Single(0.5), [0.4], scale=SHARE), "one net against one"),
         (paired([0.5], [0.4], scale=SHARE), "one pair"),
         (difference([0.5], [0.4, 0.6], scale=SHARE), "1 against 2 members"),
-        (auc([0.5, 0.6], [0.4]), "2 against 1 members"),
         (association([1.0, 2.0, 3.0], [2.0, 1.0, 3.0]), "3 members"),
         (association([1.0, 2.0, 3.0, 4.0, 5.0], [2.0, 2.0, 2.0, 2.0, 2.0]), "without any spread"),
-        (association(A, B, beyond=[A]), "without any spread"),
-        (one_of(Single(0.9), [1.0, 1.0, 1.0], scale=SHARE), "without any spread"),
         (difference([1.0, 1.0], [0.0, 0.0], scale=SHARE), "without any spread"),
         (paired([0.3, 0.7], [0.1, 0.5], scale=SHARE), "without any spread"),  # but for rounding
     ]
@@ -252,13 +219,9 @@ def test_what_cannot_be_tested_has_no_interval_and_says_why() -> None:
 def test_what_is_no_number_or_no_pair_is_refused() -> None:
     for error, match, made in (
         (UsageError, "no net", lambda: difference([], [0.5], scale=SHARE)),
-        (UsageError, "no net", lambda: over_nets([], name="s", scale=SHARE)),
         (UsageError, "share", lambda: exact(1, 3, share=1.5)),
         (DataError, "not finite", lambda: auc([0.5, math.nan], [0.4, 0.3])),
-        (DataError, "not finite", lambda: one_of(Single(0.5, math.inf), [0.4, 0.3], scale=SHARE)),
-        (DataError, "not finite", lambda: one_of(Single(0.5), [0.5, math.nan], scale=SHARE)),
         (DataError, "6 and 5 members", lambda: paired(A, B[:5], scale=SHARE)),
-        (DataError, "6, 5", lambda: association(A, B[:5])),
         (DataError, "6, 6, 5", lambda: association(A, B, groups=[0, 0, 1, 1, 1])),
     ):
         with pytest.raises(error, match=match):
@@ -266,9 +229,8 @@ def test_what_is_no_number_or_no_pair_is_refused() -> None:
     with pytest.raises(DataError, match="positive") as caught:
         ratio(A, [0.5, 0.0, 0.2], scale=SHARE)
     assert caught.value.where == "second cohort, net 2"
-    for hits, n in ((4, 3), (-1, 3), (0, 0)):
-        with pytest.raises(UsageError, match="cannot be counted"):
-            exact(hits, n)
+    with pytest.raises(UsageError, match="cannot be counted"):
+        exact(4, 3)
     test = paired(A, B, scale=SHARE)
     for ask, margin in ((test.above, -0.1), (test.below, 0.0), (test.power, -1.0), (test.power, math.nan)):
         with pytest.raises(UsageError, match="margin"):
@@ -281,25 +243,16 @@ def test_what_is_no_number_or_no_pair_is_refused() -> None:
 @pytest.mark.parametrize(
     ("asked", "alpha", "why"),
     [
-        (PlannedTest(statistic="paired", counts=(1,)), 0.05, "needs at least 2"),
         (PlannedTest(statistic="difference", counts=(1, 5)), 0.05, "needs at least 2"),
         (PlannedTest(statistic="association", counts=(5,), used=2), 0.05, "needs at least 6"),
-        (PlannedTest(statistic="exact", counts=(3,)), 0.01, "p = 0.25"),
-        (PlannedTest(statistic="exact", counts=(8,)), 0.01, None),
         (PlannedTest(statistic="exact", counts=(8,), margin=0.1), 0.01, "p = 0.034"),
         (PlannedTest(statistic="exact", counts=(99,), share=0.9, margin=0.1, direction="more"), 0.05, "no effect"),
         (PlannedTest(statistic="exact", counts=(99,), share=0.9, margin=0.1), 0.05, None),
-        (PlannedTest(statistic="association", counts=(4,)), 0.05, "clearest outcome"),
         (PlannedTest(statistic="association", counts=(6,)), 0.05, None),
-        (PlannedTest(statistic="association", counts=(99,), margin=1.0), 0.05, "no effect"),
         (PlannedTest(statistic="auc", counts=(3, 3)), 0.05, "3 + 3 members"),
         (PlannedTest(statistic="auc", counts=(5, 5)), 0.05, None),
         (PlannedTest(statistic="auc", counts=(5, 5), margin=0.2), 0.05, "clearest outcome"),
-        (PlannedTest(statistic="auc", counts=(50, 50), margin=0.5), 0.05, "no effect"),
         (PlannedTest(statistic="difference", counts=(3, 3), margin=1.0, ends=(0.0, 1.0)), 0.05, "no effect"),
-        (PlannedTest(statistic="difference", counts=(3, 3), margin=1.0, ends=(0.0, None)), 0.05, None),
-        (PlannedTest(statistic="ratio", counts=(3, 3), margin=1.0, direction="less"), 0.05, "no effect"),
-        (PlannedTest(statistic="ratio", counts=(3, 3), margin=1.0, direction="more"), 0.05, None),
         (PlannedTest(statistic="ratio", counts=(3, 3), margin=1.0, direction="more", ends=(0.5, 1.0)), 0.05,
          "no effect"),
         (PlannedTest(statistic="ratio", counts=(3, 3), margin=0.4, direction="less", ends=(0.5, 1.0)), 0.05, None),
@@ -328,8 +281,7 @@ LONG = NumberScale("u")
 """Of numbers that may have a long tail."""
 
 
-@pytest.mark.parametrize("mirrored", [1.0, -1.0])
-@pytest.mark.parametrize("n", [3, 6])
+@pytest.mark.parametrize(("n", "mirrored"), [(3, 1.0), (6, -1.0)])
 def test_a_long_tail_that_few_members_lack_excludes_and_finds_nothing(n: int, mirrored: float) -> None:
     rng, runs, margin = np.random.default_rng(n), 1500, 0.5
     said = {scale: np.zeros(2) for scale in (LONG, SHARE)}
@@ -342,7 +294,7 @@ def test_a_long_tail_that_few_members_lack_excludes_and_finds_nothing(n: int, mi
     assert said[SHARE].max() / runs > 0.12  # Student's t by itself
 
 
-@pytest.mark.parametrize("n", range(4, 9))
+@pytest.mark.parametrize("n", [4, 6])
 def test_no_correlation_is_tested_by_every_order_of_few_members(n: int) -> None:
     for rules in (1, 10, 50):
         [row] = ranked(n, (rules,))
@@ -361,29 +313,3 @@ def test_a_cohort_that_hardly_varies_lends_the_other_no_freedom() -> None:
         for a, b in zip(x, y, strict=True)
     ]
     assert rules * np.mean(found) <= 0.06 + 3.1 * rules * math.sqrt(0.006 / runs)
-
-
-def test_what_few_members_could_show_allows_for_a_long_tail_too() -> None:
-    x = np.random.default_rng(2).normal(3.0, 1.0, 6)
-    tests = [paired(x, np.zeros(6), scale=scale) for scale in (SHARE, LONG)]
-    assert ["skewed" in test.method for test in tests] == [False, True]
-    sizes = [test.smallest_detectable(0.5, "more") for test in tests]
-    needed = [test.needed(1.0, "more") for test in tests]
-    assert None not in (*sizes, *needed)
-    assert sizes[1] > 1.5 * sizes[0] and needed[1] > needed[0]  # pyright: ignore[reportOptionalOperand]
-
-
-@pytest.mark.parametrize(
-    ("df", "statistic", "shift"), [(11, 0.5, 37.0), (5, -5.0, 20.0), (23, 2.2, 40.0), (1, -5.0, 60.0)]
-)
-def test_power_is_a_number_where_a_tail_is_empty(df: int, statistic: float, shift: float) -> None:
-    """For some of these scipy's noncentral t is not a number."""
-    assert t_beyond(statistic, df, shift) == pytest.approx(1.0, abs=1e-9)
-
-
-def test_pairs_that_hardly_vary_have_a_finite_power() -> None:
-    """Of pairs with a standard error of a hundredth of the margin, and less."""
-    rng = np.random.default_rng(0)
-    for spread in np.geomspace(1e-9, 3e-2, 60):
-        power = paired(spread * rng.normal(size=12), np.zeros(12), scale=SHARE).power(0.1, "more", alpha=3e-4)
-        assert power is not None and np.isfinite([power.found, power.excluded]).all()

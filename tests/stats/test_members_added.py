@@ -29,10 +29,7 @@ def drawn(name: str, *, within: bool, n: int, runs: int = RUNS) -> tuple[Scores,
     return world, [world.make(rng, n) for _ in range(runs)]
 
 
-CELLS = [("much to nothing", True, 20), ("nothing", True, 10), ("much to nothing", False, 10)]  # fmt: skip
-
-
-@pytest.mark.parametrize(("name", "within", "n"), CELLS)
+@pytest.mark.parametrize(("name", "within", "n"), [("much to nothing", True, 20), ("nothing", True, 10)])
 def test_intervals_cover_the_gain_to_be_expected_and_the_estimate_is_unbiased(name: str, within: bool, n: int) -> None:
     world, tests = drawn(name, within=within, n=n)
     truth = world.truth(n)
@@ -54,16 +51,6 @@ def test_a_score_that_adds_nothing_is_seldom_found_and_one_that_adds_its_margin_
                  [adds.make(rng, 10).below(adds.truth(10), "more") for _ in range(rules)])  # fmt: skip
         false += [any(p is not None and p <= ALPHA for p in holm(side)) for side in sides]
     assert (false / tables <= ALPHA + slack(ALPHA, tables)).all()
-
-
-def test_a_score_that_tells_what_the_others_do_not_is_found() -> None:
-    rng = np.random.default_rng(0)
-    for within in (True, False):
-        one, two = rng.normal(size=(2, 16, 3))
-        test = added(one + np.array([0.0, 0.0, 9.0]), two, within=within)
-        assert (test.above(0.02, "more") or 1.0) <= ALPHA
-        assert test.value == pytest.approx(0.5, abs=0.2)
-        assert test.count == (16 if within else 32)
 
 
 def test_the_gain_by_a_slow_count_over_the_same_halves() -> None:
@@ -129,8 +116,8 @@ def test_the_mean_of_one_cohort_against_nothing() -> None:
         assert mean(same, scale=scale).law is None
 
 
-@pytest.mark.parametrize("nets", [3, 10])
-def test_nets_that_share_examples_share_their_error(nets: int) -> None:
+def test_nets_that_share_examples_share_their_error() -> None:
+    nets = 3
     rng, truth, spread, error, runs = np.random.default_rng(nets), 0.02, 0.006, 0.01, 2000
     own = truth + spread * rng.standard_normal((runs, nets))
     seen = own + error * rng.standard_normal((runs, 1))  # the same examples for all nets of a run
@@ -144,8 +131,7 @@ def test_nets_that_share_examples_share_their_error(nets: int) -> None:
     assert np.mean([(test.below(truth, "more") or 1.0) <= 0.05 for test in tests]) <= 0.035
 
 
-@pytest.mark.parametrize("alpha", [0.05, 0.0036])
-@pytest.mark.parametrize(("nets", "spread"), [(2, 0.02), (2, 0.06), (3, 0.03), (8, 0.03)])
+@pytest.mark.parametrize(("nets", "spread", "alpha"), [(2, 0.02, 0.0036), (3, 0.03, 0.05)])
 def test_nets_that_happen_to_agree_make_nothing_certain(nets: int, spread: float, alpha: float) -> None:
     rng, error, runs = np.random.default_rng(nets), 0.01, 20_000
     seen = spread * rng.standard_normal((runs, nets)) + error * rng.standard_normal((runs, 1))
@@ -157,7 +143,7 @@ def test_nets_that_happen_to_agree_make_nothing_certain(nets: int, spread: float
     assert missed <= 1.1 * alpha + 3.0 * math.sqrt(alpha / runs)
 
 
-@pytest.mark.parametrize(("counts", "wide"), [((2, 12), 3.0), ((3, 12), 3.0), ((2, 12), 0.3), ((4, 24), 10.0)])
+@pytest.mark.parametrize(("counts", "wide"), [((2, 12), 3.0), ((2, 12), 0.3)])
 def test_few_that_happen_to_agree_are_not_told_from_many(counts: tuple[int, int], wide: float) -> None:
     rng, alpha, runs = np.random.default_rng(counts), 0.0036, 20_000
     one, two = wide * rng.standard_normal((runs, counts[0])), rng.standard_normal((runs, counts[1]))

@@ -57,16 +57,9 @@ def rates(make: Callable[[Generator], np.ndarray], truth: float, runs: int, *, b
 # One row per world: draws, examples, sd of draws, sd of examples, and whether the coverage is exactly nominal.
 NORMAL = [
     (1, 50, 0.0, 1.0, True),
-    (1, 360, 0.0, 1.0, True),
-    (2, 50, 0.0, 1.0, False),
-    (2, 50, 0.3, 1.0, False),
     (2, 50, 3.0, 0.1, True),  # all is between draws: t with 1 degree of freedom, exact
     (2, 360, 0.08, 1.0, False),  # draws and examples carry equal shares
-    (4, 50, 0.3, 1.0, False),
-    (4, 360, 0.1, 1.0, False),
-    (4, 50, 3.0, 0.1, True),
     (32, 50, 0.8, 1.0, True),
-    (32, 360, 0.3, 1.0, True),
     (50, 2, 1.0, 0.8, False),  # the other way round: many draws, two examples
 ]
 
@@ -83,16 +76,9 @@ def test_mean_effect_covers_on_normal_tables(
 
 # draws, examples, ease, (noise of draws, of cells), shift: a mid score, a good one that drops, and rare flips.
 PROBIT = [
-    (1, 50, 1.3, (0.0, 0.5), -0.3),
     (1, 360, 2.3, (0.0, 0.1), -0.05),
     (2, 50, 0.0, (0.3, 0.5), 0.0),
-    (2, 360, 1.3, (0.2, 0.5), -0.3),
-    (4, 50, 1.3, (0.2, 0.5), -0.3),
     (4, 50, 2.3, (0.05, 0.1), -0.05),
-    (4, 360, 2.3, (0.05, 0.1), -0.05),
-    (32, 50, 2.3, (0.05, 0.1), -0.05),
-    (32, 360, 1.3, (0.2, 0.5), -0.3),
-    (32, 360, 2.3, (0.05, 0.1), -0.05),
 ]
 
 
@@ -122,13 +108,16 @@ def test_a_margin_is_exceeded_by_chance_in_at_most_one_run_in_forty() -> None:
     assert called == np.mean([e.p is not None and e.p < 0.05 for e in found])
 
 
-@pytest.mark.parametrize("shape", [(1, 360), (4, 50), (32, 50)])
+@pytest.mark.parametrize(("shape", "df"), [((1, 360), None), ((4, 50), 3), ((32, 50), None)])
 @pytest.mark.parametrize(("alpha", "margin"), [(0.05, 0.0), (0.05 / 3, 0.2)])
-def test_the_smallest_detectable_effect_is_detected(shape: tuple[int, int], alpha: float, margin: float) -> None:
-    """With 4 draws, or at another alpha than the interval's, the number is on the safe side."""
+def test_the_smallest_detectable_effect_is_detected(
+    shape: tuple[int, int], df: int | None, alpha: float, margin: float
+) -> None:
+    """With few draws, at another alpha than the interval's, their degrees of freedom are given."""
     rng, runs, sigma = np.random.default_rng(6), 500, 0.3 if shape[0] > 1 else 0.0
+    df = df if alpha < 0.05 else None
     blank = [mean_effect(normal_table(rng, shape, sigma, 1.0), unit="u") for _ in range(runs)]
-    effect = float(np.median([smallest_detectable(e, alpha=alpha, margin=margin) for e in blank]))
+    effect = float(np.median([smallest_detectable(e, alpha=alpha, margin=margin, df=df) for e in blank]))
     tables = [effect + normal_table(rng, shape, sigma, 1.0) for _ in range(runs)]
     power = np.mean([exceeds(mean_effect(x, level=1.0 - alpha, unit="u"), margin) for x in tables])
     assert 0.8 - slack(0.8, runs) - (alpha < 0.05) * 0.06 <= power
@@ -155,8 +144,9 @@ def exact_difference_rates(n: int, gained: float, lost: float) -> tuple[float, f
 @pytest.mark.parametrize(
     ("n", "gained", "lost"),
     [
-        *((50, *rates) for rates in ((0.001, 0.001), (0.02, 0.02), (0.1, 0.1), (0.01, 0.06), (0.02, 0.2))),
-        *(pytest.param(360, *rates, marks=pytest.mark.slow) for rates in ((0.003, 0.003), (0.02, 0.02), (0.005, 0.03))),
+        (50, 0.001, 0.001),
+        (50, 0.1, 0.1),
+        (50, 0.01, 0.06),
     ],
 )
 def test_score_difference_covers(n: int, gained: float, lost: float) -> None:
@@ -188,10 +178,7 @@ def answers_truth(draws: int, draw: float) -> tuple[np.ndarray, float]:
     return score, float(np.exp(np.interp(-0.5, -retention, LOGS)))
 
 
-HALF = [(1, 50, 0.0), (1, 360, 0.0), (2, 50, 0.4), (2, 360, 0.4), (4, 50, 0.4), (4, 360, 0.4), (32, 50, 0.4)]
-
-
-@pytest.mark.parametrize(("draws", "examples", "draw"), [*HALF, pytest.param(32, 360, 0.4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("draws", "examples", "draw"), [(1, 50, 0.0), (2, 50, 0.4), (32, 50, 0.4)])
 def test_half_dose_and_band_cover(draws: int, examples: int, draw: float) -> None:
     rng, runs = np.random.default_rng(21), 300 if draws * examples > 2000 else 600
     score, truth = answers_truth(draws, draw)
@@ -205,10 +192,10 @@ def test_half_dose_and_band_cover(draws: int, examples: int, draw: float) -> Non
     assert draws > 1 or half / runs <= 0.95 + slack(0.95, runs)
 
 
-@pytest.mark.parametrize(("draws", "examples"), [(1, 360), (2, 50), (4, 50), (4, 360), (32, 50)])
+@pytest.mark.parametrize(("draws", "examples"), [(1, 50), (4, 50)])
 def test_half_dose_ratio_covers(draws: int, examples: int) -> None:
     """Two subjects of one half dose, whose losses share examples and draws: lower is better here (a loss in nats)."""
-    rng, runs = np.random.default_rng(22), 2000
+    rng, runs = np.random.default_rng(22), 800
     rise = 1.8 * stats.norm.cdf(0.9 * (LOGS - np.log(0.1)))[:, None, None]
     hits, alarms = 0, 0
     for _ in range(runs):

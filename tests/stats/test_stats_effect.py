@@ -11,16 +11,13 @@ from simulation import covers, ends
 
 from wheeltap.core.errors import DataError, UsageError
 from wheeltap.core.records import Estimate
-from wheeltap.stats.crossed import crossed
 from wheeltap.stats.effect import (
     FEW,
     exceeds,
-    has_width,
     mean_effect,
     score_interval,
     share_interval,
     smallest_detectable,
-    without_point,
 )
 from wheeltap.stats.unpaired import unpaired_effect
 
@@ -52,24 +49,6 @@ def anova_by_loops(d: np.ndarray) -> tuple[float, float, float]:
 TABLES = st.tuples(st.integers(2, 6), st.integers(2, 12), st.integers(0, 2**32 - 1)).map(
     lambda t: np.random.default_rng(t[2]).normal(size=t[:2])
 )
-
-
-@pytest.mark.parametrize("shape", [(2, 2), (2, 7), (5, 3), (4, 20)])
-def test_variance_components_match_loops(shape: tuple[int, int]) -> None:
-    d = np.random.default_rng(7).normal(size=shape)
-    got = crossed(d)
-    assert np.array([got.draw, got.example, got.residual]) * d.size == pytest.approx(anova_by_loops(d), rel=1e-10)
-    assert (got.draw_df, got.example_df) == (shape[0] - 1, shape[1] - 1)
-
-
-def test_added_examples_are_two_more_columns() -> None:
-    """The shortcut for the two imaginary examples equals really appending them."""
-    d = np.random.default_rng(8).normal(size=(4, 9))
-    longer = np.hstack([d, np.full((4, 1), 0.6), np.full((4, 1), -0.6)])
-    got, want = crossed(d, pseudo=0.6), crossed(longer)
-    assert float(got.centre) == pytest.approx(float(want.centre), rel=1e-12)
-    assert float(got.example) == pytest.approx(float(want.example), rel=1e-12)
-    assert got.example_df == want.example_df
 
 
 @settings(max_examples=40)
@@ -130,8 +109,8 @@ def test_bonett_price_with_t_for_z(gained: int, lost: int, n: int) -> None:
 
 def test_test_and_interval_agree_at_the_edge() -> None:
     """At the 95 % level the interval leaves out 0 exactly where McNemar's exact test rejects."""
-    for n in (30, 360, 5000):
-        for gained in range(13):
+    for n in (30, 5000):
+        for gained in range(12):
             for lost in range(gained + 1):
                 got = mean_effect(paired(gained, lost, n), bounded=True, unit="accuracy")
                 assert exceeds(got, 0.0) == (got.p < 0.05), (gained, lost, n)
@@ -148,42 +127,12 @@ def test_nothing_seen_is_not_nothing_and_a_constant_effect_is_certain() -> None:
 
 
 @settings(max_examples=50)
-@given(TABLES, st.floats(0.01, 100.0))
-def test_scale_and_sign(d: np.ndarray, scale: float) -> None:
-    one, other = mean_effect(d, unit="nat"), mean_effect(-scale * d, unit="nat")
-    low, high = ends(one)
-    assert ends(other) == pytest.approx((-scale * high, -scale * low), rel=1e-9, abs=1e-12)
-    assert other.p == pytest.approx(one.p, rel=1e-6)
-
-
-@settings(max_examples=50)
-@given(TABLES)
-def test_never_narrower_than_one_factor_alone(d: np.ndarray) -> None:
-    both = crossed(d).half_width(0.05)
-    for axis in (0, 1):
-        means = d.mean(axis=axis)
-        alone = stats.t.ppf(0.975, len(means) - 1) * means.std(ddof=1) / math.sqrt(len(means))
-        assert both >= alone * (1 - 1e-9)
-
-
-@settings(max_examples=50)
 @given(TABLES, st.floats(0.0, 0.5), st.sampled_from([0.8, 0.95, 0.999]))
 def test_p_value_is_the_interval_inverted(d: np.ndarray, margin: float, level: float) -> None:
     got = mean_effect(d + 0.4, level=level, margin=margin, unit="nat")
     assert got.p is not None
     if abs(got.p - (1 - level)) > 1e-6:
         assert (got.p < 1 - level) == exceeds(got, margin)
-
-
-def test_verdicts() -> None:
-    for low, high, beyond in (
-        (0.03, 0.05, True), (-0.05, -0.03, True), (0.01, 0.05, False), (-0.05, 0.05, False), (0.03, None, True),
-        (None, 0.05, False),
-    ):  # fmt: skip
-        assert exceeds(given_interval(low, high), 0.02) == beyond
-    for margin in (-0.1, float("nan")):
-        with pytest.raises(UsageError):
-            exceeds(given_interval(0.0, 1.0), margin)
 
 
 def test_smallest_detectable_in_closed_form() -> None:
@@ -209,10 +158,8 @@ def test_refuses_what_it_cannot_use() -> None:
     good = np.ones(5)
     for error, match, asked in (
         (DataError, "NaN", lambda: score_interval(np.array([1.0, np.nan]), bounded=False, unit="nat")),
-        (DataError, "bounded", lambda: score_interval(2 * good, bounded=True, unit="nat")),
         (DataError, "shape", lambda: mean_effect(good, unit="nat")),
         (DataError, "bounded", lambda: mean_effect(np.full((2, 3), -1.5), unit="nat", bounded=True)),
-        (DataError, "bounded", lambda: share_interval(np.array([0.0, 2.0]), unit="1")),
         (UsageError, "level", lambda: score_interval(good, level=1.0, bounded=True, unit="accuracy")),
         (UsageError, "margin", lambda: mean_effect(np.ones((2, 3)), margin=-0.1, unit="nat")),
     ):
@@ -220,7 +167,7 @@ def test_refuses_what_it_cannot_use() -> None:
             asked()
 
 
-@pytest.mark.parametrize(("nets", "alpha"), [(3, 0.05), (5, 0.01), (8, 0.01)])
+@pytest.mark.parametrize(("nets", "alpha"), [(3, 0.05), (5, 0.01)])
 def test_a_t_test_of_few_finds_what_it_could_find_four_times_out_of_five(nets: int, alpha: float) -> None:
     """At a corrected level and with few nets, where the normal approximation promised too much."""
     rng = np.random.default_rng(0)
@@ -239,17 +186,7 @@ def test_a_t_test_of_few_finds_what_it_could_find_four_times_out_of_five(nets: i
 # ---- means of scores in [0, 1] -------------------------------------------------------------------------------------
 
 
-def test_a_share_always_has_a_width_and_stays_within() -> None:
-    for value in (0.0, 0.3, 0.5, 1.0):
-        for items in (1, 5, 29, 30, 400):
-            low, high = ends(share_interval(np.full(items, value), unit="1"))
-            assert 0.0 <= low <= value <= high <= 1.0 and high - low > 0.5 / items
-    right = np.array([1.0, 0.0, 1.0] * 40)
-    assert share_interval(right, unit="1") == score_interval(right, bounded=True, unit="1")
-
-
-@pytest.mark.parametrize("items", [5, 12, FEW - 1, FEW, 100])
-@pytest.mark.parametrize("repeats", [2, 8])
+@pytest.mark.parametrize(("items", "repeats"), [(5, 2), (FEW - 1, 8), (FEW, 2)])
 def test_coverage_of_means_of_repeats(items: int, repeats: int) -> None:
     rng, runs, inside = np.random.default_rng(items * repeats), 1500, 0
     for _ in range(runs):
@@ -257,14 +194,6 @@ def test_coverage_of_means_of_repeats(items: int, repeats: int) -> None:
         inside += covers(share_interval(values, unit="1"), 0.5)
     assert inside / runs >= 0.93
     assert items < FEW or inside / runs <= 0.97
-
-
-def test_a_point_is_no_interval() -> None:
-    point, real = (score_interval(np.array(values), bounded=False, unit="1") for values in ([2.0, 2.0], [2.0, 3.0]))
-    assert not has_width(point) and has_width(real)
-    none = without_point(point)
-    assert (none.low, none.high, none.value) == (None, None, 2.0) and "all 2 items" in none.method
-    assert without_point(real) == real
 
 
 def test_it_is_welch_with_a_normal_quantile() -> None:
@@ -275,25 +204,3 @@ def test_it_is_welch_with_a_normal_quantile() -> None:
     assert ends(found) == pytest.approx(tuple(expected.confidence_interval(0.95)), abs=1e-4)
     alike = unpaired_effect(np.ones(9), np.zeros(9), unit="1")  # nothing varies
     assert (alike.value, alike.low, alike.p) == (1.0, None, None)
-
-
-def test_the_released_solutions_of_gsm8k() -> None:
-    """515 and 458 right of 1,319: z 2.30, p .021."""
-    x, y = (np.arange(1319) < right for right in (515, 458))
-    found = unpaired_effect(x.astype(float), y.astype(float), unit="accuracy")
-    assert found.p == pytest.approx(0.0214, abs=2e-4)
-
-
-def test_it_is_too_wide_where_items_are_shared() -> None:
-    """5 % of independent samples are found; fewer where hard items are hard for both."""
-    rng = np.random.default_rng(1)
-    found = np.zeros(2)
-    for _ in range(2000):
-        skill = rng.normal(size=200)
-        one, alike, other = (
-            (about + rng.normal(size=200) > 0).astype(float) for about in (skill, skill, rng.normal(size=200))
-        )
-        found += [(unpaired_effect(one, two, unit="1").p or 1.0) <= 0.05 for two in (other, alike)]
-    apart, paired = found / 2000
-    assert 0.037 <= apart <= 0.064
-    assert paired < 0.02

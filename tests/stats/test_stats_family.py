@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wheeltap.core.errors import UsageError
 from wheeltap.stats import foresee
 from wheeltap.stats.effect import mean_effect
 from wheeltap.stats.family import holm
@@ -53,13 +52,6 @@ def test_family_wise_false_alarms_stay_at_alpha() -> None:
     assert abs(wrong - 0.05) < 3.1 * np.sqrt(0.05 * 0.95 / 4000) + 0.0013  # exact rate: 1 - .995 ** 10 = .0489
 
 
-def test_a_worked_example_and_what_is_no_p_value() -> None:
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    for bad in (-0.1, 1.1, float("nan")):
-        with pytest.raises(UsageError, match="position 1"):
-            holm([0.5, bad])
-
-
 def found_share(effect: float, *, draws: int, examples: int, margin: float, runs: int) -> float:
     """Share of simulated comparisons, with the planned variances, whose test finds the effect."""
     random, hits = np.random.default_rng(0), 0
@@ -75,18 +67,12 @@ def found_share(effect: float, *, draws: int, examples: int, margin: float, runs
     return hits / runs
 
 
-@pytest.mark.parametrize(("draws", "examples"), [(8, 100), (16, 400), (32, 60)])
+@pytest.mark.parametrize(("draws", "examples"), [(8, 100), (32, 60)])
 def test_the_foreseen_difference_is_found_four_times_in_five(draws: int, examples: int) -> None:
     least = foresee.area_difference(draws=draws, examples=examples, margin=0.02)
     share = found_share(least, draws=draws, examples=examples, margin=0.02, runs=600)
     assert 0.76 <= share <= 0.93, share  # at least what is promised; more where draws are few
     assert found_share(least / 3, draws=draws, examples=examples, margin=0.02, runs=300) < 0.4
-
-
-def test_more_draws_and_examples_see_less() -> None:
-    by_draws = [foresee.area_difference(draws=n, examples=200) for n in (2, 4, 8, 16, 32)]
-    by_examples = [foresee.area_difference(draws=8, examples=n) for n in (20, 80, 320)]
-    assert by_draws == sorted(by_draws, reverse=True) and by_examples == sorted(by_examples, reverse=True)
 
 
 def test_a_foreseen_loss_is_found_four_times_in_five() -> None:

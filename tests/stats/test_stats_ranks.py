@@ -4,8 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from simulation import ends, slack
 
 from wheeltap.core.errors import DataError
@@ -42,31 +40,17 @@ def crossed_table(rng: Generator, means: np.ndarray, draws: int, examples: int) 
 WORLDS = {
     "all tie": np.zeros(5),
     "two groups": np.array([0.0, 0.0, 0.0, 0.25, 0.25]),
-    "close steps": np.array([0.0, 0.05, 0.1, 0.15, 0.2]),
-    "one stands out": np.array([0.5, 0.0, 0.0, 0.0]),
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", WORLDS)
-@pytest.mark.parametrize(("draws", "examples"), [(1, 80), (4, 60)])
+@pytest.mark.parametrize(("name", "draws", "examples"), [("all tie", 1, 80), ("two groups", 4, 60)])
 def test_all_ranks_lie_in_their_intervals_together(name: str, draws: int, examples: int) -> None:
     rng, means, runs = np.random.default_rng(12), WORLDS[name], 400
     best, worst = true_ranks(means), [len(means) + 1 - rank for rank in true_ranks(-means)]
     tables = (crossed_table(rng, means, draws, examples) for _ in range(runs))
     held = sum(hold(rank_intervals(x), best, worst) for x in tables)
     assert held / runs >= max(0.95 - slack(0.95, runs), 0.93)
-
-
-@pytest.mark.slow
-def test_ranks_of_scores_hold_together_too() -> None:
-    rng, runs, held = np.random.default_rng(13), 300, 0
-    # An example is right where half its ease and half of noise fall below a bar; the bar of a share is its quantile.
-    bars = np.quantile(rng.random((2, 100_000)).mean(axis=0), [0.95, 0.95, 0.85, 0.7])[:, None]
-    for _ in range(runs):
-        right = ((rng.random((1, 200)) + rng.random((4, 200))) / 2 < bars) * 1.0
-        held += hold(rank_intervals(right), (1, 1, 3, 4), (2, 2, 3, 4))
-    assert held / runs >= 0.93
 
 
 def test_subjects_far_apart_get_single_ranks_and_those_that_cannot_be_told_apart_share_theirs() -> None:
@@ -106,7 +90,7 @@ def false_ranks(draws: int, rare: list[Ends] | None, *, runs: int = 150, example
     return wrong / runs
 
 
-@pytest.mark.parametrize("draws", [4, 16, 64])
+@pytest.mark.parametrize("draws", [4, 16])
 def test_ranks_allow_for_draws_harder_than_any_that_were_made(draws: int) -> None:
     """The first loses most in the usual draw and is the soundest: the others are ruined now and then, mostly unseen."""
     assert false_ranks(draws, SCORES) <= 0.05
@@ -120,16 +104,6 @@ def test_ranks_far_apart_are_told_all_the_same() -> None:
     assert [(e.low, e.high) for e in found] == [(1, 1), (3, 3), (2, 2)]
     endless = rank_intervals(right, rare=[(0.0, None)] * 3)
     assert [(e.low, e.high) for e in endless] == [(1, 3)] * 3, "a draw may cost anything, so nobody is surely first"
-
-
-@settings(max_examples=25)
-@given(seed=st.integers(0, 10_000), k=st.integers(2, 6))
-def test_intervals_contain_the_observed_rank_and_follow_the_subjects(seed: int, k: int) -> None:
-    rng = np.random.default_rng(seed)
-    x = crossed_table(rng, rng.normal(size=k) * 0.3, 3, 30)
-    found, order = rank_intervals(x), rng.permutation(k)
-    assert all(1 <= ends(e)[0] <= (e.value or 0) <= ends(e)[1] <= k for e in found)
-    assert [ends(e) for e in rank_intervals(x[order])] == [ends(found[i]) for i in order]
 
 
 def test_what_has_no_ranks_is_refused() -> None:

@@ -28,8 +28,7 @@ def losses(rng: np.random.Generator, draws: int, rate: float) -> np.ndarray:
     return (hit & (rng.random((draws, EXAMPLES)) < 0.5)).astype(np.float64)
 
 
-@pytest.mark.parametrize("draws", [2, 4, 64])
-@pytest.mark.parametrize("rate", [0.004, 0.015, 0.1, 0.5])
+@pytest.mark.parametrize(("draws", "rate"), [(2, 0.5), (4, 0.1), (64, 0.015)])
 def test_the_true_mean_is_inside(draws: int, rate: float) -> None:
     rng = np.random.default_rng([draws, int(1000 * rate)])
     inside = 0
@@ -48,21 +47,9 @@ def test_without_the_allowance_it_is_outside() -> None:
     assert inside < 0.6 * SETS
 
 
-def test_the_p_value_is_that_of_the_interval_which_is_open_where_a_loss_has_no_bound() -> None:
-    for rate in (0.0, 0.3, 0.9, 1.0):
-        rng = np.random.default_rng(3)
-        for draws in (2, 8, 64):
-            found = rare_effect(losses(rng, draws, rate), (-0.2, 0.8), margin=0.02, bounded=True, unit="accuracy")
-            assert found.p is not None and (found.p < 0.05) == (ends(found)[0] > 0.02)
-    d = losses(np.random.default_rng(1), 32, 0.9)
-    found = rare_effect(d, (-0.1, None), margin=0.02, unit="squared error")
-    assert found.high is None and (found.low or 0.0) > 0.02
-    assert found.p is not None and found.p < 0.05  # that it costs something can be shown all the same
-
-
-@pytest.mark.parametrize("draws", [4, 64])
-def test_the_band_and_the_dose_at_half_allow_for_rare_draws_too(draws: int) -> None:
+def test_the_band_and_the_dose_at_half_allow_for_rare_draws_too() -> None:
     """Scores fall from 1 to 0 by draws that ruin: their share is the dose, so half is lost at a dose of .5."""
+    draws = 4
     rng, doses = np.random.default_rng([5, draws]), np.array([0.01, 0.1, 0.3, 0.7, 0.9])
     covered, crossed = 0, 0
     for _ in range(100):
@@ -78,15 +65,6 @@ def test_the_band_and_the_dose_at_half_allow_for_rare_draws_too(draws: int) -> N
     assert crossed >= 95
 
 
-def test_where_a_score_falls_is_between_the_doses() -> None:
-    for low, high, first, last in (
-        ([0.9, 0.5, 0.1], [1.0, 0.7, 0.3], 10.0, 10**1.5), ([0.4, 0.3, 0.1], [1.0, 0.9, 0.8], None, None),
-        ([-np.inf] * 3, [1.0, 0.7, 0.3], None, 10**1.5), ([0.9] * 3, [1.0] * 3, 100.0, None),
-    ):  # fmt: skip
-        found = where_it_falls(np.array([1.0, 10.0, 100.0]), (np.array(low), np.array(high)), 0.5)
-        assert found == (first and pytest.approx(first), last and pytest.approx(last))
-
-
 # ---- shown to be less than a margin --------------------------------------------------------------------------------
 
 MARGIN = 0.05
@@ -99,8 +77,7 @@ def hits(rng: np.random.Generator, draws: int, rate: float, loss: float, *, exam
     return (hit & (rng.random((draws, examples)) < loss)).astype(np.float64)
 
 
-@pytest.mark.parametrize("draws", [16, 60, 100, 200])
-@pytest.mark.parametrize("loss", [0.9, 0.5, 0.15])
+@pytest.mark.parametrize(("draws", "loss"), [(16, 0.9), (60, 0.5), (200, 0.15)])
 def test_a_mean_at_the_margin_is_excluded_no_more_often_than_alpha(draws: int, loss: float) -> None:
     """The rare draw that carries the mean to the margin was mostly not seen: that is no evidence."""
     rng, sets = np.random.default_rng([draws, round(100 * loss)]), 150
@@ -127,8 +104,7 @@ def test_the_p_value_below_is_that_of_the_interval(one_sided: bool) -> None:
     assert p < 1e-6 if one_sided else p == 1.0
 
 
-@pytest.mark.parametrize("alpha", [0.05, 0.004])
-@pytest.mark.parametrize("most", [0.9, 0.3])
+@pytest.mark.parametrize(("alpha", "most"), [(0.05, 0.9), (0.004, 0.3)])
 def test_the_number_of_draws_is_the_smallest_that_excludes_what_none_showed(alpha: float, most: float) -> None:
     """Where no draw lost anything, the number is exact: one draw fewer does not do."""
     few = np.zeros((8, 400))
@@ -143,17 +119,6 @@ def test_the_number_of_draws_is_the_smallest_that_excludes_what_none_showed(alph
     plain = mean_effect(few, level=inner(1.0 - alpha), bounded=True, unit="u").high
     assert plain is not None
     assert unseen(power.draws, alpha / 4.0) * most <= MARGIN - plain < unseen(power.draws - 1, alpha / 4.0) * most
-
-
-def test_the_number_of_draws_is_enough_where_draws_lose_something() -> None:
-    rng = np.random.default_rng(2)
-    few = (rng.random((40, 300)) < 0.01).astype(np.float64)
-    power = power_of(few, ENDS, margin=MARGIN, bounded=True, alpha=0.01)
-    assert power.draws is not None and power.draws > 40
-    more = (rng.random((power.draws, 300)) < 0.01).astype(np.float64)
-    assert p_below(more, ENDS, margin=MARGIN, bounded=True, one_sided=True) <= 0.01
-    again = power_of(more, ENDS, margin=MARGIN, bounded=True, alpha=0.01)
-    assert again.draws == power.draws, "what is enough already is not asked for again"
 
 
 def test_where_no_number_of_draws_would_do_none_is_told() -> None:

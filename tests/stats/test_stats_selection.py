@@ -5,30 +5,19 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 from simulation import covers, ends, slack
 
 from wheeltap.core.errors import DataError
-from wheeltap.stats.effect import mean_effect
-from wheeltap.stats.selection import Halves, best_shift
+from wheeltap.stats.selection import Halves
 from wheeltap.stats.top_ranked import TopRankedLoss
 
 Array = NDArray[np.float64]
-WORLDS = 600
+WORLDS = 300
 
 
 def halves(examples: int, *, splits: int = 4, seed: int = 0) -> Halves:
     return Halves.drawn(examples, splits=splits, rng=np.random.default_rng(seed))
-
-
-def test_halves_are_halves_and_differ() -> None:
-    for examples in (4, 9, 40):
-        first = halves(examples, splits=30).first
-        assert (first.sum(axis=1) == examples // 2).all() and len(np.unique(first, axis=0)) > 1
-    with pytest.raises(DataError, match="too few examples"):
-        halves(3)
 
 
 def test_each_example_is_scored_by_what_was_best_on_the_other_half() -> None:
@@ -44,23 +33,6 @@ def test_each_example_is_scored_by_what_was_best_on_the_other_half() -> None:
 
 def right(scores: Array, targets: NDArray[np.int64], shift: Array) -> float:
     return float(((scores + shift).argmax(1) == targets).mean())
-
-
-@given(st.integers(0, 10_000), st.integers(2, 6))
-def test_a_shift_never_costs_a_right_answer_where_it_was_fitted(seed: int, options: int) -> None:
-    rng = np.random.default_rng(seed)
-    scores, targets = rng.normal(size=(30, options)).round(1), rng.integers(options, size=30)
-    assert right(scores, targets, best_shift(scores, targets)) >= right(scores, targets, np.zeros(options))
-
-
-@given(st.integers(0, 10_000))
-def test_of_two_options_the_best_shift_is_found(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    scores, targets = rng.normal(size=(25, 2)), rng.integers(2, size=25)
-    ends = np.sort(scores[:, 1] - scores[:, 0])
-    places = [ends[0] - 1.0, *(ends[:-1] + ends[1:]) / 2, ends[-1] + 1.0]
-    tried = [right(scores, targets, np.array([shift, 0.0])) for shift in places]
-    assert right(scores, targets, best_shift(scores, targets)) >= max(tried)
 
 
 def test_an_output_that_hides_the_answer_is_put_right_on_new_examples_and_one_passed_on_is_not() -> None:
@@ -92,12 +64,11 @@ def exclusive(rng: np.random.Generator, examples: int) -> Array:
     return np.stack([one, 1.0 - one])
 
 
-@pytest.mark.parametrize(("world", "start"), [(equal, 0.4), (alike, 0.4), (exclusive, 0.5)])
-@pytest.mark.parametrize("splits", [1, 5])
+@pytest.mark.parametrize(("world", "start", "splits"), [(equal, 0.4, 5), (alike, 0.4, 5), (exclusive, 0.5, 1)])
 def test_false_alarms_of_the_best_of_many_are_as_rare_as_alpha_says(
     world: Callable[[np.random.Generator, int], Array], start: float, splits: int
 ) -> None:
-    """600 worlds in which no candidate gains anything; found is a p-value of at most .05 with a gain above zero."""
+    """Worlds in which no candidate gains anything; found is a p-value of at most .05 with a gain above zero."""
     alarms, covered, naive = 0, 0, 0
     for seed in range(WORLDS):
         rng = np.random.default_rng(seed)
@@ -141,7 +112,7 @@ def test_a_gain_that_is_there_is_found_and_nothing_seen_to_change_is_no_proof() 
     assert none.value == 0.0 and ends(none)[1] > 0.1
 
 
-HEADS, EXAMPLES, MARGIN, SPREADS = 24, 160, 0.1, 500
+HEADS, EXAMPLES, MARGIN, SPREADS = 24, 160, 0.1, 300
 
 
 def top_ranked(costs: Array, *, weights: Array | None = None, splits: int = 4, seed: int = 0) -> TopRankedLoss:
@@ -186,17 +157,6 @@ def test_one_that_was_drawn_stands_for_those_that_were_not_measured() -> None:
     assert np.allclose(total / len(drawn), costs.mean(0))
 
 
-def test_what_one_alone_costs_is_shown() -> None:
-    means = np.zeros(HEADS)
-    means[7] = 1.0
-    found = top_ranked(even(np.random.default_rng(0), means))
-    cost, beyond, share = found.cost(margin=MARGIN), found.beyond(), found.share()
-    assert found.order[0] == 7 and found.agreed == 1.0
-    assert cost.p is not None and cost.p < 1e-6 and cost.low is not None and cost.low > 0.7
-    assert beyond.value == pytest.approx(23 / 24, abs=0.1)
-    assert share.value == pytest.approx(1.0, abs=0.3) and share.p is None
-
-
 def test_where_all_cost_the_same_or_nothing_none_is_top_ranked() -> None:
     """However much each costs: the score depends on none of them more than on another."""
     found = top_ranked(np.broadcast_to(np.random.default_rng(0).uniform(0.5, 1.5, EXAMPLES), (HEADS, EXAMPLES)))
@@ -216,8 +176,7 @@ def test_at_the_margin_a_head_is_found_as_seldom_as_promised(world: object) -> N
     assert np.mean(np.array(p) <= 0.05) <= 0.05
 
 
-@pytest.mark.parametrize("world", [even, skewed])
-@pytest.mark.parametrize("spread", [0.0, 0.05, 0.3])
+@pytest.mark.parametrize(("world", "spread"), [(even, 0.3), (skewed, 0.05)])
 def test_the_interval_covers_what_the_chosen_heads_cost(world: object, spread: float) -> None:
     rng = np.random.default_rng(3)
     covered = 0
@@ -226,20 +185,6 @@ def test_the_interval_covers_what_the_chosen_heads_cost(world: object, spread: f
         found = top_ranked(world(rng, means), seed=n)  # type: ignore[operator]
         covered += covers(found.cost(margin=MARGIN), float(means[found.halves.picked(found.costs)].mean()))
     assert covered / SPREADS >= 0.93, covered
-
-
-def test_a_single_candidate_holds_at_a_level_that_allows_for_all() -> None:
-    """And what the halves are for: on all examples at once, some head seems to cost more than any does."""
-    rng, outside, naive = np.random.default_rng(4), 0, 0
-    for n in range(300):
-        rises = even(rng, np.full(HEADS, 0.2))
-        found = top_ranked(rises, seed=n)
-        outside += ends(found.each(int(found.order[0]), name="best"))[0] > 0.2
-        naive += ends(mean_effect(rises[found.order[:1]], margin=0.2, unit="nats"))[0] > 0.2
-    assert outside / 300 <= 0.05 < 0.25 < naive / 300
-    some = found.among(2)
-    assert np.array_equal(some.costs, found.costs[:2]) and some.halves is found.halves
-    assert np.allclose(some.random, np.asarray(found.costs)[:2].mean(0))
 
 
 def test_what_cannot_be_ranked_is_refused() -> None:

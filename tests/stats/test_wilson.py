@@ -32,9 +32,9 @@ def test_ends_solve_the_score_equation(n: int, data: st.DataObject) -> None:
     assert low == pytest.approx(1.0 - ends(other)[1], abs=1e-12)
 
 
-@pytest.mark.parametrize("n", [50, 543])
-def test_it_covers_as_often_as_it_says(n: int) -> None:
+def test_it_covers_as_often_as_it_says() -> None:
     """Exactly, by the binomial distribution, in the mean over true shares; no share is covered much less often."""
+    n = 50
     ends = [wilson(right, n) for right in range(n + 1)]
     low, high = (np.array([getattr(end, name) for end in ends]) for name in ("low", "high"))
     log = np.array([math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in range(n + 1)])
@@ -45,7 +45,7 @@ def test_it_covers_as_often_as_it_says(n: int) -> None:
     assert 0.945 < np.mean(covered) < 0.957 and min(covered) > 0.92
 
 
-@pytest.mark.parametrize("alike", [0.0, 0.3, 0.9])
+@pytest.mark.parametrize("alike", [0.0, 0.9])
 def test_several_answers_to_an_item(alike: float) -> None:
     """Answers of an item that are more or less alike; one interval of all answers as if independent covers less."""
     rng, repeats, inside, naive = np.random.default_rng(1), 1000, 0, 0
@@ -58,15 +58,6 @@ def test_several_answers_to_an_item(alike: float) -> None:
         naive += covers(wilson(int(right.sum()), len(right)), 0.6)
     assert 0.93 <= inside / repeats <= 0.975
     assert alike == 0.0 or naive / repeats < 0.9
-
-
-def test_one_answer_an_item_is_wilsons_interval_with_students_quantile_and_alike_ones_are_worth_one() -> None:
-    right = np.arange(400) % 3 == 0
-    found, plain = wilson_of_items(right, np.arange(400)), wilson(int(right.sum()), 400)
-    assert ends(found) == pytest.approx(ends(plain), abs=5e-4) and found.n == 400
-    found, plain = wilson_of_items(np.ones(80, dtype=bool), np.arange(80) // 4), wilson(20, 20)
-    assert ends(found)[0] < ends(plain)[0]
-    assert wilson_of_items(np.ones(4, dtype=bool), np.zeros(4, dtype=int)).low is None
 
 
 def test_what_is_no_share() -> None:

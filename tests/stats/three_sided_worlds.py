@@ -9,7 +9,6 @@ import numpy as np
 
 from wheeltap.stats.crossed import crossed
 from wheeltap.stats.effect import mean_effect
-from wheeltap.stats.family import holm
 from wheeltap.stats.three_sided import p_below
 
 ALPHA, TESTS, FAMILIES = 0.05, 10, 5000
@@ -73,20 +72,17 @@ def areas(draws: int, examples: int, by_draw: float, *, skewed: bool = False) ->
 
 
 WORLDS = {
-    "rare losses, 100": World(margin=0.05, draw=answers(100, 0.0), bounded=True),
     "rare losses, 300": World(margin=0.02, draw=answers(300, 0.0), bounded=True),
     "churn, 300": World(margin=0.05, draw=answers(300, 0.02), bounded=True),
-    "churn, 1000": World(margin=0.02, draw=answers(1000, 0.03), bounded=True),
     "churn, 2000, both sides": World(margin=0.02, draw=answers(2000, 0.02), bounded=True, one_sided=False),
-    "exponential, 100": World(margin=0.4, draw=shifted(lambda rng, s: rng.exponential(1.0, s) - 1.0, 100)),
-    "lognormal, 300": World(margin=0.4, draw=shifted(lambda rng, s: rng.lognormal(0.0, 1.0, s) - math.exp(0.5), 300)),
+    "lognormal, 300": World(
+        margin=0.4, draw=shifted(lambda rng, s: rng.lognormal(0.0, 1.0, s) - math.exp(0.5), 300), samples=20_000
+    ),
     "rare large, 1000": World(margin=0.05, draw=rare_large(1000, 20.0), samples=20_000),
-    "rare large, 2000": World(margin=0.05, draw=rare_large(2000, 12.0), samples=10_000),
     "heavy tails, 300, both sides": World(
         margin=0.4, draw=shifted(lambda rng, s: rng.standard_t(3, s), 300), one_sided=False, samples=20_000
     ),
     "areas, 3 draws": World(margin=0.1, draw=areas(3, 300, 0.01), samples=10_000),
-    "areas, 8 draws": World(margin=0.1, draw=areas(8, 100, 0.03), samples=20_000),
     "areas, 32 draws": World(margin=0.05, draw=areas(32, 100, 0.03), samples=4000, one_sided=False),
     "areas, 32 skewed draws": World(margin=0.1, draw=areas(32, 100, 0.1, skewed=True), samples=10_000),
     "areas, 4 draws, bounded": World(margin=0.1, draw=areas(4, 100, 0.02), samples=10_000, bounded=True),
@@ -110,18 +106,15 @@ def p_values(world: World, mean: float, samples: int) -> np.ndarray:
 
 
 @cache
-def pool(name: str, share: float) -> np.ndarray:
-    """P-values at a true effect of ``share`` margins; fewer where no verdict, or next to none, would be false."""
+def pool(name: str) -> np.ndarray:
+    """P-values at a true effect of the margin."""
     world = WORLDS[name]
-    return p_values(world, share * world.margin, world.samples if share == 1.0 else 200)
+    return p_values(world, world.margin, world.samples)
 
 
-def falsely(families: np.ndarray, false: np.ndarray) -> float:
-    """Share of ``[family, test]`` p-values whose Holm correction decides where ``false[test]``."""
-    hit = 0
-    for p in families[families.min(axis=1) <= ONE]:
-        hit += any(q is not None and q <= ALPHA and wrong for q, wrong in zip(holm(list(p)), false, strict=True))
-    return hit / len(families)
+def falsely(families: np.ndarray) -> float:
+    """Share of ``[family, test]`` p-values whose Holm correction decides: none does unless the smallest one does."""
+    return float((families.min(axis=1) <= ONE).mean())
 
 
 def slack(world: World) -> float:

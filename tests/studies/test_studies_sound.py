@@ -24,19 +24,14 @@ def changed(**fields: object) -> StudySpec:
     return msgspec.structs.replace(SPEC, rules=(msgspec.structs.replace(RULE, **fields),))
 
 
-def test_a_sound_study_is_taken() -> None:
-    added = {"statistic": "added", "beyond": ("y",), "cohorts": ("c", "d")}
-    mean = {"statistic": "mean", "cohorts": ("a",)}
-    for fields in ({}, mean, {**mean, "cohorts": ("one",)}, added, {**added, "within": True}):
-        require_sound(changed(**fields), alpha=0.05)
-
-
 def test_how_many_members_would_do_is_said() -> None:
     few = tuple(Cohort(name=name, members=(f"{name}1", f"{name}2")) for name in "ab")
     rule = msgspec.structs.replace(RULE, statistic="auc")
     spec = msgspec.structs.replace(SPEC, cohorts=few, rules=(rule,))
-    with pytest.raises(UsageError, match="3 more members"):
+    with pytest.raises(UsageError, match="Give 3 more members in each cohort of several"):
         require_sound(spec, alpha=0.05)
+    with pytest.raises(UsageError, match="Give --seeds 5 or more"):
+        require_sound(msgspec.structs.replace(spec, settings={"seeds": 2}), alpha=0.05)
     enough = tuple(Cohort(name=name, members=tuple(f"{name}{at}" for at in range(5))) for name in "ab")
     require_sound(msgspec.structs.replace(spec, cohorts=enough), alpha=0.05)
 
@@ -52,12 +47,10 @@ DEAD: list[dict[str, object]] = [
     {"margin": 1.0},  # no two shares differ by more
     {"cohorts": ("one", "b")},  # one net has no spread
     {"statistic": "one_of"},  # three nets are not one
-    {"statistic": "association", "cohorts": ("a",), "with_metric": "y"},  # three members
+    {"statistic": "paired", "cohorts": ("a", "one")},
     {"statistic": "auc"},  # three against three never reach .05
-    {"metric": "y", "relative": True},
     {"statistic": "mean"},  # of two cohorts
-    {"statistic": "mean", "cohorts": ("a",), "metric": "y"},  # 0 is no ratio
-    {"statistic": "added"},  # to nothing
+    {"statistic": "mean", "cohorts": ("a",), "margin": 1.0},  # no share is more
     {"statistic": "added", "beyond": ("y",)},  # three against three never reach .05
 ]
 
@@ -81,6 +74,7 @@ def test_names_given_twice_no_rules_and_members_in_common_are_refused() -> None:
     compared = msgspec.structs.replace(changed(cohorts=("a", "e")), cohorts=(*SPEC.cohorts, shared))
     for wrong, says in (
         (msgspec.structs.replace(SPEC, cohorts=(SPEC.cohorts[0], SPEC.cohorts[0])), "A cohort is named twice"),
+        (msgspec.structs.replace(SPEC, metrics=(SPEC.metrics[0], SPEC.metrics[0])), "A metric is named twice"),
         (msgspec.structs.replace(SPEC, rules=()), "no rule"),
         (msgspec.structs.replace(SPEC, cohorts=(twice, *SPEC.cohorts[1:])), "A member is named twice"),
         (msgspec.structs.replace(SPEC, rules=(RULE, same)), "A rule is named twice"),
