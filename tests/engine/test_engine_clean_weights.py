@@ -37,8 +37,7 @@ def written(subject: Subject, name: str, doses: tuple[float, ...]) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("stored", ["float32", "bfloat16"])
-@pytest.mark.parametrize("name", ["relative", "std", "quantize"])
+@pytest.mark.parametrize(("name", "stored"), [("relative", "float32"), ("std", "bfloat16"), ("quantize", "bfloat16")])
 def test_the_file_gives_the_same_bits_as_a_copy(llama_folder: Path, stored: str, name: str) -> None:
     model = load_model(f"hf:{llama_folder}").model
     model.to(getattr(torch, stored)).save_pretrained(llama_folder)
@@ -100,14 +99,6 @@ def test_a_file_that_changes_underneath_is_an_error(llama_folder: Path, damage: 
             opened.write(b"\x01\x02") if damage == "another number" else opened.truncate()
 
 
-def test_a_file_that_is_replaced_is_still_read(llama_folder: Path) -> None:
-    subject, file = load_model(f"hf:{llama_folder}"), llama_folder / "model.safetensors"
-    with verified_restoration(subject), Disturbance(subject, create("relative"), WHOLE) as disturbance:
-        disturbance.apply(0.1, root=0, seed=0)
-        (llama_folder / "new").write_bytes(b"another file")
-        os.replace(llama_folder / "new", file)
-
-
 def test_a_change_that_leaves_no_trace_but_other_numbers_is_seen(llama_folder: Path) -> None:
     subject, file = load_model(f"hf:{llama_folder}"), llama_folder / "model.safetensors"
     with (
@@ -153,19 +144,6 @@ def test_a_control_copy_has_the_memory_of_its_base_meanwhile(llama_folder: Path,
         assert torch.equal(runner.scores(copy), lent)
 
 
-def test_a_base_that_cannot_be_read_again_is_an_error(llama_folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "ids.jsonl").write_text(f"{json.dumps(AGREES)}\n" * 40)
-    loaded = load(f"hf:{llama_folder}", data=tmp_path / "ids.jsonl")
-    plan = wt.plan(loaded.subject, loaded.task, audits=["score", "deployment"], schemes="int4")
-    assert plan.twin is not None
-    runner = TrialRunner([loaded.subject], plan.controls, loaded.task)
-    with pytest.raises(RestorationError, match="file of the weights changed while"), runner.lending():
-        runner.subject(plan.twin.fingerprint)
-        with open(llama_folder / "model.safetensors", "r+b") as opened:
-            opened.truncate(2000)
-    assert all(one.numel() for one in loaded.subject.model.parameters())
-
-
 def interrupting(function: Any, at: int) -> Any:
     """For ``sys.setprofile``: sends Ctrl-C to this process at so many calls that a function makes."""
     code, calls = inspect.unwrap(function).__code__, list[str]()
@@ -189,7 +167,7 @@ def interrupts() -> Generator[None]:
 
 
 @pytest.mark.usefixtures("interrupts")
-@pytest.mark.parametrize("at", [1, 3, 5, 7])
+@pytest.mark.parametrize("at", [1, 5])
 def test_an_interrupt_waits_until_the_weights_are_back(at: int) -> None:
     model = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 3)).eval()
     subject, before = Subject(model, name="net"), weights_digest(model)
@@ -221,7 +199,7 @@ def test_an_interrupt_waits_until_a_base_has_its_memory_again(llama_folder: Path
         assert weights_digest(loaded.subject.model) == before
 
 
-@pytest.mark.parametrize("stored", ["float32", "bfloat16"])
+@pytest.mark.parametrize("stored", ["bfloat16"])
 def test_an_audit_of_a_folder_says_what_one_with_copies_says(llama_folder: Path, tmp_path: Path, stored: str) -> None:
     (tmp_path / "ids.jsonl").write_text(f"{json.dumps(AGREES)}\n" * 40)
     load_model(f"hf:{llama_folder}").model.to(getattr(torch, stored)).save_pretrained(llama_folder)
@@ -234,12 +212,3 @@ def test_an_audit_of_a_folder_says_what_one_with_copies_says(llama_folder: Path,
         assert weights_digest(loaded.subject.model) == before
         loaded.subject.contents = None
     assert found[0] == found[1]
-
-
-def test_weights_do_not_follow_the_file_once_they_are_loaded(llama_folder: Path) -> None:
-    subject, file = load_model(f"stored:{llama_folder}"), llama_folder / "model.safetensors"
-    before, size = weights_digest(subject.model), file.stat().st_size
-    with open(file, "r+b") as opened:
-        opened.seek(size // 2)
-        opened.write(bytes(range(64)))
-    assert weights_digest(subject.model) == before

@@ -15,16 +15,15 @@ from twins import Wired
 from tests.nets.tiny_lm import tiny_lm
 from wheeltap.core import measure
 from wheeltap.core.choices import ChoiceTask
-from wheeltap.core.errors import DataError, ModelError
+from wheeltap.core.errors import ModelError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine.fast.heads import HeadAblation, HeadAddress, first_order, screened
-from wheeltap.engine.readings import create
 from wheeltap.models.mlp import mlp
 
-FAMILIES = ("GPT2", "Llama", "Mistral", "Qwen2", "Qwen3")
-OTHERS = ("neox", "bloom", "falcon-grouped", "gpt-oss", "deepseek-v3", "bert", "vit", "t5", "opt")
+FAMILIES = (("GPT2", "last"), ("Llama", "mean"), ("Qwen3", "last"))
+OTHERS = ("falcon-grouped", "gpt-oss", "bert", "t5")
 CACHED = "heads folded, prefix cached"
 STEP = 2e-3
 
@@ -56,8 +55,7 @@ class Scores(nn.Module):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        # Smooth, since slopes are compared with differences.
-        self.name, self.body = name, made(name, **{"activation_function": "gelu"} if name == "opt" else {})
+        self.name, self.body = name, made(name)
 
     def forward(self, inputs: Tensor) -> Tensor:
         if self.name == "t5":
@@ -115,8 +113,7 @@ def require_exact(subject: Subject, of: BaseTask, *, heads: int, path: str = "",
     return bench
 
 
-@pytest.mark.parametrize("read", ["last", "mean"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "read"), FAMILIES)
 def test_every_head_of_every_family(family: str, read: str) -> None:
     bench = require_exact(wrapped(family, read), task(), heads=12, path=CACHED)
     # Twelve loops of whole passes would cost 12 and the clean one; here later layers skip what comes before them.
@@ -129,14 +126,9 @@ def test_every_head_of_other_families(name: str) -> None:
     require_exact(subject, other_task(name), heads=24 if name == "t5" else 8, least=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "llama"])
-def test_items_with_options(kind: str) -> None:
-    tiny = tiny_lm(kind, steps=60, examples=40)
+def test_items_with_options() -> None:
+    tiny = tiny_lm("gpt2", steps=60, examples=40)
     require_exact(tiny.subject, tiny.task, heads=8, path=CACHED)
-
-
-def test_without_a_stack_of_blocks_whole_passes_are_shared() -> None:
-    require_exact(wrapped("GPT2", n_layer=1), task(), heads=4, path="heads folded")
 
 
 class Encoder(nn.Module):
@@ -200,27 +192,6 @@ def test_heads_of_an_unknown_class_that_outputs_prove() -> None:
         HeadAblation(Subject(Own(mixed=True).eval(), name="own"), other_task("own"))
 
 
-@pytest.mark.parametrize(("read", "places"), [("last", 1), ("mean", TOKENS.shape[1])])
-def test_the_last_block_runs_only_where_its_output_is_read(read: str, places: int) -> None:
-    subject, seen = wrapped("GPT2", read), set[int]()
-    bench = HeadAblation(subject, task())
-    bench.ablated(bench.heads[:1], lambda scores: scores)  # with the whole pass that proves it
-    inner = subject.model.get_submodule("lm.transformer.h.2.mlp.c_proj")
-    hook = inner.register_forward_pre_hook(lambda module, args: seen.add(args[0].shape[1]))
-    bench.ablated(bench.heads, lambda scores: scores)
-    hook.remove()
-    assert seen == {places}
-
-
-def test_order_and_choice_are_the_callers() -> None:
-    subject, of = wrapped("Llama"), task()
-    bench = HeadAblation(subject, of)
-    chosen = [bench.heads[at] for at in (7, 1, 7, 4)]
-    some = bench.ablated(chosen, lambda scores: scores)
-    every = bench.ablated(bench.heads, lambda scores: scores)
-    assert torch.allclose(some, every[[7, 1, 7, 4]], atol=1e-5 * float(every.abs().max()))
-
-
 def test_a_model_whose_rows_see_each_other_is_refused() -> None:
     bench = HeadAblation(wrapped("GPT2", "centred"), task(batch=6))
     with pytest.raises(ModelError, match="does not give this model's scores"):
@@ -261,17 +232,8 @@ def test_what_the_screen_ranks_highest_is_confirmed_exactly_and_the_rest_sampled
     assert found.correlation == pytest.approx(wanted, abs=1e-3)
 
 
-def test_a_head_that_the_screen_cannot_see_is_counted_as_missed() -> None:
-    """With every head sampled, exactly those that outdo the least of the top ones."""
-    bench = HeadAblation(wrapped("Llama"), task())
-    found = screened(bench, measure.nll, top=2, sample=10, rng=np.random.default_rng(0))
-    moved = found.exact.mean(1).abs()
-    assert found.missed == int((moved[2:] > moved[:2].min()).sum()) > 0
-
-
-@pytest.mark.parametrize("kind", ["gpt2", "llama"])
-def test_the_screen_of_choices_is_the_mean_slope_by_each_head(kind: str) -> None:
-    tiny = tiny_lm(kind, steps=60, examples=40)
+def test_the_screen_of_choices_is_the_mean_slope_by_each_head() -> None:
+    tiny = tiny_lm("llama", steps=60, examples=40)
     task = mixed_choices()
     before = weights_digest(tiny.subject.model)
     for of in (task, tiny.task):
@@ -293,67 +255,3 @@ def mixed_choices() -> ChoiceTask:
     contexts[3], contexts[7] = contexts[4], contexts[8][:1]
     options = [[drawn(4) for _ in range(3)] for _ in range(50)]
     return ChoiceTask(contexts, options, [int(at) for at in rng.integers(0, 3, 50)], tokens_per_batch=96)
-
-
-class Undivided(BaseTask):
-    """A task of its own kind: as a ``Task``, but it cannot be divided, or tells scores without a gradient."""
-
-    def __init__(self, *, divided: bool) -> None:
-        self.inner, self.divided = task(), divided
-        self.name, self.targets, self.measure = "own", self.inner.targets, self.inner.measure
-
-    @property
-    def digest(self) -> str:
-        return self.inner.digest
-
-    @property
-    def tokens(self) -> int:
-        return self.inner.tokens
-
-    def part(self, index: Tensor) -> BaseTask:
-        return self if self.divided else super().part(index)
-
-    def forward(self, model: nn.Module) -> Tensor:
-        return self.inner.forward(model).detach()
-
-    def moments(self) -> Any:
-        return self.inner.moments()
-
-
-def test_a_task_without_parts_or_gradient_and_a_measure_without_a_slope_cannot_be_screened() -> None:
-    for of in (measure.accuracy, measure.agreement):
-        with pytest.raises(ModelError, match="changes smoothly"):
-            first_order(wrapped("GPT2"), task(), of)
-    with pytest.raises(DataError, match="cannot be divided"):
-        first_order(wrapped("GPT2"), Undivided(divided=False), measure.nll)
-    with pytest.raises(ModelError, match="cannot be screened"):
-        first_order(wrapped("GPT2"), Undivided(divided=True), measure.nll)
-
-
-def test_the_reading_of_every_head() -> None:
-    subject, of = wrapped("Llama"), task()
-    found = create("head-effects").read(subject, of, root=0, seed=0)
-    assert found.values["layer"].tolist() == [0.0] * 4 + [1.0] * 4 + [2.0] * 4
-    assert found.values["head"].tolist() == [0.0, 1.0, 2.0, 3.0] * 3
-    assert found.values["measured"].tolist() == list(range(12))
-    outputs = [subject.record.layers[int(at)] for at in found.values["projection"]]
-    assert outputs == [f"lm.model.layers.{layer}.self_attn.o_proj" for layer in range(3) for _ in range(4)]
-    clean = of.scores(subject.model)
-    bench = HeadAblation(subject, of)
-    rise = measure.nll(without(bench, bench.heads[6], of), of.targets, clean) - measure.nll(clean, of.targets, clean)
-    assert np.allclose(found.values["rise"][6], rise.numpy(), atol=1e-4)
-    assert 6 < found.forwards < 12
-
-
-def test_the_reading_with_a_screen() -> None:
-    subject, of = wrapped("GPT2"), task()
-    found = create("head-effects", {"top": 3, "sample": 4}).read(subject, of, root=5, seed=0).values
-    again = create("head-effects", {"top": 3, "sample": 4}).read(subject, of, root=5, seed=0).values
-    whole = create("head-effects").read(subject, of, root=5, seed=0)
-    assert all(np.allclose(found[name], again[name]) for name in found)
-    assert found["rise"].shape == (7, 6) and found["predicted"].shape == (12, 6) and found["top"] == 3
-    assert np.allclose(found["rise"], whole.values["rise"][found["measured"].astype(int)], atol=1e-4)
-    for settings in ({"top": 3, "sample": 9}, {"top": 20, "sample": 0}):  # no more heads than are ablated
-        all_of_them = create("head-effects", dict(settings)).read(subject, of, root=5, seed=0)
-        assert all_of_them.values.keys() == whole.values.keys() and all_of_them.forwards == whole.forwards
-    assert "missed" in create("head-effects", {"top": 3, "sample": 8}).read(subject, of, root=5, seed=0).values

@@ -1,6 +1,5 @@
 """The fast engine against a slow one that deep-copies the model for every trial."""
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +25,7 @@ Case = tuple[Subject, BaseTask]
 ASKED: dict[str, tuple[list[dict[str, Scalar]], tuple[float, ...]]] = {
     "relative": ([{}, {"draw": "sign"}], (0.05, 0.8)),
     "std": ([{}, {"draw": "sign"}], (0.05, 0.8)),
-    "function": ([{}], (0.02, 0.4)),
+    "function": ([{}], (0.4,)),
     "quantize": ([{"scale": "channel"}, {"scale": "tensor"}], (8, 3)),
     "prune": ([{}], (0.2, 0.7)),
 }
@@ -93,12 +92,6 @@ def test_the_digits_net_equals_the_slow_engine(digits: Subject, digits_task: Tas
     require_equal(digits, digits_task, sites, tolerance=2e-5)
 
 
-def test_a_block_is_not_another_block_whose_name_starts_alike() -> None:
-    subject = Subject(nn.Sequential(*[nn.Linear(3, 3) for _ in range(11)]).eval())
-    assert {layer for layer in subject.record.layers if Site("block", "1").covers(layer)} == {"1"}
-    require_equal(subject, taught(subject.model, numbers(20, 3)), [Site("block", "1")], tolerance=1e-4)
-
-
 def test_the_order_of_trials_does_not_matter() -> None:
     subject, task = conv(torch.float32)
     trials = trials_of(subject, task, [WHOLE, Site("layer", "second")])
@@ -118,10 +111,13 @@ def test_what_replace_writes_is_what_runs_to_the_bit() -> None:
         assert np.array_equal(slow["margin"].astype(np.float32), outcome.values["margin"])
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("draw", ["gaussian", "sign"])
-@pytest.mark.parametrize("name", ["relative", "std"])
-@pytest.mark.parametrize("make", [ConvNet, TiedLanguageModel])
+@pytest.mark.parametrize(
+    ("make", "name", "draw", "dtype"),
+    [
+        (ConvNet, "relative", "gaussian", torch.bfloat16), (ConvNet, "std", "sign", torch.float32),
+        (TiedLanguageModel, "relative", "sign", torch.float32), (TiedLanguageModel, "std", "gaussian", torch.float64),
+    ],
+)  # fmt: skip
 def test_a_draw_kept_for_other_doses_or_not_gives_the_same_weights_to_the_bit(
     make: type[nn.Module], name: str, draw: str, dtype: torch.dtype
 ) -> None:
@@ -136,16 +132,3 @@ def test_a_draw_kept_for_other_doses_or_not_gives_the_same_weights_to_the_bit(
     for (kept, norm), (fresh, same) in zip(found[:3], found[3:], strict=True):
         assert kept == fresh and norm == pytest.approx(same, rel=1e-6)
     assert len({digest for digest, _ in found}) == 3
-
-
-@pytest.mark.parametrize("draw", ["gaussian", "sign"])
-def test_a_weight_that_is_not_contiguous_is_drawn_alike(draw: str) -> None:
-    plain = seeded(ConvNet)
-    turned = copy.deepcopy(plain)
-    turned.get_parameter("head.weight").data = turned.get_parameter("head.weight").data.T.contiguous().T
-    weights = []
-    for model in (plain, turned):
-        with Disturbance(Subject(model), create("relative", {"draw": draw}), WHOLE) as disturbance:
-            disturbance.apply(0.1, root=0, seed=0, keep=False)
-            weights.append(model.get_parameter("head.weight").detach().clone())
-    assert torch.equal(*weights)

@@ -118,12 +118,6 @@ def made():
     with torch.no_grad():
         return net, wt.Task(x, net(x).argmax(-1))
 """
-RUN = """
-def main():
-    net, task = made()
-    report = wt.audit(wt.Subject(net, name="mine"), task, audits=["score", "pruning"], workers=2)
-    print([finding.code for finding in report.findings])
-"""
 
 
 def ran(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
@@ -133,14 +127,6 @@ def ran(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *args], cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
-
-
-@pytest.mark.release
-def test_a_model_made_on_the_spot_is_refused_in_words(tmp_path: Path) -> None:
-    """As in a notebook: it can be written down here but no other process can read it."""
-    (tmp_path / "sizes.py").write_text("HIDDEN = 8\n")
-    done = ran(tmp_path, "-c", OWN + RUN + "main()\n")
-    assert done.returncode == 1 and "cannot be" in done.stderr and "workers=1" in done.stderr
 
 
 def audited(folder: Path, module: str, *, workers: int) -> list[object]:
@@ -170,27 +156,6 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
 def test_a_model_in_the_current_folder_is_audited_by_workers(tmp_path: Path, module: str, alone: list[object]) -> None:
     """As the command ``wheeltap`` does it: a module, one in a folder, and one in a package."""
     assert audited(tmp_path, module, workers=2) == alone
-
-
-@pytest.mark.release
-def test_a_script_that_is_guarded_may_define_its_model(tmp_path: Path) -> None:
-    (tmp_path / "sizes.py").write_text("HIDDEN = 8\n")
-    (tmp_path / "script.py").write_text(OWN + RUN + 'if __name__ == "__main__":\n    main()\n')
-    done = ran(tmp_path, "script.py")
-    assert done.stdout.strip() == "['WT001', 'WT104', 'WT002']", done.stderr
-
-
-@pytest.mark.release
-def test_a_script_that_is_not_guarded_is_told_so(tmp_path: Path) -> None:
-    """Each worker imports the script, which would start workers of its own."""
-    (tmp_path / "sizes.py").write_text("HIDDEN = 8\n")
-    (tmp_path / "script.py").write_text(OWN + RUN + "main()\n")
-    done = ran(tmp_path, "script.py")
-    assert done.returncode == 1 and not done.stdout
-    assert "starts worker processes whenever it is imported" in done.stderr
-    last = done.stderr[done.stderr.rindex("WheeltapError: ") :]
-    assert "The worker processes did not start." in last
-    assert 'under if __name__ == "__main__":, or use one process (workers=1)' in last
 
 
 ENVIRONMENT = {

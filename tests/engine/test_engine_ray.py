@@ -2,10 +2,6 @@
 
 import copy
 import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from engine_nets import choices
 from store_outcomes import judged, same
-from tiny import tiny_llama
 
 import wheeltap as wt
-from wheeltap.core.errors import MissingExtra, ModelError, UsageError, WheeltapError
+from wheeltap.core.errors import ModelError
 from wheeltap.core.records import Outcome
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
@@ -111,18 +105,6 @@ def test_a_runner_travels_without_the_weights_that_its_reader_has(digits: Subjec
         assert torch.equal(runner.scores(runner.subject(plan.reference.fingerprint)), digits.model(small.inputs))
 
 
-def test_a_runner_travels_after_it_made_control_copies() -> None:
-    """What it knows of a transformer's gauges holds functions that cannot be sent."""
-    subject = Subject(tiny_llama(), name="llama")
-    task = choices()
-    plan = wt.plan([subject], task, audits=["relative-noise"], effort=EFFORT)
-    assert plan.twin is not None
-    runner = TrialRunner([subject], (*plan.subjects, *plan.controls), task)
-    before = len(packed(runner, [subject.model]))
-    runner.subject(plan.twin.fingerprint)
-    assert len(packed(runner, [subject.model])) < before + 10_000  # the copy stays here
-
-
 def test_another_model_at_the_same_place_is_refused(digits: Subject, digits_task: Task) -> None:
     settle(digits, digits_task)
     assert ModelReference.of(digits, "digits").model() is not digits.model
@@ -145,24 +127,6 @@ def test_batches_hold_every_trial_once_and_are_small(digits: Subject, digits_tas
     assert max(map(len, parts)) <= executors.MOST and len(parts) == 4
     for part in parts:  # both doses of a draw
         assert all(sum(other.seed == trial.seed for other in part) == 2 for trial in part)
-
-
-def test_a_cluster_that_is_not_there_is_said(digits: Subject, digits_task: Task) -> None:
-    pytest.importorskip("ray", reason="needs ray")
-    began = time.monotonic()
-    with pytest.raises(UsageError, match="cannot be reached") as caught:
-        wt.audit(digits, digits_task, audits="score", workers=RayCluster("127.0.0.1:1"))
-    assert time.monotonic() - began < 60 and "127.0.0.1:1" in str(caught.value) and "ray start" in str(caught.value)
-
-
-def test_without_ray_the_line_that_installs_it_is_said(tmp_path: Path) -> None:
-    code = (
-        "import sys; sys.modules['ray'] = None\n"
-        "from wheeltap.runs.ray_cluster import _connect\n"
-        "try: _connect('')\nexcept Exception as error: print(type(error).__name__, error)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert MissingExtra.__name__ in done.stdout and 'pip install "wheeltap[ray]"' in done.stdout
 
 
 # With one.
@@ -225,35 +189,6 @@ def run(spec: str, store: Path, address: str = "", *, audits: tuple[str, ...] = 
 
 
 @pytest.mark.release
-def test_a_cluster_with_a_token_says_how_to_give_it(tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="needs ray")
-    env = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
-    start = [
-        "ray",
-        "start",
-        "--head",
-        "--block",
-        "--port=6388",
-        "--num-cpus=0",
-        "--include-dashboard=false",
-        "--temp-dir",
-    ]
-    with (tmp_path / "log").open("w") as log:
-        head = subprocess.Popen([*start, f"/tmp/ray-{os.getpid()}"], env=env, stdout=log, stderr=log)
-    try:
-        while "Ray runtime started" not in (tmp_path / "log").read_text():
-            assert head.poll() is None, (tmp_path / "log").read_text()
-            time.sleep(0.2)
-        env = {**os.environ, "RAY_AUTH_MODE": "disabled"}
-        audit = [sys.executable, "-m", "wheeltap", *["audit", "digits", "--audits", "score", "--ray", "127.0.0.1:6388"]]
-        done = subprocess.run(audit, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == 2 and "RAY_AUTH_MODE=token" in done.stderr, done.stderr
-    finally:
-        head.terminate()
-        head.wait()
-
-
-@pytest.mark.release
 def test_two_nodes_give_the_same_numbers_to_the_bit(
     nodes: Nodes, tmp_path: Path, digits: Subject, digits_task: Task
 ) -> None:
@@ -287,81 +222,3 @@ def test_a_node_that_is_killed_costs_nothing(nodes: Nodes, tmp_path: Path) -> No
         report = run("rayed:slow", tmp_path / "ray.wheeltap", nodes.address, watch=watch)
     assert killed and judged(report) == judged(serial)
     require_same(tmp_path / "serial.wheeltap", tmp_path / "ray.wheeltap")
-
-
-@pytest.mark.release
-def test_a_cluster_without_nodes_ends_the_run_and_keeps_what_is_done(nodes: Nodes, tmp_path: Path) -> None:
-    nodes.add()
-
-    def watch(state: Progress) -> None:
-        if state.done == 20:
-            nodes.remove(kill=True)
-
-    with pytest.warns(UserWarning, match="A worker died"), pytest.raises(WheeltapError, match="is left"):
-        run("rayed:slow", tmp_path / "ray.wheeltap", nodes.address, watch=watch)
-    done = len(outcomes(tmp_path / "ray.wheeltap"))
-    whole = run("rayed:slow", tmp_path / "serial.wheeltap")
-    resumed = run("rayed:slow", tmp_path / "ray.wheeltap")
-    assert done >= 20 and resumed.cost.trials == whole.cost.trials - done
-    assert judged(resumed) == judged(whole)
-
-
-@pytest.mark.release
-def test_a_driver_that_is_killed_resumes(nodes: Nodes, tmp_path: Path) -> None:
-    nodes.add()
-    nodes.add()
-    asked = ["--audits", ",".join(AUDITS), "--draws", "4", "--quiet"]
-    command = [sys.executable, "-m", "wheeltap", "audit", "rayed:slow", *asked]
-    place = {**os.environ, "PYTHONPATH": f"{nodes.folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-    store = tmp_path / "ray.wheeltap"
-    ray = [*command, "--store", str(store), "--ray", nodes.address]
-    driver = subprocess.Popen(ray, env=place, cwd=tmp_path)
-    while not store.exists() or len(outcomes(store)) < 30:
-        assert driver.poll() is None
-        time.sleep(0.2)
-    driver.send_signal(signal.SIGKILL)
-    driver.wait()
-    before = outcomes(store)
-    subprocess.run(ray, env=place, cwd=tmp_path, check=True)
-    subprocess.run([*command, "--store", str(tmp_path / "serial.wheeltap")], env=place, cwd=tmp_path, check=True)
-    after = outcomes(store)
-    # What was committed is the same row still, down to the seconds that it took.
-    assert all(same(after[key], outcome) and after[key].seconds == outcome.seconds for key, outcome in before.items())
-    require_same(tmp_path / "serial.wheeltap", store)
-
-
-@pytest.mark.release
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("unlicensed", "RuntimeError: no license on this machine"),
-        ("other", "fingerprint of the model is another one"),
-        ("outdated", "got wheeltap 0.0.1"),
-    ],
-)
-def test_a_worker_that_cannot_be_used_is_named(nodes: Nodes, tmp_path: Path, name: str, said: str) -> None:
-    (tmp_path / "wheeltap").mkdir()
-    (tmp_path / "wheeltap" / "__init__.py").write_text('__version__ = "0.0.1"\n')
-    nodes.add(name, ahead=tmp_path if name == "outdated" else None)
-    with pytest.warns(UserWarning, match=said), pytest.raises(WheeltapError, match="node") as caught:
-        run("rayed:quick", tmp_path / "none.wheeltap", nodes.address)
-    assert "what to do" in str(caught.value)
-    nodes.add()
-    with pytest.warns(UserWarning, match=said):
-        report = run("rayed:quick", tmp_path / "ray.wheeltap", nodes.address)
-    assert judged(report) == judged(run("rayed:quick", tmp_path / "serial.wheeltap"))
-    require_same(tmp_path / "serial.wheeltap", tmp_path / "ray.wheeltap")
-
-
-@pytest.mark.release
-def test_trials_that_kill_their_worker_are_given_up_and_the_others_run(nodes: Nodes, tmp_path: Path) -> None:
-    nodes.add()
-    asked = {"audits": ("score", "pruning")}
-    with (
-        pytest.warns(UserWarning, match="A worker died"),
-        pytest.raises(WheeltapError, match="3 workers died") as caught,
-    ):
-        run("rayed:fatal", tmp_path / "ray.wheeltap", nodes.address, **asked)
-    assert "memory ran out" in str(caught.value) and outcomes(tmp_path / "ray.wheeltap")
-    resumed = run("rayed:fatal", tmp_path / "ray.wheeltap", **asked)
-    assert judged(resumed) == judged(run("rayed:fatal", tmp_path / "serial.wheeltap", **asked))

@@ -24,10 +24,7 @@ def screens_of(model: nn.Module, task: BaseTask, *, scale: float = 1.0) -> dict[
     return list(screens_at(Subject(model), task, scales, signs=np.random.default_rng(0)))[-1]
 
 
-UNCOMMON = (
-    "lstm", "gru", "cells", "weight norm", "weight norm by hooks", "symmetric", "deconvolved", "bags", "widths",
-    "places", "mixtral", "gpt-oss", "mamba",
-)  # fmt: skip
+UNCOMMON = ("lstm", "weight norm", "symmetric", "deconvolved", "bags", "widths", "places", "mixtral")
 FEW = 12
 """Examples of which each is a part of its own: then no random sign matters."""
 
@@ -107,7 +104,7 @@ def require_slopes(case: str, *, scale: float = 1.0) -> None:
     found = screens_of(model, task, scale=scale)
     assert all(torch.equal(held, before[name]) for name, held in model.state_dict().items())
     # Norms and experts of transformers compute in single precision alone: small steps drown there.
-    coarse = case in ("mixtral", "gpt-oss", "mamba")
+    coarse = case == "mixtral"
     step, dtype, near = (5e-4, torch.float32, 0.05) if coarse else (1e-6, torch.float64, 0.005)
     expected = slowly(model, task, most=6, step=step, dtype=dtype, scale=scale)
     every = np.array([score for places in expected.values() for score in places.values()])
@@ -125,7 +122,7 @@ def test_the_screen_is_what_slow_differences_give(case: str) -> None:
     require_slopes(case)
 
 
-@pytest.mark.parametrize("case", ["linear", "convolutions", "lstm"])
+@pytest.mark.parametrize("case", ["lstm"])
 def test_with_weights_scaled_down_it_is_of_the_scaled_net_and_of_the_answers_of_the_whole_one(case: str) -> None:
     require_slopes(case, scale=0.5)
 
@@ -155,16 +152,6 @@ def test_batches_do_not_matter_and_a_model_that_is_right_and_sure_is_still_read(
     model.get_parameter("2.weight").data.mul_(1e4)  # the gradient of its loss would be zero to the last digit
     for screen in screens_of(model, taught(model, numbers(20, 6, seed=1))).values():
         assert (screen.score > 0.0).float().mean() > 0.3
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
-def test_other_precisions(dtype: torch.dtype) -> None:
-    model = seeded(lambda: mlp((6, 9, 4)))
-    task = taught(model, numbers(20, 6, seed=1))
-    plain = screens_of(model, task)
-    for name, screen in screens_of(model.to(dtype), Task(task.inputs.to(dtype), task.targets)).items():
-        one, other = screen.score, plain[name].score
-        assert torch.allclose(one.float(), other, rtol=0.1, atol=0.02 * float(other.max()))
 
 
 def test_scaled_down_it_sees_what_holds_a_gate_open() -> None:

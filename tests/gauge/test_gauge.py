@@ -8,9 +8,13 @@ import pytest
 import torch
 from torch import nn
 
+from tests.cases import MODEL_CASES
 from wheeltap import gauge
 from wheeltap.core.errors import DataError, ModelError, UnknownName, UsageError
+from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.records import MemberOrigin
+from wheeltap.engine.clean import settle
+from wheeltap.engine.units import probe_run
 
 
 def net() -> nn.Sequential:
@@ -114,3 +118,19 @@ def test_check_by_hand() -> None:
     for shape, other in (((3, 2), (2, 2)), ((0, 2), (0, 2)), ((2,), (2, 2))):
         with pytest.raises(DataError, match="cannot be compared"):
             gauge.check(np.zeros(other), np.zeros(shape))
+
+
+@pytest.mark.parametrize("name", MODEL_CASES)
+def test_declared_gauges_hold_on_every_model(name: str) -> None:
+    declared, case = MODEL_CASES[name], MODEL_CASES[name].planted()
+    model = case.subject.model
+    settle(case.subject, case.task)
+    run = probe_run(case.task, model)
+    family = gauge.find(model, run)
+    assert (frozenset(family.offers) if isinstance(family, gauge.Family) else frozenset()) == declared.gauges
+    clean, digest = case.task.scores(model).numpy(), weights_digest(model)
+    for operation in declared.gauges:
+        twin = gauge.twin(model, gauge.describe(family, operation, seed=1), run)
+        likeness = gauge.check(clean, case.task.scores(twin).numpy())
+        assert likeness.difference < (1e-3 if declared.dtype is torch.float32 else 0.1), operation
+    assert weights_digest(model) == digest

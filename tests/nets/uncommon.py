@@ -122,7 +122,7 @@ class _WrittenOut(nn.Module):
         return hidden + (hidden.mean(1, keepdim=True) @ self.weight.T + self.bias).tanh()
 
 
-class _Symmetric(nn.Module):
+class Symmetric(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         return weight.triu() + weight.triu(1).mT
 
@@ -136,7 +136,7 @@ def _chain(wrapped: Callable[[nn.Module], nn.Module]) -> nn.Module:
 
 def _symmetric() -> nn.Module:
     square = nn.Linear(WIDTH, WIDTH)
-    parametrize.register_parametrization(square, "weight", _Symmetric())
+    parametrize.register_parametrization(square, "weight", Symmetric())
     return nn.Sequential(square, nn.ReLU(), nn.Flatten(), nn.Linear(PLACES * WIDTH, CLASSES))
 
 
@@ -154,7 +154,7 @@ def _dropped() -> nn.Module:
     return Recurrent(weight_norm(layer, "weight_hh_l0"))
 
 
-class _LanguageModel(nn.Module):
+class LanguageModel(nn.Module):
     """A causal language model of transformers, as one that classifies the last token."""
 
     def __init__(self, kind: str, **settings: Any) -> None:
@@ -166,7 +166,7 @@ class _LanguageModel(nn.Module):
             "pad_token_id": 0,
         }  # fmt: skip
         config = getattr(transformers, f"{kind}Config")(**small, **settings)
-        self.inner = getattr(transformers, f"{kind}ForCausalLM")(config)
+        self.inner = getattr(transformers, "GPT2LMHeadModel" if kind == "GPT2" else f"{kind}ForCausalLM")(config)
 
     def forward(self, ids: Tensor) -> Tensor:
         """Scores ``[example, token]``."""
@@ -196,9 +196,9 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "bags": Bags,
     "widths": Widths,
     "places": Places,
-    "mixtral": lambda: _LanguageModel("Mixtral", **_ATTENTION),
-    "gpt-oss": lambda: _LanguageModel("GptOss", **_ATTENTION),
-    "mamba": lambda: _LanguageModel("Mamba", state_size=4, tie_word_embeddings=False),
+    "mixtral": lambda: LanguageModel("Mixtral", **_ATTENTION),
+    "gpt-oss": lambda: LanguageModel("GptOss", **_ATTENTION),
+    "mamba": lambda: LanguageModel("Mamba", state_size=4, tie_word_embeddings=False),
 }
 """By name, what makes each net with random weights."""
 

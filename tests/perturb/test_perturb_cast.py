@@ -94,7 +94,7 @@ def net(dtype: torch.dtype) -> Subject:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize(("name", "settings"), [
-    ("relative", {}), ("relative", {"draw": "sign"}), ("std", {}), ("std", {"draw": "sign"}),
+    ("relative", {}), ("std", {"draw": "sign"}),
 ])  # fmt: skip
 def test_every_path_rounds_once(dtype: torch.dtype, name: str, settings: dict[str, Any]) -> None:
     subject, noise = net(dtype), create(name, settings)
@@ -112,8 +112,3 @@ def test_every_path_rounds_once(dtype: torch.dtype, name: str, settings: dict[st
     pure = noise.replace(layer, clean, 0.3, Draw(5, 2)).weight
     assert pure.dtype is dtype
     assert (pure != expected).float().mean() < 1e-3  # a product and a sum, or both at once, in single precision
-
-
-def test_keys_say_how_sixteen_bits_are_rounded() -> None:
-    assert net(torch.float32).path == "plain/cpu/float32"
-    assert net(torch.bfloat16).path == "plain/cpu/rounded once/bfloat16"

@@ -21,11 +21,11 @@ from wheeltap.engine.apply import Disturbance, LayerKnowledge
 from wheeltap.engine.fast.heads import HeadAblation, HeadAddress, found_attention
 from wheeltap.engine.needs.gather import gather
 from wheeltap.perturb import create
-from wheeltap.perturb.base import EVERY_GAUGE, HeadMoments
+from wheeltap.perturb.base import HeadMoments
 from wheeltap.testing.planted import numbers, planted
 
-FAMILIES = ("GPT2", "Llama", "Mistral", "Qwen2", "Qwen3")
-GROUPED = {"Llama": 2, "Mistral": 2, "Qwen2": 1, "Qwen3": 2}
+FAMILIES = ("GPT2", "Llama", "Qwen2")
+GROUPED = {"Llama": 2, "Qwen2": 1}
 
 
 def last(lm: Any) -> Subject:
@@ -101,7 +101,7 @@ def pruned(weight: Tensor, values: Tensor, dose: float, *, kind: LayerKind = "li
     return disturbed("prune-heads", weight, dose, kind=kind, known=HeadMoments(second))
 
 
-@pytest.mark.parametrize("dose", [0.0, 0.2, 0.4, 0.5, 0.8, 1.0])
+@pytest.mark.parametrize("dose", [0.0, 0.4, 1.0])
 @pytest.mark.parametrize("kind", ["linear", "transposed"])
 def test_heads_that_write_least_are_read_no_more(kind: LayerKind, dose: float) -> None:
     """Head by head: what it writes at each place, squared and averaged."""
@@ -177,21 +177,6 @@ def test_only_output_weights_change_and_they_come_back(family: str) -> None:
     assert weights_digest(subject.model) == digest
 
 
-def test_all_heads_removed_is_no_attention() -> None:
-    """What is left of each attention layer is its bias."""
-    subject, of = last(causal("Llama")), task()
-    hooks = [
-        subject.model.get_submodule(each.output.path).register_forward_hook(
-            lambda module, _, output: cast(Any, module).bias.expand_as(output)
-        )
-        for each in found_attention(subject)
-    ]
-    expected = of.scores(subject.model)
-    for hook in hooks:
-        hook.remove()
-    torch.testing.assert_close(scores(subject, of, 1.0), expected)
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 def test_heads_that_write_nothing_go_first_and_change_nothing(family: str) -> None:
     """The values of one key and value head are always 0, so every query head that reads it writes nothing."""
@@ -221,7 +206,7 @@ def probed(model: Any) -> Tensor:
         return model(TOKENS[:8, :12]).logits.flatten(0, 1)
 
 
-@pytest.mark.parametrize("family", (*FAMILIES, "Mixtral"))
+@pytest.mark.parametrize("family", ("GPT2", "Mixtral"))
 def test_twins_lose_the_same_heads(family: str) -> None:
     """Every gauge there is for the family, in double precision, layer after layer and at every dose."""
     model, of = in_float64(causal(family)), sentences()
@@ -242,11 +227,6 @@ def test_twins_lose_the_same_heads(family: str) -> None:
             torch.testing.assert_close(theirs[path].sort().values, power.sort().values, rtol=1e-8, atol=0.0)
 
 
-def test_every_gauge_was_tried() -> None:
-    offers = set[str]().union(*(gauge.find(causal(family), probed).offers for family in ("GPT2", "Llama", "Mixtral")))
-    assert offers - {"regroup"} == EVERY_GAUGE - {"regroup"} == create("prune-heads").invariant_to
-
-
 # Models whose heads are not known.
 
 
@@ -257,18 +237,3 @@ def test_where_no_heads_are_known_nothing_is_touched_or_spent(kind: str) -> None
     held = known(case.subject, case.task)
     assert held.forwards == 0.0 and not held.known
     assert not Disturbance(case.subject, create("prune-heads"), WHOLE, held).layers
-
-
-def test_layers_of_an_unknown_class_are_left_as_they_are() -> None:
-    model = causal("Llama")
-
-    class Own(type(model.model.layers[1].self_attn)):
-        pass
-
-    model.model.layers[1].self_attn.__class__ = Own
-    subject = last(model)
-    held = known(subject, task())
-    assert list(held.known) == [f"lm.model.layers.{at}.self_attn.o_proj" for at in (0, 2)]
-    with Disturbance(subject, create("prune-heads"), WHOLE, held) as disturbance:
-        disturbance.apply(1.0, root=0, seed=0)
-        assert [bool(each.self_attn.o_proj.weight.any()) for each in model.model.layers] == [False, True, False]

@@ -104,15 +104,6 @@ def test_a_tied_weight_moves_once_with_both_its_users() -> None:
         torch.testing.assert_close(change, 0.5 * unit)
 
 
-def test_layers_are_drawn_apart_and_whatever_the_order() -> None:
-    layers = [Layer(name=n, kind="linear", weight=f"{n}.weight", bias=None, shape=(50, 50)) for n in ("a", "b")]
-    ones = Weights(torch.ones(50, 50, dtype=torch.float64))
-    one, two = (create("relative").replace(layer, ones, 1.0, Draw(0, 0)).weight - 1 for layer in layers)
-    assert abs(float(np.corrcoef(one.flatten(), two.flatten())[0, 1])) < 5 / 50
-    again = create("relative").replace(layers[1], ones, 1.0, Draw(0, 0)).weight - 1
-    assert torch.equal(again, two)
-
-
 # The closed form: expected rise of a linear model's squared error.
 
 
@@ -130,7 +121,7 @@ def rise(case: PlantedCase, name: str, dose: float) -> float:
 
 
 @pytest.mark.parametrize(("name", "chosen"), [*KINDS, ("function", {})])
-@pytest.mark.parametrize("dose", [0.02, 0.7])
+@pytest.mark.parametrize("dose", [0.02])
 def test_a_linear_model_loses_what_the_closed_form_says(name: str, chosen: dict[str, Scalar], dose: float) -> None:
     case, made = linear_regression(), create(name, chosen)
     model, task = case.subject.model, case.task
@@ -141,7 +132,7 @@ def test_a_linear_model_loses_what_the_closed_form_says(name: str, chosen: dict[
 
     clean, risen, expected = error(), list[float](), rise(case, name, dose)
     with Disturbance(case.subject, made, WHOLE, case.factors() if made.needs else None) as disturbance:
-        for seed in range(600):
+        for seed in range(300):
             disturbance.apply(dose, root=0, seed=seed)
             risen.append(error() - clean)
     assert error() == clean
@@ -150,22 +141,8 @@ def test_a_linear_model_loses_what_the_closed_form_says(name: str, chosen: dict[
     assert dose < 0.5 or spread < 0.05 * expected
 
 
-def test_the_closed_form_is_half_the_trace_of_the_hessian() -> None:
-    """For std noise on the weight alone, with the Hessian from autograd."""
-    case = linear_regression()
-    inputs, (weight, bias) = inputs_of(case), (held.detach() for held in case.subject.model.parameters())
-
-    def loss(weight: Tensor) -> Tensor:
-        return (inputs @ weight.T + bias - case.task.targets).square().sum(1).mean()
-
-    trace = float(torch.autograd.functional.hessian(loss, weight).reshape(24, 24).trace())
-    noise, rest = float(weight.var(correction=0)), 4 * float(bias.var(correction=0))
-    assert rise(case, "std", 1.0) == pytest.approx(noise / 2 * trace + rest)
-
-
 @pytest.mark.parametrize(("name", "settings"), KINDS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(("dtype", "transposed"), [(torch.float32, True), (torch.bfloat16, False)])
 def test_what_is_written_at_once_lies_along_the_direction(
     name: str, settings: dict[str, Scalar], dtype: torch.dtype, transposed: bool
 ) -> None:

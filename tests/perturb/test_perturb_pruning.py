@@ -68,8 +68,8 @@ def in_pattern(rows: NDArray[Any], m: int, keep: int) -> NDArray[Any]:
     return found
 
 
-@pytest.mark.parametrize(("m", "gone"), [(4, 2), (4, 1), (4, 3), (4, 4), (4, 0), (8, 4), (2, 1), (3, 2), (16, 5)])
-@pytest.mark.parametrize("kind", list(SHAPES))
+@pytest.mark.parametrize(("m", "gone"), [(4, 2), (4, 4), (3, 2), (16, 5)])
+@pytest.mark.parametrize("kind", ["conv", "transposed"])
 def test_each_group_keeps_its_largest_as_by_hand(kind: LayerKind, m: int, gone: int) -> None:
     weight = numbers(*SHAPES[kind], seed=2)
     expected = in_pattern(rows_of(kind, weight.numpy()), m, m - gone)
@@ -118,15 +118,6 @@ def test_each_unit_loses_what_adds_least(seed: int, fan_in: int, share: float) -
     assert torch.equal(found, expected)
 
 
-@pytest.mark.parametrize("kind", ["transposed", "conv", "attention"])
-def test_every_layout_is_pruned_unit_by_unit(kind: LayerKind) -> None:
-    weight, held = numbers(*SHAPES[kind], seed=4), layer(kind, SHAPES[kind])
-    known = InputScale(numbers(held.fan_in, seed=5).exp())
-    found = held.matrix(by_output(weight, 0.5, kind=kind, known=known))
-    assert torch.equal(found, by_output(held.matrix(weight).contiguous(), 0.5, known=known))
-    assert bool(((found == 0).sum(1) == held.fan_in // 2).all())
-
-
 def test_equal_inputs_are_pruned_by_size_alone_and_silent_ones_go_first() -> None:
     weight = numbers(1, 40, seed=6)
     even = InputScale(torch.full((40,), 3.0))
@@ -158,8 +149,8 @@ def test_large_inputs_keep_small_weights() -> None:
 # Whole units.
 
 
-@pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 1.0])
-@pytest.mark.parametrize("kind", ["linear", "transposed", "attention", "conv"])
+@pytest.mark.parametrize("share", [0.2, 1.0])
+@pytest.mark.parametrize("kind", ["transposed", "conv"])
 def test_inputs_that_add_least_are_read_no_more(kind: LayerKind, share: float) -> None:
     """Input by input (all taps of a channel together), by its shares of each output's power."""
     weight, held = numbers(*SHAPES[kind], seed=10), layer(kind, SHAPES[kind])
@@ -194,8 +185,3 @@ def test_what_a_pruned_unit_adds_is_what_is_lost() -> None:
         with Disturbance(case.subject, create("prune-units"), Site("layer", reader.name), known) as disturbance:
             disturbance.apply(0.25, root=0, seed=0)
             torch.testing.assert_close(model(case.task.inputs), expected)
-
-
-@pytest.mark.parametrize("name", ["prune-wanda", "prune-units"])
-def test_tokens_are_no_inputs(name: str) -> None:
-    assert not create(name).accepts(layer("embedding", (9, 6))) and create(name).accepts(layer("linear", (9, 6)))
