@@ -78,23 +78,6 @@ NETS: dict[str, Callable[[], nn.Module]] = {
     "cell": lambda: wired(nn.LSTMCell(5, WIDTH), stepping),
 }  # fmt: skip
 
-FIXED: dict[str, Callable[[], nn.Module]] = {
-    "starts from zeros of a width that is written in the code": lambda: wired(
-        body("GRU"), lambda net, x: net.head(net.body(x, x.new_zeros(1, len(x), WIDTH))[0][:, -1])
-    ),
-    "a norm of all units before they are read": lambda: wired(
-        body("GRU"), lambda net, x: net.head(net.norm(net.body(x)[0][:, -1])), norm=_normed()
-    ),
-}
-"""Nets to which no unit can be added."""
-
-
-def _normed() -> nn.Module:
-    norm = nn.LayerNorm(WIDTH)
-    nn.init.normal_(norm.weight)
-    nn.init.normal_(norm.bias)
-    return norm
-
 
 def _weight_normed() -> nn.Module:
     model = wired(body("GRU"))

@@ -64,25 +64,6 @@ def test_heads_keep_every_bit_of_16_bit_weights(name: str) -> None:
     assert apart(run_on(name, seed=1), model.float(), twin.float()) <= BOUND
 
 
-def test_rotary_queries_are_turned_in_pairs() -> None:
-    model = causal("Llama").double()
-    twin = turned(model, "query")
-    old, new = (m.model.layers[0].self_attn for m in (model, twin))
-    pairs = torch.eye(4).repeat(2, 2).bool()
-    scales: list[torch.Tensor] = []
-    for part, head in (("q_proj", slice(0, 8)), ("q_proj", slice(8, 16)), ("k_proj", slice(0, 8))):
-        weights = [attention.get_submodule(part).weight.detach()[head] for attention in (old, new)]
-        basis = weights[1] @ torch.linalg.pinv(weights[0])
-        assert float(basis[~pairs].abs().max()) < 1e-12
-        scales.append(torch.linalg.svdvals(basis))
-        bias = [attention.get_submodule(part).bias.detach()[head] for attention in (old, new)]
-        torch.testing.assert_close(basis @ bias[0], bias[1])
-    # Both query heads of the group share a basis; the key takes it back.
-    torch.testing.assert_close(scales[0], scales[1])
-    torch.testing.assert_close(scales[0], (1 / scales[2]).flip(0))
-    assert float(scales[0][0] / scales[0][-1]) > 1.2
-
-
 def test_a_wrong_gauge_is_seen() -> None:
     """A basis that does not commute with the rotary embedding, sinks that stay: outputs move."""
     model = causal("Llama")
@@ -114,13 +95,11 @@ def test_heads_that_differ_in_position_do_not_change_places(name: str) -> None:
     assert apart(run_on(name, seed=1), model, twin) > 100 * BOUND
 
 
-@pytest.mark.parametrize("bias", [True, False])
-def test_multihead_attention_of_torch(bias: bool) -> None:
+def test_multihead_attention_of_torch() -> None:
     torch.manual_seed(0)
-    layer = nn.TransformerEncoderLayer(24, 4, 48, batch_first=True, bias=bias).eval()
-    if bias:
-        nn.init.normal_(layer.self_attn.in_proj_bias)
-        nn.init.normal_(layer.self_attn.out_proj.bias)
+    layer = nn.TransformerEncoderLayer(24, 4, 48, batch_first=True).eval()
+    nn.init.normal_(layer.self_attn.in_proj_bias)
+    nn.init.normal_(layer.self_attn.out_proj.bias)
     inputs = torch.randn(20, 30, 24)
     for moves in (*([move] for move in EVERY), EVERY):
         twin = turned(layer, *moves)
@@ -229,14 +208,6 @@ class Grouped(nn.Module):
         return self.wo(attended(*self.shaped(x), split(self.wv(x), 2).repeat_interleave(2, 1)))
 
 
-class Neighbors(Grouped):
-    """Turned by place in pairs of neighbors."""
-
-    def shaped(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        query, key = split(self.wq(x), HEADS), split(self.wk(x), 2).repeat_interleave(2, 1)
-        return rotated(query, interleaved=True), rotated(key, interleaved=True)
-
-
 class Slopes(nn.Module):
     """Each head has a slope of its own over places."""
 
@@ -287,7 +258,6 @@ def found(model: nn.Module) -> tuple[AttentionLayer, ...]:
 HOLD: dict[type[nn.Module], tuple[str, ...]] = {
     Packed: ("heads", "value", "query"),
     Grouped: ("heads", "value", "query"),
-    Neighbors: ("heads", "value"),
     Slopes: ("value", "query"),
     Gated: ("query",),
 }

@@ -16,7 +16,7 @@ from wheeltap.core.task import Task
 from wheeltap.engine.units import hidden_units, means, replaced, to_value
 from wheeltap.gauge import general
 from wheeltap.gauge.bench import TwinBench
-from wheeltap.gauge.hidden import HiddenLayer, Inputs, Slices
+from wheeltap.gauge.hidden import HiddenLayer
 
 ALL = ("permute", "rescale", "split", "cancel", "dead", "entangle")
 UNSCALED = tuple(name for name in ALL if name != "rescale")
@@ -131,22 +131,6 @@ def test_a_proof_can_fail() -> None:
     with torch.no_grad():
         model.last.weight.mul_(1e-9)
     assert isinstance(found(model), gauge.Refusal)
-
-
-def test_parts_of_a_tensor() -> None:
-    """Slices that are not the units' own stay where they are."""
-    model = nn.Sequential(nn.Linear(3, 12)).double()
-    old = model[0].weight.detach().clone()
-    stage = Slices(names=("0.weight",), axis=0, before=3, parts=(2,), scaled=(2,))
-    stage.gather(model, torch.tensor([3, 2, 1, 0]))
-    stage.rescale(model, torch.tensor([1.0, 2.0, 3.0, 4.0]), fresh=None)
-    assert torch.equal(model[0].weight[:8], old[:8])
-    assert torch.equal(model[0].weight[8:], old[8:].flip(0) * torch.tensor([1.0, 2.0, 3.0, 4.0])[:, None])
-    reader = Inputs(names=("0.weight",), axis=0, before=2, after=3, outputs=3)
-    view = reader.view(model)
-    assert view.shape == (3, 2, 2, 3)
-    reader.write(model, view * 2)
-    assert torch.equal(reader.view(model), view * 2)
 
 
 def settled(model: nn.Module, *, features: int = READS) -> tuple[Subject, Task]:

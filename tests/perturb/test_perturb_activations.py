@@ -1,11 +1,13 @@
 """Rounded activations and caches, against models whose code rounds by itself, in three families."""
 
 import copy
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tiny_families import made, run_on
+from tiny_transformers import VOCABULARY, causal, in_float64
 from torch import Tensor, nn
 from twins import Wired
 
@@ -17,31 +19,15 @@ from wheeltap.core.subject import Subject
 from wheeltap.engine.activations import NoCache, require_whole
 from wheeltap.engine.apply import Disturbance
 from wheeltap.perturb import create
-from wheeltap.sources import hf
 
-VOCABULARY = 60
-FAMILIES = ("Llama", "GPTNeoX")
+FAMILIES = ("Llama", "GPT2")
 SCHEMES = ("w8a8", "fp8", "fp8-tensor", "kv8", "kv4")
 IDS = torch.randint(0, VOCABULARY, (3, 9), generator=torch.Generator().manual_seed(1))
 
 
 def language_model(family: str) -> Any:
-    """A random model of two layers, in double precision: no number comes near a tie of both sides."""
-    pytest.importorskip("transformers", reason="needs the extra llm")
-    library = hf.library(needed_for="tests")
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
-    if family in ("Llama", "Gemma"):
-        sizes |= {"num_key_value_heads": 2, "head_dim": 8}
-    if family == "GPT2":
-        sizes = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 40}
-    with hf.quiet(library), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        config = getattr(library, f"{family}Config")(vocab_size=VOCABULARY, **sizes)
-        kind = {"GPT2": "GPT2LMHeadModel"}.get(family, f"{family}ForCausalLM")
-        model = getattr(library, kind)(config).double().eval()
-        for parameter in model.parameters():
-            parameter.data.add_(torch.randn_like(parameter), alpha=0.2)
-    return model.requires_grad_(False)
+    """A random model in double precision: no number comes near a tie of both sides."""
+    return in_float64(causal(family)).requires_grad_(False)
 
 
 # ---- independent code -------------------------------------------------------------------------------------------
@@ -155,21 +141,7 @@ def test_at_sixteen_bits_nothing_changes_to_the_bit(family: str) -> None:
             under_way.apply(16, root=0, seed=0)
             assert torch.equal(model(IDS, use_cache=False).logits, clean), name
             assert under_way.hooks is not None and under_way.relative_norm == 0.0
-            assert under_way.hooks.cached == (2 if name == "kv8" else 0)
-
-
-def test_a_runtime_that_goes_on_from_its_cache_gives_the_same(family: str = "Llama") -> None:
-    """Token by token from one cache, as a runtime does, or all at once: rounding sees one token and head at a time."""
-    model = language_model(family)
-    with disturbance(model, "kv4") as under_way:
-        under_way.apply(4, root=0, seed=0)
-        whole, held, steps = model(IDS, use_cache=False).logits, {}, list[Tensor]()
-        for at in range(IDS.shape[1]):
-            output = model(IDS[:, at : at + 1], **held)
-            name = "cache" if "cache" in output else "past_key_values"
-            held = {name: output[name]}
-            steps.append(output.logits)
-    assert torch.allclose(torch.cat(steps, 1), whole, rtol=0.0, atol=1e-9)
+            assert under_way.hooks.cached == (3 if name == "kv8" else 0)
 
 
 def test_a_map_whose_inputs_cannot_be_rounded_is_not_counted() -> None:
@@ -183,16 +155,12 @@ def test_a_map_whose_inputs_cannot_be_rounded_is_not_counted() -> None:
 
 
 def test_a_model_without_a_cache_is_told_so_and_a_part_of_one_is_refused() -> None:
-    library = hf.library(needed_for="tests") if pytest.importorskip("transformers", reason="needs the extra llm") else 0
-    config = cast("Any", library).BertConfig(
-        vocab_size=VOCABULARY, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
-    )
-    model = cast("Any", library).BertForSequenceClassification(config).eval()
+    model = made("bert")
     with Disturbance(Subject(model), create("quantize-cache"), WHOLE) as under_way:
         under_way.apply(8, root=0, seed=0)
-        model(IDS)
+        run_on("bert", seed=0)(model)
         assert under_way.hooks is not None
-        with pytest.raises(NoCache, match="keeps no keys and values"):
+        with pytest.raises(NoCache):
             under_way.hooks.require_cached()
-    with pytest.raises(UsageError, match="part of a model"):
+    with pytest.raises(UsageError):
         require_whole(create("quantize-cache"), Site("block", "layers.0"))

@@ -257,17 +257,6 @@ def test_a_few_large_inputs_are_spared() -> None:
     assert error_of_outputs(weight, spared(weight, 4, known=InputScale(rms)), rms) < 0.5 * plain
 
 
-def test_equal_inputs_and_tokens_are_rounded_plainly_and_silent_ones_do_no_harm() -> None:
-    weight, tokens = numbers(5, 24, seed=9), numbers(7, 6, seed=10)
-    for rms in (torch.ones(24), torch.zeros(24)):
-        assert torch.equal(spared(weight, 3, known=InputScale(rms)), rounded(weight, 3))
-    some = torch.ones(24)
-    some[::2] = 0.0
-    assert bool(spared(weight, 3, known=InputScale(some)).isfinite().all())
-    found = spared(tokens, 3, kind="embedding", known=InputScale(numbers(7, seed=11).abs()))
-    assert torch.equal(found, rounded(tokens, 3, kind="embedding"))
-
-
 def test_inputs_of_a_convolution_are_its_patches() -> None:
     """The error of outputs that is looked at is that of the layer itself, on white inputs of three sizes."""
     with reproducible(0):

@@ -170,8 +170,7 @@ def test_a_convolution_and_the_batch_norm_that_reads_it() -> None:
     require_law(model, IMAGES, lambda: iter([Map("0", windows(IMAGES, 3), 0, scale, offset)]), count=1)
 
 
-@pytest.mark.parametrize("norm", [parametrizations.weight_norm, parametrizations.spectral_norm, nn.utils.weight_norm])
-@pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")
+@pytest.mark.parametrize("norm", [parametrizations.weight_norm, parametrizations.spectral_norm])
 def test_a_weight_that_its_module_computes(norm: Callable[[nn.Module], nn.Module]) -> None:
     """In what the module multiplies by: of a spectral norm, in what it divides, scaled alike."""
     rows = SEQUENCES.flatten(1)

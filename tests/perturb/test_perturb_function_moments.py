@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ from wheeltap.engine.needs.moments import layer_moments
 from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.engine.trials import run_trials
 from wheeltap.perturb import create
-from wheeltap.perturb.base import BlockFactors, Draw, Factors, Weights
+from wheeltap.perturb.base import Draw, Factors, Weights
 from wheeltap.perturb.noise import FunctionNoise, factor
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.testing.planted import PlantedCase, numbers, planted
@@ -151,23 +151,6 @@ def test_too_few_rows_are_skipped_with_the_reason() -> None:
         few.factors()
 
 
-def test_each_group_of_channels_has_factors_of_its_own() -> None:
-    """A grouped convolution is as many maps as groups: as if each were a layer that reads its channels."""
-    inputs = numbers(40, 4, 6, seed=1)
-    grouped = made(lambda: nn.Sequential(nn.Conv1d(4, 6, 3, groups=2), nn.Flatten()), inputs)
-    found = grouped.factors()["0"]
-    assert isinstance(found, BlockFactors)
-    for at, factors in enumerate(found.factors):
-        alone = made(lambda: nn.Sequential(nn.Conv1d(2, 3, 3), nn.Flatten()), inputs[:, 2 * at : 2 * at + 2])
-        with torch.no_grad():
-            for mine, theirs in zip(alone.subject.model.parameters(), grouped.subject.model.parameters(), strict=True):
-                mine.copy_(theirs[3 * at : 3 * at + 3])
-        single = alone.factors()["0"]
-        assert factors is not None
-        torch.testing.assert_close(factors.out, single.out)
-        torch.testing.assert_close(factors.whiten, single.whiten)
-
-
 def test_activations_that_are_not_finite_are_refused() -> None:
     case = made(lambda: nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2)), numbers(20, 3, seed=0))
     with torch.no_grad():
@@ -206,15 +189,6 @@ def test_moments_in_parts_are_the_moments() -> None:
             torch.testing.assert_close(other[name].whiten, factors.whiten)
 
 
-def test_estimating_leaves_the_subject_alone() -> None:
-    case = planted("conv")
-    case.factors()
-    for module in case.subject.model.modules():
-        assert not module._forward_pre_hooks
-        assert not module._forward_hooks
-    assert not case.subject.model.training
-
-
 def covariances(layer: Layer, factors: Factors) -> tuple[Tensor, Tensor]:
     """Row covariance A A' and column covariance P' P / r of the noise at dose 1, in full coordinates."""
     whiten = torch.diag(factors.whiten) if factors.whiten.ndim == 1 else factors.whiten
@@ -251,12 +225,6 @@ def test_a_dead_input_and_a_dead_layer_stay_alone() -> None:
 # Invariance, draw by draw: a diagonal re-coding maps each draw onto the same draw.
 
 
-def outputs(subject: Subject, factors: dict[str, Factors], inputs: Tensor, *, dose: float, seed: int) -> Tensor:
-    with torch.no_grad(), Disturbance(subject, create("function"), WHOLE, factors) as disturbance:
-        disturbance.apply(dose, root=0, seed=seed)
-        return subject.model(inputs)
-
-
 # Invariance in distribution.
 
 
@@ -289,52 +257,8 @@ def test_any_invertible_recoding_between_two_linear_layers(bias: bool) -> None:
     torch.testing.assert_close(effects[1][1], effects[0][1])
 
 
-def gated(*parts: Tensor) -> PlantedCase:
-    """Gate and up projection in one layer, or the same rows in two."""
-
-    def read(net: Any, inputs: Tensor) -> Tensor:
-        gate, up = torch.cat([one(inputs) for one in net.maps], 1).chunk(2, 1)
-        return net.down(nn.functional.silu(gate) * up)
-
-    layers = [nn.Linear(5, len(part), bias=False) for part in parts]
-    down = nn.Linear(6, 3, bias=False)
-    for layer, weight in zip([*layers, down], [*parts, numbers(3, 6, seed=14)], strict=True):
-        layer.weight = nn.Parameter(weight.clone())
-    model = Wired(read, maps=nn.ModuleList(layers), down=down).eval()
-    return PlantedCase(Subject(model), Task(numbers(80, 5, seed=15), torch.zeros(80, dtype=torch.long)))
-
-
-def test_it_does_not_depend_on_how_maps_are_cut_into_modules() -> None:
-    """Fused or split, gate and up get the same noise, draw by draw: what is drawn belongs to what they read."""
-    inputs, rows = numbers(80, 5, seed=15), 0.3 * numbers(12, 5, seed=13)
-    fused, split = gated(rows), gated(rows[:6], rows[6:])
-    with torch.no_grad():
-        torch.testing.assert_close(fused.subject.model(inputs), split.subject.model(inputs))
-    for seed in range(3):
-        one, two = (outputs(case.subject, case.factors(), inputs, dose=0.3, seed=seed) for case in (fused, split))
-        with torch.no_grad():
-            assert float((one - fused.subject.model(inputs)).abs().max()) > 0.1
-        torch.testing.assert_close(one, two)
-
-
 DRAWS = 100
 """With 16 bits: their sum is rounded, not each of its parts, so draws are made as in a run."""
-
-
-@dataclass
-class Powers:
-    """Mean squares, of outputs and of what draws make of the same inputs."""
-
-    sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("out", "drawn"), 0.0))
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("out", "drawn"), 0))
-
-    def add(self, name: str, values: Tensor) -> None:
-        self.sums[name] += float(values.double().square().sum())
-        self.counts[name] += values.numel()
-
-    @property
-    def ratio(self) -> float:
-        return float((self.sums["drawn"] / self.counts["drawn"] / (self.sums["out"] / self.counts["out"])) ** 0.5)
 
 
 def drawn(subject: Subject, layer: Layer, factors: Factors) -> tuple[list[Weights], float]:
@@ -349,36 +273,30 @@ def drawn(subject: Subject, layer: Layer, factors: Factors) -> tuple[list[Weight
 
 
 def ratio(subject: Subject, task: BaseTask, layer: Layer, factors: Factors) -> float:
+    """Root mean square of what draws make of a layer's inputs, as a share of that of its outputs."""
     module = subject.model.get_submodule(layer.name)
     directions, times = drawn(subject, layer, factors)
-    powers, busy, now = Powers(), [False], [next(iter(task.moments()))]
+    squares: dict[str, list[Tensor]] = {"out": [], "drawn": []}
+    busy = False
 
     def measure(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
-        if busy[0]:
+        nonlocal busy
+        if busy:
             return
-        busy[0] = True
-        # Sinks are where activations become massive, later on: what a table gives of them is like the rest.
-        places, first = now[0].inputs, 0 if layer.kind == "embedding" else now[0].sinks
-        rows = (
-            output.reshape(*places.shape, -1)
-            if first and output.numel() // output.shape[-1] == places.numel()
-            else None
-        )
-        powers.add("out", output if rows is None else rows[:, first:])
+        busy = True
+        squares["out"].append(output.double().square().flatten())
         for direction in directions:
             weights = {"weight": direction.weight} | ({} if direction.bias is None else {"bias": direction.bias})
-            powers.add("drawn", torch.func.functional_call(module, weights, args, kwargs))
-        busy[0] = False
+            moved = torch.func.functional_call(module, weights, args, kwargs)
+            squares["drawn"].append(moved.double().square().flatten())
+        busy = False
 
     hook = module.register_forward_hook(measure, with_kwargs=True)
-    try:
-        with torch.no_grad():
-            for batch in task.moments():
-                now[0] = batch
-                subject.model(batch.inputs)
-    finally:
-        hook.remove()
-    return powers.ratio * times**0.5
+    with torch.no_grad():
+        task.scores(subject.model)
+    hook.remove()
+    out, moved = (float(torch.cat(squares[name]).mean()) for name in ("out", "drawn"))
+    return (times * moved / out) ** 0.5
 
 
 def side(one: nn.Module, two: nn.Module) -> nn.Module:

@@ -1,14 +1,10 @@
 """Erasing against its closed form; merging against its line, with what the engine reads of the other checkpoint."""
 
-from itertools import pairwise
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
 
-from wheeltap.core.errors import ModelError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.layer import Layer
 from wheeltap.core.site import WHOLE
@@ -106,16 +102,3 @@ def test_what_two_others_changed_is_added(kind: str) -> None:
                 expected = start[name] + dose * (first[name] - start[name]) + dose * (second[name] - start[name])
                 torch.testing.assert_close(base.subject.parameter(name).detach(), expected.detach())
     assert weights_digest(base.subject.model) == digest
-
-
-def mlp(*widths: int, bias: bool = True) -> Subject:
-    layers = [nn.Linear(a, b, bias=bias) for a, b in pairwise(widths)]
-    return Subject(nn.Sequential(*layers).eval(), name="x".join(map(str, widths)))
-
-
-def test_the_first_tensor_that_differs_is_named() -> None:
-    for others in ((mlp(4, 3, 5),), (mlp(4, 3, 2), mlp(4, 3, 5))):
-        with pytest.raises(ModelError, match=r"(?s)4x3x2 and 4x3x5: 1\.weight.*\[2, 3\].*\[5, 3\]"):
-            of_another(mlp(4, 3, 2), *others)
-    with pytest.raises(ModelError, match=r"(?s)0\.bias.*\[3\].*no such tensor"):
-        of_another(mlp(4, 3, 2), mlp(4, 3, 2, bias=False))

@@ -85,12 +85,6 @@ def test_noise_is_linear_in_its_dose(dose: float, kind: tuple[str, dict[str, Sca
     torch.testing.assert_close(after.weight, before.weight + dose * along.weight, rtol=1e-12, atol=1e-12)
 
 
-def test_zeros_stay_and_of_std_noise_constants_too() -> None:
-    small = Layer(name="x", kind="linear", weight="w", bias=None, shape=(2, 2))
-    for name, held in (("relative", torch.zeros(2, 2)), ("std", torch.zeros(2, 2)), ("std", torch.ones(2, 2))):
-        assert torch.equal(create(name).replace(small, Weights(held), 1.0, Draw(0, 0)).weight, held)
-
-
 def test_a_tied_weight_moves_once_with_both_its_users() -> None:
     for name in ("relative", "std"):
         case = planted("tied")

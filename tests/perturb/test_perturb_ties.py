@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from one_layer import disturbed
 from torch import Tensor, nn
 
-import wheeltap as wt
 from wheeltap import gauge
 from wheeltap.core.site import WHOLE
 from wheeltap.core.subject import Subject
@@ -119,51 +118,6 @@ def test_copies_rescaled_by_powers_of_two_lose_the_same_weights(seed: int, share
     assert torch.equal(pruned("prune-wanda", twin, share, of=InputScale(of.rms * down)) == 0, found)
 
 
-def by_hand(weight: Tensor) -> list[list[int]]:
-    """Marks of float32 weights with integers of Python."""
-
-    def mixed(number: int) -> int:
-        number = number * -7046029254386353131 % 2**64
-        number = (number ^ (signed(number) >> 32)) % 2**64
-        number = number * -4658895280553007687 % 2**64
-        return (number ^ (signed(number) >> 29)) % 2**64
-
-    def signed(number: int) -> int:
-        return number - 2**64 if number >= 2**63 else number
-
-    def own(value: float) -> int:
-        sign, mantissa = (2**31 if math.copysign(1, value) < 0 else 0), 0
-        if value:
-            mantissa = int((math.frexp(abs(value))[0] * 2 - 1) * 2**23)
-        return mantissa - sign + (value != 0)
-
-    values = weight.tolist()
-    rows, columns = [0] * len(values), [0] * len(values[0])
-
-    def colors() -> list[list[int]]:
-        return [
-            [mixed(own(v) + r + c) for v, c in zip(row, columns, strict=True)]
-            for row, r in zip(values, rows, strict=True)
-        ]
-
-    for _ in range(2):
-        if len(set(rows)) == len(rows) and len(set(columns)) == len(columns):
-            break
-        now = colors()
-        rows = [mixed(sum(row)) for row in now]
-        columns = [mixed(sum(column) + 7809847782465536323) for column in zip(*now, strict=True)]
-    return [[signed(mark) for mark in row] for row in colors()]
-
-
-@pytest.mark.parametrize("net", ["ternary", "normal"])
-def test_marks_are_those_of_a_slow_count_in_integers(net: str) -> None:
-    weight = NETS[net](4).float()[:5, :7]
-    expected = torch.tensor(by_hand(weight)).masked_fill(weight == 0, -(2**63))
-    assert torch.equal(Marks(weight).at(torch.ones(5, 7, dtype=torch.bool)), expected.flatten())
-    some = numbers(5, 7, seed=5) > 0
-    assert torch.equal(Marks(weight).at(some), expected[some])
-
-
 def test_marks_do_not_depend_on_how_the_matrix_is_cut() -> None:
     weight, some = NETS["ternary"](6).float(), numbers(ROWS, COLUMNS, seed=6) > 0
     whole = Marks(weight).at(some)
@@ -216,13 +170,3 @@ def test_a_net_of_one_size_loses_its_share_in_every_layer_and_a_permuted_copy_st
             found.append(subject.model(case.task.inputs))
     if name != "prune-random":
         torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=0)
-
-
-def test_an_audit_of_a_net_of_one_size_prunes_by_degrees() -> None:
-    """Before, each dose removed every weight, so that the score fell to chance at once."""
-    case = binary_net()
-    spec = wt.AuditSpec(name="pruning", settings={"doses": [0.01, 0.1, 0.3], "tested": 0.1})
-    report = wt.audit(case.subject, case.task, audits=["score", spec])
-    curve = next(each for each in report.record.curves if each.code == "WT104" and each.variant == "")
-    assert curve.doses == (0.01, 0.1, 0.3)
-    assert curve.norms == pytest.approx([dose**0.5 for dose in curve.doses], abs=0.03)
