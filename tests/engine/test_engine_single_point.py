@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from engine_nets import Unruly, numbers, seeded, taught
-from single_nets import named, read
 from test_engine_restoration import everything
 from torch import Tensor, nn
 from twins import Wired
@@ -16,8 +15,20 @@ from wheeltap.core import seeds
 from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
-from wheeltap.engine.readings import create
+from wheeltap.engine.readings import Readings, create
 from wheeltap.models.mlp import mlp
+from wheeltap.plans.readings.single_point import held as place_of
+from wheeltap.plans.readings.single_point import text
+
+
+def named(values: dict[str, Any], of: str = "candidate") -> list[tuple[str, tuple[int, ...]]]:
+    """Parameter and indices of each number that was named."""
+    return [(text(p), place_of(at)) for p, at in zip(values[f"{of}_parameters"], values[f"{of}_places"], strict=True)]
+
+
+def read(model: nn.Module, task: BaseTask, **settings: float) -> Readings:
+    return create("single-point", dict(settings)).read(Subject(model), task, root=0, seed=0)
+
 
 # ---- what it leaves alone, and refuses ----------------------------------------------------------------------------
 

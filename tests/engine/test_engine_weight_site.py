@@ -5,7 +5,6 @@ import pytest
 import torch
 from engine_nets import ConvNet, TiedLanguageModel, choices, numbers, seeded, taught
 from engine_trials import run, trial
-from single_nets import transposed
 from torch import Tensor, nn
 
 from tests.cases import MODEL_CASES
@@ -17,13 +16,8 @@ from wheeltap.engine.apply import Disturbance
 from wheeltap.models.mlp import mlp
 from wheeltap.perturb import create
 
-MODELS = {
-    "linear": lambda: mlp((6, 9, 4)),
-    "conv": ConvNet,
-    "embedding": TiedLanguageModel,
-    "transposed": transposed,
-    "attention": lambda: nn.ModuleDict({"a": nn.MultiheadAttention(6, 2), "b": nn.Linear(6, 2)}),
-}
+LAYERS = {"linear": "mlp", "conv": "residual", "embedding": "llama", "transposed": "gpt2", "attention": "encoder"}
+"""By kind of layer, a model of the table that has one."""
 
 
 def parameters(model: nn.Module) -> dict[str, Tensor]:
@@ -40,11 +34,11 @@ def stored_place(kind: str, row: int, column: int, shape: tuple[int, ...]) -> tu
     return (row, column // (height * width), column // width % height, column % width)
 
 
-@pytest.mark.parametrize("kind", list(MODELS))
+@pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize(("name", "dose"), [("relative", 0.5), ("quantize", 2.0)])
 def test_one_number_changes_as_it_would_with_its_layer(kind: str, name: str, dose: float) -> None:
-    model = seeded(MODELS[kind])
-    subject = Subject(model)
+    subject = MODEL_CASES[LAYERS[kind]].planted().subject
+    model = subject.model
     layer = next(found for found in subject.layers if found.kind == kind)
     clean, digest = parameters(model), weights_digest(model)
     with Disturbance(subject, create(name), Site("layer", layer.name)) as whole:

@@ -1,12 +1,11 @@
 """Tiny nets whose weights are not those of plain layers: recurrent, computed, fused into experts, or of the model."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, weight_norm
+from torch.nn.utils import parametrizations, parametrize, prune, weight_norm
 
 from tests.nets.zoo import quiet
 from wheeltap.core.subject import Subject
@@ -182,14 +181,11 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "lstm": lambda: Recurrent(nn.LSTM(WIDTH, 8, num_layers=2, bidirectional=True, batch_first=True)),
     "lstm projected": lambda: Recurrent(nn.LSTM(WIDTH, 8, proj_size=4, batch_first=True)),
     "gru": lambda: Recurrent(nn.GRU(WIDTH, 8, batch_first=True)),
-    "rnn": lambda: Recurrent(nn.RNN(WIDTH, 8, batch_first=True, bias=False)),
     "cells": Cells,
     "weight norm": lambda: _chain(parametrizations.weight_norm),
     "weight norm by hooks": lambda: _chain(weight_norm),
     "weight norm of an lstm": _dropped,
     "spectral norm": lambda: _chain(parametrizations.spectral_norm),
-    "spectral norm by hooks": lambda: _chain(spectral_norm),
-    "orthogonal": lambda: _chain(partial(parametrizations.orthogonal, use_trivialization=False)),
     "symmetric": _symmetric,
     "pruned": _pruned,
     "deconvolved": Deconvolved,
