@@ -96,7 +96,7 @@ def test_the_subject_comes_back_and_the_run_goes_on(make: Callable[[], nn.Module
 
 
 @pytest.mark.usefixtures("two_threads")
-@pytest.mark.parametrize(("error", "call"), [(KeyboardInterrupt, 0), (SystemExit, 6), (KeyboardInterrupt, 40)])
+@pytest.mark.parametrize(("error", "call"), [(SystemExit, 6), (KeyboardInterrupt, 40)])
 def test_an_interrupted_run_gives_the_subject_back_and_resumes(
     error: type[BaseException], call: int, tmp_path: Path
 ) -> None:
@@ -238,11 +238,6 @@ def test_a_bias_left_alone_is_the_clean_one() -> None:
     subject, task = Subject(model), task_for(model)
     first, _, third = disturb(subject, task, Forgetful(model), [0.5, 2.0, 0.5])
     assert np.array_equal(first.values["nll"], third.values["nll"])
-    biases = {layer: model.get_parameter(f"{layer}.bias").detach().clone() for layer in (0, 2)}
-    with Disturbance(subject, Half(), WHOLE) as disturbance:
-        disturbance.apply(3.0, root=0, seed=0)
-        assert all(torch.equal(model.get_parameter(f"{at}.bias"), biases[at]) for at in biases)
-        assert not torch.equal(model.get_parameter("0.weight"), disturbance._clean.of(disturbance.layers[0]).weight)
 
 
 class Drifting(nn.Linear):

@@ -130,7 +130,7 @@ def test_declared_gauges_hold_on_every_model(name: str) -> None:
     assert (frozenset(family.offers) if isinstance(family, gauge.Family) else frozenset()) == declared.gauges
     clean, digest = case.task.scores(model).numpy(), weights_digest(model)
     for operation in declared.gauges:
-        twin = gauge.twin(model, gauge.describe(family, operation, seed=1), run)
+        twin = gauge.twin(model, gauge.describe(family, operation, seed=1), run, family=family)
         likeness = gauge.check(clean, case.task.scores(twin).numpy())
         assert likeness.difference < (1e-3 if declared.dtype is torch.float32 else 0.1), operation
     assert weights_digest(model) == digest

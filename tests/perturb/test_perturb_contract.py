@@ -94,7 +94,7 @@ PAIRS = [
     for operation in gauge.GAUGES
     if operation in contract.perturbation.invariant_to | contract.sensitive_to
 ]
-DAILY = {("relative", "rescale"), ("relative", "cancel"), ("std", "rescale"), ("function", "rescale")}
+DAILY = {("relative", "cancel"), ("std", "rescale"), ("function", "rescale")}
 """Of noise, which needs many draws; all other pairs are fast."""
 
 
@@ -142,7 +142,8 @@ def test_every_builtin_keeps_the_contract_on_every_model(name: str) -> None:
             parts = {path for layer in disturbance.layers for path in (layer.weight, layer.bias, layer.length)}
             moved = {path for path, held in model.named_parameters() if not torch.equal(held, clean[path])}
             assert moved <= parts, perturbation
-            assert moved or not disturbance.layers or made.changes == "cache", perturbation
+            if MODEL_CASES[name].dtype is torch.float32 and made.changes != "cache":  # to 16 bits they are cast already
+                assert moved or not disturbance.layers, perturbation
             assert all(bool(held.isfinite().all()) for held in model.parameters()) or "flip" in perturbation
             if made.identity is not None:
                 disturbance.apply(made.identity, root=5, seed=3)
