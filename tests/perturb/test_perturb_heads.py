@@ -22,7 +22,7 @@ from wheeltap.engine.fast.heads import HeadAblation, HeadAddress, found_attentio
 from wheeltap.engine.needs.gather import gather
 from wheeltap.perturb import create
 from wheeltap.perturb.base import HeadMoments
-from wheeltap.testing.planted import numbers, planted
+from wheeltap.testing.planted import numbers
 
 FAMILIES = ("GPT2", "Llama", "Qwen2")
 
@@ -204,12 +204,3 @@ def test_twins_lose_the_same_heads(family: str) -> None:
 
 
 # Models whose heads are not known.
-
-
-@pytest.mark.parametrize("kind", ["mlp", "attention"])
-def test_where_no_heads_are_known_nothing_is_touched_or_spent(kind: str) -> None:
-    """Attention of torch itself multiplies by its output weight out of sight."""
-    case = planted(kind)
-    held = known(case.subject, case.task)
-    assert held.forwards == 0.0 and not held.known
-    assert not Disturbance(case.subject, create("prune-heads"), WHOLE, held).layers

@@ -118,16 +118,6 @@ def test_each_unit_loses_what_adds_least(seed: int, fan_in: int, share: float) -
     assert torch.equal(found, expected)
 
 
-def test_equal_inputs_are_pruned_by_size_alone_and_silent_ones_go_first() -> None:
-    weight = numbers(1, 40, seed=6)
-    even = InputScale(torch.full((40,), 3.0))
-    assert torch.equal(by_output(weight, 0.3, known=even), disturbed("prune", weight, 0.3))
-    rms = torch.ones(10)
-    rms[3] = 0.0
-    found = by_output(numbers(5, 10, seed=7), 0.1, known=InputScale(rms))
-    assert not found[:, 3].any() and int((found == 0).sum()) == 5
-
-
 # Whole units.
 
 

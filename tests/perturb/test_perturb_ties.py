@@ -17,7 +17,7 @@ from wheeltap.engine.apply import Disturbance, LayerKnowledge
 from wheeltap.engine.needs.gather import gather
 from wheeltap.perturb import create
 from wheeltap.perturb.base import HeadMoments, InputScale
-from wheeltap.perturb.ties import Marks, by_place, least
+from wheeltap.perturb.ties import by_place, least
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.testing.planted import PlantedCase, numbers, with_own_answers
 
@@ -116,14 +116,6 @@ def test_copies_rescaled_by_powers_of_two_lose_the_same_weights(seed: int, share
     twin = (weight.double() * up[:, None] / down).bfloat16()
     found = pruned("prune-wanda", weight, share) == 0
     assert torch.equal(pruned("prune-wanda", twin, share, of=InputScale(of.rms * down)) == 0, found)
-
-
-def test_marks_do_not_depend_on_how_the_matrix_is_cut() -> None:
-    weight, some = NETS["ternary"](6).float(), numbers(ROWS, COLUMNS, seed=6) > 0
-    whole = Marks(weight).at(some)
-    for chunk in (1, 7, 64, 100):
-        assert torch.equal(Marks(weight, chunk=chunk, at_once=chunk).at(some), whole)
-    assert torch.equal(Marks(weight.T.contiguous().T).at(some), whole)
 
 
 @pytest.mark.parametrize("count", [1, 139_999, 200_000])
