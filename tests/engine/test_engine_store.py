@@ -203,9 +203,9 @@ def test_a_second_identical_run_makes_two_passes_to_see_that_the_model_is_the_sa
     counted = Counting(mlp((6, 12, 4)))
     task = taught(counted.body, numbers(60, 6, seed=1), more=numbers(60, 6, seed=2))
     first = wt.audit(Subject(counted, name="net"), task, store=tmp_path / "s.wheeltap", audits=AUDITS, effort=LITTLE)
-    # A pass, two on an example for uses of weights, one on two for what batches mix, one on placeholders for structure,
+    # A pass, two on an example for uses of weights, two on two for what batches mix, one on placeholders for structure,
     # and one perturbed trial again.
-    traced = 6
+    traced = 7
     assert counted.calls >= first.cost.forwards > 50
     before = counted.calls
     again = wt.audit(Subject(counted, name="net"), task, store=tmp_path / "s.wheeltap", audits=AUDITS, effort=LITTLE)

@@ -48,8 +48,8 @@ def test_every_perturbation_and_reading_gives_the_model_back_bit_for_bit(name: s
         for name in readings.readings
     ]
     for one, outcome in zip(asked, run(subject, case.task, asked, other.subject), strict=True):
-        assert outcome.status in ("done", "skipped"), f"{one.perturbation} {one.site}: {outcome.because}"
-        if outcome.status == "skipped" and one.kind == "disturb":
+        assert outcome.status != "failed", f"{one.perturbation} {one.site}: {outcome.because}"
+        if outcome.status == "skipped" and one.kind == "disturb" and not declared.fixed:
             made = create(one.perturbation)  # asks for more than weights
             assert made.needs in ("moments", "inputs", "heads") or made.changes in ("inputs", "cache"), outcome.because
     assert weights_digest(subject.model) == digest

@@ -54,7 +54,7 @@ def test_one_number_changes_as_it_would_with_its_layer(kind: str, name: str, dos
         # The largest weight of a grid keeps its value when it is rounded to that grid.
         changes = bool(disturbed[place] != clean[layer.weight][place])
         assert moved == ([(layer.weight, list(place))] if changes else [])
-        assert changes or name == "quantize"
+        assert changes or name == "quantize" or clean[layer.weight][place] == 0  # a padding token's row is zero
         # Noise is added in one fused step where a whole layer is disturbed.
         assert float(now[layer.weight][place]) == pytest.approx(float(disturbed[place]), rel=1e-5, abs=1e-7)
         assert weights_digest(model) == digest
