@@ -97,7 +97,7 @@ def sites(model: nn.Module, *, each: int) -> Iterator[tuple[str, Tensor, tuple[i
             yield name, parameter.data, tuple(int(rng.integers(size)) for size in parameter.shape)
 
 
-@pytest.mark.parametrize("dtype", list(WHOLE), ids=lambda dtype: str(dtype).removeprefix("torch."))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["float32", "float16"])
 def test_a_flip_of_the_top_exponent_bit_is_named_and_nothing_else(dtype: torch.dtype) -> None:
     named, tried = 0, 0
     for made in nets():

@@ -233,7 +233,7 @@ def test_what_the_screen_ranks_highest_is_confirmed_exactly_and_the_rest_sampled
 
 
 def test_the_screen_of_choices_is_the_mean_slope_by_each_head() -> None:
-    tiny = tiny_lm("llama", steps=60, examples=40)
+    tiny = tiny_lm("gpt2", steps=60, examples=40)
     task = mixed_choices()
     before = weights_digest(tiny.subject.model)
     for of in (task, tiny.task):

@@ -161,7 +161,7 @@ def test_the_search_finds_the_worst_of_all_subsets_or_one_nearly_as_bad() -> Non
     subject = Subject(Cancelling().eval(), name="cancelling")
     task = taught(subject.model, numbers(80, 3, seed=3))
     reached: list[float] = []
-    for split in range(12):
+    for split in range(6):
         bench = UnitSets(subject, task, halves_of(task, None, seeds.generator(split, "halves")))
         side = bench.none()
         side[2:10] = True
@@ -174,7 +174,7 @@ def test_the_search_finds_the_worst_of_all_subsets_or_one_nearly_as_bad() -> Non
         assert worst(bench, side, known=[whole], tries=0, rng=seeds.generator(0)).harm == whole.harm
         reached.append(found.harm / most)
     assert min(reached) > 0.75
-    assert sum(share > 0.999 for share in reached) >= 6, reached
+    assert sum(share > 0.999 for share in reached) >= 3, reached
 
 
 def test_the_slope_promises_what_small_steps_do() -> None:
@@ -199,25 +199,6 @@ def test_the_slope_promises_what_small_steps_do() -> None:
         step[unit] = 1e-6
         slope = (harm(units.double() + step) - harm(units.double() - step)) / 2e-6
         assert float(predicted[unit]) == pytest.approx(-slope if units[unit] else slope, abs=1e-5)
-
-
-class Detached(Cancelling):
-    """A net whose scores have no slope."""
-
-    @torch.no_grad()
-    def forward(self, inputs: Tensor) -> Tensor:
-        return super().forward(inputs)
-
-
-def test_without_slopes_the_search_goes_at_random_and_says_so() -> None:
-    subject = Subject(Detached().eval(), name="detached")
-    task = taught(subject.model, numbers(80, 3, seed=3))
-    read = create("parts", {"units": "inner:0,1", "nulls": 2, "draws": 2, "tries": 8}).read(
-        subject, task, root=0, seed=0
-    )
-    assert float(read.values["guided"]) == 0
-    loss = read.values["alone_loss"].mean(2)[:, 0]
-    assert loss[4] > 1.3 * loss[1], "even at random a part that hurts is found"
 
 
 def test_regression_is_read_by_its_own_measure() -> None:

@@ -25,7 +25,7 @@ from wheeltap.core.task import Task
 from wheeltap.models.mlp import mlp
 from wheeltap.runs.executors import ProcessPool
 
-EFFORT = wt.Effort(draws=6, control_draws=6, block_draws=2)
+EFFORT = wt.Effort(draws=3, control_draws=3, block_draws=1)
 
 
 def test_a_pool_gives_the_same_numbers_to_the_bit(digits: Subject, digits_task: Task, tmp_path: Path) -> None:

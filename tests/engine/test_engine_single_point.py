@@ -99,22 +99,6 @@ def test_models_without_a_gradient_and_settings_out_of_range_are_refused() -> No
 # ---- what it names ------------------------------------------------------------------------------------------------
 
 
-def test_random_weights_are_of_like_size_and_others() -> None:
-    model = seeded(lambda: mlp((64, 60, 60, 10)))
-    values = read(model, Task(numbers(30, 64), torch.zeros(30, dtype=torch.long)), confirm=4, nulls=30).values
-    parameters = dict(model.named_parameters())
-    for of in ("candidate", "null"):
-        for (path, place), value in zip(named(values, of), values[f"{of}_values"], strict=True):
-            assert float(parameters[path].detach()[place]) == np.float32(value)
-    every = [*named(values), *named(values, "null")]
-    assert len(every) == 34 == len(set(every)), "none twice"
-    shares = [8, 8, 7, 7]
-    sizes = np.repeat(np.abs(values["candidate_values"]), shares)
-    ratio = np.abs(values["null_values"]) / sizes
-    assert np.all((ratio >= 0.5) & (ratio <= 2.0))
-    assert len({path for path, _ in named(values, "null")}) > 1, "from more than one layer"
-
-
 def test_random_weights_are_drawn_evenly() -> None:
     """Weights of one size: every one that is no candidate is as likely as any other."""
     model = mlp((5, 4)).eval()

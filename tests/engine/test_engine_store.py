@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from engine_nets import Counting, numbers, taught
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from store_outcomes import AUDITS, LITTLE, changed, judged, outcome, same
@@ -30,6 +30,7 @@ KINDS: dict[Any, st.SearchStrategy[Any]] = {
 VALUES = st.one_of(*(arrays.arrays(kind, SHAPES, elements=elements) for kind, elements in KINDS.items()))
 
 
+@settings(max_examples=30)
 @given(
     values=st.dictionaries(st.text(max_size=8), VALUES, max_size=4),
     status=st.sampled_from(["done", "diverged", "failed", "skipped"]),

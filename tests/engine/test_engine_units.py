@@ -192,14 +192,3 @@ class TestUnitEffects:
             assert np.allclose(found["all"][at], change.square().sum(1), rtol=1e-3, atol=1e-6)
             assert np.allclose(found["right"][at], change[torch.arange(30), task.targets].square(), atol=1e-5)
             assert np.array_equal(found["lost"][at], right(model, task) - right(slow, task))
-
-    def test_a_draw_is_the_same_on_a_recoded_copy(self) -> None:
-        model = seeded(ConvNet)
-        task = image_task(model)
-        one, two = (read(some, task, "unit-effects", limit=7) for some in (model, recoded(model)))
-        assert len(one["unit"]) == 7 and one["total"] == 14 and (one["layer"] == [0] * 3 + [1] * 4).all()
-        assert np.allclose(one["right"], two["right"], rtol=1e-3, atol=1e-5 * float(one["right"].max()))
-        whole = read(model, task, "unit-effects")
-        for at, (layer, unit) in enumerate(zip(one["layer"], one["unit"], strict=True)):
-            [same] = np.flatnonzero((whole["layer"] == layer) & (whole["unit"] == unit))
-            assert np.allclose(one["right"][at], whole["right"][same], rtol=1e-4, atol=1e-7)
