@@ -118,23 +118,6 @@ def test_heads_that_write_least_are_read_no_more(kind: LayerKind, dose: float) -
     assert torch.equal(found.T if kind == "transposed" else found, expected)
 
 
-def test_what_a_head_writes_decides_and_of_equal_ones_as_many_go_as_the_dose_says() -> None:
-    """Inputs and weights of the first head are the largest; only their second moment tells that they cancel."""
-    values, weight = numbers(50, 4, 2, seed=2), numbers(6, 8, seed=3)
-    values[:, 1] = 100.0 * values[:, 1, :1]
-    weight[:, 2] = 10.0
-    weight[:, 3] = -10.0
-    found = pruned(weight, values, 0.25)
-    assert not found[:, 2:4].any()
-    assert torch.equal(found[:, [0, 1, 4, 5, 6, 7]], weight[:, [0, 1, 4, 5, 6, 7]])
-    values, weight = numbers(50, 4, 2, seed=4), numbers(6, 8, seed=5)
-    values[:, 1] = values[:, 3] = 0.0
-    for dose, lost in ((0.25, 1), (0.5, 2)):
-        found = pruned(weight, values, dose)
-        assert int((found == 0).all(0).sum()) == 2 * lost
-        assert torch.equal(found[:, [0, 1, 4, 5]], weight[:, [0, 1, 4, 5]])
-
-
 # Tiny transformers.
 
 

@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 import torch
 from function_cases import inputs_of
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
@@ -72,17 +70,6 @@ def test_each_number_moves_by_its_unit_times_the_dose_and_apart_from_all_others(
         if name == "relative":
             pair = [pair[0] / before.weight.flatten(), pair[1] / before.bias]
         assert abs(float(np.corrcoef(*pair)[0, 1])) < 5 / 200**0.5
-
-
-@given(st.floats(0, 64), st.sampled_from(KINDS), st.integers(0, 5))
-@settings(max_examples=30)
-def test_noise_is_linear_in_its_dose(dose: float, kind: tuple[str, dict[str, Scalar]], seed: int) -> None:
-    noise, small = create(*kind), Layer(name="x", kind="linear", weight="w", bias="b", shape=(3, 4))
-    before = Weights(numbers(3, 4, seed=seed), numbers(3, seed=seed + 1))
-    assert isinstance(noise, Noise)
-    along = noise.direction(small, before, Draw(0, seed))
-    after = noise.replace(small, before, dose, Draw(0, seed))
-    torch.testing.assert_close(after.weight, before.weight + dose * along.weight, rtol=1e-12, atol=1e-12)
 
 
 # The closed form: expected rise of a linear model's squared error.

@@ -87,7 +87,7 @@ def test_ties_keep_the_first(weight: NDArray[np.float32], m: int, data: st.DataO
 
 def test_shares_that_a_pattern_cannot_have_are_refused() -> None:
     for share, m in ((0.3, 4), (0.5, 3), (0.26, 4), (1 / 3, 4)):
-        with pytest.raises(UsageError, match=f"multiple of 1/{m}"):
+        with pytest.raises(UsageError):
             create("prune-nm", {"m": m}).require_dose(share)
     for share in (1 / 3, 2 / 3, 0.3333333, 0.6666667):
         create("prune-nm", {"m": 3}).require_dose(share)
