@@ -71,7 +71,7 @@ def test_a_model_that_cannot_travel_is_refused() -> None:
 
 
 def test_a_worker_that_dies_is_said_and_the_run_resumes(tmp_path: Path) -> None:
-    model = Deadly(after=12)
+    model = Deadly(after=5)
     subject, task = Subject(model, name="deadly"), taught(model.body, numbers(60, 6, seed=1))
     path = tmp_path / "s.wheeltap"
     with pytest.raises(WheeltapError, match="A worker process died") as caught:
