@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from twins import Wired
 
-EXAMPLES = 512
+EXAMPLES = 128
 
 
 def settled(model: nn.Module, seed: int = 0) -> nn.Module:

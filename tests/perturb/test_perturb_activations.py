@@ -22,7 +22,7 @@ from wheeltap.perturb import create
 
 FAMILIES = ("Llama", "GPT2")
 SCHEMES = ("w8a8", "fp8", "fp8-tensor", "kv8", "kv4")
-IDS = torch.randint(0, VOCABULARY, (3, 9), generator=torch.Generator().manual_seed(1))
+IDS = torch.randint(0, VOCABULARY, (2, 6), generator=torch.Generator().manual_seed(1))
 
 
 def language_model(family: str) -> Any:

@@ -94,7 +94,7 @@ PAIRS = [
     for operation in gauge.GAUGES
     if operation in contract.perturbation.invariant_to | contract.sensitive_to
 ]
-DAILY = {("relative", "cancel"), ("std", "rescale"), ("function", "rescale")}
+DAILY = {("relative", "cancel"), ("function", "rescale")}
 """Of noise, which needs many draws; all other pairs are fast."""
 
 

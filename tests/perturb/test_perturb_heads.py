@@ -165,14 +165,14 @@ def probed(model: Any) -> Tensor:
         return model(TOKENS[:8, :12]).logits.flatten(0, 1)
 
 
-@pytest.mark.parametrize("family", ("GPT2", "Mixtral"))
+@pytest.mark.parametrize("family", ("GPT2", "Llama"))
 def test_twins_lose_the_same_heads(family: str) -> None:
     """Every gauge there is for the family, in double precision, layer after layer and at every dose."""
     model, of = in_float64(causal(family)), sentences()
     subject, found = Subject(model, name=family), gauge.find(model, probed)
     assert isinstance(found, gauge.Family)
     assert {"heads", "value"} <= set(found.offers)
-    doses = (0.25, 0.5, 0.75)
+    doses = (0.25, 0.5)
     original = [scores(subject, of, dose) for dose in doses]
     clean = of.scores(model)
     assert all(float((one - clean).abs().max()) > 0.1 for one in original)

@@ -100,7 +100,7 @@ def test_a_linear_model_loses_what_the_closed_form_says(name: str, chosen: dict[
 
     clean, risen, expected = error(), list[float](), rise(case, name, dose)
     with Disturbance(case.subject, made, WHOLE, case.factors() if made.needs else None) as disturbance:
-        for seed in range(300):
+        for seed in range(150):
             disturbance.apply(dose, root=0, seed=seed)
             risen.append(error() - clean)
     assert error() == clean
