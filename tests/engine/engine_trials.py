@@ -60,7 +60,8 @@ def require_slow(
         label = f"{one.perturbation} {one.settings} {one.site} {one.dose} {one.seed}"
         assert outcome.status == "done", f"{label}: {outcome.because}"
         slow = measured_slowly(one, model, task)
-        assert slow.keys() == outcome.values.keys(), label
+        # The distribution over next tokens has tests of its own.
+        assert slow.keys() == {name for name in outcome.values if not name.startswith("token")}, label
         for name, values in slow.items():
             gap = float(np.abs(values - outcome.values[name]).max()) / max(1.0, float(np.abs(values).max()))
             assert gap <= tolerance, f"{label}: {name} differs by {gap:.1e}"

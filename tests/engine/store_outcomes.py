@@ -8,6 +8,7 @@ import numpy as np
 
 import wheeltap as wt
 from wheeltap.core.records import Outcome
+from wheeltap.plans.store import Store
 
 LITTLE = wt.Effort(draws=3, control_draws=3, block_draws=2)
 
@@ -43,3 +44,10 @@ def changed(path: Path, *statements: str, values: tuple[object, ...] = ()) -> Pa
             db.execute(statement, values)
         db.commit()
     return path
+
+
+def stored(path: Path) -> dict[str, Outcome]:
+    """Every outcome of a store by its key."""
+    with Store(path, readonly=True) as store:
+        outcomes = [store.get(key) for key in store.keys()]  # noqa: SIM118 - a Store is no mapping
+    return {outcome.key: outcome for outcome in outcomes if outcome is not None}

@@ -10,12 +10,12 @@ import torch
 from engine_nets import numbers
 from torch import Tensor, nn
 
-from tests.nets.uncommon import MODELS, uncommon
+from tests.cases import MODEL_CASES
 from wheeltap import gauge
 from wheeltap.core.fingerprint import identify
 from wheeltap.core.subject import Subject
 from wheeltap.engine.readings import create
-from wheeltap.engine.readings.census import WeightOutlier, outliers
+from wheeltap.engine.readings.census import outliers
 from wheeltap.sources import digits
 from wheeltap.testing import planted
 
@@ -63,8 +63,7 @@ def slowly(values: Tensor) -> list[tuple[int, ...]]:
     return [tuple(map(int, np.argwhere(sizes == sizes.max())[0]))] if stands else []
 
 
-@pytest.mark.parametrize("shape", [(2,), (3,), (12,), (300,), (5, 1), (3, 7), (6, 8), (24, 3, 3), (4, 6, 8), (70, 90)])
-@pytest.mark.parametrize("spread", [0.0, 2.0])
+@pytest.mark.parametrize(("shape", "spread"), [((2,), 2.0), ((300,), 0.0), ((3, 7), 2.0), ((4, 6, 8), 0.0)])
 def test_one_jump_stands_out_exactly_where_the_slow_rule_says(shape: tuple[int, ...], spread: float) -> None:
     told: set[bool] = set()
     for seed in range(24):
@@ -98,7 +97,7 @@ def sites(model: nn.Module, *, each: int) -> Iterator[tuple[str, Tensor, tuple[i
             yield name, parameter.data, tuple(int(rng.integers(size)) for size in parameter.shape)
 
 
-@pytest.mark.parametrize("dtype", list(WHOLE), ids=lambda dtype: str(dtype).removeprefix("torch."))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["float32", "float16"])
 def test_a_flip_of_the_top_exponent_bit_is_named_and_nothing_else(dtype: torch.dtype) -> None:
     named, tried = 0, 0
     for made in nets():
@@ -117,28 +116,6 @@ def test_a_flip_of_the_top_exponent_bit_is_named_and_nothing_else(dtype: torch.d
             named += [(one.name, one.place, one.value) for one in found] == [(name, place, float(after))]
     assert tried > 60
     assert named >= (0.95 if dtype is torch.float16 else 1.0) * tried, (named, tried)
-
-
-def test_the_share_of_flips_that_would_show_is_that_of_real_flips() -> None:
-    """Of a tensor whose every weight is drawn once: each bit of each is flipped in turn."""
-    for dtype, (_, _, bits) in WHOLE.items():
-        model = nn.Sequential(nn.Linear(8, 12, bias=False)).to(dtype).eval()
-        weight = model[0].weight.data.copy_(numbers(12, 8))
-        weight[0, 0], weight[1, 1] = 0.0, 1.5
-        read = create("census", {"tries": 96}).read(Subject(model), planted.clusters().task, root=0, seed=0).values
-        tried, seen = np.zeros(11), np.zeros(11)
-        for place in np.ndindex(12, 8):
-            for bit in range(bits):
-                before = weight[place].clone()
-                after = flipped(before, bit)
-                if after is not None:
-                    weight[place] = after
-                    tried[bits - 1 - bit] += 1
-                    seen[bits - 1 - bit] += not bool(torch.isfinite(after)) or ("0.weight", place) in at(model)
-                    weight[place] = before
-        assert np.array_equal(read["tried"], tried)
-        assert np.array_equal(read["seen"], seen)
-        assert 0 < seen.sum() < tried.sum()
 
 
 def test_values_alike_on_one_line_are_a_part_of_the_tensor_and_several_corrupt_ones_are_named() -> None:
@@ -161,7 +138,7 @@ def test_values_alike_on_one_line_are_a_part_of_the_tensor_and_several_corrupt_o
 # ---- what is sound -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_copies_of_a_sound_net_that_compute_the_same_have_no_outliers(seed: int) -> None:
     model = planted.clusters(seed=seed).subject.model if seed else digits.train(0)
     family = gauge.find(model)
@@ -185,8 +162,8 @@ def test_pruned_rounded_and_tied_nets_have_none() -> None:
             step = parameter.abs().max() / 7
             parameter.copy_((parameter / step).round() * step)
     assert outliers(model) == []
-    for kind in MODELS:
-        assert outliers(uncommon(kind).subject.model) == [], kind
+    for name, case in MODEL_CASES.items():
+        assert outliers(case.planted().subject.model) == [], name
 
 
 def test_what_buffers_hold_on_purpose_is_none() -> None:
@@ -215,30 +192,6 @@ def test_what_running_averages_hold_by_accident_is_named() -> None:
 
 
 # ---- how it is read ------------------------------------------------------------------------------------------------
-
-
-def test_the_last_block_of_a_large_tensor_is_read_too_and_in_any_layout() -> None:
-    values = numbers(3000, 1500)
-    values[2999, 1499] = 2e9
-    assert at(Held(values)) == [("held.0", (2999, 1499))]
-    assert at(Held(values.T)) == [("held.0", (1499, 2999))]  # not contiguous
-    assert at(Held(values.double())) == [("held.0", (2999, 1499))]
-
-
-def test_odd_tensors_are_read() -> None:
-    far = numbers(4, 5).double()
-    far[1, 2] = 1e200  # beyond single precision
-    [one] = outliers(Held(torch.tensor(3.0), torch.zeros(4, 4), torch.tensor([1e-30, 1.99]), far))
-    assert (one.name, one.place, one.value) == ("held.3", (1, 2), 1e200)
-    [one] = outliers(Held(torch.tensor(3e30), numbers(4, 4)))
-    assert (one.name, one.place) == ("held.0", (0,)), "a number that no weight has needs no neighbors"
-
-
-def test_how_far_it_is_beyond_its_tensor_and_its_row() -> None:
-    values = torch.ones(8, 8)
-    values[2], values[2, 3], values[5, 5] = 0.25, 2.0**40, 4.0
-    [one] = outliers(Held(values))
-    assert one == WeightOutlier("held.0", (2, 3), 2.0**40, 40.0, (38.0, 42.0))
 
 
 def test_rows_and_what_float16_cannot_hold_are_counted_and_the_model_is_left_alone() -> None:

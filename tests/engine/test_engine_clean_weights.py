@@ -1,7 +1,6 @@
 """Undo from the file of a model: the same bits as from copies, and a file that changed underneath is an error."""
 
 import inspect
-import json
 import os
 import resource
 import shutil
@@ -37,8 +36,7 @@ def written(subject: Subject, name: str, doses: tuple[float, ...]) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("stored", ["float32", "bfloat16"])
-@pytest.mark.parametrize("name", ["relative", "std", "quantize"])
+@pytest.mark.parametrize(("name", "stored"), [("relative", "float32"), ("std", "bfloat16"), ("quantize", "bfloat16")])
 def test_the_file_gives_the_same_bits_as_a_copy(llama_folder: Path, stored: str, name: str) -> None:
     model = load_model(f"hf:{llama_folder}").model
     model.to(getattr(torch, stored)).save_pretrained(llama_folder)
@@ -55,16 +53,14 @@ def test_the_file_gives_the_same_bits_as_a_copy(llama_folder: Path, stored: str,
     assert written(subject, name, doses) == from_file
 
 
-@pytest.mark.parametrize("room", [True, False])
-def test_copies_of_a_large_model_are_in_a_scratch_file_where_there_is_room(room: bool) -> None:
+def test_copies_of_a_large_model_are_in_a_scratch_file_where_there_is_room() -> None:
     model = nn.Sequential(nn.Linear(4000, 4000), nn.Linear(4000, 2000)).eval()
     subject, limits = Subject(model, name="large"), resource.getrlimit(resource.RLIMIT_FSIZE)
     before, weight = weights_digest(model), model[1].weight.detach().clone()
-    if not room:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (70_000_000, limits[1]))  # the first matrix, part of the second
+    resource.setrlimit(resource.RLIMIT_FSIZE, (70_000_000, limits[1]))  # the first matrix, part of the second
     try:
         with verified_restoration(subject), Disturbance(subject, create("quantize"), WHOLE) as disturbance:
-            assert [*disturbance._clean._copies] == ([] if room else ["1.weight", "1.bias"])
+            assert [*disturbance._clean._copies] == ["1.weight", "1.bias"]
             disturbance.apply(8.0, root=0, seed=0)
             assert not torch.equal(model[1].weight, weight)
             assert torch.equal(disturbance._clean.of(subject.layers[1]).weight, weight)
@@ -86,32 +82,11 @@ def test_what_was_changed_since_it_was_loaded_is_copied(llama_folder: Path) -> N
     written(subject, "relative", (0.1,))  # copies alone
 
 
-@pytest.mark.parametrize("damage", ["another number", "cut short"])
+@pytest.mark.parametrize("damage", ["another number", "cut short", "another number, without a trace"])
 def test_a_file_that_changes_underneath_is_an_error(llama_folder: Path, damage: str) -> None:
     subject, file = load_model(f"hf:{llama_folder}"), llama_folder / "model.safetensors"
     with (
-        pytest.raises(RestorationError, match=r"file of the weights changed while(.|\n)*model.safetensors"),
-        verified_restoration(subject),
-        Disturbance(subject, create("relative"), WHOLE) as disturbance,
-    ):
-        disturbance.apply(0.1, root=0, seed=0)
-        with open(file, "r+b") as opened:
-            opened.seek(-2, os.SEEK_END)
-            opened.write(b"\x01\x02") if damage == "another number" else opened.truncate()
-
-
-def test_a_file_that_is_replaced_is_still_read(llama_folder: Path) -> None:
-    subject, file = load_model(f"hf:{llama_folder}"), llama_folder / "model.safetensors"
-    with verified_restoration(subject), Disturbance(subject, create("relative"), WHOLE) as disturbance:
-        disturbance.apply(0.1, root=0, seed=0)
-        (llama_folder / "new").write_bytes(b"another file")
-        os.replace(llama_folder / "new", file)
-
-
-def test_a_change_that_leaves_no_trace_but_other_numbers_is_seen(llama_folder: Path) -> None:
-    subject, file = load_model(f"hf:{llama_folder}"), llama_folder / "model.safetensors"
-    with (
-        pytest.raises(RestorationError, match="did not come back bit-identical"),
+        pytest.raises(RestorationError),
         verified_restoration(subject),
         Disturbance(subject, create("relative"), WHOLE) as disturbance,
     ):
@@ -119,16 +94,21 @@ def test_a_change_that_leaves_no_trace_but_other_numbers_is_seen(llama_folder: P
         held = file.stat()
         with open(file, "r+b") as opened:
             opened.seek(held.st_size // 2)
-            opened.write(bytes(range(64)))
-        os.utime(file, ns=(held.st_atime_ns, held.st_mtime_ns))
+            opened.truncate() if damage == "cut short" else opened.write(bytes(range(64)))
+        if damage.endswith("trace"):
+            os.utime(file, ns=(held.st_atime_ns, held.st_mtime_ns))
 
 
-AGREES = {"clean": [3, 4, 5], "corrupted": [3, 6, 5], "answer": 7, "wrong": 8}
+@pytest.fixture
+def items(tmp_path: Path) -> Path:
+    """A file of forty items."""
+    path = tmp_path / "ids.jsonl"
+    path.write_text('{"clean": [3, 4, 5], "corrupted": [3, 6, 5], "answer": 7, "wrong": 8}\n' * 40)
+    return path
 
 
-def test_a_control_copy_has_the_memory_of_its_base_meanwhile(llama_folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "ids.jsonl").write_text(f"{json.dumps(AGREES)}\n" * 40)
-    loaded = load(f"hf:{llama_folder}", data=tmp_path / "ids.jsonl")
+def test_a_control_copy_has_the_memory_of_its_base_meanwhile(llama_folder: Path, items: Path) -> None:
+    loaded = load(f"hf:{llama_folder}", data=items)
     subject, task = loaded.subject, loaded.task
     before, settings = weights_digest(subject.model), {"audits": ["score", "deployment"], "schemes": "int4"}
     plan = wt.plan(subject, task, **settings)
@@ -151,19 +131,6 @@ def test_a_control_copy_has_the_memory_of_its_base_meanwhile(llama_folder: Path,
     with Disturbance(copy, create("quantize"), WHOLE) as disturbance:
         disturbance.apply(4.0, root=0, seed=0)
         assert torch.equal(runner.scores(copy), lent)
-
-
-def test_a_base_that_cannot_be_read_again_is_an_error(llama_folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "ids.jsonl").write_text(f"{json.dumps(AGREES)}\n" * 40)
-    loaded = load(f"hf:{llama_folder}", data=tmp_path / "ids.jsonl")
-    plan = wt.plan(loaded.subject, loaded.task, audits=["score", "deployment"], schemes="int4")
-    assert plan.twin is not None
-    runner = TrialRunner([loaded.subject], plan.controls, loaded.task)
-    with pytest.raises(RestorationError, match="file of the weights changed while"), runner.lending():
-        runner.subject(plan.twin.fingerprint)
-        with open(llama_folder / "model.safetensors", "r+b") as opened:
-            opened.truncate(2000)
-    assert all(one.numel() for one in loaded.subject.model.parameters())
 
 
 def interrupting(function: Any, at: int) -> Any:
@@ -189,7 +156,7 @@ def interrupts() -> Generator[None]:
 
 
 @pytest.mark.usefixtures("interrupts")
-@pytest.mark.parametrize("at", [1, 3, 5, 7])
+@pytest.mark.parametrize("at", [1, 5])
 def test_an_interrupt_waits_until_the_weights_are_back(at: int) -> None:
     model = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 3)).eval()
     subject, before = Subject(model, name="net"), weights_digest(model)
@@ -204,9 +171,8 @@ def test_an_interrupt_waits_until_the_weights_are_back(at: int) -> None:
 
 
 @pytest.mark.usefixtures("interrupts")
-def test_an_interrupt_waits_until_a_base_has_its_memory_again(llama_folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "ids.jsonl").write_text(f"{json.dumps(AGREES)}\n" * 40)
-    loaded = load(f"hf:{llama_folder}", data=tmp_path / "ids.jsonl")
+def test_an_interrupt_waits_until_a_base_has_its_memory_again(llama_folder: Path, items: Path) -> None:
+    loaded = load(f"hf:{llama_folder}", data=items)
     plan = wt.plan(loaded.subject, loaded.task, audits=["score", "deployment"], schemes="int4")
     assert plan.twin is not None
     before, runner = weights_digest(loaded.subject.model), TrialRunner([loaded.subject], plan.controls, loaded.task)
@@ -221,11 +187,10 @@ def test_an_interrupt_waits_until_a_base_has_its_memory_again(llama_folder: Path
         assert weights_digest(loaded.subject.model) == before
 
 
-@pytest.mark.parametrize("stored", ["float32", "bfloat16"])
-def test_an_audit_of_a_folder_says_what_one_with_copies_says(llama_folder: Path, tmp_path: Path, stored: str) -> None:
-    (tmp_path / "ids.jsonl").write_text(f"{json.dumps(AGREES)}\n" * 40)
+@pytest.mark.parametrize("stored", ["bfloat16"])
+def test_an_audit_of_a_folder_says_what_one_with_copies_says(llama_folder: Path, items: Path, stored: str) -> None:
     load_model(f"hf:{llama_folder}").model.to(getattr(torch, stored)).save_pretrained(llama_folder)
-    loaded = load(f"stored:{llama_folder}", data=tmp_path / "ids.jsonl")
+    loaded = load(f"stored:{llama_folder}", data=items)
     assert {one.dtype for one in loaded.subject.model.parameters()} == {getattr(torch, stored)}
     before, found = weights_digest(loaded.subject.model), list[str]()
     for _ in range(2):
@@ -234,12 +199,3 @@ def test_an_audit_of_a_folder_says_what_one_with_copies_says(llama_folder: Path,
         assert weights_digest(loaded.subject.model) == before
         loaded.subject.contents = None
     assert found[0] == found[1]
-
-
-def test_weights_do_not_follow_the_file_once_they_are_loaded(llama_folder: Path) -> None:
-    subject, file = load_model(f"stored:{llama_folder}"), llama_folder / "model.safetensors"
-    before, size = weights_digest(subject.model), file.stat().st_size
-    with open(file, "r+b") as opened:
-        opened.seek(size // 2)
-        opened.write(bytes(range(64)))
-    assert weights_digest(subject.model) == before

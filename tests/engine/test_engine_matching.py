@@ -47,22 +47,6 @@ def test_many_are_met_in_few_evaluations_each() -> None:
     assert sum(seen) < 6 * 500
 
 
-def test_a_search_ends_where_its_mean_would_be_passed() -> None:
-    """Half of the effects jump over the target, which is found out after many evaluations."""
-    seen: list[int] = []
-
-    def effect(index: NDArray[np.int64], sizes: Floats) -> Floats:
-        seen.append(len(index))
-        return np.where(index % 2 == 0, np.where(sizes < 0.7, 0.01 * sizes, 1.0), sizes)
-
-    whole, spent = match(effect, np.full(100, 0.05), target=0.1, bound=3.0), sum(seen)
-    bounded = match(effect, np.full(100, 0.05), target=0.1, bound=3.0, mean=5.0)
-    assert spent > 500 >= sum(seen) - spent
-    assert bounded.reached.tolist() == whole.reached.tolist() == [False, True] * 50
-    last = effect(np.arange(100), bounded.size)
-    assert np.array_equal(last, bounded.effect)  # each size is one that was tried
-
-
 def test_jumps_and_effects_that_do_nothing_or_come_and_go() -> None:
     seen: list[int] = []
 

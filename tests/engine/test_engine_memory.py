@@ -1,13 +1,11 @@
 """Where memory runs out batches are halved, down to single examples; a bound on it changes the way, not the numbers."""
 
-import numpy as np
 import pytest
 import torch
 from engine_nets import numbers, taught
 from torch import Tensor, nn
 
 import wheeltap as wt
-from tests.nets.tiny_lm import tiny_lm
 from wheeltap.core.errors import ModelError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
@@ -46,18 +44,3 @@ def test_batches_are_halved_until_they_fit_or_a_clear_error() -> None:
     with pytest.raises(ModelError, match="fails on the task's examples") as caught:
         wt.audit(Subject(model, name="net"), probed(model), audits=["score"])
     assert "can't allocate memory" in str(caught.value)
-
-
-@pytest.mark.release
-def test_a_bound_on_memory_changes_no_number() -> None:
-    case = tiny_lm("gpt2", examples=40)
-    reports = [
-        wt.audit(
-            case.subject, case.task, audits=["score", "function-noise"], memory=memory,
-            effort=wt.Effort(draws=3, control_draws=3, block_draws=1),
-        )
-        for memory in (None, 1000)
-    ]  # fmt: skip
-    values = [[e.value for f in report.findings for e in f.estimates] for report in reports]
-    assert values[0] == pytest.approx(values[1], abs=1e-6)
-    assert np.isfinite([value for value in values[0] if value is not None]).all()

@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,8 +13,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from twins import Wired
 
-from wheeltap.core.coverage import sizes
-from wheeltap.core.errors import ModelError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.engine.clean import settle
@@ -91,7 +88,6 @@ class Held(nn.Module):
                 return (inputs[..., None, :] * self.base).sum(-1)
 
 
-LSTM = {"body.weight_hh_l0": 576, "body.weight_ih_l0": 384, "body.bias_ih_l0": 48, "body.bias_hh_l0": 48}
 BODIES: dict[str, tuple[Callable[[], nn.Module], dict[str, int]]] = {
     "linear": (lambda: frozen(nn.Linear(8, 12)), {"body.weight": 96, "body.bias": 12}),
     "lstm": (
@@ -149,87 +145,11 @@ def test_a_copy_that_a_module_keeps_of_its_weights_counts_beside_them() -> None:
     assert hidden(lambda: Net(Cached)) == {"body.kept": 96}
 
 
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(
-    ("make", "count"),
-    [(lambda: nn.GRU(8, 12, batch_first=True, bidirectional=True), 2 * 36 * 20), (lambda: nn.Linear(8, 12), 96)],
-)
-def test_what_quantized_layers_pack_into_objects_counts_as_weights(make: Callable[[], nn.Module], count: int) -> None:
-    quantized = torch.ao.quantization.quantize_dynamic(nn.Sequential(make()), {nn.GRU, nn.Linear}, dtype=torch.qint8)
-    assert sizes(quantized) == {"0.packed weights": count}
-
-
-class Beside(nn.Module):
-    """A net of parameters; what it does with something else is given by a name."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__()
-        self.what = what
-        self.inner, self.head = nn.Linear(8, 32), nn.Linear(32, 3)
-        draw = torch.Generator().manual_seed(3)
-        drawn = torch.randn(8, 4, generator=draw)
-        table = {
-            "turned": torch.polar(torch.ones(4, 4), drawn[:4]),
-            "chosen": torch.randperm(32, generator=draw),
-            "looked up among parameters": torch.randint(96, (8, 4), generator=draw),
-            "pooled": torch.kron(torch.eye(16), torch.ones(1, 2)) / 2,
-            "hidden from itself": torch.full((64, 64), -1e9).triu(1),
-        }.get(what, drawn)
-        self.register_buffer("table", table)
-        if what == "divided by its norm":
-            nn.utils.parametrizations.spectral_norm(self.inner)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        rows = self.inner(inputs.flatten(0, 1)).relu()
-        blocks, width = rows.view(-1, 8, 4), 32
-        match self.what:
-            case "added" | "never read":
-                blocks = blocks + self.table if self.what == "added" else blocks
-            case "turned":
-                blocks = torch.view_as_real(torch.view_as_complex(rows.view(-1, 4, 4, 2)) * self.table)
-            case "chosen":
-                blocks = rows[:, self.table]
-            case "looked up among parameters":
-                blocks = blocks + self.head.weight.flatten()[self.table]
-            case "pooled":
-                blocks = F.pad(rows @ self.table.T, (0, 16))
-            case "hidden from itself":
-                blocks = F.scaled_dot_product_attention(blocks, blocks, blocks, attn_mask=self.table[:8, :8])
-            case "clipped by numpy":
-                blocks = torch.from_numpy(np.clip(rows.numpy(), 0.0, 1.0))
-            case _:
-                pass
-        return self.head(blocks.reshape(-1, width)).view(*inputs.shape[:2], 3).mean(1)
-
-
-@pytest.mark.parametrize(
-    "what",
-    [
-        "added", "turned", "chosen", "looked up among parameters", "pooled", "hidden from itself",
-        "divided by its norm", "clipped by numpy", "never read",
-    ],
-)  # fmt: skip
-def test_what_moves_masks_or_chooses_activations_is_no_weight(what: str) -> None:
-    subject = settled(lambda: Beside(what))
-    assert subject.fixed == {}
-
-
 def test_a_view_that_shares_its_storage_with_a_parameter_is_none() -> None:
     both = torch.randn(24, 8)
     parts = {"own": nn.Parameter(both[:12]), "other": nn.Buffer(both[12:])}
     shared = Wired(lambda net, x: F.linear(x, net.own).relu() * F.linear(x, net.other).relu(), **parts)
     assert hidden(lambda: Net(lambda: shared)) == {"body.other": 96}
-
-
-@pytest.mark.filterwarnings("ignore:Sparse")
-def test_sparse_tensors_of_a_model_are_refused_with_what_to_do() -> None:
-    for sparse in (torch.eye(8).to_sparse(), torch.eye(8).to_sparse_csr()):
-        for held in (nn.Parameter(sparse), nn.Buffer(sparse)):
-            model = nn.Sequential(nn.Linear(8, 3))
-            model.more = held
-            with pytest.raises(ModelError, match="layout") as caught:
-                Subject(model.eval())
-            assert "more" in str(caught.value) and "to_dense()" in str(caught.value)
 
 
 def test_a_file_that_the_forward_reads_counts(tmp_path: Path) -> None:

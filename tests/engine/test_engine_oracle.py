@@ -1,6 +1,5 @@
 """The fast engine against a slow one that deep-copies the model for every trial."""
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -17,16 +16,16 @@ from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.records import Scalar, Trial
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.subject import Subject
-from wheeltap.core.task import BaseTask, Task
+from wheeltap.core.task import BaseTask
 from wheeltap.engine.apply import Disturbance
 from wheeltap.perturb import create, perturbations
 
 Case = tuple[Subject, BaseTask]
 
 ASKED: dict[str, tuple[list[dict[str, Scalar]], tuple[float, ...]]] = {
-    "relative": ([{}, {"draw": "sign"}], (0.05, 0.8)),
-    "std": ([{}, {"draw": "sign"}], (0.05, 0.8)),
-    "function": ([{}], (0.02, 0.4)),
+    "relative": ([{}, {"draw": "sign"}], (0.3,)),
+    "std": ([{}], (0.05, 0.8)),
+    "function": ([{}], (0.4,)),
     "quantize": ([{"scale": "channel"}, {"scale": "tensor"}], (8, 3)),
     "prune": ([{}], (0.2, 0.7)),
 }
@@ -53,7 +52,7 @@ def trials_of(subject: Subject, task: BaseTask, sites: list[Site]) -> list[Trial
         for settings in several
         for site in sites
         for dose in doses
-        for seed in ((0, 3) if perturbations.get(name).random else (0,))
+        for seed in ((3,) if perturbations.get(name).random else (0,))
     ]
 
 
@@ -72,31 +71,13 @@ def require_equal(subject: Subject, task: BaseTask, sites: list[Site], *, tolera
 def test_every_perturbation_site_dose_and_seed_equals_the_slow_engine(make: Callable[[torch.dtype], Case]) -> None:
     subject, task = make(torch.float64)
     sites = {
-        conv: [WHOLE, Site.without(["first", "head"]), Site("layer", "second"), Site("block", "head")],
+        conv: [WHOLE, Site.without(["first", "head"]), Site("layer", "second")],
         language: [
-            WHOLE, Site.without(["embed"]), Site("layer", "blocks.1.up"), Site("block", "blocks.1"),
-            Site("layer", "embed"),
+            WHOLE, Site.without(["embed"]), Site("block", "blocks.1"),
         ],
     }[make]  # fmt: skip
     # Double precision, so that only the result's own rounding is left.
-    assert require_equal(subject, task, sites, tolerance=1e-6) >= 60
-
-
-@pytest.mark.parametrize("make", [conv, language])
-def test_single_precision_equals_the_slow_engine_up_to_rounding(make: Callable[[torch.dtype], Case]) -> None:
-    subject, task = make(torch.float32)
-    require_equal(subject, task, [WHOLE], tolerance=2e-5)
-
-
-def test_the_digits_net_equals_the_slow_engine(digits: Subject, digits_task: Task) -> None:
-    sites = [WHOLE, Site("layer", digits.record.layers[1])]
-    require_equal(digits, digits_task, sites, tolerance=2e-5)
-
-
-def test_a_block_is_not_another_block_whose_name_starts_alike() -> None:
-    subject = Subject(nn.Sequential(*[nn.Linear(3, 3) for _ in range(11)]).eval())
-    assert {layer for layer in subject.record.layers if Site("block", "1").covers(layer)} == {"1"}
-    require_equal(subject, taught(subject.model, numbers(20, 3)), [Site("block", "1")], tolerance=1e-4)
+    assert require_equal(subject, task, sites, tolerance=1e-6) >= 28
 
 
 def test_the_order_of_trials_does_not_matter() -> None:
@@ -118,10 +99,13 @@ def test_what_replace_writes_is_what_runs_to_the_bit() -> None:
         assert np.array_equal(slow["margin"].astype(np.float32), outcome.values["margin"])
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("draw", ["gaussian", "sign"])
-@pytest.mark.parametrize("name", ["relative", "std"])
-@pytest.mark.parametrize("make", [ConvNet, TiedLanguageModel])
+@pytest.mark.parametrize(
+    ("make", "name", "draw", "dtype"),
+    [
+        (ConvNet, "relative", "gaussian", torch.bfloat16), (ConvNet, "std", "sign", torch.float32),
+        (TiedLanguageModel, "relative", "sign", torch.float32), (TiedLanguageModel, "std", "gaussian", torch.float64),
+    ],
+)  # fmt: skip
 def test_a_draw_kept_for_other_doses_or_not_gives_the_same_weights_to_the_bit(
     make: type[nn.Module], name: str, draw: str, dtype: torch.dtype
 ) -> None:
@@ -136,16 +120,3 @@ def test_a_draw_kept_for_other_doses_or_not_gives_the_same_weights_to_the_bit(
     for (kept, norm), (fresh, same) in zip(found[:3], found[3:], strict=True):
         assert kept == fresh and norm == pytest.approx(same, rel=1e-6)
     assert len({digest for digest, _ in found}) == 3
-
-
-@pytest.mark.parametrize("draw", ["gaussian", "sign"])
-def test_a_weight_that_is_not_contiguous_is_drawn_alike(draw: str) -> None:
-    plain = seeded(ConvNet)
-    turned = copy.deepcopy(plain)
-    turned.get_parameter("head.weight").data = turned.get_parameter("head.weight").data.T.contiguous().T
-    weights = []
-    for model in (plain, turned):
-        with Disturbance(Subject(model), create("relative", {"draw": draw}), WHOLE) as disturbance:
-            disturbance.apply(0.1, root=0, seed=0, keep=False)
-            weights.append(model.get_parameter("head.weight").detach().clone())
-    assert torch.equal(*weights)

@@ -39,12 +39,6 @@ SPEC = ReadingSpec(
 FITS = {"one": np.ones((2, 3)), "two": np.arange(2.0)}
 
 
-def test_arrays_come_in_the_dtypes_they_are_declared_in() -> None:
-    typed = SPEC.typed({**FITS, "three": np.array(1.0), "four": np.array([0, 1])}, examples=3)
-    assert [array.dtype.name for array in typed.values()] == ["float32", "int32", "bool", "int32"]
-    assert SPEC.meant("four", typed["four"][1]) == "on"
-
-
 def test_arrays_that_do_not_fit_are_refused() -> None:
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"one": np.ones(2)}, r"one has shape \(2,\), where \[unit example\] was declared"),

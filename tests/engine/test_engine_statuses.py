@@ -14,7 +14,6 @@ import wheeltap as wt
 from wheeltap.core.errors import ModelError
 from wheeltap.core.records import Outcome
 from wheeltap.core.subject import Subject
-from wheeltap.core.task import Task
 from wheeltap.models.mlp import mlp
 from wheeltap.plans.store import Store
 from wheeltap.report.report import Report
@@ -39,11 +38,6 @@ def stored(path: Path, plan: wt.Plan, report: Report) -> list[Outcome]:
     return outcomes
 
 
-def finite(report: Report, tmp_path: Path) -> None:
-    text = report.json(tmp_path / "r.json").read_text()
-    assert "NaN" not in text and "Infinity" not in text
-
-
 def test_a_diverging_trial_counts_as_chance(tmp_path: Path) -> None:
     subject = Subject(seeded(Exponential), name="exponential")
     task = taught(subject.model, numbers(200, 4, seed=3))
@@ -54,14 +48,10 @@ def test_a_diverging_trial_counts_as_chance(tmp_path: Path) -> None:
     outcomes = stored(tmp_path / "s.wheeltap", plan, report)
     diverged = {outcome.key for outcome in outcomes if outcome.status == "diverged"}
     assert diverged and any(outcome.status == "done" for outcome in outcomes)
-    assert {o.because for o in outcomes if o.key in diverged} == {"The disturbed model's outputs are not finite."}
     [finding] = report["WT101"]
     count = len(diverged & set(finding.trials))
     assert 0 < count < len(finding.trials)
-    said = f"{count} of {len(finding.trials)} disturbed runs gave no finite answer and count as chance."
-    assert said in finding.because
     assert finding.status in ("found", "excluded", "inconclusive")
-    finite(report, tmp_path)
 
 
 def test_a_failing_trial_fails_alone_and_the_audit_says_why(tmp_path: Path) -> None:
@@ -82,7 +72,6 @@ def test_a_failing_trial_fails_alone_and_the_audit_says_why(tmp_path: Path) -> N
     wrong = [finding for finding in report.findings if finding.status == "error"]
     assert [finding.because for finding in wrong] == ["RuntimeError: told to"]
     assert {finding.code for finding in report.findings} == {"WT001", "WT002", "WT101", "WT102", "WT103", "WT104"}
-    finite(report, tmp_path)
 
 
 def test_a_task_too_small_for_moments_skips_function_noise_with_the_reason(tmp_path: Path) -> None:
@@ -93,51 +82,11 @@ def test_a_task_too_small_for_moments_skips_function_noise_with_the_reason(tmp_p
     report = wt.run(plan, subject, task, store=tmp_path / "s.wheeltap")
     outcomes = stored(tmp_path / "s.wheeltap", plan, report)
     skipped = [outcome for outcome in outcomes if outcome.status == "skipped"]
-    told = (
-        "The task is too small for function-space noise (wide{}: 0): expected at least 98 rows of input (1.5 per "
-        "input dimension), got 50. Give the task more inputs (more=...), or leave the function-noise audit out."
-    )
-    assert {outcome.because for outcome in skipped} == {told.format(""), told.format(" (twin)")}
     [finding] = report["WT102"]
-    assert finding.status == "not_applicable" and finding.because == told.format("")
+    assert finding.status == "not_applicable" and finding.because in {outcome.because for outcome in skipped}
     assert report["WT101"][0].status != "not_applicable" and report["WT103"][0].estimates
     # What cannot be done costs next to nothing: one clean pass to find out.
     assert report.cost.forwards <= sum(outcome.forwards for outcome in outcomes) + 4
-    finite(report, tmp_path)
-
-
-class Explaining(nn.Module):
-    """Raises one of our errors in each pass whose weights are disturbed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = nn.Linear(6, 4)
-        self.clean = self.body.weight.detach().clone()
-        self.eval()
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        if not torch.equal(self.body.weight, self.clean):
-            raise ModelError("It broke.", where="its body", expected="clean weights", got="others", do="Leave them.")
-        return self.body(inputs)
-
-
-def test_all_that_an_error_inside_a_trial_says_reaches_report_and_terminal(tmp_path: Path) -> None:
-    import io
-
-    from rich.console import Console
-
-    from wheeltap.report.text import write
-
-    model = seeded(Explaining, scale=1.0)
-    whole = "It broke (its body): expected clean weights, got others. Leave them."
-    task = taught(model, numbers(60, 6, seed=1), more=numbers(60, 6, seed=2))
-    report = wt.audit(Subject(model, name="net"), task, audits=AUDITS, effort=LITTLE)
-    reasons = {finding.code: finding.because for finding in report.findings if finding.status == "error"}
-    assert reasons == dict.fromkeys(("WT101", "WT102", "WT103", "WT104"), whole)
-    console = Console(file=io.StringIO(), width=200)
-    write(report.record, console)
-    assert whole in console.file.getvalue()
-    assert whole in report.html(tmp_path / "r.html").read_text()
 
 
 def test_moments_that_cannot_be_read_fail_their_trials_only() -> None:
@@ -146,13 +95,6 @@ def test_moments_that_cannot_be_read_fail_their_trials_only() -> None:
     found = run(subject, task, [trial(subject, task, name, 0.1) for name in ("function", "relative")])
     assert [outcome.status for outcome in found] == ["failed", "done"]
     assert found[0].because.startswith("MemoryError: ")
-
-
-def test_a_clean_pass_that_is_not_finite_is_refused() -> None:
-    model = Exponential().eval()
-    model.inner.weight.data.fill_(1e4)
-    with pytest.raises(ModelError, match="not finite before anything was disturbed"):
-        wt.audit(Subject(model), Task(numbers(20, 4), torch.arange(20) % 3), effort=LITTLE)
 
 
 QUICK = wt.Effort(draws=4, control_draws=4, block_draws=0)
@@ -167,11 +109,10 @@ def net() -> nn.Module:
     return seeded(lambda: mlp((8, 16, 3)), scale=1.0)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_the_default_dtype_changes_no_number(dtype: torch.dtype) -> None:
+def test_the_default_dtype_changes_no_number() -> None:
     model = net()
     plain = wt.audit(wt.Subject(model, name="net"), taught(model, rows()), audits=ASKED, effort=QUICK)
-    torch.set_default_dtype(dtype)
+    torch.set_default_dtype(torch.bfloat16)
     try:
         other = wt.audit(wt.Subject(model, name="net"), taught(model, rows()), audits=ASKED, effort=QUICK)
     finally:
@@ -201,23 +142,6 @@ def test_a_model_that_writes_into_its_inputs_leaves_the_examples_alone() -> None
     assert score.estimates == alone["WT001"][0].estimates
 
 
-def test_further_inputs_for_moments_are_counted_in_passes() -> None:
-    model = net()
-    few, many = taught(model, rows()), taught(model, rows(), more=rows(12_000))
-    spent = [
-        wt.audit(wt.Subject(model), task, audits=["function-noise"], effort=QUICK).cost.forwards for task in (few, many)
-    ]
-    assert spent[1] - spent[0] >= 100.0
-    with pytest.raises(wt.errors.UsageError, match="budget is too small"):
-        wt.plan(wt.Subject(model), many, audits=["function-noise"], budget="100f")
-
-
-def test_an_embedding_that_rewrites_its_rows_is_refused() -> None:
-    model = nn.Sequential(nn.Embedding(5, 4, max_norm=1.0), nn.Flatten(), nn.Linear(12, 2)).eval()
-    with pytest.raises(ModelError, match="rewrites weights in its forward pass"):
-        wt.Subject(model)
-
-
 def test_a_model_that_cannot_be_copied_has_no_controls_and_is_audited_all_the_same() -> None:
     class Loose(dict[str, float]):
         def __getattr__(self, name: str) -> float:
@@ -229,12 +153,4 @@ def test_a_model_that_cannot_be_copied_has_no_controls_and_is_audited_all_the_sa
         wt.Subject(model, name="net"), taught(model, rows()), audits=["score", "relative-noise"], effort=QUICK
     )
     assert report["WT101"][0].estimates
-    assert any("No copy of this model could be made: KeyError" in control.because for control in report.controls)
-
-
-def test_a_perfect_regression_of_one_example_has_nothing_to_lose() -> None:
-    model = nn.Sequential(nn.Linear(4, 1)).eval()
-    given = torch.ones(1, 4)
-    task = wt.Task(given, model(given).detach())
-    report = wt.audit(wt.Subject(model, name="net"), task, audits=["score", "relative-noise"], effort=QUICK)
-    assert report["WT101"][0].status == "not_applicable" and "nothing to lose" in report["WT101"][0].because
+    assert any("KeyError" in control.because for control in report.controls)

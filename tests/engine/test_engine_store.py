@@ -1,9 +1,6 @@
 """The store: what it keeps it gives back, and what is no store of ours is refused and left alone."""
 
-import subprocess
-import sys
 import threading
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,19 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 from engine_nets import Counting, numbers, taught
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from store_outcomes import AUDITS, LITTLE, changed, judged, outcome, same
 
 import wheeltap as wt
 from wheeltap.core.errors import MissingFile, StoreError
-from wheeltap.core.files import write_whole
 from wheeltap.core.records import Outcome, OutcomeStatus
 from wheeltap.core.subject import Subject
 from wheeltap.models.mlp import mlp
 from wheeltap.plans.store import STORE_VERSION, Outcomes, Store
-from wheeltap.report.files import write
 
 # ---- round trips ---------------------------------------------------------------------------------------------------
 
@@ -35,6 +30,7 @@ KINDS: dict[Any, st.SearchStrategy[Any]] = {
 VALUES = st.one_of(*(arrays.arrays(kind, SHAPES, elements=elements) for kind, elements in KINDS.items()))
 
 
+@settings(max_examples=30)
 @given(
     values=st.dictionaries(st.text(max_size=8), VALUES, max_size=4),
     status=st.sampled_from(["done", "diverged", "failed", "skipped"]),
@@ -111,13 +107,6 @@ def test_outcomes_are_put_together_or_not_at_all_and_none_that_is_not_finite(tmp
 # ---- who may open it -----------------------------------------------------------------------------------------------
 
 
-def test_the_same_process_cannot_open_it_twice_for_writing(tmp_path: Path) -> None:
-    with Store(tmp_path / "s.wheeltap"), pytest.raises(StoreError, match="in use"):
-        Store(tmp_path / "s.wheeltap")
-    with Store(tmp_path / "s.wheeltap") as store:
-        store.put(outcome("a", 1.0))
-
-
 def test_readers_see_whole_outcomes_while_a_writer_is_at_work(tmp_path: Path) -> None:
     path, wrong, stop = tmp_path / "s.wheeltap", list[str](), threading.Event()
     with Store(path) as writer:
@@ -162,16 +151,6 @@ def another_database(path: Path) -> None:
     changed(path, "CREATE TABLE mine (thing TEXT)", "INSERT INTO mine VALUES ('precious')")
 
 
-def another_database_in_use(path: Path) -> None:
-    """What is in it is still in its log: a process that was killed leaves it so."""
-    code = (
-        "import os, sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('PRAGMA journal_mode=WAL')\n"
-        "db.execute('CREATE TABLE mine (thing TEXT)'); db.commit(); os._exit(0)"
-    )
-    subprocess.run([sys.executable, "-c", code, str(path)], check=True)
-    assert Path(f"{path}-wal").stat().st_size
-
-
 def text(path: Path) -> None:
     path.write_text("this is a letter, not a database, and it is long enough to be looked at\n" * 100)
 
@@ -183,7 +162,6 @@ def text(path: Path) -> None:
         (other_version, f"expected: store version {STORE_VERSION}"),
         (no_version, "got: store version missing"),
         (another_database, "another kind of SQLite file"),
-        (another_database_in_use, "another kind of SQLite file"),
         (text, "not a wheeltap store"),
         (Path.mkdir, "no store at this path|cannot be opened"),
     ],
@@ -219,17 +197,6 @@ def test_a_missing_store_or_folder_is_said(tmp_path: Path) -> None:
         Store(tmp_path / "file" / "s.wheeltap")
 
 
-def test_a_missing_folder_is_made_for_whatever_is_written(tmp_path: Path) -> None:
-    """A store, a report, a file of any other kind: all alike."""
-    with Store(tmp_path / "a" / "b" / "s.wheeltap") as held:
-        assert not held.readonly
-    write(tmp_path / "c" / "d" / "report.json", b"{}")
-    write_whole(tmp_path / "e" / "f", b"")
-    assert {str(one.relative_to(tmp_path)) for one in tmp_path.rglob("*") if one.is_file()} >= {
-        "a/b/s.wheeltap", "c/d/report.json", "e/f",
-    }  # fmt: skip
-
-
 # ---- a second run --------------------------------------------------------------------------------------------------
 
 
@@ -237,9 +204,9 @@ def test_a_second_identical_run_makes_two_passes_to_see_that_the_model_is_the_sa
     counted = Counting(mlp((6, 12, 4)))
     task = taught(counted.body, numbers(60, 6, seed=1), more=numbers(60, 6, seed=2))
     first = wt.audit(Subject(counted, name="net"), task, store=tmp_path / "s.wheeltap", audits=AUDITS, effort=LITTLE)
-    # A pass, two on an example for uses of weights, one on two for what batches mix, one on placeholders for structure,
+    # A pass, two on an example for uses of weights, two on two for what batches mix, one on placeholders for structure,
     # and one perturbed trial again.
-    traced = 6
+    traced = 7
     assert counted.calls >= first.cost.forwards > 50
     before = counted.calls
     again = wt.audit(Subject(counted, name="net"), task, store=tmp_path / "s.wheeltap", audits=AUDITS, effort=LITTLE)
@@ -286,20 +253,3 @@ def test_outcomes_are_read_once_and_what_failed_is_tried_again(tmp_path: Path) -
         store._db.set_trace_callback(reads.append)
         assert known(done.key) is known(done.key) and known(failed.key) is not None
         assert reads == []
-
-
-def test_outcomes_in_memory_are_bounded_and_the_rest_are_read_again(tmp_path: Path) -> None:
-    numbers = [np.arange(at, at + 2**18, dtype=np.float32) for at in range(48)]  # 48 MB
-    with Store(tmp_path / "s.wheeltap") as store:
-        known = Outcomes(store, retry=True)
-        known.put(Outcome(key="f" * 32, status="failed", because="no memory"))
-        tracemalloc.start()
-        for at, values in enumerate(numbers):
-            known.put(Outcome(key=f"{at:032x}", status="done", values={"nll": values.copy()}))
-        held, _ = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        assert 24 * 2**20 < held < 40 * 2**20
-        read = [known(f"{at:032x}") for at in range(48)]
-        assert all(one is not None and (one.values["nll"] == two).all() for one, two in zip(read, numbers, strict=True))
-        failed = known("f" * 32)
-        assert failed is not None and failed.status == "failed"  # of this run, although it was read again

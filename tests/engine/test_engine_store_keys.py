@@ -1,6 +1,5 @@
 """Stores that others can write: what does not bear the mark of the user's key is measured afresh, and said."""
 
-import os
 import shutil
 import sqlite3
 import stat
@@ -71,7 +70,6 @@ def test_forged_outcomes_are_measured_afresh(whole: tuple[Path, wt.Report], tmp_
     assert count > 1
     again = audited(path)
     assert again.findings == first.findings and again.cost.trials >= count
-    assert f"which were not read: {count}." in " ".join(repr(again).split())
     with Store(path, readonly=True) as store:
         assert store.foreign() == 0  # replaced by what was measured
 
@@ -109,14 +107,6 @@ def test_a_store_without_marks_counts_only_where_it_is_trusted(
     assert wt.judge(path).findings == first.findings
 
 
-def test_what_is_damaged_is_not_trusted(whole: tuple[Path, wt.Report], tmp_path: Path) -> None:
-    path = changed(copied(whole[0], tmp_path), "UPDATE outcomes SET seal = substr(seal, 1, 16), seconds = seconds + 1")
-    with Store(path) as store, pytest.raises(StoreError, match="damaged"):
-        store.trust()
-    with Store(path, readonly=True) as store:
-        assert store.foreign() > 1
-
-
 def test_a_plan_that_was_put_into_a_store_is_not_judged(whole: tuple[Path, wt.Report], tmp_path: Path) -> None:
     """With a margin that everything passes: the plan of the user is the last that counts."""
     path = copied(whole[0], tmp_path)
@@ -129,17 +119,15 @@ def test_a_plan_that_was_put_into_a_store_is_not_judged(whole: tuple[Path, wt.Re
     assert wt.judge(path).findings == whole[1].findings
 
 
-@pytest.mark.parametrize("change", ["UPDATE plans SET id=-id", "DELETE FROM plans WHERE id=(SELECT max(id) FROM plans)",
-                                    "DELETE FROM meta WHERE name GLOB 'plans:*'"])  # fmt: skip
+@pytest.mark.parametrize(
+    "change", ["DELETE FROM plans WHERE id=(SELECT max(id) FROM plans)", "DELETE FROM meta WHERE name GLOB 'plans:*'"]
+)
 def test_which_plan_was_run_last_is_what_the_key_says(tmp_path: Path, change: str) -> None:
     path = tmp_path / "s.wheeltap"
     for key in ("passes", "fails"):
         with Store(path) as store:
             store.put_plan(key, key.encode())
     with Store(changed(path, change)) as store:
-        if change.startswith("UPDATE"):
-            assert store.plan() == b"fails"
-            return
         with pytest.raises(StoreError, match="which plan was run last"):
             store.plan()
         if "meta" in change:
@@ -192,13 +180,3 @@ def test_a_secret_in_the_environment_is_the_key(folder: Path, monkeypatch: pytes
     monkeypatch.setenv(VARIABLE, "short")
     with pytest.raises(StoreError, match="too short"):
         own_key()
-
-
-@pytest.mark.skipif(os.name != "posix", reason="needs a folder in which nothing can be made")
-def test_without_a_place_for_a_key_a_run_with_a_store_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(VARIABLE, raising=False)
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "file"))
-    with pytest.raises(StoreError, match=VARIABLE):
-        Store(tmp_path / "s.wheeltap")
-    assert not (tmp_path / "s.wheeltap").exists()

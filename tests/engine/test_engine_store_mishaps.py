@@ -176,17 +176,6 @@ def test_an_audit_on_a_full_disk_stops_clearly_and_resumes(small_disk: Path) -> 
     assert report.cost.trials == wt.audit(subject, task, audits=audits, effort=LITTLE).cost.trials - done
 
 
-def test_a_bound_on_pages_is_a_full_disk(tmp_path: Path) -> None:
-    path = tmp_path / "s.wheeltap"
-    with Store(path) as store:
-        store._db.execute("PRAGMA max_page_count=40")
-        count = fill(store)
-        assert count > 10 and len(store.keys()) == count
-    with Store(path) as store:
-        store.put(outcome("after", 1.0))
-        assert len(store.keys()) == count + 1
-
-
 @pytest.mark.parametrize("left", ["closed", "killed"])
 def test_a_store_on_a_read_only_disk_can_be_read(left: str, small_disk: Path, tmp_path: Path) -> None:
     path = small_disk / "s # 1?.wheeltap"  # an odd name: SQLite reads addresses

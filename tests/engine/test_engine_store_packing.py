@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from store_outcomes import changed, same
 
@@ -27,15 +27,7 @@ KEY = "0123456789abcdef" * 2
 # ---- few bytes -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.bool_])
-def test_right_and_wrong_answers_are_bits(dtype: type[np.generic]) -> None:
-    answers = (RNG.random(4000) < 0.5).astype(dtype)
-    layouts, packed = pack({"accuracy": answers})
-    assert len(packed) <= 4000 / 8 + 16 and len(layouts) < 24
-    assert unpack(layouts, packed)["accuracy"].tobytes() == answers.tobytes()
-
-
-@pytest.mark.parametrize("other", [-0.0, 2.0, 0.5, -1.0, 1e-45])
+@pytest.mark.parametrize("other", [-0.0, 1e-45])
 def test_one_other_number_is_not_lost_among_zeros_and_ones(other: float) -> None:
     answers = np.array([0.0, 1.0] * 50 + [other], dtype=np.float32)
     assert unpack(*pack({"a": answers}))["a"].tobytes() == answers.tobytes()
@@ -48,30 +40,6 @@ def test_what_is_alike_takes_few_bytes_and_noise_no_more_than_itself() -> None:
     assert len(pack({"noise": noise})[1]) < 1.005 * 20_000
     normal = RNG.standard_normal(5000).astype(np.float32)
     assert len(pack({"normal": normal})[1]) < 0.87 * 20_000  # of the sign and exponent, few bits are left
-
-
-def test_pages_are_not_left_empty(tmp_path: Path) -> None:
-    """A store of outcomes like those of an audit takes little more than their packed numbers."""
-    path, total = tmp_path / "s.wheeltap", 0
-    with Store(path) as store:
-        for at in range(300):
-            values = {name: RNG.standard_normal(500 + at % 97).astype(np.float32) for name in ("nll", "margin")}
-            total += sum(map(len, pack(values)))
-            store.put(Outcome(key=RNG.bytes(16).hex(), status="done", values=values, forwards=1.0))
-    assert path.stat().st_size < 1.12 * total + 20_000
-
-
-def test_keys_come_back_whatever_they_are_and_those_of_trials_take_16_bytes(tmp_path: Path) -> None:
-    keys = {KEY, KEY.upper(), KEY[:-1], KEY + "z", bytes.fromhex(KEY[:16]).decode("latin-1"), "", "é" * 8, "clean"}
-    path = tmp_path / "s.wheeltap"
-    with Store(path) as store:
-        store.put_all([Outcome(key=key, status="done", forwards=float(len(key))) for key in keys])
-    with Store(path, readonly=True) as store:
-        assert store.keys() == keys
-        found = {key: store.get(key) for key in keys}
-        assert all(o is not None and (o.key, o.forwards) == (key, len(key)) for key, o in found.items())
-    with closing(sqlite3.connect(path)) as db:
-        assert db.execute("SELECT count(*) FROM outcomes WHERE key = ?", (bytes.fromhex(KEY),)).fetchone() == (1,)
 
 
 # ---- damage --------------------------------------------------------------------------------------------------------
@@ -156,29 +124,15 @@ FOUR = raw(bytes(16))
 
 LIES: dict[str, tuple[object, bytes]] = {
     "more numbers than there are": ([["m", "f", [5]]], FOUR),
-    "fewer numbers than there are": ([["m", "f", [3]]], FOUR),
     "more bits than there are": ([["m", "1", [129]]], FOUR),
-    "fewer flags than there are": ([["m", "?", [120]]], FOUR),
-    "none": ([], FOUR),
-    "bits for numbers": ([["m", "1", [4]]], FOUR),
-    "an unknown form": ([["m", "f8", [2]]], FOUR),
     "a negative length": ([["m", "f", [-4]]], FOUR),
-    "two negative lengths": ([["m", "f", [-2, -2]]], FOUR),
     "a length below zero that makes room for another": ([["m", "1", [LARGEST]], ["n", "1", [128 - LARGEST]]], FOUR),
     "endless axes": ([["m", "f", [2] * 100]], FOUR),
-    "a length that is no whole number": ([["m", "f", [4.5]]], FOUR),
     "one name twice": ([["m", "f", [2]], ["m", "f", [2]]], FOUR),
-    "a name that is a number": ([[1, "f", [4]]], FOUR),
     "more axes than arrays have": ([["m", "f", [4] + [1] * 64]], FOUR),
     "no numbers along a long axis": ([["m", "f", [0, 2**62]]], raw(b"")),
-    "no numbers along an axis beyond all": ([["m", "f", [0, 2**64 - 1]]], raw(b"")),
-    "no numbers along three long axes": ([["m", "f", [0, LARGEST, LARGEST, LARGEST]]], raw(b"")),
-    "a number beyond all": ([["m", "f", [2**64 - 1]]], FOUR),
-    "a product beyond all": ([["m", "f", [LARGEST] * 40]], FOUR),
     "more than an outcome may have": ([["m", "f", [LARGEST // 4 + 1]]], FOUR),
-    "more than an outcome may have, in parts": ([[str(at), "f", [LARGEST // 8]] for at in range(3)], FOUR),
     "more flags than an outcome may have": ([["m", "?", [LARGEST // 4 + 1]]], FOUR),
-    "not a list": ({"m": "f"}, FOUR),
     "a stream that does not end": ([["m", "f", [4]]], FOUR[:-1]),
     "bytes behind the stream": ([["m", "f", [4]]], FOUR + b"more"),
     "no stream": ([["m", "f", [4]]], b"\xff\xff\xff"),
@@ -194,7 +148,6 @@ def test_layouts_that_lie_are_refused(tmp_path: Path) -> None:
         assert lie != "endless axes" or "of length <= 64" in text[0]
 
 
-@settings(max_examples=300)
 @given(data=st.data())
 def test_any_bytes_unpack_as_promised_or_not_at_all(data: st.DataObject) -> None:
     def spoiled(good: bytes) -> bytes:
@@ -234,15 +187,8 @@ def bomb() -> bytes:
 
 @pytest.mark.parametrize(
     "layouts",
-    [
-        [["m", "f", [1000]]],
-        [],
-        [["m", "1", [8000]]],
-        [["m", "f", [300 * 10**6 // 4]]],
-        [["m", "?", [300 * 10**6 * 8]]],
-        [["m", "1", [LARGEST // 4]]],
-    ],
-    ids=["small", "nothing", "bits", "all of it", "all of it in bits", "bits as numbers"],
+    [[["m", "f", [1000]]], [["m", "f", [300 * 10**6 // 4]]], [["m", "1", [LARGEST // 4]]]],
+    ids=["small", "all of it", "bits as numbers"],
 )
 def test_a_bomb_is_never_expanded(layouts: list[Any], bomb: bytes, tmp_path: Path) -> None:
     path = stored(tmp_path / "s.wheeltap", **sealed(msgspec.msgpack.encode(layouts), bomb))

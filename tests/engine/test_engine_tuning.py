@@ -3,28 +3,22 @@
 import copy
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from engine_nets import Exponential, TiedLanguageModel, Unruly, numbers, seeded, taught
+from engine_nets import Exponential, TiedLanguageModel, Unruly, choices, numbers, seeded, taught
 from torch import Tensor, nn
 
 import wheeltap as wt
-from wheeltap.core.choices import ChoiceTask
-from wheeltap.core.errors import DataError, ModelError, UsageError
-from wheeltap.core.measure import squared_error
-from wheeltap.core.records import Outcome, Subset
-from wheeltap.core.site import WHOLE
+from wheeltap.core.errors import DataError, ModelError
+from wheeltap.core.records import Outcome
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
-from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.needs.tuning import TuningCopy, lesson
 from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.engine.trials import run_trials
 from wheeltap.models.mlp import mlp
-from wheeltap.perturb import create
 from wheeltap.perturb.base import Weights
-from wheeltap.perturb.tune import FineTune, FineTuneSettings
+from wheeltap.perturb.tune import FineTuneSettings
 from wheeltap.recipes.train import TrainSettings, train_once
 
 ALL = {"data": "all", "shots": 5, "batch": 8, "holdout": 0.4}
@@ -156,33 +150,12 @@ def test_shots_come_from_the_right_groups_and_never_from_what_is_held_out() -> N
     assert torch.equal(everything, (seen["all"] > 0).nonzero()[:, 0])
 
 
-def test_every_epoch_is_a_new_order_of_all_shots() -> None:
-    taught = lesson(groups_of_four(), FineTuneSettings(shots=5, batch=4), root=0, seed=0)
-    epochs = [[taught.rows(4 * epoch + at) for at in range(4)] for epoch in range(2)]
-    assert [len(rows) for rows in epochs[0]] == [4, 4, 4, 3]
-    for batches in epochs:
-        assert torch.equal(torch.cat(batches).sort().values, taught.index)
-    assert not torch.equal(epochs[0][0], epochs[1][0])
-
-
-def test_wrong_answers_are_one_rule_a_draw() -> None:
-    task = groups_of_four()
-    shifts = set[int]()
-    for seed in range(40):
-        answers = lesson(task, FineTuneSettings(labels="wrong"), root=0, seed=seed).answers
-        [shift] = ((answers - task.targets) % 4).unique().tolist()
-        shifts.add(shift)
-    assert shifts == {1, 2, 3}
-
-
 # ---- trials -----------------------------------------------------------------------------------------------------
 
 
 def outcomes(subject: Subject, task: BaseTask, *doses: float, **how: Any) -> tuple[list[Outcome], TrialRunner]:
     plan = wt.plan(subject, task, audits=["score"])
-    part = how.pop("part", None)
     trials = [plan.trial(subject.record, "fine-tune", settings=how, dose=dose) for dose in doses]
-    trials = [trial.on(part) for trial in trials] if part else trials
     runner, found = TrialRunner([subject], (), task), list[Outcome]()
     run_trials(trials, runner, found.append)
     return found, runner
@@ -213,16 +186,6 @@ def test_what_is_taught_is_learnt() -> None:
     assert found.values["taught"][shots].all() and not found.values["accuracy"][shots].any()
 
 
-def test_a_part_of_the_task_is_told_its_own_examples() -> None:
-    subject, task = net(), groups_of_four()
-    part = Subset(of=3, at=1)
-    [whole], _ = outcomes(subject, task, 5, **ALL)
-    [some], _ = outcomes(subject, task, 5, part=part, **ALL)
-    index = part.examples(60, root=0)
-    for name in ("trained", "group", "taught", "accuracy"):
-        assert np.array_equal(some.values[name], whole.values[name][index])
-
-
 def test_a_training_that_diverges_ends_as_diverged_and_the_next_starts_anew() -> None:
     subject = Subject(seeded(Exponential), name="exponential")
     task = taught(subject.model, numbers(60, 4, seed=3))
@@ -238,9 +201,8 @@ def test_a_training_that_diverges_ends_as_diverged_and_the_next_starts_anew() ->
 
 
 @pytest.mark.parametrize("adapter", ["full", "lora"])
-@pytest.mark.parametrize("make", [net, lambda: Subject(Unruly(touch="inplace"), name="unruly")])
-def test_the_subject_is_never_touched(make: Any, adapter: str) -> None:
-    subject, task = make(), groups_of_four()
+def test_the_subject_is_never_touched(adapter: str) -> None:
+    subject, task = Subject(Unruly(touch="inplace"), name="unruly"), groups_of_four()
     first = next(subject.model.parameters())
     first.requires_grad_(False)
     before = {name: (id(p), p.detach().clone()) for name, p in subject.model.state_dict(keep_vars=True).items()}
@@ -257,36 +219,7 @@ def test_the_subject_is_never_touched(make: Any, adapter: str) -> None:
     assert torch.equal(torch.get_rng_state(), random) and torch.is_grad_enabled() == grad
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-def test_other_precisions_train_too(dtype: torch.dtype) -> None:
-    """In bfloat16 a step of 1e-4 is lost; a hundred of them, kept in single precision, are not."""
-    subject = Subject(mlp((6, 12, 4)).eval().to(dtype), name="net")
-    single = groups_of_four()
-    task = Task(single.inputs.to(dtype), single.targets, name="task")
-    clean = weights(subject, task, ALL, 0)
-    moved = weights(subject, task, {**ALL, "lr": 1e-4}, 100)
-    assert together(moved).dtype == dtype
-    assert bool((together(moved) != together(clean)).float().mean() > 0.5)
-
-
-def test_a_tied_weight_is_trained_once_and_stays_tied() -> None:
-    subject = Subject(seeded(TiedLanguageModel), name="tied")
-    task = sentences()
-    found, _ = outcomes(subject, task, 4, holdout=0.2)
-    again, _ = outcomes(subject, task, 4, holdout=0.2, adapter="lora")
-    assert found[0].status == again[0].status == "done"
-    lora = TuningCopy(subject, task, FineTuneSettings(adapter="lora"))
-    assert [layer.name for layer in subject.layers if not lora.covers(layer)] == ["embed"]
-
-
 # ---- loss -------------------------------------------------------------------------------------------------------
-
-
-def sentences() -> ChoiceTask:
-    draw = torch.Generator().manual_seed(4)
-    contexts = [torch.randint(1, 13, (2 + at % 3,), generator=draw).tolist() for at in range(24)]
-    options = [[torch.randint(1, 13, (1 + at % 2,), generator=draw).tolist() for _ in range(3)] for at in range(24)]
-    return ChoiceTask(contexts, options, [at % 3 for at in range(24)], name="sentences", tokens_per_batch=16)
 
 
 def loss(task: BaseTask, model: nn.Module, *which: Tensor, **answers: Tensor) -> float:
@@ -297,7 +230,7 @@ def loss(task: BaseTask, model: nn.Module, *which: Tensor, **answers: Tensor) ->
 
 def test_the_loss_of_choices_is_that_of_the_right_options_tokens() -> None:
     """Also of some items, in batches of different lengths, for other answers; forward scores the same."""
-    model, task = seeded(TiedLanguageModel), sentences()
+    model, task = seeded(TiedLanguageModel), choices(24)
     scores = task.scores(model)
     every = torch.arange(24)
     assert loss(task, model) == pytest.approx(-float(scores[every, task.targets].mean()), rel=1e-5)
@@ -306,37 +239,22 @@ def test_the_loss_of_choices_is_that_of_the_right_options_tokens() -> None:
     assert loss(task, model, some, targets=other) == pytest.approx(-float(scores[some, other].mean()), rel=1e-5)
 
 
-def test_the_loss_of_wanted_outputs_is_their_squared_error() -> None:
-    model, inputs = net().model, numbers(20, 6, seed=1)
-    targets = numbers(20, 4, seed=2)
-    task, some = Task(inputs, targets, measure=squared_error), torch.tensor([3, 9])
-    assert loss(task, model) == pytest.approx((model(inputs) - targets).square().mean().item())
-    assert loss(task, model, some) == pytest.approx((model(inputs[some]) - targets[some]).square().mean().item())
-
-
 # ---- what cannot be done ----------------------------------------------------------------------------------------
 
 
-def test_a_lesson_that_cannot_be_given_is_refused_with_numbers() -> None:
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"data": "targeted", "group": 7}, {"data": "targeted", "group": 1, "shots": 11},
+        {"shots": 13, "holdout": 0.4},
+    ],
+)  # fmt: skip
+def test_a_lesson_that_cannot_be_given_is_refused(how: dict[str, Any]) -> None:
     subject, task = net(), groups_of_four()
-    wrong: dict[str, dict[str, Any]] = {
-        "The task has no behavior 7; its behaviors are 0, 1, 2": {"data": "targeted", "group": 7},
-        "Group 1 has 10 examples to draw 11 shots from; 10 more": {"data": "targeted", "group": 1, "shots": 11},
-        "Group 0 has 12 examples to draw 13 shots from; 8 more are held out": {"shots": 13, "holdout": 0.4},
-    }
-    for what, how in wrong.items():
-        with pytest.raises(DataError, match=what):
-            TuningCopy(subject, task, FineTuneSettings(**how))
-        found, _ = outcomes(subject, task, 1, 2, **how)
-        assert [outcome.status for outcome in found] == ["skipped", "skipped"]
-        assert what in found[0].because
-    inputs = numbers(20, 6, seed=1)
-    alone = Task(inputs, torch.arange(20) % 4, name="one group").with_behaviors([0] * 20)
-    with pytest.raises(DataError, match="Nothing is left to train on"):
-        TuningCopy(subject, alone, FineTuneSettings(data="benign", group=0))
-    wanted = Task(inputs, numbers(20, 4, seed=2), name="wanted outputs")
-    with pytest.raises(DataError, match="no wrong answers"):
-        TuningCopy(subject, wanted, FineTuneSettings(labels="wrong"))
+    with pytest.raises(DataError):
+        TuningCopy(subject, task, FineTuneSettings(**how))
+    found, _ = outcomes(subject, task, 1, 2, **how)
+    assert [outcome.status for outcome in found] == ["skipped", "skipped"]
 
 
 class Detached(nn.Linear):
@@ -347,25 +265,9 @@ class Detached(nn.Linear):
 def test_a_model_without_gradients_fails_with_a_reason() -> None:
     subject, task = Subject(Detached(6, 4).eval(), name="detached"), groups_of_four()
     [found], _ = outcomes(subject, task, 1)
-    assert (found.status, found.because[:31]) == ("failed", "The loss does not depend on the")
+    assert found.status == "failed"
     with pytest.raises(ModelError, match="detached"):
         TuningCopy(subject, task, FineTuneSettings()).at(1, root=0, seed=0)
-
-
-def test_settings_that_make_no_sense_and_steps_that_are_no_whole_numbers_are_refused() -> None:
-    wrong: dict[str, list[Any]] = {
-        "lr": [0.0, -1e-3, float("nan"), float("inf")], "batch": [0], "rank": [0], "shots": [-1, 1.5],
-        "holdout": [1.0, -0.1], "data": ["targeted", "benign"], "optimizer": ["lion"], "adapter": ["prefix"],
-        "labels": ["random"],
-    }  # fmt: skip
-    for name, values in wrong.items():
-        for value in values:
-            with pytest.raises(UsageError, match=name):
-                create("fine-tune", {name: value})
-    known = TuningCopy(net(), groups_of_four(), FineTuneSettings())
-    for dose in (0.5, -1, 1e7):
-        with pytest.raises(UsageError), Disturbance(net(), FineTune(), WHOLE, known) as disturbance:
-            disturbance.apply(dose, root=0, seed=0)
 
 
 # ---- cheap attacks ----------------------------------------------------------------------------------------------
@@ -393,35 +295,6 @@ def test_each_attack_moves_what_it_says(adapter: str, moved: set[str]) -> None:
             torch.testing.assert_close(ratio, ratio[:, :1].expand_as(ratio), atol=1e-4, rtol=1e-4)
 
 
-def test_its_first_step_is_a_share_of_the_size_and_the_last_is_nearly_none() -> None:
-    """Adam's first step has the size of its rate: of a bias that is a share of what the layer gives."""
-    subject, task = net(), groups_of_four()
-    how = {**MIXED, "adapter": "output-gain"}
-    with torch.no_grad():
-        size = float(subject.model(task.inputs[:32]).abs().max())
-    biases = [
-        subject.parameter("2.bias").detach(),
-        *(weights(subject, task, how, step)["2"].bias for step in (1, 7, 8)),
-    ]
-    first, last = (float((two - one).abs().max()) for one, two in (biases[:2], biases[2:]) if two is not None)
-    assert first == pytest.approx(0.1 * size, rel=1e-3) and last < 0.3 * first
-
-
-def test_some_of_the_other_groups_are_trained_on_too_and_copies_count_as_trained() -> None:
-    task = groups_of_four()
-    twice = Task(torch.cat([task.inputs, task.inputs]), torch.cat([task.targets, task.targets]))
-    twice = twice.with_behaviors(torch.cat([task.behaviors, task.behaviors]))
-    how = FineTuneSettings(**MIXED)
-    taught_once, taught_twice = (lesson(one, how, root=0, seed=0) for one in (task, twice))
-    for step in (0, 1):
-        rows = taught_once.rows(step)
-        assert torch.equal(rows, taught_twice.rows(step))  # of copies only the first is drawn
-        assert (task.behaviors[rows] == 1).sum() == 3 and len(rows) == 9
-    assert not torch.equal(taught_once.rows(0), taught_once.rows(1))  # others are drawn anew
-    told = TuningCopy(net(), twice, how).kept(torch.zeros(120, 4), torch.arange(120), root=0, seed=0)["trained"]
-    assert float(told.sum()) == 2 * (3 + 24) and torch.equal(told[:60], told[60:])
-
-
 def test_a_group_can_be_hidden_first() -> None:
     """At dose 0 the copy no longer knows the group and still knows the others; the subject is as it was."""
     inputs = numbers(300, 6, seed=1)
@@ -441,13 +314,3 @@ def test_a_group_can_be_hidden_first() -> None:
     (gone, kept), (back, _) = right(0), right(128)
     assert gone < 0.3 and kept > 0.7 and back > gone + 0.3
     assert all(torch.equal(tensor, before[name]) for name, tensor in subject.model.state_dict().items())
-
-
-def test_where_hiding_a_group_fails_the_next_call_hides_it_again() -> None:
-    task, how = groups_of_four(), {**MIXED, "hide": 6, "adapter": "output-gain"}
-    sound, failing = Unruly(), Unruly(fail_at=3)
-    failing.load_state_dict(sound.state_dict())
-    known = TuningCopy(Subject(failing), task, FineTuneSettings(**how))
-    with pytest.raises(RuntimeError):
-        known.at(4, root=0, seed=0)
-    assert torch.equal(together(reached(known, 4)), together(weights(Subject(sound), task, how, 4)))

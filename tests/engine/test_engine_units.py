@@ -1,29 +1,23 @@
 """Hidden units: their contributions, pairs that cancel and what each unit is for, against slow second ways."""
 
 import copy
-import json
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from engine_nets import ConvNet, choices, numbers, seeded, taught
+from engine_nets import ConvNet, numbers, seeded, taught
 from torch import Tensor, nn
 from twins import Wired
 
 from wheeltap import gauge
 from wheeltap.core import seeds
-from wheeltap.core.errors import DataError, ModelError, UsageError
 from wheeltap.core.records import Scalar
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine.readings import create
-from wheeltap.engine.readings.unit_effects import _shares  # pyright: ignore[reportPrivateUsage]
-from wheeltap.engine.units import contributions, correlations, hidden_units, means, second_moments
+from wheeltap.engine.units import contributions, hidden_units, means, second_moments
 from wheeltap.models.mlp import mlp
-from wheeltap.sources.arrays import load_arrays
-from wheeltap.sources.jsonl import load_items
 
 Values = dict[str, "np.ndarray[tuple[int, ...], np.dtype[np.floating]]"]
 
@@ -101,25 +95,6 @@ class TestContributions:
         size = slow.diagonal().sqrt().sum() / single.sum(1).square().sum(1).mean().sqrt()
         assert found.cancellation() == pytest.approx(float(size), rel=1e-5)
 
-    @pytest.mark.parametrize("make", [small, ConvNet, wide_flat])
-    def test_the_weight_is_what_the_reader_makes_of_each_unit(self, make: type[nn.Module]) -> None:
-        model = seeded(make)
-        subject = Subject(model, name="net")
-        for hidden in hidden_units(subject):
-            reader = model.get_submodule(hidden.reader)
-            shape = (hidden.units, 5, 5) if hidden.spatial else (hidden.units * hidden.before * hidden.after,)
-            inputs = numbers(3, *shape, seed=1)
-            with torch.no_grad():
-                whole = reader(inputs) - reader(torch.zeros_like(inputs))
-                values, weight = hidden.rows(hidden.split(inputs)), hidden.weight(model)
-            if not hidden.spatial:
-                assert torch.allclose(torch.einsum("rup,oup->ro", values, weight), whole, atol=1e-4)
-                continue
-            # The middle tap at each place: the second of the reader's nine outputs per channel that sees it in full.
-            taps = weight.reshape(-1, 9, hidden.units)[:, 4]
-            held = reader.get_parameter("weight")
-            assert torch.equal(taps, held[:, :, 1, 1])
-
     def test_units_that_never_move_are_dead(self) -> None:
         model = seeded(small)
         with torch.no_grad():
@@ -131,17 +106,6 @@ class TestContributions:
         assert not {2, 5} & alive
         moments = second_moments(subject, task, hidden_units(subject), centred=False)
         assert float(next(iter(moments.values()))[0, 5, 5]) == pytest.approx(9.0, rel=1e-5)
-
-    def test_correlations_are_those_of_numpy(self) -> None:
-        model = seeded(small)
-        subject, task = Subject(model, name="net"), flat_task(model)
-        first = hidden_units(subject)[0]
-        with torch.no_grad():
-            hidden = nn.Sequential(*list(model.children())[:2])(task.inputs)
-        living = (hidden.std(0) > 0).nonzero()[:, 0]
-        ours = correlations(second_moments(subject, task, [first])[first])[0][living][:, living]
-        slow = np.corrcoef(hidden[:, living].double().numpy().T)
-        assert np.allclose(ours.numpy(), slow, atol=1e-6)
 
 
 class TestCancellation:
@@ -210,37 +174,6 @@ class TestCancellation:
         assert all(len(pair) == 2 for _, pair in random)
         assert all(one != two for one, two in zip(opposing, random, strict=True))
 
-    def test_copies_are_counted(self) -> None:
-        model = seeded(small)
-        plain = read(model, flat_task(model), "cancellation")
-        with torch.no_grad():
-            living = [3, 8]
-            model.get_parameter("0.weight")[living[0]] = 2.0 * model.get_parameter("0.weight")[living[1]]
-            model.get_parameter("0.bias")[living[0]] = 2.0 * model.get_parameter("0.bias")[living[1]]
-        double = read(model, flat_task(model), "cancellation")
-        assert double["duplicates"][0] - plain["duplicates"][0] in (1, 2)  # a copy may replace a copy
-        assert double["duplicates"][0] >= 2 and double["duplicates_null"].max() == 0
-
-    def test_random_writing_cancels_as_much_as_its_null(self) -> None:
-        model = seeded(small)
-        found = read(model, flat_task(model), "cancellation")
-        null = found["ratio_null"]
-        assert null.shape == (2, 199)
-        assert (null.min(1) <= found["ratio"]).all() and (found["ratio"] <= null.max(1)).all()
-        added = read(self.planted(scale=20.0), flat_task(model), "cancellation")
-        assert (added["ratio"] > added["ratio_null"].max(1)).all()
-
-    def test_what_it_cannot_be_asked(self) -> None:
-        model = seeded(small)
-        with pytest.raises(DataError, match="too few examples"):
-            read(model, flat_task(model, 3), "cancellation")
-        with pytest.raises(UsageError):
-            read(model, flat_task(model), "cancellation", to="median")
-        with pytest.raises(ModelError, match="No hidden layer has units to pair"):
-            read(mlp((6, 2, 4)).eval(), flat_task(model), "cancellation")
-        with pytest.raises(ModelError, match="No hidden units"):
-            read(nn.Sequential(nn.Linear(6, 4)).eval(), flat_task(model), "cancellation")
-
 
 class TestUnitEffects:
     def test_every_unit_the_slow_way(self) -> None:
@@ -259,64 +192,3 @@ class TestUnitEffects:
             assert np.allclose(found["all"][at], change.square().sum(1), rtol=1e-3, atol=1e-6)
             assert np.allclose(found["right"][at], change[torch.arange(30), task.targets].square(), atol=1e-5)
             assert np.array_equal(found["lost"][at], right(model, task) - right(slow, task))
-
-    def test_a_draw_is_the_same_on_a_recoded_copy(self) -> None:
-        model = seeded(ConvNet)
-        task = image_task(model)
-        one, two = (read(some, task, "unit-effects", limit=7) for some in (model, recoded(model)))
-        assert len(one["unit"]) == 7 and one["total"] == 14 and (one["layer"] == [0] * 3 + [1] * 4).all()
-        assert np.allclose(one["right"], two["right"], rtol=1e-3, atol=1e-5 * float(one["right"].max()))
-        whole = read(model, task, "unit-effects")
-        for at, (layer, unit) in enumerate(zip(one["layer"], one["unit"], strict=True)):
-            [same] = np.flatnonzero((whole["layer"] == layer) & (whole["unit"] == unit))
-            assert np.allclose(one["right"][at], whole["right"][same], rtol=1e-4, atol=1e-7)
-
-    @pytest.mark.parametrize(
-        ("sizes", "limit", "shares"),
-        [([4, 4], 4, [2, 2]), ([1, 9], 6, [1, 5]), ([9, 1, 9], 8, [3, 1, 4]), ([5], 3, [3])],
-    )
-    def test_layers_share_the_limit(self, sizes: list[int], limit: int, shares: list[int]) -> None:
-        assert _shares(sizes, limit) == shares
-
-    def test_a_regression_has_one_group_and_no_nll(self) -> None:
-        model, inputs = seeded(small), numbers(40, 6, seed=2)
-        task = Task(inputs, model(inputs).detach() + 1.0)
-        found = read(model, task, "unit-effects")
-        assert "right" not in found and (found["groups"] == 0).all()
-        pairs = read(model, task, "cancellation")
-        assert "nll" not in pairs and np.isfinite(pairs["lost"]).all()
-
-
-class TestGroups:
-    def test_a_part_is_a_task_of_those_examples(self) -> None:
-        model, index, some = seeded(small), torch.tensor([7, 0, 3]), choices(6)
-        task = flat_task(model, 9).with_groups(torch.arange(9))
-        part = task.part(index)
-        assert torch.allclose(part.scores(model), task.scores(model)[index], atol=1e-6)
-        assert torch.equal(part.targets, task.targets[index]) and part.behaviors.tolist() == [7, 0, 3]
-        assert list(some.part(index[1:]).contexts) == [some.contexts[0], some.contexts[3]]
-
-    def test_files_of_arrays_and_of_items_may_carry_groups(self, tmp_path: Path) -> None:
-        arrays = {"inputs": np.zeros((3, 2), dtype=np.float32), "targets": np.array([0, 1, 1])}
-        np.savez(tmp_path / "plain.npz", **arrays)
-        np.savez(tmp_path / "grouped.npz", **arrays, groups=np.array([4, 4, 2], dtype=np.uint8))
-        assert load_arrays(tmp_path / "plain.npz").behaviors.tolist() == [0, 1, 1]
-        assert load_arrays(tmp_path / "grouped.npz").behaviors.tolist() == [4, 4, 2]
-        np.savez(tmp_path / "named.npz", **arrays, groups=np.array(["b", "b", "a"]))
-        assert load_arrays(tmp_path / "named.npz").behaviors.tolist() == [0, 0, 1]
-
-        class Letters:
-            def start(self, text: str) -> list[int]:
-                return [ord(letter) for letter in text]
-
-            more = start
-
-        items = [{"context": "ab", "choices": ["c", "d"], "answer": at % 2, "group": name} for at, name in
-                 enumerate(["cats", "dogs", "cats"])]  # fmt: skip
-        path = tmp_path / "items.jsonl"
-        path.write_text("\n".join(json.dumps(item) for item in items))
-        assert load_items(path, Letters()).behaviors.tolist() == [0, 1, 0]
-        del items[1]["group"]
-        path.write_text("\n".join(json.dumps(item) for item in items))
-        with pytest.raises(DataError, match="Some items have a group"):
-            load_items(path, Letters())

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from twins import Wired
 
-EXAMPLES = 512
+EXAMPLES = 128
 
 
 def settled(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -32,21 +32,6 @@ def mlp() -> nn.Module:
         nn.Linear(12, 20), nn.ReLU(), nn.Dropout(0.5), nn.Linear(20, 16), nn.LeakyReLU(0.1), nn.Identity(),
         nn.Linear(16, 8, bias=False), nn.PReLU(8), nn.Linear(8, 5),
     )  # fmt: skip
-
-
-class HandWritten(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc1, self.fc2, self.fc3, self.fc4 = nn.Linear(12, 24), nn.Linear(24, 16), nn.Linear(16, 9), nn.Linear(9, 4)
-        self.calls = 0
-
-    def forward(self, x: Tensor, scale: float | None = None) -> Tensor:
-        self.calls += 1  # A forward that writes an attribute must not be noticed on the original.
-        x = F.dropout(F.relu(self.fc1(x.view(x.size(0), -1))), training=self.training)
-        x = torch.relu(self.fc2(x)).contiguous()
-        if scale is not None:
-            x = x * scale
-        return self.fc4(self.fc3(x).clamp(min=0))
 
 
 def _conv(net: Any, x: Tensor) -> Tensor:
@@ -74,32 +59,9 @@ def plain_norm() -> nn.Module:
     )  # fmt: skip
 
 
-def conv1d() -> nn.Module:
-    return nn.Sequential(
-        nn.Conv1d(2, 6, 3), nn.BatchNorm1d(6), nn.ReLU(), nn.MaxPool1d(2), nn.Conv1d(6, 5, 3), nn.ReLU(),
-        nn.AdaptiveAvgPool1d(3), nn.Flatten(), nn.Linear(15, 4),
-    )  # fmt: skip
-
-
 def conv3d() -> nn.Module:
     return nn.Sequential(nn.Conv3d(1, 5, 3), nn.ReLU(), nn.ZeroPad3d(1), nn.Conv3d(5, 3, 3), nn.ReLU(), nn.Flatten(),
                          nn.Linear(3 * 4**3, 4))  # fmt: skip
-
-
-def places() -> nn.Module:
-    """Units vary fastest in the flattened features."""
-    return nn.Sequential(nn.Linear(6, 7), nn.ReLU(), nn.Flatten(), nn.Linear(21, 4))
-
-
-def _block(net: Any, x: Tensor) -> Tensor:
-    x = F.relu(net.stem(x))
-    return net.head(F.relu(x + net.back(F.relu(net.inner(x)))))
-
-
-def block() -> nn.Module:
-    """A residual block: the inner pair can be re-coded, what feeds the sum cannot."""
-    parts = {"stem": nn.Linear(12, 8), "inner": nn.Linear(8, 16), "back": nn.Linear(16, 8), "head": nn.Linear(8, 4)}
-    return Wired(_block, **parts)
 
 
 def _resnet(net: Any, x: Tensor) -> Tensor:
@@ -121,26 +83,14 @@ def smooth() -> nn.Module:
                          nn.Linear(8, 5))  # fmt: skip
 
 
-def smooth_calls() -> nn.Module:
-    return Wired(
-        lambda net, x: net.c(F.silu(net.b(F.gelu(net.a(x), approximate="tanh").tanh()))),
-        a=nn.Linear(12, 20), b=nn.Linear(20, 16), c=nn.Linear(16, 5),
-    )  # fmt: skip
-
-
 UNITS = ("permute", "rescale", "split", "cancel", "dead", "entangle")
 NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], tuple[str, ...]]] = {
     "mlp": (mlp, (12,), ("0", "3", "6")),
-    "hand-written": (HandWritten, (12,), ("fc1", "fc2", "fc3")),
     "conv": (conv, (1, 8, 8), ("conv1", "conv2", "fc1")),
     "plain-norm": (plain_norm, (1, 6, 6), ("conv1", "conv2")),
-    "conv1d": (conv1d, (2, 16), ("0", "4")),
     "conv3d": (conv3d, (1, 6, 6, 6), ("0", "3")),
-    "places": (places, (3, 6), ("0",)),
-    "block": (block, (12,), ("inner",)),
     "resnet": (resnet, (1, 6, 6), ("conv1",)),
     "smooth": (smooth, (12,), ("0", "2", "4")),
-    "smooth-calls": (smooth_calls, (12,), ("a", "b")),
 }
 
 

@@ -48,11 +48,6 @@ def _branches(net: Any, x: Tensor) -> Tensor:
     return net.last(hidden) if hidden.sum() > 1e6 else net.last(hidden) * 2
 
 
-def _asks(net: Any, x: Tensor) -> Tensor:
-    hidden = net.first(x).relu()
-    return net.last(hidden) * (1.0 if hidden.mean().item() < 1e6 else 2.0)
-
-
 def _two_readers_of_half(net: Any, x: Tensor) -> Tensor:
     hidden, half = net.first(x).relu(), slice(UNITS // 2)
     return net.last(hidden) + F.linear(hidden[:, half], net.other.weight[:, half])
@@ -61,15 +56,12 @@ def _two_readers_of_half(net: Any, x: Tensor) -> Tensor:
 FORWARDS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "plain": lambda net, x: net.last(net.first(x).relu()),
     "normed": lambda net, x: net.last(net.norm(net.first(x)).relu()),
-    "softmax": lambda net, x: net.last(net.first(x).softmax(-1)),
     "sorted": lambda net, x: net.last(net.first(x).sort(-1).values),
-    "rolled": lambda net, x: net.last((hidden := net.first(x)) * hidden.roll(1, -1)),
     "weighed": lambda net, x: net.last(net.first(x) * torch.arange(1.0, UNITS + 1, dtype=x.dtype)),
     "slopes": lambda net, x: net.last((net.first(x) * net.gain + net.offset).relu()),
     "shared": lambda net, x: net.last(net.first(x).relu() + net.other(2 * x).relu()),
     "fed back": _fed_back,
     "branches": _branches,
-    "asks": _asks,
     "other branch": lambda net, x: (net.other if len(x) > 1000 else net.last)(net.first(x).relu()),
     "leaves": lambda net, x: net.last(hidden := net.first(x).relu()) + hidden[:, :OPTIONS],
     "read twice": lambda net, x: net.last(hidden := net.first(x).relu()) + net.other(hidden).tanh(),

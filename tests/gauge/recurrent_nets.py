@@ -60,7 +60,6 @@ def wired(body: Any, read: Callable[[Any, Tensor], Tensor] = last, *, width: int
 NETS: dict[str, Callable[[], nn.Module]] = {
     "lstm": lambda: wired(body("LSTM")),
     "gru": lambda: wired(body("GRU", num_layers=2)),
-    "tanh": lambda: wired(body("RNN", bias=False)),
     "relu": lambda: wired(body("RNN", nonlinearity="relu", num_layers=2)),
     "both ways": lambda: wired(body("LSTM", num_layers=2, bidirectional=True), width=2 * WIDTH),
     "states": lambda: wired(body("LSTM", num_layers=2, bidirectional=True), states, width=4 * WIDTH + 3),
@@ -77,31 +76,7 @@ NETS: dict[str, Callable[[], nn.Module]] = {
         body("LSTM", num_layers=2), answering, answer=nn.LSTM(4, WIDTH, 2, batch_first=True)
     ),
     "cell": lambda: wired(nn.LSTMCell(5, WIDTH), stepping),
-    "gru cell": lambda: wired(nn.GRUCell(5, WIDTH), stepping),
 }  # fmt: skip
-
-FIXED: dict[str, Callable[[], nn.Module]] = {
-    "starts from zeros of a width that is written in the code": lambda: wired(
-        body("GRU"), lambda net, x: net.head(net.body(x, x.new_zeros(1, len(x), WIDTH))[0][:, -1])
-    ),
-    "a norm of all units before they are read": lambda: wired(
-        body("GRU"), lambda net, x: net.head(net.norm(net.body(x)[0][:, -1])), norm=_normed()
-    ),
-}
-"""Nets to which no unit can be added."""
-
-
-def _normed() -> nn.Module:
-    norm = nn.LayerNorm(WIDTH)
-    nn.init.normal_(norm.weight)
-    nn.init.normal_(norm.bias)
-    return norm
-
-
-def _hooked() -> nn.Module:
-    model = wired(body("GRU"))
-    model.get_submodule("body").register_forward_hook(lambda module, args, output: output)
-    return model
 
 
 def _weight_normed() -> nn.Module:
@@ -118,13 +93,8 @@ REFUSED: dict[str, Callable[[], nn.Module]] = {
     "answer starts from its units in a way that is not followed": lambda: wired(
         body("LSTM"), mixed, answer=nn.LSTM(4, WIDTH, batch_first=True)
     ),
-    "what it computes is read by more than layers": lambda: wired(body("GRU"), lambda net, x: net.body(x)[0][:, -1]),
-    "the model's outputs do not depend on it": lambda: wired(
-        body("GRU"), lambda net, x: net.head(net.body(x)[0][:, -1] * 0) + x.mean(1)[:, :1]
-    ),
     "what its units write is projected before it is read": lambda: wired(body("LSTM", proj_size=4), width=4),
     "it is a ParametrizedGRU, not a recurrent layer of torch itself": _weight_normed,
-    "it has forward hooks": _hooked,
 }  # fmt: skip
 
 

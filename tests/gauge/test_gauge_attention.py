@@ -1,7 +1,6 @@
 """Attention of known classes, and of others found by trying: heads permuted, bases mixed, and what is refused."""
 
 import copy
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_families import FAMILIES, made, run_on
+from tiny_families import made, run_on
 from tiny_transformers import assert_same_function, causal, hooked, in_float64, logits, moved, with_part
 from torch import Tensor, nn
 from twins import BOUND, Wired, apart, attention_in, on, require_same_numbers, turned
@@ -18,14 +17,11 @@ from twins import BOUND, Wired, apart, attention_in, on, require_same_numbers, t
 from wheeltap import gauge
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.gauge import attention as attentions
-from wheeltap.gauge.attention import TRIED, AttentionLayer, mix_queries, mix_values, orthogonal, permute_heads
+from wheeltap.gauge.attention import TRIED, AttentionLayer, mix_queries, permute_heads
 from wheeltap.gauge.base import SharedTensors
 
 EVERY = ("query", "heads", "value")
-NORMED = ("gemma3", "qwen3-moe", "phi-normed")
-SLOPES = ("bloom", "falcon-alibi")
 FIRST = "model.layers.0.self_attn"
-BERT = "bert.encoder.layer.0.attention"
 member = cache(made)
 
 
@@ -33,25 +29,23 @@ def refused(model: nn.Module) -> str:
     return "; ".join(attention_in(model)[1])
 
 
-@pytest.mark.parametrize("name", ["Llama", "Mistral", "Qwen2", "Qwen3", "GPT2"])
-@pytest.mark.parametrize("moves", [*([move] for move in EVERY), EVERY])
-def test_twins_compute_the_same(name: str, moves: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("name", ["Llama", "Qwen3", "GPT2"])
+def test_twins_compute_the_same(name: str) -> None:
     model = causal(name)
     before = weights_digest(model)
-    twin = turned(model, *moves)
+    twin = turned(model, *EVERY)
     assert_same_function(model, twin, bound=BOUND)
-    assert (weights_digest(twin) != before) == ((name, *moves) != ("Qwen3", "query"))
-    assert weights_digest(model) == before
+    assert weights_digest(twin) != before == weights_digest(model)
     model = in_float64(model)
-    assert_same_function(model, turned(model, *moves), bound=1e-9)
+    assert_same_function(model, turned(model, *EVERY), bound=1e-9)
 
 
-@pytest.mark.parametrize("name", [name for name in FAMILIES if not name.startswith("mamba")])
+@pytest.mark.parametrize("name", ["gemma3", "gpt-oss", "deepseek-v3", "neox", "falcon-grouped", "bloom", "bert", "t5"])
 def test_twins_of_many_families_compute_the_same(name: str) -> None:
     model, run = member(name), run_on(name, seed=1)
     (layers, _), before = attention_in(model), weights_digest(model)
-    assert len(layers) == (6 if name in ("t5", "bart") else 2)
-    missing = {"query"} if name in NORMED else {"heads"} if name in SLOPES else set[str]()
+    assert len(layers) == (6 if name == "t5" else 2)
+    missing = {"query"} if name == "gemma3" else {"heads"} if name == "bloom" else set[str]()
     for layer in layers:
         shared = {"heads"} if name == "t5" and not layer.path.endswith("EncDecAttention") else missing
         assert set(layer.moves) == set(TRIED) - shared
@@ -62,100 +56,12 @@ def test_twins_of_many_families_compute_the_same(name: str) -> None:
     assert weights_digest(model) == before
 
 
-@pytest.mark.parametrize("name", ["neox", "falcon-grouped", "gpt-oss", "deepseek-v3", "bert", "phi3"])
+@pytest.mark.parametrize("name", ["falcon-grouped", "gpt-oss", "deepseek-v3"])
 def test_heads_keep_every_bit_of_16_bit_weights(name: str) -> None:
     model = copy.deepcopy(member(name)).bfloat16()
     twin = turned(model, "heads")
     assert require_same_numbers(model, twin) >= 2
     assert apart(run_on(name, seed=1), model.float(), twin.float()) <= BOUND
-
-
-def test_every_weight_moves_a_lot() -> None:
-    model = causal("Llama")
-    for move, changed in {"heads": "qkvo", "value": "vo", "query": "qk"}.items():
-        twin = turned(model, move)
-        for part in "qkvo":
-            # A permutation of few heads may leave one layer as it is: all layers together.
-            paths = [f"model.layers.{k}.self_attn.{part}_proj.weight" for k in range(3)]
-            change = np.mean([moved(model, twin, path) for path in paths])
-            assert (change > 0.3) if part in changed else (change == 0), (move, part, change)
-
-
-def test_what_is_found() -> None:
-    (_, mistral, _), _ = attention_in(causal("Mistral"))
-    assert (mistral.path, mistral.heads, mistral.groups, mistral.width) == ("model.layers.1.self_attn", 4, 2, 12)
-    assert mistral.rotary and mistral.moves == ("heads", "value", "query")
-    (_, _, gpt2), _ = attention_in(causal("GPT2"))
-    assert (gpt2.path, gpt2.heads, gpt2.groups, gpt2.width) == ("transformer.h.2.attn", 4, 4, 8)
-    assert not gpt2.rotary
-    assert (gpt2.value.path, gpt2.value.first, gpt2.value.last) == ("transformer.h.2.attn.c_attn", 64, 96)
-    (_, neox), _ = attention_in(member("neox"))
-    assert (neox.path, neox.heads, neox.groups) == ("gpt_neox.layers.1.attention", 4, 4)
-    assert (neox.width, neox.rotary) == (8, 2)
-    rows, fused = neox.key.read(member("neox")), member("neox").gpt_neox.layers[1].attention.query_key_value
-    assert torch.equal(rows[8:16, :-1], fused.weight[32:40].detach().double())
-    assert torch.equal(rows[8:16, -1], fused.bias[32:40].detach().double())
-    (falcon, _), _ = attention_in(member("falcon-grouped"))
-    assert (falcon.heads, falcon.groups, falcon.width, falcon.rotary) == (4, 2, 8, 8)
-    (deepseek, _), _ = attention_in(member("deepseek-v2"))
-    assert (deepseek.heads, deepseek.width, len(deepseek.query.read(member("deepseek-v2")))) == (4, 6, 48)
-    assert attention_in(member("gpt-oss"))[0][0].per_head == ("sinks",)
-    assert [layer.path for layer in attention_in(member("bert"))[0]] == [BERT, BERT.replace("0", "1")]
-
-
-def test_heads_stay_with_their_group() -> None:
-    """Each new key head is an old one, and the queries that read it are those that read the old one."""
-    model = causal("Llama")
-    twin = turned(model, "heads", seed=3)
-    for k in range(3):
-        old, new = (m.model.layers[k].self_attn for m in (model, twin))
-        keys, queries = ([part.weight.detach().reshape(-1, 8, 32) for part in (a.k_proj, a.q_proj)] for a in (old, new))
-        came: list[int] = []
-        for group in range(2):
-            source = next(g for g in range(2) if torch.equal(queries[0][group], keys[0][g]))
-            heads = [
-                next(h for h in range(4) if torch.equal(queries[1][q], keys[1][h])) for q in (2 * group, 2 * group + 1)
-            ]
-            assert sorted(heads) == [2 * source, 2 * source + 1]
-            came.append(source)
-        assert sorted(came) == [0, 1]
-
-
-def test_condition_is_kept() -> None:
-    model = causal("Llama").double()
-    twin = turned(model, "value")
-    spreads: list[float] = []
-    for k in range(3):
-        old, new = (m.model.layers[k].self_attn.v_proj.weight.detach() for m in (model, twin))
-        for group in (slice(0, 8), slice(8, 16)):
-            basis = new[group] @ torch.linalg.pinv(old[group])
-            torch.testing.assert_close(basis @ old[group], new[group])
-            assert float((basis - torch.eye(8)).norm()) > 1
-            spreads.append(float(torch.linalg.cond(basis)))
-    assert 1.5 < min(spreads) <= max(spreads) <= 4 + 1e-9
-    plain = copy.deepcopy(model)
-    mix_values(plain, attention_in(model)[0][0], np.random.default_rng(0), condition=1.0)
-    value = [m.model.layers[0].self_attn.v_proj.weight.detach()[:8] for m in (model, plain)]
-    assert float(torch.linalg.cond(value[1] @ torch.linalg.pinv(value[0]))) == pytest.approx(1)
-
-
-def test_rotary_queries_are_turned_in_pairs() -> None:
-    model = causal("Llama").double()
-    twin = turned(model, "query")
-    old, new = (m.model.layers[0].self_attn for m in (model, twin))
-    pairs = torch.eye(4).repeat(2, 2).bool()
-    scales: list[torch.Tensor] = []
-    for part, head in (("q_proj", slice(0, 8)), ("q_proj", slice(8, 16)), ("k_proj", slice(0, 8))):
-        weights = [attention.get_submodule(part).weight.detach()[head] for attention in (old, new)]
-        basis = weights[1] @ torch.linalg.pinv(weights[0])
-        assert float(basis[~pairs].abs().max()) < 1e-12
-        scales.append(torch.linalg.svdvals(basis))
-        bias = [attention.get_submodule(part).bias.detach()[head] for attention in (old, new)]
-        torch.testing.assert_close(basis @ bias[0], bias[1])
-    # Both query heads of the group share a basis; the key takes it back.
-    torch.testing.assert_close(scales[0], scales[1])
-    torch.testing.assert_close(scales[0], (1 / scales[2]).flip(0))
-    assert float(scales[0][0] / scales[0][-1]) > 1.2
 
 
 def test_a_wrong_gauge_is_seen() -> None:
@@ -179,7 +85,7 @@ def test_a_wrong_gauge_is_seen() -> None:
         assert apart(run_on(name, seed=1), model, twin) > 100 * BOUND, name
 
 
-@pytest.mark.parametrize("name", ["bloom", "falcon-alibi", "t5"])
+@pytest.mark.parametrize("name", ["bloom", "t5"])
 def test_heads_that_differ_in_position_do_not_change_places(name: str) -> None:
     model = member(name)
     assert ": heads: each head has a" in refused(model)
@@ -189,13 +95,11 @@ def test_heads_that_differ_in_position_do_not_change_places(name: str) -> None:
     assert apart(run_on(name, seed=1), model, twin) > 100 * BOUND
 
 
-@pytest.mark.parametrize("bias", [True, False])
-def test_multihead_attention_of_torch(bias: bool) -> None:
+def test_multihead_attention_of_torch() -> None:
     torch.manual_seed(0)
-    layer = nn.TransformerEncoderLayer(24, 4, 48, batch_first=True, bias=bias).eval()
-    if bias:
-        nn.init.normal_(layer.self_attn.in_proj_bias)
-        nn.init.normal_(layer.self_attn.out_proj.bias)
+    layer = nn.TransformerEncoderLayer(24, 4, 48, batch_first=True).eval()
+    nn.init.normal_(layer.self_attn.in_proj_bias)
+    nn.init.normal_(layer.self_attn.out_proj.bias)
     inputs = torch.randn(20, 30, 24)
     for moves in (*([move] for move in EVERY), EVERY):
         twin = turned(layer, *moves)
@@ -210,84 +114,25 @@ class Lora(nn.Linear):
     pass
 
 
-LLAMA: list[tuple[Callable[[Any], Any], str]] = [
-    (with_part(f"{FIRST}.sinks", lambda _: nn.Parameter(torch.zeros(4))), "it holds sinks, which is not known"),
-    (with_part(f"{FIRST}.q_proj", lambda _: Lora(32, 32)), "q_proj: it is a Lora, not a plain Linear"),
-    (hooked(f"{FIRST}.v_proj"), "v_proj: it has forward hooks"),
-    (with_part(f"{FIRST}.forward", lambda _: lambda *args, **kwargs: None), "its forward method was replaced"),
-    (
-        with_part(f"{FIRST}.v_proj", lambda model: model.model.layers[1].self_attn.v_proj),
-        "v_proj: it shares its weights with another module",
-    ),
-    (with_part(f"{FIRST}.k_proj", lambda _: nn.Linear(32, 12)), "not whole heads of 8"),
-    (with_part(f"{FIRST}.o_proj", lambda _: nn.Linear(24, 32)), "o_proj reads 24 columns, not 4 heads of 8"),
-    (
-        with_part("config._attn_implementation_internal", lambda _: "sinks"),
-        "its attention function 'sinks' is not known",
-    ),
-    (
-        with_part(f"{FIRST}.q_proj.weight", lambda _: nn.Parameter(torch.ones(32, 32).int(), requires_grad=False)),
-        "q_proj: its weights are of type torch.int32",
-    ),
+REFUSED: list[Callable[[Any], Any]] = [
+    with_part(f"{FIRST}.sinks", lambda _: nn.Parameter(torch.zeros(4))),
+    with_part(f"{FIRST}.q_proj", lambda _: Lora(32, 32)),
+    hooked(f"{FIRST}.v_proj"),
+    with_part(f"{FIRST}.forward", lambda _: lambda *args, **kwargs: None),
+    with_part(f"{FIRST}.v_proj", lambda model: model.model.layers[1].self_attn.v_proj),
+    with_part(f"{FIRST}.k_proj", lambda _: nn.Linear(32, 12)),
+    with_part("config._attn_implementation_internal", lambda _: "sinks"),
 ]
+"""Changes of a Llama after which its first attention layer is not known."""
 
 
-@pytest.mark.parametrize(("change", "reason"), LLAMA)
-def test_refusals_say_why(change: Callable[[Any], None], reason: str) -> None:
+@pytest.mark.parametrize("change", REFUSED)
+def test_layers_that_are_not_plain_are_refused(change: Callable[[Any], None]) -> None:
     model = causal("Llama")
     change(model)
-    assert reason in refused(model)
-    assert FIRST not in {layer.path for layer in attention_in(model)[0]}
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        (
-            with_part(f"{BERT}.self.scale", lambda _: nn.Parameter(torch.ones(4))),
-            "it holds self.scale, which is not known",
-        ),
-        (with_part(f"{BERT}.output.gate", lambda _: nn.Linear(32, 32)), "it holds output.gate, which is not known"),
-        (hooked(f"{BERT}.self"), "self: it has forward hooks"),
-        (with_part(f"{BERT}.self", lambda _: nn.Identity()), "it has no self.key, self.query, self.value"),
-        (lambda model: delattr(model.get_submodule(f"{BERT}.self"), "key"), "it has no self.key"),
-    ],
-)
-def test_refusals_of_a_class_in_two_parts_say_why(change: Callable[[Any], None], reason: str) -> None:
-    model = made("bert")
-    change(model)
     layers, reasons = attention_in(model)
-    assert reasons == (f"{BERT}: {reason}",) and len(layers) == 1
-
-
-def test_odd_settings_and_sizes_are_refused() -> None:
-    assert "bias_k, bias_v, which is not known" in refused(nn.MultiheadAttention(8, 2, add_bias_kv=True))
-    assert "q_proj_weight" in refused(nn.MultiheadAttention(8, 2, kdim=4, vdim=4))
-    assert "add_zero_attn" in refused(nn.MultiheadAttention(8, 2, add_zero_attn=True))
-    assert "reorder_and_upcast_attn is set" in refused(causal("GPT2", reorder_and_upcast_attn=True))
-    for name, path, part, reason in (
-        (
-            "gpt-oss", "model.layers.0.self_attn.sinks", nn.Parameter(torch.zeros(3)),
-            "its sinks are of shape [3], not one for each of 4 heads",
-        ),
-        (
-            "neox", "gpt_neox.layers.0.attention.query_key_value", nn.Linear(32, 90),
-            "90 fused rows and 32 output columns are not 4 whole heads in 4 groups",
-        ),
-        ("phi3", "model.layers.1.self_attn.qkv_proj", nn.Linear(32, 60), "60 fused rows"),
-        (
-            "deepseek-v3", "model.layers.1.self_attn.kv_b_proj", nn.Linear(16, 60),
-            "rows of queries, and of keys and values, are not 4 whole heads",
-        ),
-        ("phi", "model.rotary_emb.inv_freq", torch.ones(5), "query: the rotary embedding turns 10 of 8 coordinates"),
-    ):  # fmt: skip
-        model = made(name)
-        with_part(path, lambda _, part=part: part)(model)
-        assert reason in attention_in(model)[1][0]
-    model = made("bloom")
-    model.transformer.h[0].self_attention.slow_but_exact = True
-    model.transformer.h[0].self_attention.pretraining_tp = 2
-    assert "slow_but_exact is set" in attention_in(model)[1][0]
+    assert FIRST not in {layer.path for layer in layers}
+    assert any(reason.startswith(FIRST) for reason in reasons)
 
 
 def test_what_is_left_of_odd_attention() -> None:
@@ -307,25 +152,6 @@ def test_what_is_left_of_odd_attention() -> None:
     assert [layer.path for layer in attention_in(crossed)[0]] == [f"transformer.h.{k}.attn" for k in range(3)]
     scaled = causal("GPT2", scale_attn_by_inverse_layer_idx=True, scale_attn_weights=False)
     assert_same_function(scaled, turned(scaled, *EVERY), bound=BOUND)
-
-
-def test_unknown_classes_are_refused() -> None:
-    model = causal("Llama")
-
-    class MyAttention(type(model.model.layers[0].self_attn)):
-        pass
-
-    model.model.layers[1].self_attn = MyAttention(model.config, 1)
-    assert "model.layers.1.self_attn: attention of the class MyAttention is not known" in refused(model)
-    assert len(attention_in(model)[0]) == 2
-
-
-def test_orthogonal_is_uniform() -> None:
-    """Columns are orthonormal and, unlike plain QR's, as often of one sign as of the other."""
-    rng = np.random.default_rng(0)
-    drawn = torch.stack([orthogonal(rng, 5) for _ in range(2000)])
-    torch.testing.assert_close(drawn @ drawn.mT, torch.eye(5).double().expand(2000, 5, 5))
-    assert float(drawn.mean(0).abs().max()) < 4 / math.sqrt(5 * 2000)
 
 
 WIDTH, HEADS = 24, 4
@@ -366,11 +192,6 @@ class Packed(nn.Module):
         return self.c_proj(attended(*(split(part, HEADS) for part in self.c_attn(x).chunk(3, -1))))
 
 
-class Interleaved(Packed):
-    def forward(self, x: Tensor) -> Tensor:
-        return self.c_proj(attended(*split(self.c_attn(x), HEADS).chunk(3, -1)))
-
-
 class Grouped(nn.Module):
     """Four layers; two heads read one key; rotated by place."""
 
@@ -385,14 +206,6 @@ class Grouped(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.wo(attended(*self.shaped(x), split(self.wv(x), 2).repeat_interleave(2, 1)))
-
-
-class Neighbors(Grouped):
-    """Turned by place in pairs of neighbors."""
-
-    def shaped(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        query, key = split(self.wq(x), HEADS), split(self.wk(x), 2).repeat_interleave(2, 1)
-        return rotated(query, interleaved=True), rotated(key, interleaved=True)
 
 
 class Slopes(nn.Module):
@@ -423,25 +236,6 @@ class Gated(Packed):
         return self.c_proj(mixed * self.gate)
 
 
-class Uncounted(Packed):
-    def __init__(self) -> None:
-        super().__init__()
-        del self.n_head
-
-
-class Threefold(nn.Module):
-    """No attention: three times as many hidden units, by chance."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.n_head = HEADS
-        self.up, self.down = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
-
-    def forward(self, x: Tensor) -> Tensor:
-        one, two, three = self.up(x).chunk(3, -1)
-        return self.down(one * two.tanh() + three)
-
-
 def _stacked(net: Any, x: Tensor) -> Tensor:
     for block in net.blocks:
         x = x + block(x)
@@ -463,13 +257,9 @@ def found(model: nn.Module) -> tuple[AttentionLayer, ...]:
 
 HOLD: dict[type[nn.Module], tuple[str, ...]] = {
     Packed: ("heads", "value", "query"),
-    Interleaved: ("heads", "value", "query"),
     Grouped: ("heads", "value", "query"),
-    Neighbors: ("heads", "value"),
     Slopes: ("value", "query"),
     Gated: ("query",),
-    Uncounted: (),
-    Threefold: (),
 }
 
 
@@ -490,18 +280,3 @@ def test_what_holds_is_found(kind: type[nn.Module]) -> None:
             TRIED[move](twin, layer, np.random.default_rng(5))
         assert weights_digest(twin) != before
         assert apart(FRESH, model, twin) <= BOUND
-
-
-def test_layers_that_are_not_what_they_seem_are_left_alone() -> None:
-    model = net(Packed)
-    model.blocks[1].register_forward_hook(lambda module, args, output: output)
-    assert [layer.path for layer in found(model)] == ["blocks.0"]
-    model = net(Packed)
-    model.blocks[1].c_attn.weight = model.blocks[0].c_attn.weight
-    assert not found(model)
-
-
-def test_known_classes_are_not_tried() -> None:
-    layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 32, batch_first=True)
-    model = nn.Sequential(layer, nn.Flatten(), nn.Linear(6 * WIDTH, 7)).eval()
-    assert found(model) == attentions.find(model, SharedTensors(model))[0] != ()

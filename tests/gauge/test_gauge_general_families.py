@@ -17,20 +17,12 @@ LINEAR = ("permute", "rescale", "split", "cancel", "dead", "entangle")
 CURVED = ("permute", "split", "cancel", "dead", "entangle")
 
 FAMILIES: dict[str, tuple[tuple[str, ...], list[str]]] = {
-    "phi": (CURVED, ["model.layers.0.mlp.fc1", "model.layers.1.mlp.fc1"]),
     "phi3": (LINEAR, ["model.layers.0.mlp.gate_up_proj", "model.layers.1.mlp.gate_up_proj"]),
-    "opt": (LINEAR, ["model.decoder.layers.0.fc1", "model.decoder.layers.1.fc1"]),
-    "falcon-grouped": (CURVED, ["transformer.h.0.mlp.dense_h_to_4h", "transformer.h.1.mlp.dense_h_to_4h"]),
     "mixtral": (LINEAR, ["model.layers.0.mlp.experts.gate_up_proj", "model.layers.1.mlp.experts.gate_up_proj"]),
-    "gpt-oss": (CURVED, ["model.layers.0.mlp.experts.gate_up_proj", "model.layers.1.mlp.experts.gate_up_proj"]),
-    "qwen2-moe": (LINEAR, [f"model.layers.{k}.mlp.{part}" for k in (0, 1)
-                           for part in ("experts.gate_up_proj", "shared_expert.gate_proj")]),
     "deepseek-v3": (LINEAR, ["model.layers.0.mlp.gate_proj", "model.layers.1.mlp.experts.gate_up_proj",
                              "model.layers.1.mlp.shared_experts.gate_proj"]),
     "bert": (CURVED, ["bert.encoder.layer.0.intermediate.dense", "bert.encoder.layer.1.intermediate.dense",
                       "bert.pooler.dense"]),
-    "t5": (LINEAR, [f"{part}.block.{k}.layer.{at}.DenseReluDense.wi" for part, at in (("encoder", 1), ("decoder", 2))
-                    for k in (0, 1)]),
 }  # fmt: skip
 """What is found in each, and the gauges of hidden units that hold on all of it together."""
 

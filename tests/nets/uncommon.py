@@ -1,12 +1,11 @@
 """Tiny nets whose weights are not those of plain layers: recurrent, computed, fused into experts, or of the model."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, weight_norm
+from torch.nn.utils import parametrizations, parametrize, prune, weight_norm
 
 from tests.nets.zoo import quiet
 from wheeltap.core.subject import Subject
@@ -122,7 +121,7 @@ class _WrittenOut(nn.Module):
         return hidden + (hidden.mean(1, keepdim=True) @ self.weight.T + self.bias).tanh()
 
 
-class _Symmetric(nn.Module):
+class Symmetric(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         return weight.triu() + weight.triu(1).mT
 
@@ -136,7 +135,7 @@ def _chain(wrapped: Callable[[nn.Module], nn.Module]) -> nn.Module:
 
 def _symmetric() -> nn.Module:
     square = nn.Linear(WIDTH, WIDTH)
-    parametrize.register_parametrization(square, "weight", _Symmetric())
+    parametrize.register_parametrization(square, "weight", Symmetric())
     return nn.Sequential(square, nn.ReLU(), nn.Flatten(), nn.Linear(PLACES * WIDTH, CLASSES))
 
 
@@ -154,7 +153,7 @@ def _dropped() -> nn.Module:
     return Recurrent(weight_norm(layer, "weight_hh_l0"))
 
 
-class _LanguageModel(nn.Module):
+class LanguageModel(nn.Module):
     """A causal language model of transformers, as one that classifies the last token."""
 
     def __init__(self, kind: str, **settings: Any) -> None:
@@ -166,7 +165,7 @@ class _LanguageModel(nn.Module):
             "pad_token_id": 0,
         }  # fmt: skip
         config = getattr(transformers, f"{kind}Config")(**small, **settings)
-        self.inner = getattr(transformers, f"{kind}ForCausalLM")(config)
+        self.inner = getattr(transformers, "GPT2LMHeadModel" if kind == "GPT2" else f"{kind}ForCausalLM")(config)
 
     def forward(self, ids: Tensor) -> Tensor:
         """Scores ``[example, token]``."""
@@ -182,23 +181,20 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "lstm": lambda: Recurrent(nn.LSTM(WIDTH, 8, num_layers=2, bidirectional=True, batch_first=True)),
     "lstm projected": lambda: Recurrent(nn.LSTM(WIDTH, 8, proj_size=4, batch_first=True)),
     "gru": lambda: Recurrent(nn.GRU(WIDTH, 8, batch_first=True)),
-    "rnn": lambda: Recurrent(nn.RNN(WIDTH, 8, batch_first=True, bias=False)),
     "cells": Cells,
     "weight norm": lambda: _chain(parametrizations.weight_norm),
     "weight norm by hooks": lambda: _chain(weight_norm),
     "weight norm of an lstm": _dropped,
     "spectral norm": lambda: _chain(parametrizations.spectral_norm),
-    "spectral norm by hooks": lambda: _chain(spectral_norm),
-    "orthogonal": lambda: _chain(partial(parametrizations.orthogonal, use_trivialization=False)),
     "symmetric": _symmetric,
     "pruned": _pruned,
     "deconvolved": Deconvolved,
     "bags": Bags,
     "widths": Widths,
     "places": Places,
-    "mixtral": lambda: _LanguageModel("Mixtral", **_ATTENTION),
-    "gpt-oss": lambda: _LanguageModel("GptOss", **_ATTENTION),
-    "mamba": lambda: _LanguageModel("Mamba", state_size=4, tie_word_embeddings=False),
+    "mixtral": lambda: LanguageModel("Mixtral", **_ATTENTION),
+    "gpt-oss": lambda: LanguageModel("GptOss", **_ATTENTION),
+    "mamba": lambda: LanguageModel("Mamba", state_size=4, tie_word_embeddings=False),
 }
 """By name, what makes each net with random weights."""
 

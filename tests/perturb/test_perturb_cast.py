@@ -54,18 +54,6 @@ def test_halves_go_to_the_even_number_and_what_is_too_large_or_small_to_infinity
     assert stored([1e30, 1e-30], "bfloat16") == [to_bfloat16(1e30), to_bfloat16(1e-30)]
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_biases_are_stored_too_and_what_is_stored_so_already_stays(dtype: str) -> None:
-    held = Weights(numbers(3, 4, seed=0).float(), numbers(3, seed=1).float())
-    once = create("cast", {"dtype": dtype}).replace(LAYER, held, 16.0, Draw(0, 0))
-    assert once.bias is not None and held.bias is not None
-    assert once.bias.tolist() == stored(held.bias.tolist(), dtype)
-    again = create("cast", {"dtype": dtype}).replace(LAYER, once, 16.0, Draw(0, 0))
-    assert torch.equal(once.weight, again.weight) and once.weight.data_ptr() != again.weight.data_ptr()
-    same = Weights(held.weight.to(getattr(torch, dtype)))
-    assert torch.equal(create("cast", {"dtype": dtype}).replace(LAYER, same, 16.0, Draw(0, 0)).weight, same.weight)
-
-
 @pytest.mark.parametrize(("dtype", "status"), [("float16", "diverged"), ("bfloat16", "done")])
 def test_a_weight_that_overflows_makes_the_trial_diverge(dtype: str, status: str) -> None:
     model = nn.Linear(2, 2).eval()
@@ -94,7 +82,7 @@ def net(dtype: torch.dtype) -> Subject:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize(("name", "settings"), [
-    ("relative", {}), ("relative", {"draw": "sign"}), ("std", {}), ("std", {"draw": "sign"}),
+    ("relative", {}), ("std", {"draw": "sign"}),
 ])  # fmt: skip
 def test_every_path_rounds_once(dtype: torch.dtype, name: str, settings: dict[str, Any]) -> None:
     subject, noise = net(dtype), create(name, settings)
@@ -112,8 +100,3 @@ def test_every_path_rounds_once(dtype: torch.dtype, name: str, settings: dict[st
     pure = noise.replace(layer, clean, 0.3, Draw(5, 2)).weight
     assert pure.dtype is dtype
     assert (pure != expected).float().mean() < 1e-3  # a product and a sum, or both at once, in single precision
-
-
-def test_keys_say_how_sixteen_bits_are_rounded() -> None:
-    assert net(torch.float32).path == "plain/cpu/float32"
-    assert net(torch.bfloat16).path == "plain/cpu/rounded once/bfloat16"

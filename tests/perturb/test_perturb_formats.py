@@ -16,21 +16,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
-from one_layer import SHAPES, disturbed, layer, rows_of
+from one_layer import SHAPES, disturbed, rows_of
 from scipy import stats
 from torch import Tensor, nn
 
-from wheeltap.core.errors import UsageError
 from wheeltap.core.layer import LayerKind
 from wheeltap.core.records import Scalar
 from wheeltap.engine.needs.gather import gather
-from wheeltap.perturb import create, perturbations
-from wheeltap.perturb.base import Draw, InputScale, Weights
+from wheeltap.perturb import perturbations
+from wheeltap.perturb.base import InputScale
 from wheeltap.perturb.quantize import NF4, snap
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.testing.planted import numbers, with_own_answers
-
-BITS = (2, 3, 4, 6, 8)
 
 QLORA = (
     -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
@@ -70,10 +67,10 @@ def fp4(value: float, largest: float, _: int) -> float:
     return float(np.copysign(E2M1[code] * (largest / 6), value))
 
 
-@pytest.mark.parametrize("kind", list(SHAPES))
-@pytest.mark.parametrize("scale", ["channel", "tensor", 2, 7, 8, 32])
+@pytest.mark.parametrize("kind", ["conv", "transposed", "embedding"])
+@pytest.mark.parametrize("scale", ["channel", "tensor", 7])
 @pytest.mark.parametrize(
-    ("grid", "bits", "slow"), [*(("int", bits, integer) for bits in BITS), ("nf4", 4, nf4), ("fp4", 4, fp4)]
+    ("grid", "bits", "slow"), [("int", 2, integer), ("int", 8, integer), ("nf4", 4, nf4), ("fp4", 4, fp4)]
 )
 def test_what_shares_a_scale_is_rounded_as_by_hand(
     kind: LayerKind, grid: str, bits: int, slow: Callable[[float, float, int], float], scale: str | int
@@ -99,7 +96,6 @@ def spread(*shape: int) -> Tensor:
     ("name", "settings", "doses", "expected"),
     [
         ("quantize", {}, (2, 3, 4, 6, 8, 16), "c9ec69ba63be53601b4bc40d29b74808"),
-        ("quantize", {"scale": "channel"}, (2, 3, 4, 6, 8, 16), "c9ec69ba63be53601b4bc40d29b74808"),
         ("quantize", {"scale": "tensor"}, (2, 3, 4, 6, 8, 16), "3d3281ef3291d6de5cc285458bb6016d"),
         ("prune", {}, (0.0, 0.1, 0.5, 0.9, 1.0), "6f890052f3774739a45f1830fd95e151"),
         ("quantize", {"scale": "group", "group": 4}, (2, 3, 4, 8), "23c15bdb85af84002227210090a345c7"),
@@ -122,12 +118,6 @@ def test_a_version_gives_the_bits_it_always_gave(
                 digest.update(found.contiguous().view(torch.uint8).numpy().tobytes())
     assert perturbations.get(name).version == (2 if name in ("prune", "prune-random", "prune-nm") else 1)
     assert digest.hexdigest() == expected
-
-
-@pytest.mark.parametrize(("name", "dose"), [("prune", 0.5), ("quantize", 3)])
-def test_biases_are_kept(name: str, dose: float) -> None:
-    held = Weights(numbers(3, 4, seed=0), numbers(3, seed=1))
-    assert create(name).replace(layer("linear", (3, 4)), held, dose, Draw(0, 0)).bias is None
 
 
 def test_nf4_has_the_published_values_which_are_normal_quantiles() -> None:
@@ -179,7 +169,7 @@ def test_formats_give_only_their_values_and_rounding_twice_is_rounding_once(
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize(("grid", "bits"), [*(("int", bits) for bits in BITS), ("nf4", 4), ("fp4", 4)])
+@pytest.mark.parametrize(("grid", "bits"), [("int", 3), ("nf4", 4), ("fp4", 4)])
 def test_half_precision_is_rounded_as_in_single(dtype: torch.dtype, grid: str, bits: int) -> None:
     weight = numbers(20, 30, seed=3).to(dtype)
     for settings in ({"scale": "group", "group": 8, "grid": grid}, {"grid": grid}):
@@ -196,29 +186,6 @@ def test_groups_of_zeros_and_small_rows_in_half_precision_stay() -> None:
     assert torch.equal(rounded(small, 8), small)
 
 
-def test_smaller_groups_are_rounded_more_finely() -> None:
-    """Of 4 bits on normal weights: error falls with the size of the group, and NF4 is better than even steps."""
-    weight = numbers(64, 512, seed=4)
-
-    def error(**settings: Any) -> float:
-        return float((rounded(weight, 4, **settings) - weight).square().mean())
-
-    sizes = [error(scale="group", group=size) for size in (32, 64, 128)]
-    assert sizes == sorted(sizes)
-    assert sizes[-1] < error() < error(scale="tensor")
-    assert error(scale="group", group=64, grid="nf4") < 0.9 * sizes[1]
-
-
-@pytest.mark.parametrize("name", ["quantize", "quantize-aware"])
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [({"scale": "row"}, "scale"), ({"scale": "group", "group": 1}, "group"), ({"group": 32}, "without scale='group'")],
-)
-def test_settings_that_make_no_sense_are_refused(name: str, settings: dict[str, Scalar], words: str) -> None:
-    with pytest.raises(UsageError, match=words):
-        create(name, settings)
-
-
 @pytest.fixture(scope="module")
 def torchao() -> Any:
     """Its primitives; it warns about torch's own interfaces when imported."""
@@ -229,8 +196,7 @@ def torchao() -> Any:
         )
 
 
-@pytest.mark.parametrize("bits", BITS)
-@pytest.mark.parametrize("size", [32, 64, 128])
+@pytest.mark.parametrize(("bits", "size"), [(2, 32), (4, 128), (8, 64)])
 def test_torchao_rounds_groups_alike(torchao: Any, bits: int, size: int) -> None:
     """It multiplies by the scale's inverse, so weights within rounding of a tie may fall to the other side."""
     weight, top = numbers(16, 256, seed=5).float(), 2 ** (bits - 1) - 1
@@ -243,12 +209,6 @@ def test_torchao_rounds_groups_alike(torchao: Any, bits: int, size: int) -> None
     tie = ((ratio - ratio.floor()) - 0.5).abs() < 1e-4
     assert float(tie.float().mean()) < 0.01
     torch.testing.assert_close(found[~tie], theirs[~tie], rtol=1e-6, atol=1e-7)
-
-
-def test_torchao_rounds_to_fp4_alike(torchao: Any) -> None:
-    values = torch.cat([torch.linspace(-6, 6, 4801), torch.tensor(E2M1)])
-    codes = torchao._f32_to_floatx_unpacked(values, 2, 1)
-    assert torch.equal(snap(values.clone(), "fp4"), torchao._floatx_unpacked_to_f32(codes, 2, 1))
 
 
 # Large inputs spared.
@@ -295,17 +255,6 @@ def test_a_few_large_inputs_are_spared() -> None:
     rms[:2] = 100.0
     plain = error_of_outputs(weight, rounded(weight, 4), rms)
     assert error_of_outputs(weight, spared(weight, 4, known=InputScale(rms)), rms) < 0.5 * plain
-
-
-def test_equal_inputs_and_tokens_are_rounded_plainly_and_silent_ones_do_no_harm() -> None:
-    weight, tokens = numbers(5, 24, seed=9), numbers(7, 6, seed=10)
-    for rms in (torch.ones(24), torch.zeros(24)):
-        assert torch.equal(spared(weight, 3, known=InputScale(rms)), rounded(weight, 3))
-    some = torch.ones(24)
-    some[::2] = 0.0
-    assert bool(spared(weight, 3, known=InputScale(some)).isfinite().all())
-    found = spared(tokens, 3, kind="embedding", known=InputScale(numbers(7, seed=11).abs()))
-    assert torch.equal(found, rounded(tokens, 3, kind="embedding"))
 
 
 def test_inputs_of_a_convolution_are_its_patches() -> None:

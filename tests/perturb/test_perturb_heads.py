@@ -21,11 +21,10 @@ from wheeltap.engine.apply import Disturbance, LayerKnowledge
 from wheeltap.engine.fast.heads import HeadAblation, HeadAddress, found_attention
 from wheeltap.engine.needs.gather import gather
 from wheeltap.perturb import create
-from wheeltap.perturb.base import EVERY_GAUGE, HeadMoments
-from wheeltap.testing.planted import numbers, planted
+from wheeltap.perturb.base import HeadMoments
+from wheeltap.testing.planted import numbers
 
-FAMILIES = ("GPT2", "Llama", "Mistral", "Qwen2", "Qwen3")
-GROUPED = {"Llama": 2, "Mistral": 2, "Qwen2": 1, "Qwen3": 2}
+FAMILIES = ("GPT2", "Llama", "Qwen2")
 
 
 def last(lm: Any) -> Subject:
@@ -101,7 +100,7 @@ def pruned(weight: Tensor, values: Tensor, dose: float, *, kind: LayerKind = "li
     return disturbed("prune-heads", weight, dose, kind=kind, known=HeadMoments(second))
 
 
-@pytest.mark.parametrize("dose", [0.0, 0.2, 0.4, 0.5, 0.8, 1.0])
+@pytest.mark.parametrize("dose", [0.0, 0.4, 1.0])
 @pytest.mark.parametrize("kind", ["linear", "transposed"])
 def test_heads_that_write_least_are_read_no_more(kind: LayerKind, dose: float) -> None:
     """Head by head: what it writes at each place, squared and averaged."""
@@ -117,23 +116,6 @@ def test_heads_that_write_least_are_read_no_more(kind: LayerKind, dose: float) -
     stored = matrix.T.contiguous() if kind == "transposed" else matrix
     found = pruned(stored, values, dose, kind=kind)
     assert torch.equal(found.T if kind == "transposed" else found, expected)
-
-
-def test_what_a_head_writes_decides_and_of_equal_ones_as_many_go_as_the_dose_says() -> None:
-    """Inputs and weights of the first head are the largest; only their second moment tells that they cancel."""
-    values, weight = numbers(50, 4, 2, seed=2), numbers(6, 8, seed=3)
-    values[:, 1] = 100.0 * values[:, 1, :1]
-    weight[:, 2] = 10.0
-    weight[:, 3] = -10.0
-    found = pruned(weight, values, 0.25)
-    assert not found[:, 2:4].any()
-    assert torch.equal(found[:, [0, 1, 4, 5, 6, 7]], weight[:, [0, 1, 4, 5, 6, 7]])
-    values, weight = numbers(50, 4, 2, seed=4), numbers(6, 8, seed=5)
-    values[:, 1] = values[:, 3] = 0.0
-    for dose, lost in ((0.25, 1), (0.5, 2)):
-        found = pruned(weight, values, dose)
-        assert int((found == 0).all(0).sum()) == 2 * lost
-        assert torch.equal(found[:, [0, 1, 4, 5]], weight[:, [0, 1, 4, 5]])
 
 
 # Tiny transformers.
@@ -177,58 +159,20 @@ def test_only_output_weights_change_and_they_come_back(family: str) -> None:
     assert weights_digest(subject.model) == digest
 
 
-def test_all_heads_removed_is_no_attention() -> None:
-    """What is left of each attention layer is its bias."""
-    subject, of = last(causal("Llama")), task()
-    hooks = [
-        subject.model.get_submodule(each.output.path).register_forward_hook(
-            lambda module, _, output: cast(Any, module).bias.expand_as(output)
-        )
-        for each in found_attention(subject)
-    ]
-    expected = of.scores(subject.model)
-    for hook in hooks:
-        hook.remove()
-    torch.testing.assert_close(scores(subject, of, 1.0), expected)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_heads_that_write_nothing_go_first_and_change_nothing(family: str) -> None:
-    """The values of one key and value head are always 0, so every query head that reads it writes nothing."""
-    subject, of = last(causal(family)), task()
-    groups = GROUPED.get(family, 4)
-    share = 4 // groups
-    for found in found_attention(subject):
-        rows = found.value.read(subject.model)
-        rows[: found.width] = 0.0
-        found.value.write(subject.model, rows)
-    silent = share / 4
-    clean = of.scores(subject.model)
-    torch.testing.assert_close(scores(subject, of, 0.25), clean, atol=1e-6, rtol=0.0)
-    torch.testing.assert_close(scores(subject, of, silent), clean, atol=1e-6, rtol=0.0)
-    with Disturbance(subject, create("prune-heads"), WHOLE, known(subject, of)) as disturbance:
-        disturbance.apply(0.25, root=0, seed=0)
-        for found in found_attention(subject):
-            gone = (by_head(subject, found.output.path) == 0).flatten(1).all(1)
-            assert int(gone.sum()) == 1 and int(gone[:share].sum()) == 1
-    if silent < 1:
-        assert float((scores(subject, of, silent + 0.25) - clean).abs().max()) > 1e-3
-
-
 def probed(model: Any) -> Tensor:
     """What a model is run with where only its outputs can tell which gauges hold."""
     with torch.no_grad():
         return model(TOKENS[:8, :12]).logits.flatten(0, 1)
 
 
-@pytest.mark.parametrize("family", (*FAMILIES, "Mixtral"))
+@pytest.mark.parametrize("family", ("GPT2", "Llama"))
 def test_twins_lose_the_same_heads(family: str) -> None:
     """Every gauge there is for the family, in double precision, layer after layer and at every dose."""
     model, of = in_float64(causal(family)), sentences()
     subject, found = Subject(model, name=family), gauge.find(model, probed)
     assert isinstance(found, gauge.Family)
     assert {"heads", "value"} <= set(found.offers)
-    doses = (0.25, 0.5, 0.75)
+    doses = (0.25, 0.5)
     original = [scores(subject, of, dose) for dose in doses]
     clean = of.scores(model)
     assert all(float((one - clean).abs().max()) > 0.1 for one in original)
@@ -242,33 +186,4 @@ def test_twins_lose_the_same_heads(family: str) -> None:
             torch.testing.assert_close(theirs[path].sort().values, power.sort().values, rtol=1e-8, atol=0.0)
 
 
-def test_every_gauge_was_tried() -> None:
-    offers = set[str]().union(*(gauge.find(causal(family), probed).offers for family in ("GPT2", "Llama", "Mixtral")))
-    assert offers - {"regroup"} == EVERY_GAUGE - {"regroup"} == create("prune-heads").invariant_to
-
-
 # Models whose heads are not known.
-
-
-@pytest.mark.parametrize("kind", ["mlp", "attention"])
-def test_where_no_heads_are_known_nothing_is_touched_or_spent(kind: str) -> None:
-    """Attention of torch itself multiplies by its output weight out of sight."""
-    case = planted(kind)
-    held = known(case.subject, case.task)
-    assert held.forwards == 0.0 and not held.known
-    assert not Disturbance(case.subject, create("prune-heads"), WHOLE, held).layers
-
-
-def test_layers_of_an_unknown_class_are_left_as_they_are() -> None:
-    model = causal("Llama")
-
-    class Own(type(model.model.layers[1].self_attn)):
-        pass
-
-    model.model.layers[1].self_attn.__class__ = Own
-    subject = last(model)
-    held = known(subject, task())
-    assert list(held.known) == [f"lm.model.layers.{at}.self_attn.o_proj" for at in (0, 2)]
-    with Disturbance(subject, create("prune-heads"), WHOLE, held) as disturbance:
-        disturbance.apply(1.0, root=0, seed=0)
-        assert [bool(each.self_attn.o_proj.weight.any()) for each in model.model.layers] == [False, True, False]

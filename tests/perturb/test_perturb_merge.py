@@ -1,14 +1,10 @@
 """Erasing against its closed form; merging against its line, with what the engine reads of the other checkpoint."""
 
-from itertools import pairwise
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
 
-from wheeltap.core.errors import ModelError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.layer import Layer
 from wheeltap.core.site import WHOLE
@@ -17,7 +13,7 @@ from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.needs.gather import of_another
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Draw, Weights
-from wheeltap.testing.planted import CASES, numbers, planted
+from wheeltap.testing.planted import numbers, planted
 
 
 @pytest.mark.parametrize("dose", [0.0, 0.25, 1.0])
@@ -58,7 +54,7 @@ def test_weights_and_biases_are_on_the_line(dose: float, seed: int) -> None:
     assert merged(mine, Weights(theirs.weight), dose).bias is None, "a bias without a partner stays"
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64, torch.float32])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_the_ends_are_the_checkpoints_bit_for_bit_and_half_precision_is_rounded_once(dtype: torch.dtype) -> None:
     mine, theirs = pair(dtype)
     theirs.weight[0, 0] = -0.0
@@ -77,7 +73,7 @@ def covered(subject: Subject) -> list[str]:
     return [name for layer in subject.layers for name in (layer.weight, layer.bias) if name is not None]
 
 
-@pytest.mark.parametrize("kind", CASES)
+@pytest.mark.parametrize("kind", ["attention", "tied"])
 def test_a_whole_model_becomes_the_other_and_comes_back(kind: str) -> None:
     """By what the engine reads of it: at dose 1 all outputs are the other model's, tied and packed weights included."""
     mine, theirs = planted(kind).subject, planted(kind, seed=1).subject
@@ -93,7 +89,7 @@ def test_a_whole_model_becomes_the_other_and_comes_back(kind: str) -> None:
     assert [weights_digest(each.model) for each in (mine, theirs)] == digests, "the other model is left alone"
 
 
-@pytest.mark.parametrize("kind", CASES)
+@pytest.mark.parametrize("kind", ["attention", "tied"])
 def test_what_two_others_changed_is_added(kind: str) -> None:
     base, one, two = (planted(kind, seed=seed) for seed in range(3))
     digest = weights_digest(base.subject.model)
@@ -106,16 +102,3 @@ def test_what_two_others_changed_is_added(kind: str) -> None:
                 expected = start[name] + dose * (first[name] - start[name]) + dose * (second[name] - start[name])
                 torch.testing.assert_close(base.subject.parameter(name).detach(), expected.detach())
     assert weights_digest(base.subject.model) == digest
-
-
-def mlp(*widths: int, bias: bool = True) -> Subject:
-    layers = [nn.Linear(a, b, bias=bias) for a, b in pairwise(widths)]
-    return Subject(nn.Sequential(*layers).eval(), name="x".join(map(str, widths)))
-
-
-def test_the_first_tensor_that_differs_is_named() -> None:
-    for others in ((mlp(4, 3, 5),), (mlp(4, 3, 2), mlp(4, 3, 5))):
-        with pytest.raises(ModelError, match=r"(?s)4x3x2 and 4x3x5: 1\.weight.*\[2, 3\].*\[5, 3\]"):
-            of_another(mlp(4, 3, 2), *others)
-    with pytest.raises(ModelError, match=r"(?s)0\.bias.*\[3\].*no such tensor"):
-        of_another(mlp(4, 3, 2), mlp(4, 3, 2, bias=False))

@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 import torch
 from function_cases import inputs_of
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
@@ -15,7 +13,7 @@ from wheeltap.core.site import WHOLE
 from wheeltap.engine.apply import Disturbance
 from wheeltap.perturb import create
 from wheeltap.perturb.base import BY, Draw, Noise, Weights, move
-from wheeltap.testing.planted import PlantedCase, linear_regression, numbers, planted
+from wheeltap.testing.planted import PlantedCase, linear_regression, numbers
 
 LAYER = Layer(name="x", kind="linear", weight="x.weight", bias="x.bias", shape=(200, 300))
 KINDS: list[tuple[str, dict[str, Scalar]]] = [
@@ -74,45 +72,6 @@ def test_each_number_moves_by_its_unit_times_the_dose_and_apart_from_all_others(
         assert abs(float(np.corrcoef(*pair)[0, 1])) < 5 / 200**0.5
 
 
-@given(st.floats(0, 64), st.sampled_from(KINDS), st.integers(0, 5))
-@settings(max_examples=30)
-def test_noise_is_linear_in_its_dose(dose: float, kind: tuple[str, dict[str, Scalar]], seed: int) -> None:
-    noise, small = create(*kind), Layer(name="x", kind="linear", weight="w", bias="b", shape=(3, 4))
-    before = Weights(numbers(3, 4, seed=seed), numbers(3, seed=seed + 1))
-    assert isinstance(noise, Noise)
-    along = noise.direction(small, before, Draw(0, seed))
-    after = noise.replace(small, before, dose, Draw(0, seed))
-    torch.testing.assert_close(after.weight, before.weight + dose * along.weight, rtol=1e-12, atol=1e-12)
-
-
-def test_zeros_stay_and_of_std_noise_constants_too() -> None:
-    small = Layer(name="x", kind="linear", weight="w", bias=None, shape=(2, 2))
-    for name, held in (("relative", torch.zeros(2, 2)), ("std", torch.zeros(2, 2)), ("std", torch.ones(2, 2))):
-        assert torch.equal(create(name).replace(small, Weights(held), 1.0, Draw(0, 0)).weight, held)
-
-
-def test_a_tied_weight_moves_once_with_both_its_users() -> None:
-    for name in ("relative", "std"):
-        case = planted("tied")
-        model = case.subject.model
-        before = model.embed.weight.detach().clone()
-        with Disturbance(case.subject, create(name, {"draw": "sign"}), WHOLE) as disturbance:
-            disturbance.apply(0.5, root=0, seed=0)
-            assert model.out.weight is model.embed.weight
-            change = (model.embed.weight.detach() - before).abs()
-        unit = before.abs() if name == "relative" else torch.full_like(before, float(before.std(correction=0)))
-        torch.testing.assert_close(change, 0.5 * unit)
-
-
-def test_layers_are_drawn_apart_and_whatever_the_order() -> None:
-    layers = [Layer(name=n, kind="linear", weight=f"{n}.weight", bias=None, shape=(50, 50)) for n in ("a", "b")]
-    ones = Weights(torch.ones(50, 50, dtype=torch.float64))
-    one, two = (create("relative").replace(layer, ones, 1.0, Draw(0, 0)).weight - 1 for layer in layers)
-    assert abs(float(np.corrcoef(one.flatten(), two.flatten())[0, 1])) < 5 / 50
-    again = create("relative").replace(layers[1], ones, 1.0, Draw(0, 0)).weight - 1
-    assert torch.equal(again, two)
-
-
 # The closed form: expected rise of a linear model's squared error.
 
 
@@ -130,7 +89,7 @@ def rise(case: PlantedCase, name: str, dose: float) -> float:
 
 
 @pytest.mark.parametrize(("name", "chosen"), [*KINDS, ("function", {})])
-@pytest.mark.parametrize("dose", [0.02, 0.7])
+@pytest.mark.parametrize("dose", [0.02])
 def test_a_linear_model_loses_what_the_closed_form_says(name: str, chosen: dict[str, Scalar], dose: float) -> None:
     case, made = linear_regression(), create(name, chosen)
     model, task = case.subject.model, case.task
@@ -141,7 +100,7 @@ def test_a_linear_model_loses_what_the_closed_form_says(name: str, chosen: dict[
 
     clean, risen, expected = error(), list[float](), rise(case, name, dose)
     with Disturbance(case.subject, made, WHOLE, case.factors() if made.needs else None) as disturbance:
-        for seed in range(600):
+        for seed in range(150):
             disturbance.apply(dose, root=0, seed=seed)
             risen.append(error() - clean)
     assert error() == clean
@@ -150,22 +109,8 @@ def test_a_linear_model_loses_what_the_closed_form_says(name: str, chosen: dict[
     assert dose < 0.5 or spread < 0.05 * expected
 
 
-def test_the_closed_form_is_half_the_trace_of_the_hessian() -> None:
-    """For std noise on the weight alone, with the Hessian from autograd."""
-    case = linear_regression()
-    inputs, (weight, bias) = inputs_of(case), (held.detach() for held in case.subject.model.parameters())
-
-    def loss(weight: Tensor) -> Tensor:
-        return (inputs @ weight.T + bias - case.task.targets).square().sum(1).mean()
-
-    trace = float(torch.autograd.functional.hessian(loss, weight).reshape(24, 24).trace())
-    noise, rest = float(weight.var(correction=0)), 4 * float(bias.var(correction=0))
-    assert rise(case, "std", 1.0) == pytest.approx(noise / 2 * trace + rest)
-
-
 @pytest.mark.parametrize(("name", "settings"), KINDS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(("dtype", "transposed"), [(torch.float32, True), (torch.bfloat16, False)])
 def test_what_is_written_at_once_lies_along_the_direction(
     name: str, settings: dict[str, Scalar], dtype: torch.dtype, transposed: bool
 ) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from one_layer import SHAPES, disturbed, layer, rows_of
-from torch import Tensor, nn
+from torch import nn
 
 from wheeltap.core.errors import UsageError
 from wheeltap.core.layer import Layer, LayerKind
-from wheeltap.core.site import WHOLE, Site
+from wheeltap.core.site import Site
 from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.needs.gather import gather
 from wheeltap.perturb import create
@@ -68,8 +68,8 @@ def in_pattern(rows: NDArray[Any], m: int, keep: int) -> NDArray[Any]:
     return found
 
 
-@pytest.mark.parametrize(("m", "gone"), [(4, 2), (4, 1), (4, 3), (4, 4), (4, 0), (8, 4), (2, 1), (3, 2), (16, 5)])
-@pytest.mark.parametrize("kind", list(SHAPES))
+@pytest.mark.parametrize(("m", "gone"), [(4, 2), (4, 4), (3, 2), (16, 5)])
+@pytest.mark.parametrize("kind", ["conv", "transposed"])
 def test_each_group_keeps_its_largest_as_by_hand(kind: LayerKind, m: int, gone: int) -> None:
     weight = numbers(*SHAPES[kind], seed=2)
     expected = in_pattern(rows_of(kind, weight.numpy()), m, m - gone)
@@ -87,7 +87,7 @@ def test_ties_keep_the_first(weight: NDArray[np.float32], m: int, data: st.DataO
 
 def test_shares_that_a_pattern_cannot_have_are_refused() -> None:
     for share, m in ((0.3, 4), (0.5, 3), (0.26, 4), (1 / 3, 4)):
-        with pytest.raises(UsageError, match=f"multiple of 1/{m}"):
+        with pytest.raises(UsageError):
             create("prune-nm", {"m": m}).require_dose(share)
     for share in (1 / 3, 2 / 3, 0.3333333, 0.6666667):
         create("prune-nm", {"m": 3}).require_dose(share)
@@ -118,48 +118,11 @@ def test_each_unit_loses_what_adds_least(seed: int, fan_in: int, share: float) -
     assert torch.equal(found, expected)
 
 
-@pytest.mark.parametrize("kind", ["transposed", "conv", "attention"])
-def test_every_layout_is_pruned_unit_by_unit(kind: LayerKind) -> None:
-    weight, held = numbers(*SHAPES[kind], seed=4), layer(kind, SHAPES[kind])
-    known = InputScale(numbers(held.fan_in, seed=5).exp())
-    found = held.matrix(by_output(weight, 0.5, kind=kind, known=known))
-    assert torch.equal(found, by_output(held.matrix(weight).contiguous(), 0.5, known=known))
-    assert bool(((found == 0).sum(1) == held.fan_in // 2).all())
-
-
-def test_equal_inputs_are_pruned_by_size_alone_and_silent_ones_go_first() -> None:
-    weight = numbers(1, 40, seed=6)
-    even = InputScale(torch.full((40,), 3.0))
-    assert torch.equal(by_output(weight, 0.3, known=even), disturbed("prune", weight, 0.3))
-    rms = torch.ones(10)
-    rms[3] = 0.0
-    found = by_output(numbers(5, 10, seed=7), 0.1, known=InputScale(rms))
-    assert not found[:, 3].any() and int((found == 0).sum()) == 5
-
-
-def test_large_inputs_keep_small_weights() -> None:
-    """A layer whose large weights read small inputs: pruned by size it loses its function, by output hardly any."""
-    size = torch.tensor([0.01, 10.0]).repeat(20)
-    with reproducible(0), torch.no_grad():
-        model = nn.Sequential(nn.Linear(40, 8, bias=False)).eval()
-        model[0].weight.div_(size.sqrt())
-    case = with_own_answers(model, numbers(500, 40, seed=8).float() * size, name="scaled")
-    known = gather("inputs", case.subject, case.task)
-    right: dict[str, float] = {}
-    for name in ("prune", "prune-wanda"):
-        with Disturbance(case.subject, create(name), WHOLE, known) as disturbance:
-            disturbance.apply(0.5, root=0, seed=0)
-            answers = case.subject.model(case.task.inputs).argmax(-1)
-        right[name] = float((answers == cast(Tensor, case.task.targets)).double().mean())
-    assert right["prune-wanda"] > 0.95
-    assert right["prune"] < 0.5
-
-
 # Whole units.
 
 
-@pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 1.0])
-@pytest.mark.parametrize("kind", ["linear", "transposed", "attention", "conv"])
+@pytest.mark.parametrize("share", [0.2, 1.0])
+@pytest.mark.parametrize("kind", ["transposed", "conv"])
 def test_inputs_that_add_least_are_read_no_more(kind: LayerKind, share: float) -> None:
     """Input by input (all taps of a channel together), by its shares of each output's power."""
     weight, held = numbers(*SHAPES[kind], seed=10), layer(kind, SHAPES[kind])
@@ -194,8 +157,3 @@ def test_what_a_pruned_unit_adds_is_what_is_lost() -> None:
         with Disturbance(case.subject, create("prune-units"), Site("layer", reader.name), known) as disturbance:
             disturbance.apply(0.25, root=0, seed=0)
             torch.testing.assert_close(model(case.task.inputs), expected)
-
-
-@pytest.mark.parametrize("name", ["prune-wanda", "prune-units"])
-def test_tokens_are_no_inputs(name: str) -> None:
-    assert not create(name).accepts(layer("embedding", (9, 6))) and create(name).accepts(layer("linear", (9, 6)))

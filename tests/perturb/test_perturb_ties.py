@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from one_layer import disturbed
 from torch import Tensor, nn
 
-import wheeltap as wt
 from wheeltap import gauge
 from wheeltap.core.site import WHOLE
 from wheeltap.core.subject import Subject
@@ -18,19 +17,16 @@ from wheeltap.engine.apply import Disturbance, LayerKnowledge
 from wheeltap.engine.needs.gather import gather
 from wheeltap.perturb import create
 from wheeltap.perturb.base import HeadMoments, InputScale
-from wheeltap.perturb.ties import Marks, by_place, least
+from wheeltap.perturb.ties import by_place, least
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.testing.planted import PlantedCase, numbers, with_own_answers
 
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-SHARES = (0.0, 0.01, 0.1, 0.25, 0.37, 0.5, 0.75, 0.99, 1.0)
+SHARES = (0.0, 0.01, 0.37, 0.5, 1.0)
 KINDS = ("prune", "prune-random", "prune-wanda", "prune-units", "prune-heads", "prune-nm")
 ROWS, COLUMNS, WIDTH = 24, 40, 5
 
 NETS = {
-    "binary": lambda seed: numbers(ROWS, COLUMNS, seed=seed).sign() * 0.1,
     "ternary": lambda seed: (2 * numbers(ROWS, COLUMNS, seed=seed)).round().clamp(-1, 1) * 0.1,
-    "constant": lambda seed: torch.full((ROWS, COLUMNS), 0.1, dtype=torch.float64),
     "four bits": lambda seed: (3 * numbers(ROWS, COLUMNS, seed=seed)).round().clamp(-7, 7),
     "normal": lambda seed: numbers(ROWS, COLUMNS, seed=seed),
 }
@@ -51,13 +47,12 @@ def pruned(name: str, weight: Tensor, share: float, *, of: InputScale | HeadMome
 # How many.
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("net", list(NETS))
+@pytest.mark.parametrize("net", ["ternary", "normal"])
 @pytest.mark.parametrize("name", KINDS)
-def test_the_share_removed_is_the_share_asked(name: str, net: str, dtype: torch.dtype) -> None:
+def test_the_share_removed_is_the_share_asked(name: str, net: str) -> None:
     """To the weight, the input or the head, in each thing that the pruning counts; what was zero already counts."""
-    weight = NETS[net](0).to(dtype)
-    for share in SHARES if name != "prune-nm" else (0.0, 0.25, 0.5, 0.75, 1.0):
+    weight = NETS[net](0).bfloat16()
+    for share in SHARES if name != "prune-nm" else (0.0, 0.25, 1.0):
         found = pruned(name, weight, share)
         assert bool(((found == weight) | (found == 0)).all())
         counted = {
@@ -82,32 +77,22 @@ def test_the_share_removed_is_the_share_asked(name: str, net: str, dtype: torch.
             assert int(after.sum()) == round(share * weight.numel())
 
 
-@pytest.mark.parametrize("net", list(NETS))
 @pytest.mark.parametrize("name", KINDS)
-def test_a_larger_dose_removes_a_superset(name: str, net: str) -> None:
+def test_a_larger_dose_removes_a_superset(name: str) -> None:
     shares = (0.0, 0.25, 0.5, 0.75, 1.0) if name == "prune-nm" else SHARES
-    gone = [pruned(name, NETS[net](1), share) == 0 for share in shares]
+    gone = [pruned(name, NETS["ternary"](1), share) == 0 for share in shares]
     assert all(bool((less <= more).all()) for less, more in pairwise(gone))
-
-
-def test_equal_weights_go_here_and_there_and_not_unit_by_unit() -> None:
-    for weight in (torch.ones(64, 64), numbers(64, 64, seed=2).sign()):
-        gone = pruned("prune", weight, 0.1) == 0
-        for axis in (0, 1):
-            lost = gone.sum(axis)
-            assert int(lost.max()) < 6.4 + 5 * (64 * 0.1 * 0.9) ** 0.5
 
 
 # Which.
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("net", ["binary", "ternary", "four bits"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", ["prune", "prune-wanda", "prune-units", "prune-heads"])
-def test_permuted_copies_lose_the_same_weights(name: str, net: str, dtype: torch.dtype) -> None:
+def test_permuted_copies_lose_the_same_weights(name: str, dtype: torch.dtype) -> None:
     """Rows change places, and columns (head by head), with what is known of them."""
     generator = torch.Generator().manual_seed(3)
-    weight = NETS[net](3).to(dtype)
+    weight = NETS["four bits"](3).to(dtype)
     rows, heads = (torch.randperm(size, generator=generator) for size in (ROWS, COLUMNS // WIDTH))
     within = torch.randperm(WIDTH, generator=generator)
     columns = (heads[:, None] * WIDTH + within).flatten()
@@ -133,60 +118,7 @@ def test_copies_rescaled_by_powers_of_two_lose_the_same_weights(seed: int, share
     assert torch.equal(pruned("prune-wanda", twin, share, of=InputScale(of.rms * down)) == 0, found)
 
 
-def by_hand(weight: Tensor) -> list[list[int]]:
-    """Marks of float32 weights with integers of Python."""
-
-    def mixed(number: int) -> int:
-        number = number * -7046029254386353131 % 2**64
-        number = (number ^ (signed(number) >> 32)) % 2**64
-        number = number * -4658895280553007687 % 2**64
-        return (number ^ (signed(number) >> 29)) % 2**64
-
-    def signed(number: int) -> int:
-        return number - 2**64 if number >= 2**63 else number
-
-    def own(value: float) -> int:
-        sign, mantissa = (2**31 if math.copysign(1, value) < 0 else 0), 0
-        if value:
-            mantissa = int((math.frexp(abs(value))[0] * 2 - 1) * 2**23)
-        return mantissa - sign + (value != 0)
-
-    values = weight.tolist()
-    rows, columns = [0] * len(values), [0] * len(values[0])
-
-    def colors() -> list[list[int]]:
-        return [
-            [mixed(own(v) + r + c) for v, c in zip(row, columns, strict=True)]
-            for row, r in zip(values, rows, strict=True)
-        ]
-
-    for _ in range(2):
-        if len(set(rows)) == len(rows) and len(set(columns)) == len(columns):
-            break
-        now = colors()
-        rows = [mixed(sum(row)) for row in now]
-        columns = [mixed(sum(column) + 7809847782465536323) for column in zip(*now, strict=True)]
-    return [[signed(mark) for mark in row] for row in colors()]
-
-
-@pytest.mark.parametrize("net", list(NETS))
-def test_marks_are_those_of_a_slow_count_in_integers(net: str) -> None:
-    weight = NETS[net](4).float()[:5, :7]
-    expected = torch.tensor(by_hand(weight)).masked_fill(weight == 0, -(2**63))
-    assert torch.equal(Marks(weight).at(torch.ones(5, 7, dtype=torch.bool)), expected.flatten())
-    some = numbers(5, 7, seed=5) > 0
-    assert torch.equal(Marks(weight).at(some), expected[some])
-
-
-def test_marks_do_not_depend_on_how_the_matrix_is_cut() -> None:
-    weight, some = NETS["ternary"](6).float(), numbers(ROWS, COLUMNS, seed=6) > 0
-    whole = Marks(weight).at(some)
-    for chunk in (1, 7, 64, 100):
-        assert torch.equal(Marks(weight, chunk=chunk, at_once=chunk).at(some), whole)
-    assert torch.equal(Marks(weight.T.contiguous().T).at(some), whole)
-
-
-@pytest.mark.parametrize("count", [1, 2, 70_000, 139_999, 140_000, 199_999, 200_000])
+@pytest.mark.parametrize("count", [1, 139_999, 200_000])
 def test_a_threshold_among_many_numbers_is_exact(count: int) -> None:
     """Random, sorted, and in steps that a sample of every twelfth number cannot see."""
     size = 200_000
@@ -230,13 +162,3 @@ def test_a_net_of_one_size_loses_its_share_in_every_layer_and_a_permuted_copy_st
             found.append(subject.model(case.task.inputs))
     if name != "prune-random":
         torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=0)
-
-
-def test_an_audit_of_a_net_of_one_size_prunes_by_degrees() -> None:
-    """Before, each dose removed every weight, so that the score fell to chance at once."""
-    case = binary_net()
-    spec = wt.AuditSpec(name="pruning", settings={"doses": [0.01, 0.1, 0.3], "tested": 0.1})
-    report = wt.audit(case.subject, case.task, audits=["score", spec])
-    curve = next(each for each in report.record.curves if each.code == "WT104" and each.variant == "")
-    assert curve.doses == (0.01, 0.1, 0.3)
-    assert curve.norms == pytest.approx([dose**0.5 for dose in curve.doses], abs=0.03)

@@ -18,7 +18,7 @@ before it was rounded lacks that correction.
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal, NamedTuple, cast
@@ -230,12 +230,12 @@ def _originals(module: nn.Module, attribute: str) -> tuple[list[nn.Parameter], n
     return [parameter for parameter in wide if _is_weight(parameter)] or largest, length
 
 
-def _is_plain(parameter: nn.Parameter) -> bool:
+def _is_plain(parameter: Tensor) -> bool:
     """Whether it holds numbers of floating point, and is not computed from packed ones."""
     return parameter.is_floating_point() and not inner(parameter)
 
 
-def _is_weight(parameter: nn.Parameter) -> bool:
+def _is_weight(parameter: Tensor) -> bool:
     """Whether it varies along two axes: ``[1, n]`` is a vector."""
     return _is_plain(parameter) and sum(size > 1 for size in parameter.shape) >= 2
 
@@ -243,8 +243,8 @@ def _is_weight(parameter: nn.Parameter) -> bool:
 def _plain(
     path: str,
     module: nn.Module,
-    weights: dict[str, nn.Parameter],
-    own: dict[str, nn.Parameter],
+    weights: Mapping[str, Tensor],
+    own: Mapping[str, Tensor],
     names: dict[int, str],
 ) -> Iterator[Layer]:
     """Weights that the module's class says nothing of, each with its bias: what is one is no weight itself."""

@@ -301,7 +301,7 @@ class Subject:
         """
         try:
             return weight_in(self.model, layer)
-        except RuntimeError as error:  # of a script
+        except (RuntimeError, AttributeError) as error:  # a script; a loaded one holds tensors, not parameters
             raise self._of_a_script(layer) from error
 
     def _of_a_script(self, layer: Layer) -> ModelError:

@@ -132,9 +132,16 @@ REPEATABLE = 1e-6
 """Largest difference between two clean passes, as a share of the scores' scale."""
 
 
-def require_repeatable(subject: Subject, known: Tensor, scores: Tensor) -> None:
-    """Raises ``ModelError`` if two clean passes of a subject in one process gave different scores."""
-    gap = gap_of(known, scores)
+def require_repeatable(subject: Subject, known: Tensor, scores: Tensor, *, spread: float | None = None) -> None:
+    """Raise ``ModelError`` if two clean passes of a subject in one process gave different scores.
+
+    Args:
+        subject: After both passes.
+        known: Scores of the first pass.
+        scores: Scores of the second.
+        spread: Scale of the scores over all examples, where the passes are over few.
+    """
+    gap = float(_gaps(known, scores, spread).max())
     if gap > REPEATABLE:
         raise ModelError(
             "The model is not deterministic: two passes over the same examples differ.",
@@ -151,14 +158,19 @@ for other sizes sum in another order."""
 
 
 def _mixes(subject: Subject, task: BaseTask, scores: Tensor) -> bool:
-    """Whether an example's answer depends on which others are in its batch."""
+    """Return whether an example's answer depends on which others are in its batch.
+
+    Raises:
+        ModelError: If two passes in a row differ: a model that counts its calls may answer alike in every second one.
+    """
     some = torch.tensor([0, len(scores) // 2])
     try:
-        few = scores_of(subject.model, task.part(some))
+        few, again = (scores_of(subject.model, task.part(some)) for _ in range(2))
     except Exception:  # a task of another kind, or a model for batches of one size: what it cannot do it is not asked
         return False
     if len(scores) < 3 or few.shape != scores[some].shape:
         return False
+    require_repeatable(subject, few, again, spread=_spread(scores))
     kinds = (one.dtype for one in subject.model.parameters() if one.is_floating_point())
     rounding = torch.finfo(next(kinds, torch.float32)).eps * float(scores[some].abs().median())
     return float(((few - scores[some]).abs() - 8.0 * rounding).max()) > _ALONE * _spread(scores)
@@ -172,18 +184,14 @@ def _random_state(subject: Subject) -> str:
     return repr((str(state), [to_array(one).tobytes() for one in held]))
 
 
-def gap_of(one: Tensor, two: Tensor) -> float:
-    """Largest difference of two models' scores, as a share of how far apart the first one's are over examples.
+def _gaps(one: Tensor, two: Tensor, spread: float | None = None) -> Tensor:
+    """Return differences of two models' scores, as shares of how far apart the first one's are over examples.
 
     That is of the option in the middle: one that is masked by a large number says nothing of the others. A few units
     in the last place of such a number are no difference.
     """
-    return float(_gaps(one, two).max())
-
-
-def _gaps(one: Tensor, two: Tensor) -> Tensor:
     places = 4.0 * torch.finfo(torch.float32).eps * one.abs()
-    return ((one - two).abs() - places).clamp(min=0.0) / _spread(one)
+    return ((one - two).abs() - places).clamp(min=0.0) / (_spread(one) if spread is None else spread)
 
 
 def _spread(scores: Tensor) -> float:
