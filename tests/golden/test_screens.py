@@ -14,7 +14,6 @@ from wheeltap.report import jsonfile
 from wheeltap.sources import digits
 
 
-
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """The screen of the demo, and the folder with its files."""
