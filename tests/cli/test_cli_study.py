@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import shlex
 import subprocess
 import sys
