@@ -22,7 +22,7 @@ class Contents:
     """What lies beside the weights of a subject."""
 
     def digests(self) -> Digests:
-        """A digest of each thing; of a folder, the suite ``seal`` makes them."""
+        """A digest of each thing that the folder holds."""
         return {}
 
     def tensors(self) -> dict[str, tuple[Path, "Tensor"]]:

@@ -50,6 +50,8 @@ class SparseCircuitsSettings(Settings, frozen=True, kw_only=True):
     Attributes:
         seeds: Pairs of a dense and a sparse net.
         seed: Root of what nets are made from.
+        sparse_steps: Training steps of sparse nets.
+        dense_steps: Training steps of dense nets: as many as give an equal loss.
         tasks: Number of tasks, the first ones of ``specs.TASKS``. These are groups of the examples, in this order;
             nonsense tasks follow in the same order.
         target: Loss that a circuit must reach, nats.
@@ -62,6 +64,8 @@ class SparseCircuitsSettings(Settings, frozen=True, kw_only=True):
 
     seeds: Annotated[int, msgspec.Meta(ge=2, le=100)] = 8
     seed: Annotated[int, msgspec.Meta(ge=0)] = 0
+    sparse_steps: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1800
+    dense_steps: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1250
     tasks: Annotated[int, msgspec.Meta(ge=1, le=3)] = 3
     target: Annotated[float, msgspec.Meta(gt=0.0, lt=0.69)] = 0.15
     penalties: Listed = "1e-3,2.5e-3"
@@ -109,7 +113,10 @@ class SparseCircuits(Study):
         )  # fmt: skip
 
     def _asked(self, kind: str, at: int) -> MemberSpec:
-        settings: dict[str, Scalar] = {} if kind == SPARSE else dict(DENSE_TRAINING)
+        settings: dict[str, Scalar] = (
+            {"steps": self.settings.sparse_steps} if kind == SPARSE
+            else {**DENSE_TRAINING, "steps": self.settings.dense_steps}
+        )  # fmt: skip
         seed = seeds.derive(self.settings.seed, self.name, self.version, at)
         return MemberSpec(name=f"{kind} {at + 1}", recipe="sparse", settings=settings, seed=seed)
 
