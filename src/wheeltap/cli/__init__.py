@@ -153,7 +153,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     words = list(sys.argv[1:] if arguments is None else arguments)
     COMMAND.set(shlex.join(("wheeltap", *words)))
-    out, errors = cast("TextIO", Screen(sys.stdout)), cast("TextIO", Screen(sys.stderr))
+    with contextlib.ExitStack() as stack:
+        # Python sets a stream to None if its descriptor is closed.
+        streams = [stream or stack.enter_context(Path(os.devnull).open("w")) for stream in (sys.stdout, sys.stderr)]
+        out, errors = (cast("TextIO", Screen(stream)) for stream in streams)
+        return _run(words, out, errors)
+
+
+def _run(words: list[str], out: TextIO, errors: TextIO) -> int:
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors), warnings.catch_warnings():
         # Torch says so of every copy of a scripted program, at length.
         warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf", UserWarning)
@@ -190,7 +197,7 @@ def _called(words: list[str]) -> int:
     except SystemExit as error:
         if isinstance(error.__context__, BrokenPipeError):  # help ends so, with 1: here, a verdict
             return _unread()
-        raise
+        return _complain(f"Code of the model, the data, or another package ended the program ({error!r}).{_EXIT}", 2)
     except OSError as error:
         _drop_output()
         return _complain(str(FileError.of(error)), FileError.exit_code)
@@ -199,7 +206,19 @@ def _called(words: list[str]) -> int:
     except Exception:
         traceback.print_exc()
         return _complain("This is a bug in wheeltap (not a finding): please report it with the lines above.", 2)
-    return code if isinstance(code, int) else 0
+    except BaseException as error:  # of other code: an exit code of 0 or 1 would pass for a verdict
+        return _complain(f"Code of the model, the data, or another package raised {error!r}.{_EXIT}", 2)
+    if code is None and not _asks_for_help(words):
+        return _complain(f"The verb {words[0]!r} returned no exit code.\n  what to do: Return 0 for success in it.", 2)
+    return code or 0
+
+
+_EXIT = "\n  what to do: Raise an ordinary exception there, which says what is wrong."
+
+
+def _asks_for_help(words: Sequence[str]) -> bool:
+    """Return whether cyclopts itself answers, and no verb does."""
+    return not words or not {"--help", "-h", "--version"}.isdisjoint(words)
 
 
 def _require_text(words: Sequence[str]) -> None:
