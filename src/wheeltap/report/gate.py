@@ -7,7 +7,7 @@ from typing import Any, Final, SupportsFloat, final
 from wheeltap.audits.case import TOO_FEW
 from wheeltap.audits.headline import percent
 from wheeltap.audits.schemes import scheme
-from wheeltap.audits.slices import part_of, title_of
+from wheeltap.audits.slices import FEWEST, part_of, title_of
 from wheeltap.core.errors import UnknownName, UsageError, WheeltapError
 from wheeltap.core.records import UNCOVERED, Finding, FindingStatus
 from wheeltap.core.report import FailOn, ReportRecord
@@ -88,7 +88,7 @@ def unanswered(record: ReportRecord) -> tuple[Finding, ...]:
     for finding in _asked(record):
         part = _part(record, finding)
         by_set.setdefault(part if part in sets else "", []).append(finding)
-    silent = [findings for findings in by_set.values() if all(map(_is_silent, findings))]
+    silent = [findings for findings in by_set.values() if all(_is_silent(record, finding) for finding in findings)]
     # A score that fails is a result: of a model at chance nothing else has an answer.
     if len(silent) == len(by_set) and (uncovered(record) or failing(record, "costs")):
         return ()
@@ -108,8 +108,13 @@ def _asked(record: ReportRecord) -> list[Finding]:
 _UNASKED: Final = ("score", "census")
 
 
-def _is_silent(finding: Finding) -> bool:
-    return finding.status in ("not_applicable", "skipped") or finding.verdict == TOO_FEW
+def _is_silent(record: ReportRecord, finding: Finding) -> bool:
+    """Return whether a finding has no answer, or a loss is undecided on fewer examples than a slice must have."""
+    if finding.status != "inconclusive":
+        return finding.status in ("not_applicable", "skipped")
+    is_loss = record.instrument(finding.code).asks in ("deployment", "slices")
+    few = is_loss and bool(finding.estimates) and finding.estimates[0].n < FEWEST
+    return few or finding.verdict == TOO_FEW
 
 
 @checked
@@ -117,8 +122,8 @@ def exit_code(record: ReportRecord, fail_on: FailOn) -> int:
     """What a program that acts on the report ends with, where ``fail_on`` is the mildest verdict that fails.
 
     2 where the run is not over; 3 where a control failed; then 0 if nothing is to fail; 2 where nothing that was asked
-    has an answer, or nothing on one test set; 1 where a finding fails (of a model at chance its score does); 2 where a finding has no answer
-    because too few of the weights were disturbed; else 0.
+    has an answer, or nothing on one test set; 1 where a finding fails (of a model at chance its score does); 2 where a
+    finding has no answer because too few of the weights were disturbed; else 0.
 
     Raises:
         UsageError: See ``require_measured``.
