@@ -1,4 +1,4 @@
-"""What must not pass for success: exits of other people's code, test sets without an answer, a gate without a question."""
+"""What must not pass for success: foreign exits, test sets without an answer, a gate without a question."""
 
 import subprocess
 import sys
