@@ -128,6 +128,13 @@ def test_a_gate_that_is_off_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert "gate is off" in capsys.readouterr().err
 
 
+def test_one_code_of_a_report_is_neither_written_nor_judged(tmp_path: Path) -> None:
+    assert main(["audit", "digits", "--for", "int2", "--store", "run.wheeltap", "--quiet"]) == 1
+    assert main(["report", "run.wheeltap", "WT100"]) == 0
+    assert main(["report", "run.wheeltap", "WT100", "--fail-on", "costs", "--junit", "x.xml"]) == 2
+    assert not Path("x.xml").exists()
+
+
 def test_alpha_has_a_least_value() -> None:
     assert run("audit", "digits", "--for", "int8", "--alpha", "1e-300") == 2
     with pytest.raises(wt.errors.UsageError):

@@ -422,7 +422,7 @@ class Output:
             for line in origin(report.record):
                 print(line, file=sys.stderr)
         else:
-            report.text(full=self.full)
+            report.print(full=self.full)
 
     def _write(self, report: "Report", written: list[Path]) -> None:
         from wheeltap.report import files

@@ -164,7 +164,7 @@ def require_passed(record: ReportRecord, fail_on: FailOn) -> None:
             where=_subjects(record),
             expected=f"no verdict that fails (fail_on={fail_on!r})",
             got="; ".join(_in_line(finding) for finding in found),
-            do="Read the report: report.text(full=True).",
+            do="Read the report: report.print(full=True).",
         )
     _require_covered(uncovered(record))
 
@@ -313,7 +313,7 @@ def _require_result(record: ReportRecord) -> None:
             where=_subjects(record),
             expected="controls that passed",
             got=f"failed: {', '.join(failed)}",
-            do="See the controls: report.text(full=True).",
+            do="See the controls: report.print(full=True).",
         )
 
 
