@@ -54,5 +54,5 @@ def number(found: Finding, name: str) -> float:
 def screen(report: Report, *, full: bool = False) -> list[str]:
     """The lines of a terminal of 100 columns."""
     buffer = io.StringIO()
-    report.text(Console(file=buffer, width=100, color_system=None), full=full)
+    report.print(Console(file=buffer, width=100, color_system=None), full=full)
     return buffer.getvalue().splitlines()

@@ -17,9 +17,7 @@ from wheeltap.report import Report, deployment, view
 
 
 def _text(record: ReportRecord, width: int = 80, *, full: bool = True) -> str:
-    buffer = io.StringIO()
-    Report(record).text(Console(file=buffer, width=width), full=full)
-    return buffer.getvalue()
+    return Report(record).text(full=full, width=width)
 
 
 def cells(record: ReportRecord) -> list[Cell]:
@@ -35,7 +33,7 @@ def test_text_fits_its_width_without_color(make: Callable[[], ReportRecord]) -> 
             assert "\x1b" not in text and "\u202e" not in text
             assert max(len(line.rstrip()) for line in text.splitlines()) <= width
     buffer = io.StringIO()
-    Report(make()).text(Console(file=buffer, width=120, force_terminal=True, color_system=None))
+    Report(make()).print(Console(file=buffer, width=120, force_terminal=True, color_system=None))
     assert "\x1b[31m" not in buffer.getvalue() and "\u202e" not in buffer.getvalue()
 
 

@@ -321,6 +321,11 @@ class Case:
         task, clean, chance = self.plan.task, self.clean(subject), self.chance
         score, carried = self.score(subject), self.carried(subject)
         near, far = (score.low, score.high) if task.higher_is_better else (score.high, score.low)
+        if (task.bounded and chance >= 1.0) or (task.measure == "squared_error" and chance <= 0.0):
+            return AT_CHANCE, (
+                f"{subject.name} scores {score}{task.unit}. All targets are equal, so a constant answer is always "
+                "right and there is nothing to lose: give examples with different targets."
+            )
         if task.measure == "squared_error":  # chance varies with the same targets
             gap = score_interval(clean - self._constant, bounded=False, groups=self.groups, unit=task.measure)
             near, far = (None if end is None else chance + end for end in (gap.high, gap.low))

@@ -124,7 +124,7 @@ def _sound(rows: list[TensorRow]) -> str:
     """Describe a file without a fault."""
     compared = [row for row in rows if row.fault != "uncompared"]
     if not compared:
-        return "no tensor was matched to a weight of the original: nothing was compared."
+        return f"0 of {many(len(rows), 'tensor')} could be compared with a weight of the original."
     kinds, left = ", ".join(sorted({row.format for row in compared})), _left(rows)
     if any(row.fault == "unknown" for row in compared):
         return (

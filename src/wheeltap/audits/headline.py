@@ -495,6 +495,8 @@ class _Sentences:
         if score.status == "found":
             better = (gap.value or 0.0) * self.plan.task.sign > 0.0
             phrases = f"{phrases}; the {'first' if better else 'second'} is better"
+        if score.status == "inconclusive" and self._same(rival, score):
+            return "outputs are the same; "
         words = {"found": "scores differ", "excluded": "scores are equivalent"}
         leaning = "scores may differ" if score.leaning else "cannot tell whether scores differ"
         return f"{words.get(score.status, leaning)} ({phrases}); "

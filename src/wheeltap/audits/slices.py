@@ -31,7 +31,7 @@ CLASS: Final = "class"
 MOST: Final = 20
 """Slices of one report: each is tested under every scheme, and pays for all others."""
 
-_FEWEST: Final = 20
+FEWEST: Final = 20
 """Examples (groups, where they come in groups) of a slice below which nothing is concluded of it."""
 
 _ON: Final = " on "
@@ -65,10 +65,10 @@ class Slice:
         """
         n = int(self.on.sum())
         several = n if groups is None else len(np.unique(groups))
-        if min(n, several) >= _FEWEST:
+        if min(n, several) >= FEWEST:
             return ""
         what = f"{n} example{'s' * (n != 1)}" + ("" if several == n else f" in {several}")
-        return f"{what}: from {_FEWEST} on{'' if several == n else ' such groups'} something is said of {self.name}."
+        return f"{what}: from {FEWEST} on{'' if several == n else ' such groups'} something is said of {self.name}."
 
     def of(self, whole: Losses) -> Losses:
         """The losses on its examples."""

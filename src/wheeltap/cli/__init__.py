@@ -153,28 +153,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     words = list(sys.argv[1:] if arguments is None else arguments)
     COMMAND.set(shlex.join(("wheeltap", *words)))
-    out, errors = cast("TextIO", Screen(sys.stdout)), cast("TextIO", Screen(sys.stderr))
+    with contextlib.ExitStack() as stack:
+        # Python sets a stream to None if its descriptor is closed.
+        streams = [stream or stack.enter_context(Path(os.devnull).open("w")) for stream in (sys.stdout, sys.stderr)]
+        out, errors = (cast("TextIO", Screen(stream)) for stream in streams)
+        return _run(words, out, errors)
+
+
+def _run(words: list[str], out: TextIO, errors: TextIO) -> int:
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors), warnings.catch_warnings():
         # Torch says so of every copy of a scripted program, at length.
         warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf", UserWarning)
         return _called(words)
 
 
+def _run_verb(words: list[str]) -> int:
+    _require_text(words)
+    if words and words[0] in _FORMER:
+        raise UsageError(
+            f"There is no verb {words[0]} any more.",
+            expected=_FORMER[words[0]], got=words[0], do="See: wheeltap --help",
+        )  # fmt: skip
+    app = application(overview=not words or words[0] in ("--help", "-h"))
+    for point in entry_points(group="wheeltap.verbs", name=words[0] if words else ""):
+        _require_loaded(point)
+    if len(words) < 2 or {"--help", "-h"} & {*words}:  # cyclopts prints it, in bold
+        app.console = terminal()
+    code = app(words, exit_on_error=False, print_error=False, result_action="return_value")
+    sys.stdout.flush()
+    if isinstance(code, int):
+        return code
+    # Help and the version are cyclopts' own. A verb without a result has not said that it succeeded.
+    if words and {"--help", "-h", "--version"}.isdisjoint(words):
+        raise UsageError(
+            f"The verb {words[0]!r} returned no exit code.", expected="a whole number", got=repr(code)[:80],
+            do="Return 0 for success in the function of the verb.",
+        )  # fmt: skip
+    return 0
+
+
 def _called(words: list[str]) -> int:
     try:
-        _require_text(words)
-        if words and words[0] in _FORMER:
-            raise UsageError(
-                f"There is no verb {words[0]} any more.",
-                expected=_FORMER[words[0]], got=words[0], do="See: wheeltap --help",
-            )  # fmt: skip
-        app = application(overview=not words or words[0] in ("--help", "-h"))
-        for point in entry_points(group="wheeltap.verbs", name=words[0] if words else ""):
-            _require_loaded(point)
-        if len(words) < 2 or {"--help", "-h"} & {*words}:  # cyclopts prints it, in bold
-            app.console = terminal()
-        code = app(words, exit_on_error=False, print_error=False, result_action="return_value")
-        sys.stdout.flush()
+        return _run_verb(words)
     except CycloptsError as error:
         said = str(error).replace("\n", "\n    ")
         return _complain(f"{said}\n  what to do: wheeltap --help, or wheeltap VERB --help", 2)
@@ -190,7 +210,7 @@ def _called(words: list[str]) -> int:
     except SystemExit as error:
         if isinstance(error.__context__, BrokenPipeError):  # help ends so, with 1: here, a verdict
             return _unread()
-        raise
+        return _complain(f"Code of the model, the data, or another package raised {error!r}.{_EXIT}", 2)
     except OSError as error:
         _drop_output()
         return _complain(str(FileError.of(error)), FileError.exit_code)
@@ -199,7 +219,11 @@ def _called(words: list[str]) -> int:
     except Exception:
         traceback.print_exc()
         return _complain("This is a bug in wheeltap (not a finding): please report it with the lines above.", 2)
-    return code if isinstance(code, int) else 0
+    except BaseException as error:  # of other code: an exit code of 0 or 1 would pass for a verdict
+        return _complain(f"Code of the model, the data, or another package raised {error!r}.{_EXIT}", 2)
+
+
+_EXIT = "\n  what to do: Raise an ordinary exception there, which says what is wrong."
 
 
 def _require_text(words: Sequence[str]) -> None:

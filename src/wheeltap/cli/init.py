@@ -79,7 +79,7 @@ def ci(
     data: Annotated[tuple[str, ...], Parameter(help="Examples, as audit takes them; again for each further set.")] = (),
     schemes: Annotated[str, Parameter(name="--for", help="How it will be shipped.")] = "nf4,int8",
     margin: Annotated[float | None, Parameter(help="Smallest loss that you care about, as audit takes it.")] = None,
-    fail_on: Annotated[FailOn, Parameter(help="The mildest verdict that fails.")] = "costs",
+    fail_on: Annotated[FailOn, Parameter(help="The mildest verdict that fails.")] = "undecided",
 ) -> int:
     """Writes a job that audits a model on each change, keeps what it measured, and shows the report.
 

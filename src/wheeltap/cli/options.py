@@ -18,7 +18,7 @@ from wheeltap.core.files import ODD_PATH
 from wheeltap.core.report import FailOn, ReportRecord
 from wheeltap.core.settings import comma_separated
 from wheeltap.core.stages import profile
-from wheeltap.plans.plan import ALPHA, ERROR_MARGIN, HIGHEST, MARGIN, AuditSpec, Effort
+from wheeltap.plans.plan import ALPHA, ERROR_MARGIN, HIGHEST, LOWEST, MARGIN, AuditSpec, Effort
 from wheeltap.runs.request import Request, only_files, said_of
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ AllowCode = Annotated[
     bool, Parameter(negative="", help="Run the code that the file names (module:callable): look at it first.")
 ]
 
-Alpha = Annotated[float, Parameter(validator=Number(gt=0, lte=HIGHEST), help=_SAID["alpha"])]
+Alpha = Annotated[float, Parameter(validator=Number(gte=LOWEST, lte=HIGHEST), help=_SAID["alpha"])]
 
 NoFlag = Annotated[Effort | None, Parameter(parse=False)]
 """A field of a request that the command line gives by another flag."""
@@ -386,6 +386,8 @@ class Output:
             named = [f"{one.code} {one.scheme or one.subject}: {one.verdict or one.status}" for one in found[:_NAMED]]
             more = [f"{len(found) - _NAMED:,} more"] if len(found) > _NAMED else []
             print(f"wheeltap: exit code {code}: {plain('; '.join(named + more))}", file=sys.stderr)
+        elif self.fail_on == "never" and exit_code(report.record, "costs") == FAILED:
+            print("wheeltap: the gate is off (--fail-on never): a verdict fails at the default level.", file=sys.stderr)
         return code
 
     @property
@@ -420,7 +422,7 @@ class Output:
             for line in origin(report.record):
                 print(line, file=sys.stderr)
         else:
-            report.text(full=self.full)
+            report.print(full=self.full)
 
     def _write(self, report: "Report", written: list[Path]) -> None:
         from wheeltap.report import files

@@ -62,6 +62,12 @@ def report(
                 expected="a .wheeltap store", got=f"a report.json with {', '.join(refused)}",
                 do=f"Omit {refused[0]}, or give the store.",
             )  # fmt: skip
+    if code is not None and output != Output(quiet=output.quiet):
+        raise UsageError(
+            "With a code, the report is neither written nor judged.", where=f"report {file} {code}",
+            expected="no flag of files or of the gate", got="one that a code ignores",
+            do="Omit the code, or the flags.",
+        )  # fmt: skip
     output.prepare(file)
     made = judge(file, plan=plan, trust=trust) if stored else Report.read(file)
     if code is not None:

@@ -1,8 +1,9 @@
 """Tasks of language models: items of a context and options, scored by what the model would say next."""
 
 import inspect
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from typing import Protocol, final, runtime_checkable
 
@@ -168,6 +169,10 @@ class ChoiceTask(BaseTask):
             return False
         self.tokens_per_batch = max(self.tokens_per_batch // 2, longest)
         return True
+
+    def save_batch(self) -> Callable[[], None]:
+        """See ``BaseTask.save_batch``."""
+        return partial(setattr, self, "tokens_per_batch", self.tokens_per_batch)
 
     def forward(self, model: nn.Module) -> Tensor:
         """Summed log-likelihood ``[item, option]``, on the CPU; see ``BaseTask.forward``."""

@@ -84,12 +84,19 @@ def values_of(
     undisturbed: it is left out when a plan is made.
 
     Raises:
-        UsageError: If there is not one number per example, one is NaN that was a number undisturbed, or one is not
-            within the bounds it claims.
+        UsageError: If it fails, there is not one number per example, one is NaN that was a number undisturbed, or one
+            is not within the bounds it claims.
     """
-    given: Any = one(scores, targets, clean)
     if isinstance(one, MeasureFamily) or type(one) is type(BY_NAME.get(one.name)):
-        return given
+        return one(scores, targets, clean)
+    try:
+        given: Any = one(scores, targets, clean)
+    except (Exception, SystemExit) as error:  # whatever the user's code raises
+        raise UsageError(
+            "The measure fails on the model's outputs.", where=one.name,
+            expected=f"a tensor [{len(scores)}]: one finite number per example", got=f"{type(error).__name__}: {error}",
+            do="Call it on outputs of the model yourself: measure(scores, targets, scores).",
+        ) from error  # fmt: skip
     expected = f"a tensor [{len(scores)}]: one finite number per example"
     if not isinstance(given, Tensor) or given.shape != (len(scores),):
         got = f"shape {list(given.shape)}" if isinstance(given, Tensor) else type(given).__name__

@@ -20,7 +20,7 @@ from wheeltap.core.study import StudyRecord
 
 SCHEMA = "wheeltap.report/3"
 
-FailOn = Literal["costs", "may-cost", "cannot-tell", "never"]
+FailOn = Literal["costs", "may-cost", "undecided", "cannot-tell", "never"]
 """The mildest verdict that fails: a loss shown to exceed its margin (or an error); any loss that was shown; any test
 that could not tell; none."""
 

@@ -1,6 +1,6 @@
 """Several test sets as one task: each is scored as by itself, and together every example counts the same."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, pairwise
 from typing import Any, cast, final
 
@@ -97,6 +97,16 @@ class JoinedTask(BaseTask):
     def halve_batch(self) -> bool:
         """See ``BaseTask.halve_batch``."""
         return sum(part.halve_batch() for part in self.parts) > 0
+
+    def save_batch(self) -> Callable[[], None]:
+        """See ``BaseTask.save_batch``."""
+        restorers = [part.save_batch() for part in self.parts]
+
+        def restore() -> None:
+            for restore_part in restorers:
+                restore_part()
+
+        return restore
 
     def moments(self) -> Iterator[Moments]:
         """Inputs of one set after the other."""

@@ -4,6 +4,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar, cast, final
 
 import numpy as np
@@ -85,6 +86,7 @@ class BaseTask(ABC):
         repeats: How many examples that repeat others were left out: see ``once``.
         watch: What a pass shows distributions of next tokens, where the task reads some: see ``places``.
         left_out: How many examples were left out, to which the measure gives no number.
+        halving_helps: Whether smaller batches are tried where memory runs out: not again after one example failed too.
     """
 
     name: str
@@ -96,6 +98,7 @@ class BaseTask(ABC):
     watch: Watch | None = None
     chosen: bool = False
     left_out: int = 0
+    halving_helps: bool = True
 
     @property
     @abstractmethod
@@ -337,6 +340,10 @@ class BaseTask(ABC):
     def halve_batch(self) -> bool:
         """Halves the examples per forward call; ``False`` where there is nothing left to halve."""
         return False
+
+    def save_batch(self) -> Callable[[], None]:
+        """Return a function that restores the present number of examples per forward call."""
+        return lambda: None
 
     @property
     @abstractmethod
@@ -581,6 +588,10 @@ class Task(BaseTask):
             return False
         self.batch = max(min(self.batch, count(self.inputs)) // 2, 1)
         return True
+
+    def save_batch(self) -> Callable[[], None]:
+        """See ``BaseTask.save_batch``."""
+        return partial(setattr, self, "batch", self.batch)
 
     def require_readable(self, model: nn.Module) -> None:
         """Raises ``DataError`` if an example has more tokens than the model can read."""

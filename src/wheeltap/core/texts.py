@@ -1,7 +1,8 @@
 """Texts of language models: windows of equally many tokens, scored by how likely the model finds each token."""
 
 import copy
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from functools import partial
 from typing import final
 
 import numpy as np
@@ -81,6 +82,10 @@ class TextTask(BaseTask):
             return False
         self.tokens_per_batch = max(self.tokens_per_batch // 2, length)
         return True
+
+    def save_batch(self) -> Callable[[], None]:
+        """See ``BaseTask.save_batch``."""
+        return partial(setattr, self, "tokens_per_batch", self.tokens_per_batch)
 
     def require_readable(self, model: nn.Module) -> None:
         """Raises ``DataError`` if a window is longer than the model can read, ``ModelError`` if it reads ahead."""

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from wheeltap.core.errors import ModelError, WheeltapError
-from wheeltap.core.fingerprint import ATTRIBUTE, BUFFER, PARAMETER, identify
+from wheeltap.core.errors import ModelError, RestorationError, WheeltapError
+from wheeltap.core.fingerprint import ATTRIBUTE, BUFFER, PARAMETER, Identity, identify
 from wheeltap.core.inputs import Moments
 from wheeltap.core.measure import squared_error
 from wheeltap.core.settings import SMALL
@@ -60,6 +60,7 @@ def settle(subject: Subject, task: BaseTask) -> CleanPasses:
     initial, put_back = identify(subject.model), state_of(subject.model)
     forwards = 1.0
     parameters = sum(parameter.numel() for parameter in subject.model.parameters())
+    weights = _copied_weights(subject) if parameters < SMALL else None
     rewritten = False
     with threads_for(parameters), same_random_numbers(subject):
         try:
@@ -83,6 +84,9 @@ def settle(subject: Subject, task: BaseTask) -> CleanPasses:
             if draws or any(name.startswith((BUFFER, ATTRIBUTE)) for name in volatile):
                 require_repeatable(subject, scores, clean_scores(subject, task))
                 forwards += 1.0
+        except BaseException:
+            _undo_writes(subject, initial, weights)
+            raise
         finally:
             # What says that weights were rewritten must stay, or they would be rewritten again.
             if not rewritten:
@@ -94,6 +98,31 @@ def settle(subject: Subject, task: BaseTask) -> CleanPasses:
     )
     subject.settle(settled, tied=tied, right=right)
     return settled
+
+
+def _copied_weights(subject: Subject) -> dict[str, Tensor]:
+    return {name: weight.detach().clone() for name, weight in subject.model.named_parameters()}
+
+
+def _undo_writes(subject: Subject, initial: Identity, weights: dict[str, Tensor] | None) -> None:
+    """Undo what a forward that failed had written into its own weights.
+
+    Raises:
+        RestorationError: If the model is too large for a copy of its weights to have been made.
+    """
+    changed = sorted(name for name in initial.differing(identify(subject.model)) if name.startswith(PARAMETER))
+    if not changed:
+        return
+    if weights is None:
+        raise RestorationError(
+            "The forward wrote into the model's own weights and then failed.", where=f"{subject.name}: {changed[0]}",
+            expected="a forward that only reads its parameters", got=f"{len(changed)} changed parameters",
+            do="Load the model again, and take the writing out of its forward.",
+        )  # fmt: skip
+    with torch.no_grad():
+        for name, weight in subject.model.named_parameters():
+            if name in weights:
+                weight.copy_(weights[name])
 
 
 def settled_since_planned(subject: Subject, task: BaseTask) -> CleanPasses:
@@ -265,13 +294,29 @@ def clean_scores(subject: Subject, task: BaseTask) -> Tensor:
 
 @stage("passes over the examples")
 def scores_of(model: nn.Module, task: BaseTask) -> Tensor:
-    """Scores ``[example, option]``; where memory runs out, tried again with half of the batch, down to one example."""
+    """Return scores ``[example, option]``; where memory runs out, retry with half of the batch, down to one example.
+
+    Raises:
+        ModelError: If the model's code ends the program (``SystemExit``), which would pass as success.
+    """
+    restore_batch = task.save_batch()
     while True:
         try:
             return task.scores(model)
         except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error) or not task.halve_batch():
+            if not out_of_memory(error) or not task.halving_helps:
                 raise
+            if not task.halve_batch():
+                # Memory runs out even with one example: small batches would only slow down all later passes.
+                restore_batch()
+                task.halving_helps = False
+                raise
+        except (SystemExit, GeneratorExit) as error:
+            raise ModelError(
+                "The model's code ended the program.", where=f"forward of {type(model).__name__}",
+                expected="outputs, or an exception that says what is wrong", got=repr(error)[:200],
+                do="Raise an exception instead of calling sys.exit() in code that a model calls.",
+            ) from error  # fmt: skip
 
 
 def out_of_memory(error: Exception) -> bool:

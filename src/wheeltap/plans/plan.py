@@ -73,7 +73,7 @@ FILES = "file"
 MARGIN, ERROR_MARGIN = 0.02, 0.1
 """The usual smallest loss of interest: a share of right answers, or of the way from chance; a share of an error."""
 
-ALPHA, HIGHEST = 0.05, 0.5
+ALPHA, LOWEST, HIGHEST = 0.05, 1e-6, 0.5
 """The usual chance of a false verdict, and the highest: from there on a verdict says nothing."""
 
 _LATER = ("answer", "repeats", "distinct", "alike", "found", "study", "artifact", "names", "raters", "mixes",
@@ -148,7 +148,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     graded: tuple[SubjectRecord, ...] = ()
     no_controls: str = ""
     seed: int = 0
-    alpha: Annotated[float, msgspec.Meta(gt=0.0, le=HIGHEST)] = ALPHA
+    alpha: Annotated[float, msgspec.Meta(ge=LOWEST, le=HIGHEST)] = ALPHA
     margin: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = MARGIN
     partial: bool = False
     sizes: Sizes = Sizes()

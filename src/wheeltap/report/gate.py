@@ -4,9 +4,10 @@ import math
 from collections.abc import Container, Mapping
 from typing import Any, Final, SupportsFloat, final
 
+from wheeltap.audits.case import TOO_FEW
 from wheeltap.audits.headline import percent
 from wheeltap.audits.schemes import scheme
-from wheeltap.audits.slices import part_of, title_of
+from wheeltap.audits.slices import FEWEST, part_of, title_of
 from wheeltap.core.errors import UnknownName, UsageError, WheeltapError
 from wheeltap.core.records import UNCOVERED, Finding, FindingStatus
 from wheeltap.core.report import FailOn, ReportRecord
@@ -47,12 +48,20 @@ def require_measured(record: ReportRecord) -> None:
 
 @checked
 def failing(record: ReportRecord, fail_on: FailOn) -> tuple[Finding, ...]:
-    """The findings that fail where ``fail_on`` is the mildest verdict that does, in the order of the report."""
-    return tuple(finding for finding in record.findings if fails(finding, fail_on))
+    """Return the findings that fail, in the order of the report.
+
+    Args:
+        record: The report.
+        fail_on: The mildest verdict that fails. With ``undecided``, a finding without a verdict fails only where no
+            finding has one; ``cannot-tell`` fails each of them.
+    """
+    if fail_on == "undecided":
+        has_verdict = any(finding.status in ("found", "excluded") for finding in _asked(record))
+        fail_on = "may-cost" if has_verdict else "cannot-tell"
+    return tuple(finding for finding in record.findings if _fails(finding, fail_on))
 
 
-def fails(finding: Finding, fail_on: FailOn) -> bool:
-    """Whether one finding fails; see ``failing``."""
+def _fails(finding: Finding, fail_on: FailOn) -> bool:
     if fail_on == "never":
         return False
     if finding.verdict == UNCOVERED:
@@ -70,18 +79,42 @@ def uncovered(record: ReportRecord) -> tuple[Finding, ...]:
 
 
 def unanswered(record: ReportRecord) -> tuple[Finding, ...]:
-    """The findings that say why, where nothing that was asked has an answer; none where anything has.
+    """Return the findings that say why there is no answer: to anything that was asked, or to anything on one test set.
 
     What comes with every audit of a model, its score and the census of its weights, is no answer.
     """
-    unasked = () if any(one.role == "recorded" for one in record.subjects) else _UNASKED
-    asked = tuple(finding for finding in record.findings if record.instrument(finding.code).asks not in unasked)
-    silent = all(finding.status in ("not_applicable", "skipped") for finding in asked)
+    sets = {one.name for one in record.task.sets}
+    by_set: dict[str, list[Finding]] = {}
+    for finding in _asked(record):
+        part = _part(record, finding)
+        by_set.setdefault(part if part in sets else "", []).append(finding)
+    silent = [findings for findings in by_set.values() if all(_is_silent(record, finding) for finding in findings)]
     # A score that fails is a result: of a model at chance nothing else has an answer.
-    return asked if silent and not uncovered(record) and not failing(record, "costs") else ()
+    if len(silent) == len(by_set) and (uncovered(record) or failing(record, "costs")):
+        return ()
+    return tuple(finding for findings in silent for finding in findings)
+
+
+def is_unasked(record: ReportRecord, fail_on: FailOn) -> bool:
+    """Return whether nothing was asked that has a verdict, although the gate wants verdicts."""
+    return fail_on in ("undecided", "cannot-tell") and not _asked(record)
+
+
+def _asked(record: ReportRecord) -> list[Finding]:
+    unasked = () if any(one.role == "recorded" for one in record.subjects) else _UNASKED
+    return [finding for finding in record.findings if record.instrument(finding.code).asks not in unasked]
 
 
 _UNASKED: Final = ("score", "census")
+
+
+def _is_silent(record: ReportRecord, finding: Finding) -> bool:
+    """Return whether a finding has no answer, or a loss is undecided on fewer examples than a slice must have."""
+    if finding.status != "inconclusive":
+        return finding.status in ("not_applicable", "skipped")
+    is_loss = record.instrument(finding.code).asks in ("deployment", "slices")
+    few = is_loss and bool(finding.estimates) and finding.estimates[0].n < FEWEST
+    return few or finding.verdict == TOO_FEW
 
 
 @checked
@@ -89,8 +122,8 @@ def exit_code(record: ReportRecord, fail_on: FailOn) -> int:
     """What a program that acts on the report ends with, where ``fail_on`` is the mildest verdict that fails.
 
     2 where the run is not over; 3 where a control failed; then 0 if nothing is to fail; 2 where nothing that was asked
-    has an answer; 1 where a finding fails (of a model at chance its score does); 2 where a finding has no answer
-    because too few of the weights were disturbed; else 0.
+    has an answer, or nothing on one test set; 1 where a finding fails (of a model at chance its score does); 2 where a
+    finding has no answer because too few of the weights were disturbed; else 0.
 
     Raises:
         UsageError: See ``require_measured``.
@@ -102,7 +135,7 @@ def exit_code(record: ReportRecord, fail_on: FailOn) -> int:
         return VOID
     if fail_on == "never":
         return PASSED
-    if unanswered(record):
+    if unanswered(record) or is_unasked(record, fail_on):
         return NO_RESULT
     if failing(record, fail_on):
         return FAILED
@@ -116,12 +149,12 @@ def require_passed(record: ReportRecord, fail_on: FailOn) -> None:
     if fail_on == "never":
         return
     silent = unanswered(record)
-    if silent:
+    if silent or is_unasked(record, fail_on):
         raise GateError(
             "Nothing that was asked has an answer.",
-            where=", ".join(dict.fromkeys(words.plain(finding.subject) for finding in silent)),
-            expected="an answer to one question at least",
-            got="; ".join(dict.fromkeys(words.plain(finding.because) for finding in silent)),
+            where=", ".join(dict.fromkeys(words.plain(finding.subject) for finding in silent)) or _subjects(record),
+            expected="an answer to at least one question on each test set",
+            got="; ".join(dict.fromkeys(words.plain(finding.because) for finding in silent)) or "the score alone",
             do="Ask another audit, or give data that it can be asked of: wheeltap list audits.",
         )
     found = failing(record, fail_on)
@@ -131,7 +164,7 @@ def require_passed(record: ReportRecord, fail_on: FailOn) -> None:
             where=_subjects(record),
             expected=f"no verdict that fails (fail_on={fail_on!r})",
             got="; ".join(_in_line(finding) for finding in found),
-            do="Read the report: report.text(full=True).",
+            do="Read the report: report.print(full=True).",
         )
     _require_covered(uncovered(record))
 
@@ -280,7 +313,7 @@ def _require_result(record: ReportRecord) -> None:
             where=_subjects(record),
             expected="controls that passed",
             got=f"failed: {', '.join(failed)}",
-            do="See the controls: report.text(full=True).",
+            do="See the controls: report.print(full=True).",
         )
 
 

@@ -33,7 +33,9 @@ def junit(record: ReportRecord, fail_on: FailOn) -> bytes:
     """
     gate.require_measured(record)
     suite = Xml.Element("testsuite", name=SUITE)
-    suite.extend([*_of_run(record, fail_on), *(_of(finding, fail_on) for finding in record.findings)])
+    failing = gate.failing(record, fail_on)
+    rows = (_of(finding, fail_on, fails=finding in failing) for finding in record.findings)
+    suite.extend([*_of_run(record, fail_on), *rows])
     named: Counter[tuple[str, str]] = Counter()
     for test in suite:
         key = test.attrib["classname"], test.attrib["name"]
@@ -74,20 +76,20 @@ def _of_run(record: ReportRecord, fail_on: FailOn) -> list[Xml.Element]:
         said = "\n".join(f"{control.name}: {control.because}" for control in failed)
         found.append(_test(SUITE, "the controls pass", "error", "void", words.VOID, said))
     open_ones = () if fail_on == "never" else gate.unanswered(record)
-    if open_ones:
+    if open_ones or gate.is_unasked(record, fail_on):
         said = "\n".join(dict.fromkeys(one.because for one in open_ones))
         message = "Nothing that was asked has an answer."
         found.append(_test(SUITE, "there is an answer", "error", "no answer", message, said))
     return found
 
 
-def _of(finding: Finding, fail_on: FailOn) -> Xml.Element:
+def _of(finding: Finding, fail_on: FailOn, *, fails: bool) -> Xml.Element:
     verdict = finding.verdict or words.status(finding.status)
     number = f" {words.interval(finding.estimates[0])}" if finding.estimates else ""
     result: Result = "" if finding.status in _DECIDED else "skipped"
     if finding.verdict == UNCOVERED and fail_on != "never":
         result = "error"
-    elif gate.fails(finding, fail_on):
+    elif fails:
         result = "error" if finding.status == "error" else "failure"
     text = "\n".join((*words.paragraphs(finding.because), f"({finding.code})"))
     return _test(finding.subject, finding.title, result, verdict, f"{verdict}{number}", text)

@@ -96,12 +96,26 @@ class Report:
         return files.write(path, jsonfile.to_json(self.record))
 
     @checked
-    def text(self, console: "Console | None" = None, *, full: bool = False) -> None:
+    def text(self, *, full: bool = False, width: int = 80) -> str:
+        """Return the report as it is printed in a terminal.
+
+        Args:
+            full: Include each finding and control, curves, and cost.
+            width: Characters in a line.
+        """
+        from wheeltap.core.plain import terminal
+
+        buffer = io.StringIO()
+        self.print(terminal(file=buffer, width=width), full=full)
+        return buffer.getvalue().rstrip()
+
+    @checked
+    def print(self, console: "Console | None" = None, *, full: bool = False) -> None:
         """Print the report in the terminal, or on ``console``.
 
         Args:
-            console: Where to.
-            full: Everything there is: each finding and control, curves, cost.
+            console: A console of rich.
+            full: Include each finding and control, curves, and cost.
         """
         from wheeltap.core.plain import terminal
         from wheeltap.report.text import write

@@ -16,7 +16,7 @@ import msgspec
 
 from wheeltap.core.errors import UsageError
 from wheeltap.core.settings import checked, described
-from wheeltap.plans.plan import ALPHA, ERROR_MARGIN, FILES, HIGHEST, MARGIN, AuditSpec, Effort
+from wheeltap.plans.plan import ALPHA, ERROR_MARGIN, FILES, HIGHEST, LOWEST, MARGIN, AuditSpec, Effort
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -94,11 +94,11 @@ class StudyRequest:
             alpha = float(self.alpha) if isinstance(self.alpha, SupportsFloat) else math.nan  # pyright: ignore[reportUnnecessaryIsInstance]
         except (TypeError, ValueError):
             alpha = math.nan
-        if not 0.0 < alpha <= HIGHEST:
+        if not LOWEST <= alpha <= HIGHEST:
             raise UsageError(
                 "The argument alpha cannot be used.",
                 where="alpha",
-                expected=f"a number above 0, and at most {HIGHEST}",
+                expected=f"a number from {LOWEST:g} to {HIGHEST}",
                 got=repr(self.alpha)[:120],
                 do="Give alpha=0.05, say: the chance of a false verdict.",
             )

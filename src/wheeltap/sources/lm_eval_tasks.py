@@ -8,7 +8,7 @@ the model generates.
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, final
 
 import torch
@@ -265,6 +265,16 @@ class GradedTask(AnswerTask):
         if halved:
             self._answering.tokens_per_batch = max(self._answering.tokens_per_batch // 2, longest)
         return self._taught.halve_batch() or halved
+
+    def save_batch(self) -> Callable[[], None]:
+        """See ``BaseTask.save_batch``."""
+        size, restore_taught = self._answering.tokens_per_batch, self._taught.save_batch()
+
+        def restore() -> None:
+            self._answering.tokens_per_batch = size
+            restore_taught()
+
+        return restore
 
     def forward(self, model: nn.Module) -> Tensor:
         """Grades ``[document, 1]``; not a number where the model's were not."""

@@ -157,3 +157,19 @@ def test_a_private_key_that_others_can_read_signs_nothing(tmp_path: Path) -> Non
         assert raised.value.got == f"mode {mode:04o}"
     private.chmod(0o600)
     assert signed(digits()[1], private).signature is not None
+
+
+def test_every_byte_of_a_seal_counts(tmp_path: Path) -> None:
+    private, _ = keys(tmp_path, "one")
+    seal, path = signed(digits()[1], private), tmp_path / "net.seal"
+    seal.save(path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    with pytest.raises(FileFormatError):
+        load(path)
+    assert seal.signature is not None
+    upper = Signature(seal.signature.key, seal.signature.signature.upper())
+    with pytest.raises(FileFormatError):
+        parse(msgspec.structs.replace(seal, signature=upper).bytes())
+    body = msgspec.structs.replace(digits()[1].body, sealed="\uff12\uff10\uff12\uff16-01-01")
+    with pytest.raises(FileFormatError):
+        require_valid(parse(Seal.of(body).bytes()))

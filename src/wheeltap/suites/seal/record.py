@@ -8,14 +8,14 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.core import canon
-from wheeltap.core.bounded import contents
+from wheeltap.core.bounded import contents, opened
 from wheeltap.core.canon import Scalar
 from wheeltap.core.errors import FileFormatError, MissingExtra, UsageError
 from wheeltap.core.files import write_whole
@@ -244,8 +244,8 @@ class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         signature: Hexadecimal.
     """
 
-    key: str
-    signature: str
+    key: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    signature: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{128}$")]
 
 
 class Seal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -302,7 +302,8 @@ def load(path: Path) -> Seal:
         MissingFile: If there is none.
         FileFormatError: If it is no seal, of another version, or not bit for bit what was written.
     """
-    return parse(contents(path, "seal", limit=LARGEST), where=str(path))
+    with opened(path, "seal", limit=LARGEST) as file:  # every byte counts, a byte order mark too
+        return parse(file.read(LARGEST + 1), where=str(path))
 
 
 def parse(data: bytes, *, where: str = "seal") -> Seal:
@@ -366,7 +367,10 @@ def _day(text: str, what: str) -> datetime.date:
         FileFormatError: If it is none.
     """
     try:
-        return datetime.datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=datetime.UTC).date()
+        day = datetime.datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=datetime.UTC).date()
+        if day.isoformat() != text:  # strptime also reads digits of other scripts, and 2026-1-1
+            raise ValueError(text)
+        return day
     except ValueError as error:
         raise FileFormatError(f"The seal's {what} is no date.", expected="YYYY-MM-DD", got=text[:40]) from error
 
