@@ -233,7 +233,7 @@ def test_models_that_cannot_be_used(call: Callable[[], Any], error: type[Excepti
     ("settings", "error", "words"),
     [
         ({"audits": "scroe"}, UnknownName, "Did you mean 'score'?"),
-        ({"alpha": float("nan")}, UsageError, "above 0, and at most 0.5"),
+        ({"alpha": float("nan")}, UsageError, "from 1e-06 to 0.5"),
         ({"alpha": ".05"}, UsageError, "got: '.05'"),
         ({"seed": 0.5}, UsageError, "got: 0.5"),
         ({"effort": 3}, UsageError, "wt.Effort(draws=8)"),

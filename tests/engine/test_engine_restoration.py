@@ -102,7 +102,8 @@ def test_an_interrupted_run_gives_the_subject_back_and_resumes(
     model = Unruly(fail_at=call, error=error)
     task, store = task_for(model), tmp_path / "s.wheeltap"
     subject = Subject(model, name="net")
-    with nothing_changes(model), pytest.raises(error, match="told to"):
+    # An exit in a model's code would pass for success, so it becomes an error.
+    with nothing_changes(model), pytest.raises((KeyboardInterrupt, ModelError), match="told to"):
         wt.audit(subject, task, store=store, audits=QUICK, effort=LITTLE)
     done = 0
     if store.exists():  # else the plan itself was interrupted: it runs the forward once to find the structure

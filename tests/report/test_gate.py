@@ -65,7 +65,7 @@ CODES: list[tuple[ReportRecord, tuple[int, ...]]] = [
     (only("int3-g32", "int8"), (1, 1, 1, 0)),
     (_shown_claim(), (0, 0, 0, 0)),
     (pair(), (1, 1, 1, 0)),
-    (empty(), (0, 0, 0, 0)),
+    (empty(), (0, 0, 2, 0)),  # nothing was asked that has a verdict
     (uncovered(), (2, 2, 2, 0)),
     (_partly("int8"), (2, 2, 2, 0)),
     (_partly("int3-g32", "int8"), (1, 1, 1, 0)),  # a loss that was seen is one

@@ -321,7 +321,8 @@ class Case:
         task, clean, chance = self.plan.task, self.clean(subject), self.chance
         score, carried = self.score(subject), self.carried(subject)
         near, far = (score.low, score.high) if task.higher_is_better else (score.high, score.low)
-        if (task.bounded and chance >= 1.0) or (task.measure == "squared_error" and chance <= 0.0):
+        is_constant = (task.bounded and chance >= 1.0) or (task.measure == "squared_error" and chance <= 0.0)
+        if is_constant and task.examples > 1:
             return AT_CHANCE, (
                 f"{subject.name} scores {score}{task.unit}. All targets are equal, so a constant answer is always "
                 "right and there is nothing to lose: give examples with different targets."

@@ -101,7 +101,9 @@ def settle(subject: Subject, task: BaseTask) -> CleanPasses:
 
 
 def _copied_weights(subject: Subject) -> dict[str, Tensor]:
-    return {name: weight.detach().clone() for name, weight in subject.model.named_parameters()}
+    # Tensors of other classes (packed weights) may not have a copy.
+    plain = ((name, weight) for name, weight in subject.model.named_parameters() if type(weight) is nn.Parameter)
+    return {name: weight.detach().clone() for name, weight in plain}
 
 
 def _undo_writes(subject: Subject, initial: Identity, weights: dict[str, Tensor] | None) -> None:

@@ -58,10 +58,11 @@ def failing(record: ReportRecord, fail_on: FailOn) -> tuple[Finding, ...]:
     if fail_on == "undecided":
         has_verdict = any(finding.status in ("found", "excluded") for finding in _asked(record))
         fail_on = "may-cost" if has_verdict else "cannot-tell"
-    return tuple(finding for finding in record.findings if _fails(finding, fail_on))
+    return tuple(finding for finding in record.findings if fails(finding, fail_on))
 
 
-def _fails(finding: Finding, fail_on: FailOn) -> bool:
+def fails(finding: Finding, fail_on: FailOn) -> bool:
+    """Return whether one finding fails by itself: see ``failing``."""
     if fail_on == "never":
         return False
     if finding.verdict == UNCOVERED:
