@@ -98,6 +98,11 @@ def test_a_measure_that_raises_is_an_error_without_a_traceback(capsys: pytest.Ca
     assert "KeyError" in said and "broken" in said and "Traceback" not in said
 
 
+@pytest.mark.parametrize("words", [[], ["claims"], ["circuits"], ["--version"], ["audit", "--help"]])
+def test_help_and_the_version_are_no_failure(words: list[str]) -> None:
+    assert main(words) == 0
+
+
 def test_closed_standard_output_is_no_bug() -> None:
     command = [sys.executable, "-c", "import sys; from wheeltap.cli import main; sys.exit(main(['list', 'schemes']))"]
     done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *command], capture_output=True, text=True, check=False)

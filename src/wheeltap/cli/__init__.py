@@ -184,7 +184,8 @@ def _run_verb(words: list[str]) -> int:
     if isinstance(code, int):
         return code
     # Help and the version are cyclopts' own. A verb without a result has not said that it succeeded.
-    if words and {"--help", "-h", "--version"}.isdisjoint(words):
+    called = app.parse_commands(words)[1][-1]
+    if called.default_command is not None and {"--help", "-h", "--version"}.isdisjoint(words):
         raise UsageError(
             f"The verb {words[0]!r} returned no exit code.", expected="a whole number", got=repr(code)[:80],
             do="Return 0 for success in the function of the verb.",
