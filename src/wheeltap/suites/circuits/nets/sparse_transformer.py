@@ -78,7 +78,8 @@ class SparseAttention(nn.Module):
 
     def _by_head(self, features: Tensor) -> Tensor:
         """``[example, place, feature]`` as ``[example, head, place, feature]``."""
-        return features.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        examples, places, _ = features.shape
+        return features.reshape(examples, places, self.heads, -1).transpose(1, 2)
 
 
 @final
