@@ -200,18 +200,18 @@ def test_a_missing_store_or_folder_is_said(tmp_path: Path) -> None:
 # ---- a second run --------------------------------------------------------------------------------------------------
 
 
-def test_a_second_identical_run_makes_two_passes_to_see_that_the_model_is_the_same(tmp_path: Path) -> None:
+def test_a_second_identical_run_makes_few_passes_to_see_that_the_model_is_the_same(tmp_path: Path) -> None:
     counted = Counting(mlp((6, 12, 4)))
     task = taught(counted.body, numbers(60, 6, seed=1), more=numbers(60, 6, seed=2))
     first = wt.audit(Subject(counted, name="net"), task, store=tmp_path / "s.wheeltap", audits=AUDITS, effort=LITTLE)
-    # A pass, two on an example for uses of weights, two on two for what batches mix, one on placeholders for structure,
-    # and one perturbed trial again.
-    traced = 7
+    # Two on an example for uses of weights, two on two for what batches mix, one on placeholders for structure.
+    traced = 5
     assert counted.calls >= first.cost.forwards > 50
     before = counted.calls
     again = wt.audit(Subject(counted, name="net"), task, store=tmp_path / "s.wheeltap", audits=AUDITS, effort=LITTLE)
-    assert counted.calls - before <= traced
-    assert (again.cost.forwards, again.cost.trials) == (2.0, 0)
+    # One clean pass, and two perturbed trials of each perturbation again.
+    assert counted.calls - before <= again.cost.forwards + traced
+    assert again.cost.forwards <= 0.06 * first.cost.forwards and again.cost.trials == 0
     assert again.cost.reused >= 2
     assert judged(again) == judged(first)
     # More draws need only what is new.

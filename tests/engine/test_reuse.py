@@ -1,6 +1,7 @@
 """Reuse guard: stored outcomes of a model are reused only while the model still gives the stored outputs."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,36 @@ def test_a_file_that_only_perturbed_passes_read_is_noticed(tmp_path: Path) -> No
     assert audit(model, task, store).findings == changed.findings  # from the store, by its own generation
     number.write_text("1.0")
     assert audit(model, task, store).findings == first.findings
+
+
+class Limited(Base):
+    """Gives no answer where an output exceeds a limit that is kept outside of it."""
+
+    def __init__(self, limit: list[float]) -> None:
+        super().__init__()
+        self.limit = lambda: limit[0]
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        scores = self.scores(inputs)
+        return scores * 0.0 if float(scores.abs().max()) > self.limit() else scores
+
+
+def test_a_limit_that_only_some_noisy_trials_exceed_is_noticed(tmp_path: Path) -> None:
+    limit = [1e9]
+    model = seeded(lambda: Limited(limit))
+    task, store = task_of(model), tmp_path / "s.wheeltap"
+    with torch.no_grad():
+        largest = float(model(inputs()).abs().max())
+    schemes = "int4,noise30"
+    first = wt.audit(wt.Subject(model, name="net"), task, schemes=schemes, store=store)
+    limit[0] = 1.2 * largest
+    fresh = wt.audit(wt.Subject(model, name="net"), task, schemes=schemes)
+    assert results(fresh) != results(first), "some trials exceed the limit"
+    for attempt in range(5):  # one of the repeated trials is random
+        copied = tmp_path / f"{attempt}.wheeltap"
+        shutil.copy(store, copied)
+        again = wt.audit(wt.Subject(model, name="net"), task, schemes=schemes, store=copied)
+        assert again.cost.reused == 0 and results(again) == results(fresh)
 
 
 def test_a_changed_measure_is_measured_again(tmp_path: Path) -> None:

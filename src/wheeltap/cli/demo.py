@@ -46,6 +46,7 @@ def demo(
     """
     from wheeltap.cli.progress import run_progress, spinner
     from wheeltap.plans.plan import AuditSpec
+    from wheeltap.report.gate import exit_code
     from wheeltap.runs import loop, planning
     from wheeltap.sources import digits
 
@@ -59,6 +60,9 @@ def demo(
         )
     with run_progress("demo") as watch:
         report = loop.run(made, subjects, task, store=out / "demo.wheeltap", watch=watch, again=COMMAND.get())
+    if fail_on == "never":  # the default here: nobody has turned a gate off
+        output.show(report)
+        return exit_code(report.record, fail_on)
     return output.give(report)
 
 

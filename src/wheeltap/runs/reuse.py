@@ -1,14 +1,14 @@
 """The reuse guard: stored outcomes count only for a model that still gives the stored outputs.
 
 A fingerprint covers tensors and class sources. Closures, globals, files, settings, and preprocessing are caught here:
-one clean pass is compared with the stored one, and one perturbed trial of each model, drawn at random, is run again.
+one clean pass is compared with the stored one, and some perturbed trials are run again (see ``_Guard._repeated``).
 Where anything differs, the plan moves on to its next generation, whose trials have other keys.
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count, groupby
+from itertools import chain, count
 from typing import Any, final
 
 import msgspec
@@ -19,6 +19,7 @@ from wheeltap.audits.settle import audits_of, wanted
 from wheeltap.core.errors import ModelError
 from wheeltap.core.records import Outcome, SubjectRecord, Trial
 from wheeltap.core.sets import measured
+from wheeltap.core.settings import SMALL
 from wheeltap.core.subject import Subject
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.engine.clean import first_difference
@@ -140,8 +141,7 @@ class _Guard:
         given = {subject.record.fingerprint: subject.record for subject in self._subjects}
         asked = wanted(plan, self._lookup, audits_of(plan))
         stored = [trial for trial in asked if trial.subject in given and self._is_repeatable(trial)]
-        stored.sort(key=_group)
-        repeated = [self._draw(list(trials)) for _, trials in groupby(stored, key=_group)]
+        repeated = self._repeated(stored, given)
         for subject in self._subjects:
             if subject.settled is not None:  # saves the runner a clean pass
                 self._runner.know_clean(subject.record.fingerprint, to_array(subject.settled.scores))
@@ -154,16 +154,36 @@ class _Guard:
                 return _sentence(trial, given[trial.subject])
         return ""
 
-    def _draw(self, trials: list[Trial]) -> Trial:
-        """One trial at random of those that need one pass, if there are any, and perturb the most weights."""
-        rank = {trial.key: (not _needs_statistics(trial), self._coverage(trial)) for trial in trials}
-        best = max(rank.values())
-        # Unpredictable on purpose: a fixed choice would never notice what only other trials depend on.
-        return random.SystemRandom().choice([trial for trial in trials if rank[trial.key] == best])
+    def _repeated(self, stored: list[Trial], given: Mapping[str, SubjectRecord]) -> list[Trial]:
+        """Choose which stored trials are run again.
 
-    def _coverage(self, trial: Trial) -> float:
+        Code that only some perturbations reach (a limit on the outputs, a file read when it is exceeded) changes some
+        trials and leaves others as they were. So of a small model two trials of each perturbation are repeated: the one
+        that lost the most, which is the likeliest to reach such code, and another at random. Of a large model, where
+        each repeated trial takes a pass that reuse was to save, these are two in all.
+        """
+        # Statistics of layers take passes of their own, so trials that need them are repeated only for want of others.
+        simple = [trial for trial in stored if not _needs_statistics(trial)]
+        of_subject = {trial.subject for trial in simple}
+        stored = simple + [trial for trial in stored if trial.subject not in of_subject]
+        groups: dict[tuple[object, ...], list[Trial]] = {}
+        for trial in stored:
+            is_small = given[trial.subject].parameters < SMALL
+            groups.setdefault(_group(trial, by_perturbation=is_small), []).append(trial)
+        return list(chain.from_iterable(map(self._draw, groups.values())))
+
+    def _draw(self, trials: list[Trial]) -> list[Trial]:
+        """The trial that lost the most, and one other."""
+        worst = max(trials, key=self._loss)
+        others = [trial for trial in trials if trial is not worst]
+        # Unpredictable on purpose: a fixed choice would never notice what only other trials depend on.
+        return [worst, *([random.SystemRandom().choice(others)] if others else [])]
+
+    def _loss(self, trial: Trial) -> float:
+        """Mean negative log-likelihood, which grows with the size of wrong outputs; else how far the weights moved."""
         outcome = self._lookup(trial.key)
-        return 0.0 if outcome is None else float(outcome.values.get("coverage", np.zeros(())))
+        values = {} if outcome is None else outcome.values
+        return float(np.mean(values["nll"] if "nll" in values else values.get("relative_norm", 0.0)))
 
     def _is_repeatable(self, trial: Trial) -> bool:
         if trial.kind not in ("disturb", "ship") or trial.perturbation == "weights":  # no model is run for the latter
@@ -177,9 +197,14 @@ def _needs_statistics(trial: Trial) -> bool:
     return trial.kind == "disturb" and bool(create(trial.perturbation, trial.settings).needs)
 
 
-def _group(trial: Trial) -> tuple[str, str]:
+def _group(trial: Trial, *, by_perturbation: bool) -> tuple[object, ...]:
     """Trials that share code outside of the fingerprint: of one model, or of one converted file."""
-    return trial.subject, str(trial.settings.get("file", "")) if trial.kind == "ship" else ""
+    if trial.kind == "ship":
+        return trial.subject, str(trial.settings.get("file", ""))
+    if not by_perturbation:
+        return (trial.subject,)
+    settings = tuple(sorted((name, str(value)) for name, value in trial.settings.items()))
+    return trial.subject, trial.perturbation, settings, trial.site.kind
 
 
 def _sentence(trial: Trial, record: SubjectRecord) -> str:
