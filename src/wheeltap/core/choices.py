@@ -1,9 +1,8 @@
 """Tasks of language models: items of a context and options, scored by what the model would say next."""
 
 import inspect
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import chain
 from typing import Protocol, final, runtime_checkable
 
@@ -61,6 +60,8 @@ class ChoiceTask(BaseTask):
     Raises:
         DataError: If the task is empty, an item has an empty context or option, or options differ in number.
     """
+
+    batch_attribute = "tokens_per_batch"
 
     def __init__(
         self,
@@ -162,17 +163,9 @@ class ChoiceTask(BaseTask):
                 found.setdefault(prefix, row)
         return found
 
-    def halve_batch(self) -> bool:
-        """See ``BaseTask.halve_batch``."""
-        longest = max(map(len, self.sequences))
-        if self.tokens_per_batch <= longest:
-            return False
-        self.tokens_per_batch = max(self.tokens_per_batch // 2, longest)
-        return True
-
-    def save_batch(self) -> Callable[[], None]:
-        """See ``BaseTask.save_batch``."""
-        return partial(setattr, self, "tokens_per_batch", self.tokens_per_batch)
+    def batch_range(self) -> tuple[int, int]:
+        """See ``Batched.batch_range``: the longest sequence fits into each batch."""
+        return max(map(len, self.sequences)), self.tokens_per_batch
 
     def forward(self, model: nn.Module) -> Tensor:
         """Summed log-likelihood ``[item, option]``, on the CPU; see ``BaseTask.forward``."""

@@ -95,11 +95,11 @@ class JoinedTask(BaseTask):
         return any(part.adaptive for part in self.parts)
 
     def halve_batch(self) -> bool:
-        """See ``BaseTask.halve_batch``."""
+        """See ``Batched.halve_batch``."""
         return sum(part.halve_batch() for part in self.parts) > 0
 
     def save_batch(self) -> Callable[[], None]:
-        """See ``BaseTask.save_batch``."""
+        """See ``Batched.save_batch``."""
         restorers = [part.save_batch() for part in self.parts]
 
         def restore() -> None:

@@ -4,7 +4,6 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, TypeVar, cast, final
 
 import numpy as np
@@ -23,6 +22,7 @@ from wheeltap.core.annotations import (
     outermost,
     tensor_digest,
 )
+from wheeltap.core.batching import Batched
 from wheeltap.core.errors import DataError, UsageError
 from wheeltap.core.inputs import (
     Inputs,
@@ -72,7 +72,7 @@ _MANY = 0.5
 """Share of the examples from which their most common answer has a name."""
 
 
-class BaseTask(ABC):
+class BaseTask(Batched, ABC):
     """What every task offers the engine.
 
     Attributes:
@@ -86,7 +86,6 @@ class BaseTask(ABC):
         repeats: How many examples that repeat others were left out: see ``once``.
         watch: What a pass shows distributions of next tokens, where the task reads some: see ``places``.
         left_out: How many examples were left out, to which the measure gives no number.
-        halving_helps: Whether smaller batches are tried where memory runs out: not again after one example failed too.
     """
 
     name: str
@@ -98,7 +97,6 @@ class BaseTask(ABC):
     watch: Watch | None = None
     chosen: bool = False
     left_out: int = 0
-    halving_helps: bool = True
 
     @property
     @abstractmethod
@@ -337,14 +335,6 @@ class BaseTask(ABC):
         """
         return False
 
-    def halve_batch(self) -> bool:
-        """Halves the examples per forward call; ``False`` where there is nothing left to halve."""
-        return False
-
-    def save_batch(self) -> Callable[[], None]:
-        """Return a function that restores the present number of examples per forward call."""
-        return lambda: None
-
     @property
     @abstractmethod
     def tokens(self) -> int:
@@ -458,6 +448,8 @@ class Task(BaseTask):
         DataError: If the task is empty, lengths or shapes differ, targets are one-hot, or values are not finite.
         UsageError: If there is no such measure, or it does not fit the targets.
     """
+
+    batch_attribute = "batch"
 
     def __init__(
         self,
@@ -582,16 +574,9 @@ class Task(BaseTask):
         other.chosen = False
         return other
 
-    def halve_batch(self) -> bool:
-        """See ``BaseTask.halve_batch``."""
-        if self.batch == 1:
-            return False
-        self.batch = max(min(self.batch, count(self.inputs)) // 2, 1)
-        return True
-
-    def save_batch(self) -> Callable[[], None]:
-        """See ``BaseTask.save_batch``."""
-        return partial(setattr, self, "batch", self.batch)
+    def batch_range(self) -> tuple[int, int]:
+        """See ``Batched.batch_range``."""
+        return 1, count(self.inputs)
 
     def require_readable(self, model: nn.Module) -> None:
         """Raises ``DataError`` if an example has more tokens than the model can read."""

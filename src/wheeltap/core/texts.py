@@ -1,8 +1,7 @@
 """Texts of language models: windows of equally many tokens, scored by how likely the model finds each token."""
 
 import copy
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from functools import partial
+from collections.abc import Hashable, Iterator, Sequence
 from typing import final
 
 import numpy as np
@@ -35,6 +34,8 @@ class TextTask(BaseTask):
     Raises:
         DataError: If there are no windows, or they are not equally long, or of fewer than two tokens.
     """
+
+    batch_attribute = "tokens_per_batch"
 
     def __init__(self, windows: Sequence[Sequence[int]], *, name: str = "text", tokens_per_batch: int = 1024) -> None:
         self.name, self.tokens_per_batch = name_of(name), tokens_per_batch
@@ -75,17 +76,9 @@ class TextTask(BaseTask):
         part.ids, part.targets, part.watch = self.ids[index.cpu()], self.targets[index.cpu()], None
         return part._annotated(self.annotations.part(index))
 
-    def halve_batch(self) -> bool:
-        """See ``BaseTask.halve_batch``."""
-        length = self.ids.shape[1]
-        if self.tokens_per_batch <= length:
-            return False
-        self.tokens_per_batch = max(self.tokens_per_batch // 2, length)
-        return True
-
-    def save_batch(self) -> Callable[[], None]:
-        """See ``BaseTask.save_batch``."""
-        return partial(setattr, self, "tokens_per_batch", self.tokens_per_batch)
+    def batch_range(self) -> tuple[int, int]:
+        """See ``Batched.batch_range``: the longest sequence fits into each batch."""
+        return self.ids.shape[1], self.tokens_per_batch
 
     def require_readable(self, model: nn.Module) -> None:
         """Raises ``DataError`` if a window is longer than the model can read, ``ModelError`` if it reads ahead."""

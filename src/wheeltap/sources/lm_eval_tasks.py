@@ -259,7 +259,7 @@ class GradedTask(AnswerTask):
         return canon.key("graded by lm-eval", [*parts, *self.annotations.digests])
 
     def halve_batch(self) -> bool:
-        """See ``BaseTask.halve_batch``."""
+        """See ``Batched.halve_batch``."""
         longest = self._answering.longest
         halved = self._answering.tokens_per_batch > longest
         if halved:
@@ -267,7 +267,7 @@ class GradedTask(AnswerTask):
         return self._taught.halve_batch() or halved
 
     def save_batch(self) -> Callable[[], None]:
-        """See ``BaseTask.save_batch``."""
+        """See ``Batched.save_batch``."""
         size, restore_taught = self._answering.tokens_per_batch, self._taught.save_batch()
 
         def restore() -> None:
