@@ -43,10 +43,9 @@ def test_a_pool_gives_the_same_numbers_to_the_bit(digits: Subject, digits_task: 
     # Each worker estimates layer moments for itself; nothing else is done twice.
     assert serial.cost.forwards <= pooled.cost.forwards <= serial.cost.forwards + 4 * digits_task.moment_passes
     again = wt.audit(digits, digits_task, store=two, effort=EFFORT, workers=2)
-    assert (again.cost.forwards, again.cost.trials) == (
-        2.0,
-        0,
-    )  # a clean and a perturbed pass are compared with the stored
+    # A clean pass and two trials of each perturbation are compared with the stored ones.
+    assert again.cost.trials == 0
+    assert 1 < again.cost.forwards < serial.cost.forwards / 4
 
 
 def test_a_model_that_cannot_travel_is_refused() -> None:

@@ -53,20 +53,11 @@ def report(
     with opened(file, "store or report", do="Run an audit first: wheeltap audit digits") as head:
         stored = head.read(6) == b"SQLite"
     if not stored:
-        of_stores = {"--plan": plan is not None, "--trust": trust, "--fail-on": output.fail_on is not None,
-                     "--junit": output.junit is not None}  # fmt: skip
-        refused = [flag for flag, is_given in of_stores.items() if is_given]
-        if refused:
-            raise UsageError(
-                "A report.json decides nothing: it is shown as it is.", where=str(file),
-                expected="a .wheeltap store", got=f"a report.json with {', '.join(refused)}",
-                do=f"Omit {refused[0]}, or give the store.",
-            )  # fmt: skip
+        _require_shown_alone(file, output, plan=plan, trust=trust)
     if code is not None and output != Output(quiet=output.quiet):
         raise UsageError(
             "With a code, the report is neither written nor judged.", where=f"report {file} {code}",
-            expected="no flag of files or of the gate", got="one that a code ignores",
-            do="Omit the code, or the flags.",
+            expected="no flag of files or of the gate", got="one that is ignored", do="Omit the code, or the flags.",
         )  # fmt: skip
     output.prepare(file)
     made = judge(file, plan=plan, trust=trust) if stored else Report.read(file)
@@ -79,6 +70,21 @@ def report(
         output.show(made)
         return 0
     return output.give(made)
+
+
+def _require_shown_alone(file: Path, output: Output, *, plan: int | None, trust: bool) -> None:
+    """Raises ``UsageError`` if a report.json is given flags of stores."""
+    of_stores = {
+        "--plan": plan is not None, "--trust": trust, "--fail-on": output.fail_on is not None,
+        "--junit": output.junit is not None,
+    }  # fmt: skip
+    refused = [flag for flag, is_given in of_stores.items() if is_given]
+    if refused:
+        raise UsageError(
+            "A report.json decides nothing: it is shown as it is.", where=str(file),
+            expected="a .wheeltap store", got=f"a report.json with {', '.join(refused)}",
+            do=f"Omit {refused[0]}, or give the store.",
+        )  # fmt: skip
 
 
 def _list_plans(store: Path) -> None:

@@ -63,6 +63,19 @@ class Execution:
     shard: str | None = None
     base: str | Path | None = None
 
+    def limits(self) -> tuple[int | RayCluster, int | None]:
+        """Return the workers and the memory.
+
+        Raises:
+            UsageError: If one of them is no whole number, or too small.
+        """
+        workers, memory = self.workers, self.memory
+        if not isinstance(workers, RayCluster):
+            workers = whole_of(workers, name="workers", least=1)
+        if memory is not None:
+            memory = whole_of(memory, name="memory", least=1, do="Give bytes: memory=4_000_000_000 is 4 GB.")
+        return workers, memory
+
 
 class ExecutionOptions(TypedDict, total=False):
     """Fields of ``Execution`` as keywords."""
@@ -86,7 +99,7 @@ def run(
     again: str = "",
     **asked: Unpack[ExecutionOptions],
 ) -> Report:
-    """Runs what the store lacks of a plan, and judges.
+    """Run what the store lacks of a plan, and judge.
 
     Args:
         plan: What to run.
@@ -103,11 +116,7 @@ def run(
         ModelError: If a clean pass is not finite or not repeatable.
     """
     how = Execution(**asked)
-    store, memory = how.store, how.memory
-    if not isinstance(workers := how.workers, RayCluster):
-        workers = whole_of(workers, name="workers", least=1)
-    if memory is not None:
-        memory = whole_of(memory, name="memory", least=1, do="Give bytes: memory=4_000_000_000 is 4 GB.")
+    store, workers, memory = how.store, *how.limits()
     shard = shard_of(how.shard, store=store, base=how.base)
     require_audits(plan, where="the plan")
     several, task = subjects_of(subjects) if subjects else [], task_of(task)
@@ -117,34 +126,38 @@ def run(
     set_variants(several)
     _require_same(plan, several, task, members)
     require_named(plan, several, task)
-    if isinstance(workers, RayCluster):
-        pool = RayExecutor(workers, plan, several)
-    else:
-        pool = None if workers == 1 else ProcessPool(workers)
     with ExitStack() as stack:
+        pool = _pool(stack, workers, plan, several)
         kept = stack.enter_context(_temporary(stack) if store is None else Store(store))
-        if pool is not None:
-            stack.enter_context(pool)
-        records = (*plan.subjects, *plan.controls)
         shelf = FileShelf(plan.files, given) if plan.files else None
+        records = (*plan.subjects, *plan.controls)
         runner = TrialRunner(several, records, task, memory=memory, maker=members, shelf=shelf)
         # What another shard's trial failed with is known here: this one cannot try it again.
         lookup = Outcomes(kept, retry=shard is None)
+        where = kept.path.name
         if shard is None:
             # Nothing is stored yet in a new store: members that code gives need not be loaded twice then.
             members_by_code = members.loaded_by_code(task) if members is not None and kept.keys() else ()
-            checked = [*several, *members_by_code]
-            reuse = reusable(plan, checked, runner, lookup, where=kept.path.name)
+            reuse = reusable(plan, [*several, *members_by_code], runner, lookup, where=where)
             plan = reuse.plan
             note_run(kept, plan, provenance(plan, reuse.reason), again)
         else:
             note_run(kept, plan, provenance(plan), reworded(again, shard=str(shard)))
             begin(kept, plan, ShardNote(shard=shard, arithmetic=arithmetic(plan.reference.path)), how.base)
-            require_reusable(plan, several, runner, lookup, where=kept.path.name)
+            require_reusable(plan, several, runner, lookup, where=where)
         running = _Run(plan, runner, lookup, pool, how.watch or stack.enter_context(in_cell()), shard)
         running.take(members)
         running.spent = sum(passes.forwards for passes in settled) + runner.forwards
         return running.finish()
+
+
+def _pool(
+    stack: ExitStack, workers: int | RayCluster, plan: Plan, subjects: Sequence[Subject]
+) -> RayExecutor | ProcessPool | None:
+    """The workers, which end with the stack; None where this process does the work."""
+    if isinstance(workers, RayCluster):
+        return stack.enter_context(RayExecutor(workers, plan, subjects))
+    return None if workers == 1 else stack.enter_context(ProcessPool(workers))
 
 
 def _temporary(stack: ExitStack) -> Store:

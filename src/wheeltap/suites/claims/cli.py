@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -154,24 +155,35 @@ def check(
     return int(bool(several))
 
 
-@claims.command
-def retest(  # noqa: PLR0913 - a door: each is a choice of its own
-    *ids: Annotated[str, Parameter(help="Claims, such as C1; without any, all of the ledger.")],
-    size: Annotated[Literal["small", "full"], Parameter(help="Small takes minutes a claim, on two cores.")] = "small",
-    ledger: LedgerFile = None,
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RetestFlags:
+    """How retests are run, and where their verdicts go."""
+
+    size: Annotated[Literal["small", "full"], Parameter(help="Small takes minutes a claim, on two cores.")] = "small"
     out: Annotated[
         Path, Parameter(help="Folder for stores, claims.json and the page claims.html; the same command resumes.")
-    ] = Path("claims.wheeltap.d"),
-    seed: Annotated[Seed, Parameter(validator=Number(gte=0, lt=2**63))] = 0,
-    workers: Annotated[Whole, Parameter(validator=Number(gte=1), help="Processes; 1 computes in this one.")] = 1,
-    ray: RayAddress = None,
-    data: Annotated[Path | None, Parameter(help="Folder of files that some retests need; show says which.")] = None,
+    ] = Path("claims.wheeltap.d")
+    seed: Annotated[Seed, Parameter(validator=Number(gte=0, lt=2**63))] = 0
+    workers: Annotated[Whole, Parameter(validator=Number(gte=1), help="Processes; 1 computes in this one.")] = 1
+    ray: RayAddress = None
+    data: Annotated[Path | None, Parameter(help="Folder of files that some retests need; show says which.")] = None
     json: Annotated[
         Path | None,
         Parameter(allow_leading_hyphen=True, help="Write the verdicts as JSON to this file; - for the output."),
-    ] = None,
+    ] = None
+    quiet: Annotated[bool, Parameter(negative="", help="Print the answer alone, and no progress.")] = False
+
+
+_RETEST = RetestFlags()
+
+
+@claims.command
+def retest(
+    *ids: Annotated[str, Parameter(help="Claims, such as C1; without any, all of the ledger.")],
+    ledger: LedgerFile = None,
     allow_code: AllowCode = False,
-    quiet: Annotated[bool, Parameter(negative="", help="Print the answer alone, and no progress.")] = False,
+    flags: RetestFlags = _RETEST,
 ) -> int:
     """Tests claims again by their studies: nets are made, and judged by rules that were fixed before the first one.
 
@@ -195,11 +207,13 @@ def retest(  # noqa: PLR0913 - a door: each is a choice of its own
     from wheeltap.suites.claims.record import as_json
     from wheeltap.suites.claims.retest import RetestRun, retested
 
+    out, json, quiet = flags.out, flags.json, flags.quiet
     if json is not None and json != STDOUT:
         require_writable(json)  # fail now, not after hours of training
+    executor = ExecutionFlags(workers=flags.workers, ray=flags.ray).executor
     run = RetestRun(
-        size, StudyRequest(seed=seed), out, workers=ExecutionFlags(workers=workers, ray=ray).executor,
-        watch=partial(run_progress, quiet=quiet), allow_code=allow_code, data=data,
+        flags.size, StudyRequest(seed=flags.seed), out, workers=executor,
+        watch=partial(run_progress, quiet=quiet), allow_code=allow_code, data=flags.data,
     )  # fmt: skip
     record = retested(read(ledger), ids, run)
     if json == STDOUT:
