@@ -7,7 +7,7 @@ from typing import Any, Unpack
 
 from wheeltap.core.errors import UsageError
 from wheeltap.report.report import Report
-from wheeltap.runs.given import Examples, Model, scored, subjects_of, task_of
+from wheeltap.runs.given import Model, scored, subjects_of
 from wheeltap.runs.loop import Execution, ExecutionOptions, run
 from wheeltap.runs.planning import plan
 from wheeltap.runs.recorded import are_logs, put_logs
@@ -24,6 +24,7 @@ from wheeltap.runs.request import (
 from wheeltap.runs.shipping import compare_files
 from wheeltap.runs.stored import judge
 from wheeltap.runs.studying import create, folder_of, planned
+from wheeltap.sources.examples import Examples, task_of
 from wheeltap.studies.base import Study
 
 
@@ -41,8 +42,8 @@ def audit(subject: Model, task: Examples | None = None, *, name: str = "", **ask
     Args:
         subject: The model, a ``Subject`` or a bare module in eval mode; it comes back bit-identical.
         task: The examples: a task, a pair ``(inputs, targets)`` of tensors or arrays, a ``Dataset`` or a
-            ``DataLoader`` (see ``given.task_of``). A pair's inputs may be a dict, for ``model(**inputs)``. Not needed
-            where files are only compared with the original: ``audits="file"``.
+            ``DataLoader`` (see ``sources.examples.task_of``). A pair's inputs may be a dict, for ``model(**inputs)``.
+            Not needed where files are only compared with the original: ``audits="file"``.
         name: What the report calls a bare module; by default its class.
         asked: What is passed on.
 

@@ -30,9 +30,9 @@ from wheeltap.core.fingerprint import tensor_parts
 from wheeltap.core.subject import Subject
 from wheeltap.report.report import Report
 from wheeltap.runs.budget import most_passes
-from wheeltap.runs.given import Examples, task_of
 from wheeltap.runs.planning import plan, seconds_of_a_pass
 from wheeltap.runs.request import whole_of
+from wheeltap.sources.examples import Examples, task_of
 from wheeltap.sources.hf import library
 
 

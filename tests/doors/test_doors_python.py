@@ -22,8 +22,9 @@ from torch.utils.data import (
 import wheeltap as wt
 from wheeltap.core.errors import DataError, ModelError, UnknownName, UsageError
 from wheeltap.core.task import Task
-from wheeltap.runs import examples
-from wheeltap.runs.given import subjects_of, task_of
+from wheeltap.runs.given import subjects_of
+from wheeltap.sources import examples
+from wheeltap.sources.examples import task_of
 
 INPUTS = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
 

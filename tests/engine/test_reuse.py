@@ -280,3 +280,26 @@ def test_a_shard_of_another_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError):  # by the shard that has the clean pass
         for index in range(2):
             audit(model, task, tmp_path / f"{index}.wheeltap", shard=f"{index}/2")
+
+
+class Floored(Limited):
+    """Gives no answer where all outputs stay below a limit that is kept outside of it."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        scores = self.scores(inputs)
+        return scores * 0.0 if float(scores.abs().max()) < self.limit() else scores
+
+
+def test_a_change_that_only_trials_with_statistics_reach_is_noticed(tmp_path: Path) -> None:
+    limit = [0.0]
+    model = seeded(lambda: Floored(limit))
+    task, store = task_of(model), tmp_path / "s.wheeltap"
+    with torch.no_grad():
+        largest = float(model(inputs()).abs().max())
+    schemes = "int8,wanda90"
+    first = wt.audit(wt.Subject(model, name="net"), task, schemes=schemes, store=store)
+    limit[0] = 0.95 * largest
+    fresh = wt.audit(wt.Subject(model, name="net"), task, schemes=schemes)
+    assert results(fresh) != results(first), "the pruned trial stays below the limit"
+    again = wt.audit(wt.Subject(model, name="net"), task, schemes=schemes, store=store)
+    assert again.cost.reused == 0 and results(again) == results(fresh)

@@ -68,8 +68,8 @@ class CensusAudit(SingleReadingAudit[Arrays]):
             sight = ""
             if top:
                 sight = (
-                    f"A flip of the top exponent bit would have shown in {seen[0] / top:.1%} of {top:,} weights "
-                    f"drawn at random, a flip from 0 to 1 of any exponent bit in {seen.sum() / tried.sum():.1%}."
+                    f"A flip of the top exponent bit would have shown in {seen[0]:,} of {top:,} weights drawn at "
+                    f"random, a flip from 0 to 1 of any exponent bit in {seen.sum():,} of {tried.sum():,}."
                 )
             found = f"No weight of {subject.name} stands out by its size ({tensors} tensors read)."
             said = " ".join((found, sight, _SMALLER, facts)).strip()

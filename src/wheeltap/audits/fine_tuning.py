@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.audits.base import Case, NoAnswer, Verdict, training_passes
+from wheeltap.audits.claims import Words
 from wheeltap.audits.losses import Losses
 from wheeltap.audits.modify import DoseScores, ModifyAudit, ModifySettings
 from wheeltap.audits.schemes import Scheme
@@ -37,6 +38,10 @@ class FineTuningSettings(ModifySettings, frozen=True, kw_only=True):
     lr: Annotated[float, msgspec.Meta(gt=0.0, le=1e30)] = 1e-3
     batch: Annotated[int, msgspec.Meta(ge=1)] = 32
     adapter: Literal["full", "lora"] = "full"
+
+
+_WORDS = Words("loses", "keeps", "may lose")
+"""No ``costs``, which fails a gate."""
 
 
 @final
@@ -127,7 +132,7 @@ class FineTuningAudit(ModifyAudit):
             # Enough steps make any net forget: alone it is a measurement, and only a difference of two is news.
             estimates = (*draft.finding.estimates, *learnt)
             finding = msgspec.structs.replace(draft.finding, estimates=estimates, alarm=False)
-            verdict.drafts[at] = replace(draft, finding=finding)
+            verdict.drafts[at] = replace(draft, finding=finding, words=_WORDS)
         return verdict
 
     def _learnt(self, case: Case, read: DoseScores) -> list[Estimate]:

@@ -220,16 +220,22 @@ class _Sentences:
         return " ".join(part for part in said if part)
 
     def _partly(self, *subjects: SubjectRecord) -> str:
-        """What share of the weights was disturbed, where that is not nearly all; and where, if it is so only there."""
+        """Say what share of the weights was disturbed, if that is not nearly all; and in which rows, if not in all.
+
+        A converted copy is run as it ships, so its rows have no such share.
+        """
         names = {subject.name for subject in subjects} | {pair(self.plan.reference, subject) for subject in subjects}
-        known = [(f.coverage or 0.0, f) for f in of_all([f for f in self.findings if f.subject in names])]
-        least, most = (end((share for share, _ in known), default=1.0) for end in (min, max))
+        rows = [finding for finding in self.findings if finding.subject in names]
+        shares = [(finding.coverage or 0.0, finding) for finding in of_all(rows)]
+        least = min((share for share, _ in shares), default=1.0)
         if least >= FULL:
             return ""
-        part = [finding for share, finding in known if share < FULL]
-        if not (self.plan.partial or any(finding.partly for finding in part)):
+        partial = [finding for share, finding in shares if share < FULL]
+        if not (self.plan.partial or any(finding.partly for finding in partial)):
             return f"Left alone: {percent(1.0 - least)} of the weights, less than a tenth without biases and norms."
-        return f"ONLY {percent(least)} OF THE WEIGHTS WERE DISTURBED{'' if most < FULL else f' {_at(part)}'}."
+        others = [row for row in rows if row.scheme and row.coverage is None and row.status not in _UNANSWERED]
+        everywhere = len(partial) == len(shares) and not others
+        return f"ONLY {percent(least)} OF THE WEIGHTS WERE DISTURBED{'' if everywhere else f' {_at(partial)}'}."
 
     def _shipping(self, rows: Sequence[Finding]) -> str:
         if not rows:
@@ -492,9 +498,9 @@ class _Sentences:
         phrases = _points(gap) if self.plan.task.in_points else str(gap)
         if self._said_once(rival, score):
             phrases = _SAME_OUTPUTS
-        if score.status == "found":
-            better = (gap.value or 0.0) * self.plan.task.sign > 0.0
-            phrases = f"{phrases}; the {'first' if better else 'second'} is better"
+        if score.status == "found" or score.leaning:
+            better = self.plan.reference if (gap.value or 0.0) * self.plan.task.sign > 0.0 else rival
+            phrases = f"{phrases}; {better.name} is better"
         if score.status == "inconclusive" and self._same(rival, score):
             return "outputs are the same; "
         words = {"found": "scores differ", "excluded": "scores are equivalent"}

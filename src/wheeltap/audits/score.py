@@ -145,6 +145,25 @@ def _no_error(case: Case, subject: SubjectRecord) -> str:
     )
 
 
+_LITTLE = 5.0
+"""Margins between the score and chance below which the report says how little there is to lose."""
+
+
+def _little_to_lose(case: Case, subject: SubjectRecord) -> str:
+    """Say how far above chance the score is, as a paragraph, if that is only a few margins."""
+    task = case.plan.task
+    if not task.in_points:
+        return ""
+    floor = max(case.chance, task.common or 0.0)
+    above = float(case.clean(subject).mean()) - floor
+    if above >= _LITTLE * case.plan.margin:
+        return ""
+    return (
+        f"\n\nWarning: {subject.name} scores only {100 * above:.1f} points above {task.always} ({100 * floor:.1f} %), "
+        "so that is about all it can lose: a small loss here does not show robustness."
+    )
+
+
 _UNITS = 100.0
 """How many times as much the variance of one output must be as that of another, or they may be in the same unit."""
 
@@ -245,10 +264,7 @@ class ScoreAudit(Audit):
         verdict, nothing = case.headroom(subject)
         nothing = nothing and nothing + _generated(case, subject).replace("\n\n", " ")
         status = "inconclusive" if verdict == TOO_FEW else "found" if verdict else "measured"
-        warnings = "".join(
-            warning(case, subject)
-            for warning in (_as_probabilities, _no_error, _hidden, _mixed, _composed, _packed, _by_class, _generated)
-        )
+        warnings = "".join(warning(case, subject) for warning in _WARNINGS)
         claim = Hypothesis(
             test=None, status=status, found=nothing or f"{because}{warnings}", beside=(score,),
             words=Words(verdict, "measured", "measured", undecided=verdict),
@@ -288,3 +304,9 @@ class ScoreAudit(Audit):
             otherwise=f"{words}: not shown to be more than {margin:.2g} either way. {edge.because}".rstrip(),
         )  # fmt: skip
         return self.draft(case, name, claim, trials, title=DIFFERENCE)
+
+
+_WARNINGS = (
+    _little_to_lose, _as_probabilities, _no_error, _hidden, _mixed, _composed, _packed, _by_class, _generated,
+)  # fmt: skip
+"""What a score may need said beside it, each as a paragraph that is empty where it does not apply."""

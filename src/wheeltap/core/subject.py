@@ -415,7 +415,8 @@ def _require_auditable(model: nn.Module, name: str) -> None:
             where=f"{name}: {training[0]}",
             expected="eval mode in every submodule",
             got=f"{len(training)} submodules in training mode",
-            do="Call model.eval() first; dropout and batch statistics would be counted as fragility.",
+            do="Call model.eval() first; dropout and batch statistics would be counted as fragility. Conversions such "
+            "as torch.ao.quantization.quantize_dynamic make new modules: call eval() on their result.",
         )
     renormed = [path for path, module in named_modules(model) if getattr(module, "max_norm", None) is not None]
     if renormed:

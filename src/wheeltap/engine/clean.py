@@ -337,6 +337,13 @@ def in_line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {text}".split())[:500]
 
 
+def raised(error: Exception) -> str:
+    """Describe an error of a trial as one line; of foreign code's it is said whose it is."""
+    return (
+        in_line(error) if isinstance(error, WheeltapError) else f"The model's code, or torch, raised {in_line(error)}"
+    )
+
+
 # ---- where weights are used ------------------------------------------------------------------------------------
 
 

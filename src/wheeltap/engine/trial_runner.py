@@ -28,7 +28,7 @@ from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.engine import readings
 from wheeltap.engine.activations import NoCache, require_whole
 from wheeltap.engine.apply import Disturbance, Knowledge, preserved_state
-from wheeltap.engine.clean import clean_scores, in_line, require_repeatable, scores_of, settle, threads_for
+from wheeltap.engine.clean import clean_scores, raised, require_repeatable, scores_of, settle, threads_for
 from wheeltap.engine.fast.folded import CACHE_BYTES
 from wheeltap.engine.fast.prefix import PrefixCache
 from wheeltap.engine.lent_memory import LentMemory
@@ -388,7 +388,7 @@ class TrialRunner:
                 values |= beside | {name: to_array(array) for name, array in more.items()}
         except Exception as error:
             # Whatever a model's own code raises: the other trials go on.
-            status, because = "skipped" if isinstance(error, NoCache) else "failed", in_line(error)
+            status, because = "skipped" if isinstance(error, NoCache) else "failed", raised(error)
         spent = known.forwards - before
         self.forwards += spent
         return Outcome(

@@ -8,7 +8,7 @@ from wheeltap.core.errors import ModelError, StoreError, UsageError, WheeltapErr
 from wheeltap.core.records import Outcome, OutcomeStatus, Trial
 from wheeltap.core.settings import SMALL
 from wheeltap.engine.apply import verified_restoration
-from wheeltap.engine.clean import in_line, threads_for
+from wheeltap.engine.clean import raised, threads_for
 from wheeltap.engine.fast.prefix import PrefixCache
 from wheeltap.engine.trial_runner import TrialRunner
 
@@ -106,7 +106,7 @@ def _run_group(group: list[Trial], runner: TrialRunner, commit: Commit) -> None:
 
 
 def _failed(trial: Trial, error: Exception, *, status: OutcomeStatus = "failed") -> Outcome:
-    return Outcome(key=trial.key, status=status, because=in_line(error))
+    return Outcome(key=trial.key, status=status, because=raised(error))
 
 
 def _cache(trial: Trial, runner: TrialRunner) -> PrefixCache | None:

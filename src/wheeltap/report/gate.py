@@ -91,7 +91,8 @@ def unanswered(record: ReportRecord) -> tuple[Finding, ...]:
         by_set.setdefault(part if part in sets else "", []).append(finding)
     silent = [findings for findings in by_set.values() if all(_is_silent(record, finding) for finding in findings)]
     # A score that fails is a result: of a model at chance nothing else has an answer.
-    if len(silent) == len(by_set) and (uncovered(record) or failing(record, "costs")):
+    fails_by_score = any(finding.status == "found" for finding in failing(record, "costs"))
+    if len(silent) == len(by_set) and (uncovered(record) or fails_by_score):
         return ()
     return tuple(finding for findings in silent for finding in findings)
 
@@ -102,17 +103,20 @@ def is_unasked(record: ReportRecord, fail_on: FailOn) -> bool:
 
 
 def _asked(record: ReportRecord) -> list[Finding]:
-    unasked = () if any(one.role == "recorded" for one in record.subjects) else _UNASKED
-    return [finding for finding in record.findings if record.instrument(finding.code).asks not in unasked]
-
-
-_UNASKED: Final = ("score", "census")
+    """Return the findings on what was asked, without those that come with every audit or with every converted copy."""
+    if any(subject.role == "recorded" for subject in record.subjects):
+        return [*record.findings]
+    questions = [(record.instrument(finding.code).asks, finding) for finding in record.findings]
+    unasked = {"score", "census"}
+    if any(question == "deployment" for question, _ in questions):
+        unasked.add("file")
+    return [finding for question, finding in questions if question not in unasked]
 
 
 def _is_silent(record: ReportRecord, finding: Finding) -> bool:
     """Return whether a finding has no answer, or a loss is undecided on fewer examples than a slice must have."""
     if finding.status != "inconclusive":
-        return finding.status in ("not_applicable", "skipped")
+        return finding.status in ("error", "not_applicable", "skipped")
     is_loss = record.instrument(finding.code).asks in ("deployment", "slices")
     few = is_loss and bool(finding.estimates) and finding.estimates[0].n < FEWEST
     return few or finding.verdict == TOO_FEW

@@ -1,28 +1,20 @@
 """What a user gives in place of a subject and a task: a bare module, tensors, arrays, a Dataset or a DataLoader."""
 
-import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-import numpy as np
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch import nn
 
 from wheeltap.core import measure
-from wheeltap.core.errors import DataError, UsageError, WheeltapError
-from wheeltap.core.inputs import by_name
+from wheeltap.core.errors import UsageError
 from wheeltap.core.sets import JoinedTask
 from wheeltap.core.subject import Subject
-from wheeltap.core.task import BaseTask, Task
-from wheeltap.runs import examples
+from wheeltap.core.task import BaseTask
 from wheeltap.sources import callables
 from wheeltap.sources.base import CALLABLE
 
 Model = Subject | nn.Module
 """A subject, or a module in eval mode that one is made of."""
-
-Examples = BaseTask | Sequence[Any] | Mapping[str, Any] | Dataset[Any] | DataLoader[Any]
-"""A task, or what one is made of: see ``task_of``."""
 
 
 def subjects_of(given: Model | Sequence[Model], *, names: Sequence[str] = ()) -> list[Subject]:
@@ -79,56 +71,6 @@ def _subject(given: Any, name: str, taken: Sequence[str]) -> Subject:
     return Subject(given, name=name or fresh)
 
 
-def task_of(given: Any) -> BaseTask:
-    """A task of what was given; a task stays the one that it is.
-
-    Args:
-        given: One of these.
-
-            - A pair ``(inputs, targets)`` of tensors or arrays ``[example, ...]``; inputs may be a mapping of names to
-              such, for a model that is called as ``model(**inputs)``.
-            - A mapping of names to tensors, one of them called ``labels``, ``label``, ``targets`` or ``target``. If
-              the only other one is called ``inputs``, the model is called with it, as with those of a pair.
-            - A ``DataLoader``, ``Dataset`` or sequence of pairs ``(x, y)`` or of such mappings. It is read once, in
-              order; see ``examples.read``.
-            - Several test sets: a list of tasks, or a mapping of names to any of the above; see ``JoinedTask``.
-
-    Raises:
-        DataError: If no task can be made of it.
-    """
-    if isinstance(given, BaseTask):
-        return given
-    named = by_name(given)
-    kinds: tuple[type, ...] = (BaseTask, Dataset, DataLoader, Mapping)
-    if named and all(isinstance(one, kinds) or _is_pair(one) for one in named.values()):
-        return JoinedTask([_called(name, one) for name, one in named.items()])
-    several = cast("Sequence[Any]", given) if type(given) in (list, tuple) else ()
-    if several and all(isinstance(one, BaseTask) for one in several):
-        return JoinedTask(several)
-    if named is not None:
-        return Task(*examples.parted(named, where="examples"), name="examples")
-    if _is_pair(given):
-        return Task(given[0], given[1], name="examples")
-    if isinstance(given, DataLoader | Dataset) or _is_sequence(given):
-        inputs, targets = examples.read(cast("Any", given))
-        return Task(inputs, targets, name="examples")
-    raise DataError(
-        "These are no examples.",
-        expected="a wt.Task, a pair (inputs, targets) of tensors or arrays, a Dataset or a DataLoader",
-        got=type(given).__name__,
-        do="Give the inputs and the targets: wt.audit(model, (inputs, targets)).",
-    )
-
-
-def _called(name: str, given: Any) -> BaseTask:
-    try:
-        task = copy.copy(task_of(given))
-    except WheeltapError as error:
-        raise error.at(name) from error
-    task.name = name
-    return task
-
-
 def scored(task: BaseTask, asked: str | Callable[..., Any] | None) -> BaseTask:
     """The task, scored by what was asked for: a measure, its name, a function, or ``module:callable``, named like that.
 
@@ -150,23 +92,3 @@ def scored(task: BaseTask, asked: str | Callable[..., Any] | None) -> BaseTask:
     elif callable(found) and not isinstance(found, measure.Measure | type):
         found = measure.of(cast("Any", found), name=name)
     return task.scored_by(measure.named(found, where=task.name))
-
-
-def _is_pair(given: Any) -> bool:
-    """Whether these are inputs and targets of many examples, and not two examples."""
-    parts = cast("Sequence[Any]", given) if isinstance(given, tuple | list) else ()
-    if len(parts) != 2:
-        return False
-    inputs = by_name(parts[0])
-    many = isinstance(parts[0], Tensor | np.ndarray) or (
-        inputs is not None and any(isinstance(one, Tensor | np.ndarray) for one in inputs.values())
-    )
-    nested = isinstance(given, tuple) and isinstance(parts[0], list)
-    return (many or nested) and isinstance(parts[1], Tensor | np.ndarray | list)
-
-
-def _is_sequence(given: Any) -> bool:
-    if isinstance(given, str | bytes | nn.Module):
-        return False
-    kind = cast("type[Any]", type(given))
-    return callable(getattr(kind, "__getitem__", None)) and callable(getattr(kind, "__len__", None))

@@ -29,7 +29,7 @@ from wheeltap.plans.store import Outcomes, Store
 from wheeltap.report.origin import NOT_REUSED, unfinished
 from wheeltap.report.report import Report
 from wheeltap.runs.executors import Executor, ProcessPool, arithmetic, run_here
-from wheeltap.runs.given import Examples, Model, subjects_of, task_of
+from wheeltap.runs.given import Model, subjects_of
 from wheeltap.runs.merging import begin, reworded
 from wheeltap.runs.pace import MakingProgress, Progress, Watch, in_cell
 from wheeltap.runs.planning import require_installed, require_named, settled_on
@@ -39,6 +39,7 @@ from wheeltap.runs.reuse import require_reusable, reusable, set_variants
 from wheeltap.runs.shipping import FileShelf
 from wheeltap.runs.stored import note_run, noted, require_audits, unread
 from wheeltap.runs.studying import MemberMaker
+from wheeltap.sources.examples import Examples, task_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +105,7 @@ def run(
     Args:
         plan: What to run.
         subjects: The models it names; a bare module is called as its class.
-        task: The examples it names: a task, or what one is made of (see ``given.task_of``).
+        task: The examples it names: a task, or what one is made of (see ``sources.examples.task_of``).
         members: Who makes or loads the subjects that are not given: see ``PlannedStudy.members``.
         given: Functions that give models as they are shipped, by the names that they have among the schemes.
         again: The command that started it, which resumes it; kept in the store and said where it is not over.

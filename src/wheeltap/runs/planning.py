@@ -43,10 +43,11 @@ from wheeltap.plans.plan import ERROR_MARGIN, FILES, MARGIN, AuditSpec, Effort, 
 from wheeltap.plans.store import Store
 from wheeltap.recipes.base import recipes
 from wheeltap.runs.budget import Prices, least, within
-from wheeltap.runs.given import Examples, Model, scored, subjects_of, task_of
+from wheeltap.runs.given import Model, scored, subjects_of
 from wheeltap.runs.request import Budget, Given, Request, RequestOptions, audits_of, door, functions_of, margin_of
 from wheeltap.runs.reuse import set_variants
 from wheeltap.runs.shipping import found
+from wheeltap.sources.examples import Examples, task_of
 
 
 def require_named(plan: Plan, subjects: Sequence[Subject], task: BaseTask) -> None:
@@ -286,7 +287,7 @@ def plan(
 
     Args:
         subjects: One model, or several to compare with the first; a bare module is called as its class.
-        task: The examples: a task, or what one is made of (see ``given.task_of``).
+        task: The examples: a task, or what one is made of (see ``sources.examples.task_of``).
         command: The verb it is for; by default that of as many subjects.
         sources: How the command line loads each subject.
         data: Path of the task's data.

@@ -162,8 +162,8 @@ class _Guard:
         that lost the most, which is the likeliest to reach such code, and another at random. Of a large model, where
         each repeated trial takes a pass that reuse was to save, these are two in all.
         """
-        # Statistics of layers take passes of their own, so trials that need them are repeated only for want of others.
-        simple = [trial for trial in stored if not _needs_statistics(trial)]
+        # Of a large model, trials that first take passes for statistics of layers are repeated only for want of others.
+        simple = [t for t in stored if given[t.subject].parameters < SMALL or not _needs_statistics(t)]
         of_subject = {trial.subject for trial in simple}
         stored = simple + [trial for trial in stored if trial.subject not in of_subject]
         groups: dict[tuple[object, ...], list[Trial]] = {}

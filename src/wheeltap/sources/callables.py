@@ -9,11 +9,12 @@ from typing import Any, cast, final
 
 from torch import nn
 
-from wheeltap.core.errors import MissingFile, ModelError, UsageError, WheeltapError
+from wheeltap.core.errors import DataError, MissingFile, ModelError, UsageError, WheeltapError
 from wheeltap.core.generated import OwnTokenizer
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.sources.base import CODE, DataSource, ExampleReader, LoadedModel, ModelSource, is_model, models
+from wheeltap.sources.examples import task_of
 
 
 @final
@@ -52,7 +53,7 @@ class CallableData(DataSource):
     """The task that ``module:callable`` gives, by itself or beside a model."""
 
     form = CODE
-    title = "Your own: a function that gives a task, or a torch module and a task."
+    title = "Your own: a function that gives a task, a torch module and a task, or what a task is made of."
 
     def runs_code(self, rest: str) -> bool:
         """Always."""
@@ -63,19 +64,24 @@ class CallableData(DataSource):
 
         Raises:
             MissingFile: If the Python module cannot be found.
-            UsageError: If it has no such callable, or that gives no task.
+            UsageError: If it has no such callable.
+            DataError: If no task can be made of what the callable gives.
             ModelError: If the callable fails.
         """
         made = found(rest, lambda one: one())
-        task = made if isinstance(made, BaseTask) else _parts(made)[1]
-        if not isinstance(task, BaseTask):
-            raise UsageError(
-                "The callable does not give examples.",
-                where=rest,
-                expected="a wheeltap Task, or a pair of a torch.nn.Module and one",
-                got=type(made).__name__,
-            )
-        return task
+        model, task = _parts(made)
+        if isinstance(task, BaseTask):
+            return task
+        if isinstance(model, nn.Module):
+            raise DataError(
+                "The callable gives a model without examples.", where=rest,
+                expected="a pair (inputs, targets) of tensors or arrays, a Dataset, or a wheeltap Task",
+                got=type(model).__name__, do="Give the examples: def data(): ...; return inputs, targets",
+            )  # fmt: skip
+        try:
+            return task_of(made)
+        except DataError as error:
+            raise error.at(rest) from error
 
 
 def found(spec: str, use: Callable[[Any], object] = lambda one: one) -> Any:
@@ -97,7 +103,7 @@ def found(spec: str, use: Callable[[Any], object] = lambda one: one) -> Any:
     except (Exception, SystemExit) as error:
         # A module that is a script may end the process when it is imported: its exit code would pass for ours.
         raise ModelError(
-            "The code that makes the model failed.",
+            f"The code of {spec} failed.",
             where=spec,
             got=f"{type(error).__name__}: {error}",
             do="Call it from Python to see where; the error above is its own.",

@@ -165,7 +165,7 @@ class ShippedModule(ShippedModel):
             raise UsageError(
                 "This gives no model as it is shipped.", where=self._where, expected="a torch.nn.Module in eval mode",
                 got="a module in training mode" if isinstance(made, nn.Module) else type(made).__name__,
-                do="Return the converted module: def shipped(): ...; return net.eval()",
+                do="Return the converted module in eval mode: def shipped(): ...; return quantize_dynamic(net).eval()",
             )  # fmt: skip
         return made
 

@@ -6,7 +6,8 @@ from wheeltap.api import audit
 from wheeltap.audits.slices import title_of
 from wheeltap.report import gate
 from wheeltap.report.report import Report
-from wheeltap.runs.given import Examples, Model, task_of
+from wheeltap.runs.given import Model
+from wheeltap.sources.examples import Examples, task_of
 
 
 def assert_survives(

@@ -24,11 +24,12 @@ from wheeltap.plans.plan import AuditSpec, Plan
 from wheeltap.recipes.base import Given, specified
 from wheeltap.recipes.make import Watch, weights
 from wheeltap.report.report import Report
-from wheeltap.runs.given import Examples, Model, subjects_of, task_of
+from wheeltap.runs.given import Model, subjects_of
 from wheeltap.runs.loop import run
 from wheeltap.runs.planning import plan
 from wheeltap.runs.ray_cluster import RayCluster
 from wheeltap.runs.studying import split
+from wheeltap.sources.examples import Examples, task_of
 from wheeltap.suites.dictionaries.activations import ROWS, Positions, collect, of_array, width_of
 from wheeltap.suites.dictionaries.audits.claims import AUDITS
 from wheeltap.suites.dictionaries.dictionary import Dictionary, Entry
