@@ -180,7 +180,10 @@ class Rows:
         ]
         names: Any = alt.Chart(data(stated))
         where = {"align": "right", "dx": -_PAD} if self.beside else {"align": "left", "dx": 0}
-        layers = [names.mark_text(**text, **where).encode(x=alt.value(0), y=self.y, text="text:N")]
+        marks = [names.mark_text(**text, **where)]
+        if not self.beside:  # names stand inside the plot: a halo keeps its lines from running through the letters
+            marks.insert(0, names.mark_text(**text, **where, stroke=CARD, strokeWidth=5, strokeJoin="round"))
+        layers = [mark.encode(x=alt.value(0), y=self.y, text="text:N") for mark in marks]
         if ends:
             words_: Any = alt.Chart(data(ends)).mark_text(**text, align="left", dx=_PAD)
             layers.append(words_.encode(x=alt.value("width"), y=self.y, text="text:N"))
