@@ -12,14 +12,15 @@ from by_hand import Array, Change, Slow
 from torch import nn
 
 import wheeltap as wt
-from wheeltap.audits.deployment import DeploymentAudit
 from wheeltap.audits.schemes import scheme
 from wheeltap.core.layer import find_layers
 from wheeltap.core.records import Finding
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Draw, Weights
 from wheeltap.plans.plan import Plan
+from wheeltap.report.gate import GateError
 from wheeltap.report.report import Report
+from wheeltap.stats.draws import RARE, WITHIN, draws_needed
 from wheeltap.stats.effect import mean_effect
 from wheeltap.stats.rare import rare_effect
 from wheeltap.testing.planted import PlantedCase, clusters
@@ -147,12 +148,12 @@ def drawn(plan: Plan, model: nn.Module, name: str, draws: int) -> list[nn.Module
 
 
 def test_noise_and_flips_are_means_over_draws(case: PlantedCase) -> None:
-    report = audit(case, schemes="noise30,flips1e-4-int8", draws=6, flips=40)
+    report = audit(case, schemes="noise30,flips1e-4-int8", draws=6, most_draws=6)
     plan = wt.plan(case.subject, case.task, audits=["deployment"])
     clean = right(case.subject.model, case)
-    for name, draws in (("noise30", 6), ("flips1e-4-int8", 40)):
+    for name in ("noise30", "flips1e-4-int8"):
         row = rows(report, "net 0")[name]
-        values = np.stack([clean - right(made, case) for made in drawn(plan, case.subject.model, name, draws)])
+        values = np.stack([clean - right(made, case) for made in drawn(plan, case.subject.model, name, 6)])
         loss = row.estimates[0]
         ends = (float(clean.mean()) - 1.0, float(clean.mean()))
         expected = (
@@ -160,16 +161,45 @@ def test_noise_and_flips_are_means_over_draws(case: PlantedCase) -> None:
             if name == "noise30"
             else rare_effect(values, ends, margin=0.02, bounded=True, unit="accuracy")
         )
-        assert loss.value == pytest.approx(values.mean(), abs=1e-9) and len(row.trials) == draws
+        assert loss.value == pytest.approx(values.mean(), abs=1e-9) and len(row.trials) == 6
         assert (loss.low, loss.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
+        within = next(one for one in row.estimates if one.name == WITHIN)
+        assert (within.value, within.n) == ((values.mean(1) <= 0.02).sum(), 6)
 
 
-def test_how_many_draws_are_made_follows_the_effort_only_for_flips(case: PlantedCase) -> None:
-    for draws, noise, flips in ((32, 16, 640), (8, 16, 16)):
-        plan = wt.plan(case.subject, case.task, audits=["deployment"], effort=wt.Effort(draws=draws))
-        for settings, expected in (({}, [1, noise, flips]), ({"draws": 3, "flips": 5}, [1, 3, 5])):
-            audit, names = DeploymentAudit(settings), ("int4", "noise5", "flips1e-6-int8")
-            assert [len(audit.trials(plan, plan.reference, scheme(name))) for name in names] == expected
+def test_as_many_draws_are_made_as_decide_a_row(case: PlantedCase) -> None:
+    """Noise that costs nothing takes as many draws as show that one in ten at most loses much; ruin is seen at once."""
+    report = audit(case, schemes="noise0.1,noise300", margin=0.1)
+    safe, costs = (rows(report, "net 0")[name] for name in ("noise0.1", "noise300"))
+    assert (safe.verdict, len(safe.trials)) == ("safe", draws_needed(0, RARE, 0.05 / 2 / 2))
+    assert (costs.verdict, len(costs.trials)) == ("costs", 16)
+    assert "SAFE" not in report.record.headline and "Safe at 0.1 % noise" in report.record.headline
+    alone = audit(case, schemes="noise0.1", margin=0.1)
+    assert "loses no more than 10.0 points in 9 of 10 draws" in alone.record.headline
+    alone.check(max_loss={"noise0.1": 0.1})
+    few = audit(case, schemes="noise0.1", margin=0.1, draws=8, most_draws=8)
+    [row] = few["WT100"]
+    assert row.verdict == "cannot tell" and row.power is not None and row.power.draws == 40
+    assert f"(8 of 8 draws within; needs {row.power.draws} draws)" in few.markdown()
+    with pytest.raises(GateError, match="its interval is open"):
+        few.check(max_loss={"noise0.1": 0.1})
+
+
+def test_pairs_are_compared_under_equal_draws(case: PlantedCase) -> None:
+    ruined = copy.deepcopy(case.subject.model)
+    assert isinstance(ruined, nn.Sequential)
+    with torch.no_grad():  # units that cancel each other only as long as they are exact
+        first, last = ruined[0], ruined[-1]
+        first.weight.data[-1] = 30.0 * first.weight[-2]
+        first.bias.data[-1] = 30.0 * first.bias[-2]
+        last.weight.data[:, -1] = 1.0 - last.weight.data[:, -2] * 0.0
+        last.weight.data[:, -2] = last.weight[:, -2] - 30.0 * last.weight[:, -1]
+    report = audit(case, PlantedCase(wt.Subject(ruined, name="ruined"), case.task), schemes="noise2", margin=0.1)
+    each = [rows(report, name)["noise2"] for name in ("net 0", "net 1", "net 0 vs net 1")]
+    draws = [len(row.trials) for row in each]
+    assert draws[2] == 2 * min(draws[:2])
+    counts = [next(one for one in row.estimates if one.name == WITHIN) for row in each]
+    assert counts[2].n == min(draws[:2])
 
 
 # ---- pairs ---------------------------------------------------------------------------------------------------------

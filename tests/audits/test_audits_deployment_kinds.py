@@ -26,7 +26,7 @@ from wheeltap.testing.planted import PlantedCase, clusters
 def audit(
     case: PlantedCase, schemes: str, *, partial: bool = False, store: Path | None = None, **settings: Any
 ) -> Report:
-    spec = wt.AuditSpec("deployment", {"schemes": schemes, "draws": 4, "flips": 16, **settings})
+    spec = wt.AuditSpec("deployment", {"schemes": schemes, "draws": 4, "most_draws": 16, **settings})
     return wt.audit(case.subject, case.task, audits=["score", spec], partial=partial, store=store)
 
 
@@ -104,10 +104,10 @@ def test_losses_of_a_likelihood_are_held_against_a_share_of_it() -> None:
         half = by_hand.stats.t.ppf(0.975, len(lost) - 1) * error
         assert (row.low, row.high) == pytest.approx((lost.mean() - half, lost.mean() + half), rel=1e-4, abs=1e-6)
     assert (found["int8"].verdict, found["int2"].verdict) == ("safe", "costs")
-    # A flip in an unseen draw may cost any number of nats: nothing is excluded, and it says why.
+    # A flip in an unseen draw may cost any number of nats, so the mean has no upper end; how many draws lose has one.
     flips = found["flips1e-6-int8"]
-    assert (flips.status, flips.estimates[0].high) == ("inconclusive", None)
-    assert flips.power is not None and flips.power.draws is None
+    assert (flips.status, flips.estimates[0].high, len(flips.trials)) == ("inconclusive", None, 4)
+    assert flips.power is not None and 40 <= (flips.power.draws or 0) <= 64
 
 
 # ---- what cannot be told -------------------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ def test_a_scheme_that_was_asked_for_and_cannot_be_done_is_refused() -> None:
 def test_a_store_answers_again_and_other_schemes_cost_only_what_is_new(tmp_path: Path) -> None:
     case, store = clusters(), tmp_path / "a.wheeltap"
     first = audit(case, "int8,noise20,flips1e-4-int8", store=store)
-    assert first.cost.trials > 20
+    assert first.cost.trials > 15
     again = audit(case, "int8,noise20,flips1e-4-int8", store=store)
     assert again.cost.trials == 0 and again.record.findings == first.record.findings
     more = audit(case, "int8,noise20,flips1e-4-int8,int3", store=store)

@@ -121,7 +121,8 @@ def choices(options: int, count: int) -> wt.Task:
 def outcomes(model: nn.Module, task: Any, store: Path, **asked: Any) -> tuple[Report, list[dict[str, Any]]]:
     """A report, and what trials of the model gave, as they were asked for."""
     subject = wt.Subject(model, name="net")
-    plan = without_copies(wt.plan(subject, task, audits=["score"], schemes="int2,noise30", **asked))
+    fixed = wt.AuditSpec("deployment", {"schemes": "int2,noise30", "draws": 16, "most_draws": 16})
+    plan = without_copies(wt.plan(subject, task, audits=["score", fixed], **asked))
     report = wt.run(plan, subject, task, store=store)
     keys = [plan.clean(plan.reference).key, *(key for one in report["WT100"] for key in one.trials)]
     with Store(store, readonly=True) as kept:

@@ -27,7 +27,7 @@ BAD: tuple[tuple[str, str, object], ...] = (
     ("relative-noise", "control_rungs", [3]),
 )  # fmt: skip
 EDGE: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("deployment", {"schemes": "int4", "margin": 0, "draws": 1, "flips": 1, "spare_ends": False}),
+    ("deployment", {"schemes": "int4", "margin": 0, "draws": 1, "most_draws": 1, "spare_ends": False}),
     ("entanglement", {"rewirings": 19, "modular_at": 0.05}),
     ("relative-noise", {"rungs": [0], "control_rungs": [0]}),
     ("parts", {"units": "net.0:3,17;net.2:4", "behaviour": -1, "tries": 0}),
@@ -83,7 +83,7 @@ def test_a_large_model_is_spared_single_weights_dear_schemes_and_fine_curves() -
     task = wt.Task(torch.zeros(2, 5_000), torch.tensor([0, 1]))
     plan = wt.plan(large, task)
     assert [spec.name for spec in plan.audits] == ["score", "deployment", "census"]
-    assert plan.audits[1].settings == {"schemes": USUAL_LARGE, "draws": 4} != {"schemes": USUAL}
+    assert plan.audits[1].settings == {"schemes": USUAL_LARGE, "draws": 4, "most_draws": 16} != {"schemes": USUAL}
     own = wt.AuditSpec(name="function-noise", settings={"block_map": True, "rungs": [-2, 0, 1]})
     for asked, rungs, block_map in (("relative-noise", (-2, 0, 2, 4), True), ("function-noise", (-2, 0, 2, 4), False),
                                     (own, (-2, 0, 1), True)):  # fmt: skip

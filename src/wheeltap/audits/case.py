@@ -57,11 +57,15 @@ class Case:
         plan: Subjects, task, effort, seed.
         lookup: From a trial's key to its outcome.
         whole: The plan with all members, those included that could not be made; the same where left out.
+        joined: Of one test set, the case of all sets together; itself where left out.
     """
 
-    def __init__(self, plan: Plan, lookup: Lookup, whole: Plan | None = None) -> None:
+    def __init__(
+        self, plan: Plan, lookup: Lookup, whole: Plan | None = None, joined: "Case | None" = None
+    ) -> None:  # fmt: skip
         self.plan = plan
         self.whole = whole or plan
+        self.joined = joined or self
         self._lookup = lookup
 
     def on(self, *members: SubjectRecord, seed: int | None = None) -> "Case":
@@ -85,7 +89,7 @@ class Case:
         for at, own in enumerate(whole.sets):
             task = msgspec.structs.replace(own, digest=whole.digest, measure=whole.measure, measures=whole.measures)
             look = partial(self._within, f"{SET} {at} ", slice(start, start := start + own.examples))
-            found.append(Case(msgspec.structs.replace(self.plan, task=task), look, self.whole))
+            found.append(Case(msgspec.structs.replace(self.plan, task=task), look, self.whole, self))
         return found
 
     def _within(self, begins: str, rows: slice, key: str) -> Outcome | None:

@@ -9,9 +9,10 @@ from typing import ClassVar, final
 
 import msgspec
 
-from wheeltap.audits.base import Audit, Case, Count, Hypothesis, Margin, NoAnswer, Verdict, pair
+from wheeltap.audits.base import Audit, Case, Count, Hypothesis, Margin, NoAnswer, Verdict, audits, pair
 from wheeltap.audits.claims import LOSS, PAIR, Edge
 from wheeltap.audits.controls import AGAIN, AGAIN_DRAWS, Null, controls_of, destroyed, silent, silent_twice, twin_of
+from wheeltap.audits.headline import READ
 from wheeltap.audits.losses import AGREED, SAME_TOKEN, TOKEN_KL, Losses, losing, remarks, shipped
 from wheeltap.audits.schemes import Scheme, scheme, schemes
 from wheeltap.audits.slices import CODE as SLICES
@@ -43,9 +44,8 @@ class DeploymentSettings(Settings, frozen=True, kw_only=True):
     Attributes:
         schemes: Names with commas between (see ``wheeltap list schemes``), files as they are shipped among them.
         margin: Smallest loss of score of interest; the plan's, where it is not given.
-        draws: Draws of noise.
-        flips: Draws of flipped bits, of which few hit hard; by default enough to exclude a loss on a small model, and
-            few on others.
+        draws: Draws of noise or flipped bits at first.
+        most_draws: The most that are made where they can decide a row.
         spare_ends: Whether rounding and pruning leave the embeddings and the head of a language model alone, as
             deployment does.
         slices: What divides the examples, with commas between: ``class``, ``behavior`` or factors. Each value is a
@@ -55,7 +55,7 @@ class DeploymentSettings(Settings, frozen=True, kw_only=True):
     schemes: str = USUAL
     margin: Margin | None = None
     draws: Count = 16
-    flips: Count | None = None
+    most_draws: Count = 128
     spare_ends: bool = True
     slices: str = ""
 
@@ -81,9 +81,11 @@ class DeploymentAudit(Audit):
     asks = "deployment"
     number = "loss"
     settings_type = DeploymentSettings
-    large: ClassVar[dict[str, Scalar | list[int | float]]] = {"schemes": USUAL_LARGE, "draws": 4}
+    large: ClassVar[dict[str, Scalar | list[int | float]]] = {
+        "schemes": USUAL_LARGE, "draws": 4, "most_draws": 16
+    }  # fmt: skip
     copies = ("permute", "heads")
-    spares: ClassVar[dict[str, int]] = {"draws": 4}
+    spares: ClassVar[dict[str, int]] = {"draws": 4, "most_draws": 4}
 
     @property
     def schemes(self) -> tuple[Scheme, ...]:
@@ -104,11 +106,35 @@ class DeploymentAudit(Audit):
             return []
         able = {subject.fingerprint for one in (case, *case.sets) for subject in losing(one)}
         subjects = [subject for subject in case.plan.subjects if subject.fingerprint in able]
-        return [*self._shipped(case.plan, subjects), *self._checks(case.plan), *self._second_looks(case)]
+        shipped = [t for subject in subjects for one in self.schemes for t in self._drawn(case, subject, one)]
+        return [*shipped, *self._checks(case.plan), *self._second_looks(case)]
 
-    def _shipped(self, plan: Plan, subjects: Iterable[SubjectRecord]) -> list[Trial]:
-        """Every draw of every scheme."""
-        return [t for subject in subjects for one in self.schemes for t in self.trials(plan, subject, one)]
+    def _drawn(self, case: Case, subject: SubjectRecord, one: Scheme) -> list[Trial]:
+        """The trials of a row: of a random scheme as many draws as decide it, by what is known of all examples."""
+        case, trials = case.joined, self.trials(case.plan, subject, one)
+        while one.random and case.known(trials):
+            try:
+                losses = self._losses(case, subject, one, trials)
+                edge = losses.edge(subject, own=self.settings.margin)
+            except NoAnswer:
+                break
+            alpha, most = case.plan.alpha / self._tests(case), self._most_draws
+            wanted = losses.draws(edge=edge).wanted(edge.value, alpha=alpha, most=most)
+            if wanted <= len(trials):
+                break
+            trials = self.trials(case.plan, subject, one, seeds=range(wanted))
+        return trials
+
+    def _tests(self, case: Case) -> int:
+        """About how many tests the report makes; at least two, so that a single row can also be held to a limit."""
+        plan, rivals = case.plan, len(case.rivals)
+        try:
+            parts = 1 + len(slices_of(case, self.slices())) + len(plan.task.sets)
+        except NoAnswer:
+            parts = 1
+        asked = [audits.get(spec.name).asks for spec in plan.audits if spec.name != self.name]
+        others = sum(kind not in ("score", *READ) for kind in asked)
+        return max((len(plan.subjects) + rivals) * (len(self.schemes) * parts + others) + rivals * parts, 2)
 
     def _checks(self, plan: Plan) -> list[Trial]:
         """A rounding so fine that nothing may be lost, noise so strong that all must be, and what a copy must share."""
@@ -152,21 +178,11 @@ class DeploymentAudit(Audit):
             return [plan.ship(file, "answers") for file in plan.files if file.spec == one.name]
         spared = one.spared(subject) if self.settings.spare_ends else ()
         site = Site.without(spared) if spared else WHOLE
-        draws = self._flips(plan) if one.rare else self.settings.draws if one.random else 1
+        draws = self.settings.draws if one.random else 1
         return [
             plan.trial(subject, one.perturbation, settings=one.settings, site=site, dose=one.dose, seed=seed)
             for seed in (range(draws) if seeds is None else seeds)
         ]
-
-    def _flips(self, plan: Plan) -> int:
-        return self.settings.flips or (_FLIPS if plan.effort.draws >= _MANY else _FEW_FLIPS)
-
-    def cheaper(self, plan: Plan, share: float) -> dict[str, int]:
-        """Fewer draws of flipped bits too: where none are asked for they follow the effort, which a budget cuts."""
-        whole = self._flips(plan)
-        fewer = max(_FEW_FLIPS, math.ceil(share * whole))
-        rare = any(one.rare for one in self.schemes)
-        return super().cheaper(plan, share) | ({"flips": fewer} if rare and fewer < whole else {})
 
     def named_trials(self, plan: Plan, subject: SubjectRecord) -> list[tuple[str, Trial]]:
         """Each scheme, unless they are the usual ones: of those a model takes what it can."""
@@ -184,7 +200,10 @@ class DeploymentAudit(Audit):
 
     def most(self, plan: Plan) -> int:
         """All draws of every scheme on every subject, but for second looks at controls, which few runs take."""
-        return len(self._shipped(plan, plan.subjects)) + len(self._checks(plan))
+        each = sum(
+            self._most_draws if one.random else len(self.trials(plan, plan.reference, one)) for one in self.schemes
+        )
+        return each * len(plan.subjects) + len(self._checks(plan))
 
     def most_passes(self, plan: Plan) -> float:
         """One for each trial, and one over the inputs of every subject where a scheme reads them."""
@@ -204,7 +223,7 @@ class DeploymentAudit(Audit):
             drafts += [self._pair(case, rival, one) for rival in case.rivals]
         sections = _changes(drafts)
         for subject in case.plan.subjects:
-            rows = [(one.label, self.trials(case.plan, subject, one)) for one in self.schemes]
+            rows = [(one.label, self._drawn(case, subject, one)) for one in self.schemes]
             sections += recalls(case, subject, rows)
         return Verdict([*drafts, *self._sets(case), *self._slices(case)], controls, sections=sections)
 
@@ -241,8 +260,17 @@ class DeploymentAudit(Audit):
         return [replace(one, finding=msgspec.structs.replace(one.finding, code=SLICES)) for one in made]
 
     def _disturbed(self, case: Case, subject: SubjectRecord, one: Scheme) -> Losses:
+        return self._losses(case, subject, one, self._drawn(case, subject, one))
+
+    def _losses(self, case: Case, subject: SubjectRecord, one: Scheme, trials: list[Trial]) -> Losses:
         case.require_above_chance(subject)
-        return Losses.of(case, subject, self.trials(case.plan, subject, one), rare=one.rare)
+        # Every look has at least twice the draws of the one before.
+        looks = 1 + math.ceil(math.log2(self._most_draws / self.settings.draws)) if one.random else 0
+        return replace(Losses.of(case, subject, trials), rare=one.rare, looks=looks)
+
+    @property
+    def _most_draws(self) -> int:
+        return max(self.settings.draws, self.settings.most_draws)
 
     def _single(self, case: Case, subject: SubjectRecord, one: Scheme, *, on: str = "") -> Hypothesis:
         title, name = (title_of(whole, on) if on else whole for whole in (one.label, one.name))
@@ -259,10 +287,11 @@ class DeploymentAudit(Audit):
         change = (*there.agreed(subject), *(there.change if self.files() else there.tokens))
         amounts = f"\n\n{CHANGE}: {', '.join(map(_amount, change))}." if change else ""
         rest = f"{remarks(edge, left)}{shipped(expected)}{kept}{amounts}"
-        claim = Hypothesis(
-            test=lost, margin=edge.value, evidence=there.sample(edge=edge), one_sided=True, words=LOSS, title=title,
-            scheme=name, beside=(there.score, *expected, *(() if left is None else (left,)), *change),
-            found=f"{words}: more than {edge.value:.2g}. {rest}", otherwise=f"{words}. {rest}",
+        claim = there.claim(lost, edge=edge, stated=words)
+        beside = (there.score, *expected, *(() if left is None else (left,)), *change, *claim.beside)
+        claim = replace(
+            claim, words=LOSS, title=title, scheme=name, beside=beside, found=f"{claim.found} {rest}",
+            otherwise=f"{claim.otherwise} {rest}",
         )  # fmt: skip
         return self.draft(case, subject.name, claim, there.trials)
 
@@ -274,6 +303,8 @@ class DeploymentAudit(Audit):
         title, scheme = (title_of(whole, on) if on else whole for whole in (one.label, one.name))
         try:
             mine, theirs = (self._disturbed(case, subject, one) for subject in both)
+            draws = min(len(mine.trials), len(theirs.trials))
+            mine, theirs = mine.first(draws), theirs.first(draws)
             if part is not None:
                 mine, theirs = part.of(mine), part.of(theirs)
                 if few := part.too_few(theirs.groups):
@@ -286,11 +317,10 @@ class DeploymentAudit(Audit):
             return self.unanswered(name, gap, title=title, scheme=scheme)
         more = theirs.loss(title, beyond=mine, edge=edge, level=0.95 if part is None else part.level)
         words = f"At {title}, {rival.name} loses {more} more of its {case.plan.task.lost} than {reference.name}"
-        claim = Hypothesis(
-            test=more, margin=edge.value, evidence=theirs.sample(mine, edge=edge), words=PAIR, title=title,
-            scheme=scheme, beside=(mine.score, theirs.score),
-            found=f"{words}: more than {edge.value:.2g} either way. {edge.because}".rstrip(),
-            otherwise=f"{words}. {edge.because}".rstrip(),
+        claim = theirs.claim(more, beyond=mine, edge=edge, stated=words)
+        claim = replace(
+            claim, words=PAIR, title=title, scheme=scheme, beside=(mine.score, theirs.score, *claim.beside),
+            found=f"{claim.found} {edge.because}".rstrip(), otherwise=f"{claim.otherwise} {edge.because}".rstrip(),
         )  # fmt: skip
         return self.draft(case, name, claim, (*mine.trials, *theirs.trials))
 
@@ -383,12 +413,6 @@ def _shared(twin: SubjectRecord) -> Scheme:
     """A scheme that costs a twin what it costs the original: rounding sees a unit's scale, relative noise does not."""
     return scheme("noise5" if twin.made is not None and "rescale" in twin.made.operations else "int4")
 
-
-_FLIPS, _FEW_FLIPS = 640, 16
-"""Draws of flipped bits on small and on other models: 600 harmless ones bound the mean to a point or two."""
-
-_MANY = 32
-"""Draws of noise from which a plan's passes are cheap."""
 
 _STRONG = 1000
 """Noise of the planted control, in percent of each weight."""

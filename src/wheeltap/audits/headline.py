@@ -14,6 +14,7 @@ from wheeltap.core.plain import fixed
 from wheeltap.core.records import Estimate, Finding, Instrument, SubjectRecord, TaskRecord
 from wheeltap.core.section import Section
 from wheeltap.plans.plan import ALPHA, Plan
+from wheeltap.stats.draws import WITHIN
 
 FULL = 0.9
 """Share of the weights from which a report need not begin with what was left alone."""
@@ -262,7 +263,8 @@ class _Sentences:
             most = f"loses no more than {amount(safe[0].margin or 0.0, self.plan.task)}"
             if all(map(_grown, safe)):
                 most = f"{self.plan.task.reported} grows x {times(margin_of(safe[0]))} at most"
-            start = f"SAFE {tried}: {most}."
+            drawn = [is_drawn(row) for row in safe]
+            start = f"SAFE {tried}: {most}{_IN_NINE if all(drawn) else _OF_DRAWN if any(drawn) else ''}."
         beside = [
             f"May cost {_at(leaning)}." if costs and leaning else "",
             f"Cannot tell {_at(undecided)}{_would_do(undecided)}." if (costs or leaning) and undecided else "",
@@ -524,6 +526,15 @@ def _with(rows: Sequence[Finding], status: str) -> list[Finding]:
 def times(ratio: float) -> str:
     """How many times, in three digits."""
     return f"{ratio:.2f}" if abs(ratio) < 10.0 else f"{ratio:.3g}"
+
+
+_IN_NINE, _OF_DRAWN = " in 9 of 10 draws", " (under noise or flipped bits in 9 of 10 draws)"
+"""What a safe row of a random scheme is safe in."""
+
+
+def is_drawn(row: Finding) -> bool:
+    """Return whether a row is about a random scheme, of which a user deploys one draw."""
+    return any(one.name == WITHIN for one in row.estimates)
 
 
 def _grown(row: Finding) -> str:

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from wheeltap.audits.base import Case, NoAnswer
 from wheeltap.audits.case import Values
-from wheeltap.audits.claims import Edge
+from wheeltap.audits.claims import Edge, Hypothesis
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
 from wheeltap.stats.clusters import Groups
+from wheeltap.stats.draws import Draws
 from wheeltap.stats.effect import score_interval, share_kept
 from wheeltap.stats.rare import Ends, allowing, inner
 from wheeltap.stats.sample import Sample
@@ -58,6 +59,8 @@ class Losses:
         clean: ``[example]``, undisturbed.
         on: ``[example]`` of the whole task: which ones are scored.
         rare: Whether few of the draws hit hard: intervals then allow for what no draw has shown.
+        looks: How often the draws of a random disturbance may be looked at; 0 where nothing is drawn. Verdicts are
+            then on the share of draws that lose more than the margin, for a user deploys one.
     """
 
     case: Case
@@ -66,9 +69,10 @@ class Losses:
     clean: Values
     on: NDArray[np.bool_]
     rare: bool = False
+    looks: int = 0
 
     @classmethod
-    def of(cls, case: Case, subject: SubjectRecord, trials: Sequence[Trial], *, rare: bool = False) -> "Losses":
+    def of(cls, case: Case, subject: SubjectRecord, trials: Sequence[Trial]) -> "Losses":
         """On every example.
 
         Raises:
@@ -76,7 +80,11 @@ class Losses:
         """
         clean = case.clean(subject)
         scores = np.stack([case.values(trial) for trial in trials])
-        return cls(case, trials, scores, clean, np.ones(len(clean), dtype=bool), rare)
+        return cls(case, trials, scores, clean, np.ones(len(clean), dtype=bool))
+
+    def first(self, draws: int) -> "Losses":
+        """The same over the first draws alone: two subjects are compared under equal ones."""
+        return replace(self, trials=self.trials[:draws], scores=self.scores[:draws])
 
     @property
     def lost(self) -> Values:
@@ -116,6 +124,36 @@ class Losses:
         """Mean loss, or how much more than ``beyond`` is lost, tested against the margin; of rare ones at level .95."""
         unit = self.case.plan.task.measure
         return self.sample(beyond, edge=edge).effect(margin=edge.value, level=level, name=name, unit=unit)
+
+    def draws(self, other: "Losses | None" = None, *, edge: Edge) -> Draws:
+        """The same loss draw by draw."""
+        return Draws(self.sample(other, edge=edge), self.looks, one_sided=other is None)
+
+    def claim(self, mean: Estimate, *, beyond: "Losses | None" = None, edge: Edge, stated: str) -> Hypothesis:
+        """The loss held against the margin; where it is drawn, the share of the draws that lose more.
+
+        Args:
+            mean: The loss over all draws.
+            beyond: Another subject's losses, for how much more is lost here.
+            edge: The margin.
+            stated: What is lost, as the beginning of a sentence.
+        """
+        one_sided, limit = beyond is None, f"{edge.value:.2g}"
+        if not self.looks:
+            either = "" if one_sided else " either way"
+            return Hypothesis(
+                test=mean, margin=edge.value, evidence=self.sample(beyond, edge=edge), one_sided=one_sided,
+                found=f"{stated}: more than {limit}{either}.", otherwise=f"{stated}.",
+            )  # fmt: skip
+        draws = self.draws(beyond, edge=edge)
+        counted, unit = draws.counted(edge.value), self.case.plan.task.measure
+        words = f"{stated} on average: no more than {limit} in {counted.value:.0f} of {counted.n} draws"
+        beside = (counted, draws.nine_of_ten(level=mean.level, unit=unit)) if one_sided else (counted,)
+        return Hypothesis(
+            test=replace_in(mean, p=draws.above(edge.value)), shown=replace_in(mean, p=None), margin=edge.value,
+            evidence=draws, one_sided=one_sided, beside=beside,
+            found=f"{words}. At least half of all draws are shown to lose more.", otherwise=f"{words}.",
+        )  # fmt: skip
 
     @property
     def score(self) -> Estimate:

@@ -180,13 +180,10 @@ def sliced(whole: Losses, part: Slice, subject: SubjectRecord, *, title: str, ow
     edge, before = there.edge(subject, own=own), float(there.clean.mean())
     part.require_left(there, subject, edge)
     lost = there.loss(f"loss {title}", edge=edge, level=part.level)
-    unit = case.plan.task.measure
     words = f"{subject.name} loses {lost} of its {case.plan.task.lost} at {title} ({n:,} examples)"
-    return Hypothesis(
-        test=lost, margin=edge.value, evidence=there.sample(edge=edge), one_sided=True, words=LOSS, title=title,
-        beside=(there.score, Estimate.exact("before", before, unit, n=n)),
-        found=f"{words}: more than {edge.value:.2g}.", otherwise=f"{words}.",
-    )  # fmt: skip
+    claim = there.claim(lost, edge=edge, stated=words)
+    beside = (there.score, Estimate.exact("before", before, case.plan.task.measure, n=n), *claim.beside)
+    return replace(claim, words=LOSS, title=title, beside=beside)
 
 
 _LEVEL: Final = 0.95

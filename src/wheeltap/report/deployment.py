@@ -8,7 +8,7 @@ from functools import partial
 import msgspec
 
 from wheeltap.audits.deployment import SPARED
-from wheeltap.audits.headline import FULL, SHOW, TELL, enough_for, margin_of, of_all, percent, rounded, times
+from wheeltap.audits.headline import FULL, SHOW, TELL, enough_for, is_drawn, margin_of, of_all, percent, times
 from wheeltap.audits.losses import GROWN
 from wheeltap.audits.slices import part_of, title_of
 from wheeltap.core.plain import fixed
@@ -18,6 +18,7 @@ from wheeltap.core.section import Block, Cell, Table, Text
 from wheeltap.report import dots, drawn, view, words
 from wheeltap.report.blocks import Drawing, LegendEntry
 from wheeltap.report.dots import DeploymentTable, Line
+from wheeltap.stats.draws import WITHIN
 
 MOST_LINES = 15
 """Rows of a table on the first screen."""
@@ -101,6 +102,8 @@ def notes(record: ReportRecord, *, read_on: str = READ_ON) -> tuple[str, ...]:
     open_rows = (line.verdict.note for table in lines(record) for line in table.lines)
     if any(TELL in text for text in (record.headline, *open_rows)):
         found.append(_ONCE)
+    if any(map(is_drawn, record.findings)):
+        found.append(_DRAWN)
     own = [f for f in record.findings if len(record.subjects) == 1 and record.instrument(f.code).asks == "deployment"]
     if any(map(_open_by_others, own)):
         found.append(_ALLOWS)
@@ -110,6 +113,12 @@ def notes(record: ReportRecord, *, read_on: str = READ_ON) -> tuple[str, ...]:
 _ONCE = (
     "Run it once more with the number named (enough for a loss of 0, or of twice the margin): two looks keep false "
     "verdicts within alpha, a third does not."
+)
+
+
+_DRAWN = (
+    "Of a random scheme one draw is deployed. Safe: at most 1 draw in 10 loses more than the margin. Costs: half of "
+    "the draws do, or their mean. The interval is that of the mean."
 )
 
 
@@ -252,7 +261,12 @@ def label(finding: Finding) -> str:
 
 
 def _note(finding: Finding) -> str:
-    """What would decide an open row."""
+    """How many draws are within the margin, where it is drawn; what would decide an open row."""
+    counted = next((f"{one.value:.0f} of {one.n} draws within" for one in _named(finding, WITHIN)), "")
+    return "; ".join(filter(None, (counted, _needed(finding))))
+
+
+def _needed(finding: Finding) -> str:
     part, power = finding.coverage, finding.power
     concludes = finding.status in ("found", "excluded", "inconclusive") or finding.verdict == UNCOVERED
     if part is not None and part < FULL and concludes:
@@ -265,7 +279,7 @@ def _note(finding: Finding) -> str:
     if many := enough_for([finding], "examples"):
         return f"{many} {TELL}"
     if power.draws is not None:
-        return f"{rounded(power.draws)} draws {TELL}"
+        return f"needs {power.draws:,} draws"
     return "near the margin" if power.examples is not None else f"more {TELL}"
 
 

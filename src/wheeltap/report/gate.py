@@ -9,11 +9,12 @@ from wheeltap.audits.headline import percent
 from wheeltap.audits.schemes import scheme
 from wheeltap.audits.slices import FEWEST, part_of, title_of
 from wheeltap.core.errors import UnknownName, UsageError, WheeltapError
-from wheeltap.core.records import UNCOVERED, Finding, FindingStatus
+from wheeltap.core.records import UNCOVERED, Estimate, Finding, FindingStatus
 from wheeltap.core.report import FailOn, ReportRecord
 from wheeltap.core.settings import checked
 from wheeltap.report import words
 from wheeltap.report.origin import FILE, missing_trials
+from wheeltap.stats.draws import NINE_OF_TEN
 
 PASSED, FAILED, NO_RESULT, VOID = 0, 1, 2, 3
 """Exit codes: nothing stands in the way; a verdict does; there is no result to go by; a control failed."""
@@ -183,6 +184,8 @@ def require_losses(record: ReportRecord, max_loss: Mapping[str, float]) -> None:
     where few answers change and all for the worse, the level is 93 % (counted exactly). It holds for any number of
     schemes and models at once, for all pass only if the worst one does.
 
+    Of a random scheme it is the loss that nine draws in ten stay under, one of which is deployed.
+
     This is weaker than a verdict of ``safe``, which is corrected for all tests of the report and allows for rare and
     skewed losses: ``cannot tell`` may stand beside a loss that is shown here to stay under the margin. For that, give
     the limit as the ``margin`` of the audit, and check with ``fail_on="cannot-tell"``.
@@ -215,7 +218,7 @@ def require_losses(record: ReportRecord, max_loss: Mapping[str, float]) -> None:
     open_ones = [gap for name in limits for gap in _gaps(record, name, limits)]
     if open_ones:
         rows = (row for row in record.findings if row.estimates and _limited_by(record, row, limits))
-        least = min((row.estimates[0].level for row in rows), default=0.95)
+        least = min((_limited(row).level for row in rows), default=0.95)
         level = words.percent((1.0 + least) / 2.0)
         raise GateError(
             "A loss is not shown to stay under its limit.",
@@ -255,10 +258,15 @@ def _not_shown(row: Finding, limit: float) -> str:
     """Why this finding does not show that at most the limit is lost; empty where it does, or too few weights did."""
     if row.status not in MEASURED or not row.estimates:
         return "" if row.partly else f"not measured ({row.verdict or row.status.replace('_', ' ')})"
-    lost = row.estimates[0]
+    lost = _limited(row)
     if lost.high is None:
         return f"loses {words.interval(lost)}, its interval is open"
     return f"loses {words.interval(lost)}, more than {limit:g} is not ruled out" if lost.high > limit else ""
+
+
+def _limited(row: Finding) -> Estimate:
+    """The loss that a limit is for: the mean over examples; where it is drawn, what nine draws in ten stay under."""
+    return next((one for one in row.estimates if one.name == NINE_OF_TEN), row.estimates[0])
 
 
 def _known(record: ReportRecord, name: str) -> str:

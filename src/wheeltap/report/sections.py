@@ -303,7 +303,7 @@ def _print(block: Any, console: "Console", *, full: bool) -> None:
             wrapped(console, block.alt, style="dim")
 
 
-_TELL: Final = re.compile(r"^(.+?)(?: examples)? would tell$")
+_TELL: Final = re.compile(r"(?:^|(?<=; ))([^;]+?)(?: examples)? would tell$")
 
 
 def printed(cell: str | Estimate | Cell) -> "Words":
