@@ -1,4 +1,4 @@
-"""Examples that repeat others: the same inputs and target once more, or inputs that differ by next to nothing."""
+"""Examples that repeat others: the same inputs and target once more, or inputs much nearer than others are."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ from torch import Tensor
 from wheeltap.core import canon
 from wheeltap.core.annotations import Annotations
 from wheeltap.core.inputs import Inputs, shapes, tensors
-from wheeltap.core.near_duplicates import count_near_copies, near_copy_sets, similar_text_groups
+from wheeltap.core.near_duplicates import count_near_copies, near_sets, similar_text_sets
 from wheeltap.core.typed import connected, to_array
 
 _FEWER = 0.9
@@ -115,23 +115,23 @@ def numbers_of(inputs: Inputs) -> NDArray[np.float32] | None:
 
 
 def copies(inputs: Inputs, targets: Tensor) -> NDArray[np.int64] | None:
-    """Return which examples differ by a tiny change of floating-point numbers alone: their set, ``[example]``.
+    """Return which examples are copies by their floating-point numbers: their set, ``[example]``.
 
-    Whole numbers and targets divide sets.
+    Whole-number inputs divide sets, and sets that are the right options are none.
 
     Returns:
         ``None`` where the examples are as good as all different (see ``firsts``), and where their inputs are whole
         numbers.
     """
-    rows, fixed = numbers_of(inputs), dict[str, Tensor]()
+    rows, kinds = numbers_of(inputs), None
     if rows is None:
         return None
     if targets.is_floating_point() or targets.is_complex():  # numbers of the example like its inputs
         rows = np.concatenate([rows, to_array(targets.detach().cpu().float().reshape(len(rows), -1))], 1)
-    else:
-        fixed["targets"] = targets
-    fixed |= {name: part for name, part in tensors(inputs).items() if not part.is_floating_point()}
-    sets = near_copy_sets(rows, keys_of(fixed) if fixed else [""] * len(rows))
+    elif targets.ndim == 1:
+        kinds = targets.cpu().numpy()
+    fixed = {name: part for name, part in tensors(inputs).items() if not part.is_floating_point()}
+    sets = near_sets(rows, keys_of(fixed) if fixed else [""] * len(rows), kinds)
     return None if sets is None or firsts([*map(int, sets)]) is None else sets
 
 
@@ -155,29 +155,24 @@ def merged(sets: NDArray[np.int64], groups: Tensor | None) -> NDArray[np.int64]:
     return connected(sets, behind + own, behind + int(own.max()) + 1)[sets]
 
 
-_FEWER_GROUPS, _COPIED = 0.6, 0.9
-"""Fraction of the texts that their effective number must be below; where groups are of the same text alone."""
-
 Words = Sequence[str]
 
 
 def lookalikes(texts: Sequence[Words]) -> NDArray[np.int64] | None:
-    """Return the group of each text ``[text]``, from 0; None where all are in one group, or most are like no other."""
-    group = similar_text_groups(texts)
-    return None if group is None else _clearly(group, _FEWER_GROUPS)
+    """Return the group of each text ``[text]``, from 0; None where all are in one, or nearly all like no other."""
+    groups = similar_text_sets(texts)
+    return None if groups is None else _clearly(groups)
 
 
 def copied(texts: Sequence[Words]) -> NDArray[np.int64] | None:
     """Return which text each is, ``[text]``; None where nearly all differ."""
     numbers: dict[tuple[str, ...], int] = {}
-    return _clearly(np.array([numbers.setdefault(tuple(words), len(numbers)) for words in texts]), _COPIED)
+    return _clearly(np.array([numbers.setdefault(tuple(words), len(numbers)) for words in texts]))
 
 
-def _clearly(group: NDArray[Any], fewer: float) -> NDArray[np.int64] | None:
-    """Groups from 0, where there are several, and the effective number is below that share of the texts."""
-    _, group, sizes = np.unique(group, return_inverse=True, return_counts=True)
-    effective = len(group) ** 2 / float(np.square(sizes).sum())
-    return None if len(sizes) == 1 or effective >= fewer * len(group) else group
+def _clearly(groups: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """Groups, where there are several, and the examples are not as good as all different."""
+    return None if len(np.unique(groups)) == 1 or firsts(groups.tolist()) is None else groups
 
 
 def words_of(text: str) -> Words:
