@@ -280,7 +280,7 @@ class DeploymentAudit(Audit):
             return self.unanswered(subject.name, gap, title=title, scheme=name)
         edge = there.edge(subject, own=self.settings.margin)
         lost, expected = there.loss(title, edge=edge), there.expected(subject)
-        words = f"{subject.name} loses {lost} of its {case.plan.task.lost} at {title}{there.diverged}"
+        words = f"{subject.name} loses {case.plan.task.loss_text(lost)} at {title}{there.diverged}"
         left = there.no_better
         spared = one.spared(subject) if self.settings.spare_ends else ()  # left in full precision on purpose
         kept = f"\n\n{SPARED}: {', '.join(spared[:3])}." if spared else ""
@@ -316,7 +316,7 @@ class DeploymentAudit(Audit):
         except NoAnswer as gap:
             return self.unanswered(name, gap, title=title, scheme=scheme)
         more = theirs.loss(title, beyond=mine, edge=edge, level=0.95 if part is None else part.level)
-        words = f"At {title}, {rival.name} loses {more} more of its {case.plan.task.lost} than {reference.name}"
+        words = f"At {title}, {rival.name} loses {case.plan.task.loss_text(more, more=True)} than {reference.name}"
         claim = theirs.claim(more, beyond=mine, edge=edge, stated=words)
         claim = replace(
             claim, words=PAIR, title=title, scheme=scheme, beside=(mine.score, theirs.score, *claim.beside),

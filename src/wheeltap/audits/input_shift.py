@@ -160,7 +160,7 @@ class InputShiftAudit(ReadingAudit[_ShiftLosses]):
         noise = self._loss(case, read.under_noise[at], f"loss under relative noise {DOSES[at]:g}")
         alike = _alike(read.at(level).mean(0), read.under_noise[at].mean(0), grouped=case.groups is not None)
         agree = "the two losses cannot be correlated" if alike.value is None else f"the two losses correlate at {alike}"
-        words = f"{subject.name} loses {tested} of its score under declared input shift"
+        words = f"{subject.name} loses {case.plan.task.loss_text(tested)} under declared input shift"
         noise_words = f"relative noise of {DOSES[at]:g} in the weights"
         costs = (
             f"{noise_words[0].upper()}{noise_words[1:]} costs about as much ({noise})"
@@ -185,7 +185,8 @@ class InputShiftAudit(ReadingAudit[_ShiftLosses]):
         how, margin = self.settings, case.margin(self.settings.margin)
         more = self._sample(case, two.at(how.level) - one.at(how.level), most=2.0)
         gap = more.effect(margin=margin, name="loss_difference", unit=case.plan.task.measure)
-        words = f"{rival.name} loses {gap} more of its score under input shift than {one.subject.name}"
+        lost_text = case.plan.task.loss_text(gap, more=True)
+        words = f"{rival.name} loses {lost_text} under input shift than {one.subject.name}"
         return Hypothesis(
             test=gap, margin=margin, evidence=more, min_effect=case.scaled(how.min_effect), found=f"{words}. {_LIMITS}",
             otherwise=f"{words}: not shown to be more than {margin:.2g} either way. {_LIMITS}",

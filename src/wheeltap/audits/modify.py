@@ -216,7 +216,7 @@ class ModifyAudit(Audit):
         edge = there.edge(subject, own=self.settings.margin)
         losses = {dose: read.at(case, dose).loss(self.label(scheme, dose), edge=edge) for dose in scheme.ladder}
         tested = losses.pop(self.settings.tested)
-        words = f"{subject.name} loses {tested} of its score at {tested.name}{there.diverged}"
+        words = f"{subject.name} loses {case.plan.task.loss_text(tested)} at {tested.name}{there.diverged}"
         left = there.no_better
         rest = f"{remarks(edge, left)}{self.shipped(there, subject)}"
         claim = Hypothesis(
@@ -295,8 +295,9 @@ class ModifyAudit(Audit):
             msgspec.structs.replace(there.kept, name=f"share kept by {subject.name}")
             for subject, there in zip((plan.reference, rival), (one, two), strict=True)
         ]
+        lost_text = plan.task.loss_text(gap, more=True)
         words = (
-            f"At {self.label(scheme, self.settings.tested)}, {rival.name} loses {gap} more of its score than "
+            f"At {self.label(scheme, self.settings.tested)}, {rival.name} loses {lost_text} than "
             f"{plan.reference.name}. Of what is above chance, {plan.reference.name} keeps {kept[0]} and {rival.name} "
             f"{kept[1]}: where the clean scores differ, compare these."
         )

@@ -253,6 +253,7 @@ class SinglePointAudit(ReadingAudit[_WeightLosses]):
             unit=case.plan.task.measure,
         )
         tested = _worst_of(chosen, alone)
+        lost_text = case.plan.task.loss_text(tested)
         rest = f"{_compared(read)} {_cost(read, self.settings.states)}"
         named = "the screens of the compared models rank highest" if read.others else "the screens rank highest"
         claim = Hypothesis(
@@ -260,10 +261,10 @@ class SinglePointAudit(ReadingAudit[_WeightLosses]):
             evidence=Largest([_sample(case, lost, edge) for _, lost in read.candidates]),
             one_sided=True, words=LOSS, beside=self._beside(case, read), trials=read.trials, scheme="worst-weight",
             coverage=read.screened,
-            found=f"{subject.name} depends on one weight. Without {weight} it loses {tested} of its score, more than "
+            found=f"{subject.name} depends on one weight. Without {weight} it loses {lost_text}, more than "
             f"{bar:.2g}. {rest} {_MEANS}",
             otherwise=f"Of the {chosen} weights that {named}, {subject.name} depends most on "
-            f"{weight}: without it {subject.name} loses {tested} of its score, not shown to be more than "
+            f"{weight}: without it {subject.name} loses {lost_text}, not shown to be more than "
             f"{bar:.2g}. {rest} {_LIMITS}",
         )  # fmt: skip
         return [claim]
@@ -287,7 +288,7 @@ class SinglePointAudit(ReadingAudit[_WeightLosses]):
         gap = _worst_of(chosen, alone)
         losses = [np.stack([lost for _, lost in read.candidates]) for read in (one, two)]
         words = (
-            f"Without its worst weight, {second[0]}, {rival.name} loses {gap} more of its score than "
+            f"Without its worst weight, {second[0]}, {rival.name} loses {plan.task.loss_text(gap, more=True)} than "
             f"{plan.reference.name} without {first[0]}"
         )
         return Hypothesis(

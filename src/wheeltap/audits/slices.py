@@ -180,7 +180,7 @@ def sliced(whole: Losses, part: Slice, subject: SubjectRecord, *, title: str, ow
     edge, before = there.edge(subject, own=own), float(there.clean.mean())
     part.require_left(there, subject, edge)
     lost = there.loss(f"loss {title}", edge=edge, level=part.level)
-    words = f"{subject.name} loses {lost} of its {case.plan.task.lost} at {title} ({n:,} examples)"
+    words = f"{subject.name} loses {case.plan.task.loss_text(lost)} at {title} ({n:,} examples)"
     claim = there.claim(lost, edge=edge, stated=words)
     beside = (there.score, Estimate.exact("before", before, case.plan.task.measure, n=n), *claim.beside)
     return replace(claim, words=LOSS, title=title, beside=beside)

@@ -167,10 +167,18 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
         """What follows a number of the measure, where it has a unit."""
         return " nats per token" if self.log else ""
 
-    @property
-    def lost(self) -> str:
-        """What is lost of it, in words."""
-        return "log-likelihood (nats per token)" if self.log else "score"
+    def loss_text(self, loss: "Estimate", *, more: bool = False) -> str:
+        """Describe a loss with its interval, after "loses": in points if the score is a share.
+
+        Args:
+            loss: In the unit of the score.
+            more: Whether it is how much more one model loses than another.
+        """
+        relation = " more" if more else ""
+        if not self.in_points:
+            return f"{loss}{relation} of its {'log-likelihood (nats per token)' if self.log else 'score'}"
+        value, low, high = ("open" if end is None else fixed(100 * end, 1) for end in (loss.value, loss.low, loss.high))
+        return f"{value} points [{low}, {high}]{relation}"
 
     @property
     def always(self) -> str:
