@@ -39,9 +39,13 @@ def test_the_demo_finds_what_was_built_into_its_nets(demo: tuple[str, Path]) -> 
     assert loss["verdict"] == "differ" and 0.25 <= loss["estimates"][0]["value"] <= 0.35
     assert finding("int4-tensor", "rescaled")["verdict"] == "costs"
     assert finding("int4-tensor", "original")["verdict"] == "safe"
-    assert {f["verdict"] for f in data["findings"] if f["subject"] == "original vs other-seed"} <= {"equivalent"}
+    alike = {f["scheme"]: f["verdict"] for f in data["findings"] if f["subject"] == "original vs other-seed"}
+    # Nine draws in ten of two nets differ by less than 5 points: for that 600 examples are a few too few.
+    assert alike.pop("noise25") in ("equivalent", "cannot tell") and {*alike.values()} <= {"equivalent"}
     assert finding("WT001", "original vs imposter")["estimates"][0]["value"] == 0.0
-    assert finding("noise30", "original vs imposter")["verdict"] == "differ"
+    assert finding("noise25", "imposter")["verdict"] == "costs"
+    assert finding("noise25", "original")["verdict"] == "safe"
+    assert finding("noise25", "original vs imposter")["verdict"] in ("differ", "may differ")
     lines = screen.splitlines()[2:]
     assert len(lines) <= 45, "it fits a screen"
     assert (folder / "demo.wheeltap").stat().st_size < 30e6

@@ -118,8 +118,10 @@ class DeploymentAudit(Audit):
                 edge = losses.edge(subject, own=self.settings.margin)
             except NoAnswer:
                 break
-            alpha, most = case.plan.alpha / self._tests(case), self._most_draws
-            wanted = losses.draws(edge=edge).wanted(edge.value, alpha=alpha, most=most)
+            alpha, most, tests = case.plan.alpha, self._most_draws, self._tests(case)
+            wanted = losses.draws(edge=edge).wanted(edge.value, alpha=alpha, most=most, tests=tests)
+            if case.rivals:  # a difference, which has no row here, takes more draws than a loss
+                wanted = max(wanted, min(2 * self.settings.draws, most))
             if wanted <= len(trials):
                 break
             trials = self.trials(case.plan, subject, one, seeds=range(wanted))

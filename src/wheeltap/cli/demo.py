@@ -22,7 +22,7 @@ _SPREAD = 0.55
 _MARGIN = 0.05
 """What 600 examples can decide of four nets at once."""
 
-_SCHEMES = "int8,nf4,int4,int4-tensor,prune30,noise30"
+_SCHEMES = "int8,nf4,int4,int4-tensor,prune30,noise25"
 """Few enough for a screen; noise shows the imposter, whose units cancel only as long as they are exact."""
 
 

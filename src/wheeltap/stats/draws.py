@@ -133,15 +133,24 @@ class Draws(Evidence):
             n=draws, unit=unit, method=f"order statistics of {draws} draws, with the interval over examples",
         )  # fmt: skip
 
-    def wanted(self, margin: float, *, alpha: float, most: int) -> int:
-        """How many draws to have: those at hand where the answer is clear, or cannot become so with ``most``."""
+    def wanted(self, margin: float, *, alpha: float, most: int, tests: int = 1) -> int:
+        """How many draws to have: those at hand where the answer is clear, or cannot become so with ``most``.
+
+        Args:
+            margin: Smallest effect of interest.
+            alpha: Of all tests together.
+            most: The most draws there may be.
+            tests: How many tests there are. A draw counts as open only where it would be in a report without others,
+                since those that are decided first leave more of alpha.
+        """
         draws, above, below = len(self.losses), self.above(margin), self.below(margin, one_sided=True)
-        if above is None or below is None or min(above, below) <= alpha:
+        strict = alpha / tests
+        if above is None or below is None or min(above, below) <= strict:
             return draws
         beyond = _first(lambda rank: self._worst(rank).below(margin, one_sided=True), draws, lambda _: alpha) - 1
         mild = _first(lambda rank: self._p_mildest(rank, margin), draws, lambda _: alpha / 2.0) - 1
         needed = [
-            draws_needed(count, share, alpha / errors, draws=draws, most=most)
+            draws_needed(count, share, strict / errors, draws=draws, most=most)
             # A share clearly above the claimed one is not waited for.
             if count / draws <= share + math.sqrt(share * (1.0 - share) / draws)
             else None
@@ -150,7 +159,7 @@ class Draws(Evidence):
         # Where the examples alone show that the mean is beyond the margin, more draws may.
         mean = self._fixed(self._sign * np.asarray(self.sample.values, dtype=np.float64).mean(0))
         shown = mean.above(margin) if self._sign * float(self.losses.mean()) > margin else None
-        needed += [min(2 * draws, most)] if shown is not None and shown <= alpha / self.looks else []
+        needed += [min(2 * draws, most)] if shown is not None and shown <= strict / self.looks else []
         known = [number for number in needed if number is not None]
         # Looks are counted, so each has at least twice the draws of the one before.
         return min(max(min(known), 2 * draws), most) if known else draws
