@@ -40,13 +40,13 @@ def _failing(statistic: str, share: float, loss: float, *, margin: float, mirror
         one, two = effect + fails + noise[0], noise[1]
         match statistic:
             case "one_of":  # the others fail, the other way
-                test = members.one_of(Single(effect), two - fails, scale=_SHARE)
+                test = members.one_of(Single(effect), (two - fails).tolist(), scale=_SHARE)
             case "mean":
                 test = members.mean([Single(value) for value in one], scale=_SHARE)
             case "paired":
-                test = members.paired(one, two, scale=_SHARE)
+                test = members.paired(one.tolist(), two.tolist(), scale=_SHARE)
             case _:
-                test = members.difference(one, two, scale=_SHARE)
+                test = members.difference(one.tolist(), two.tolist(), scale=_SHARE)
         return [(test, margin)]
 
     return make

@@ -132,4 +132,5 @@ def _shifts(values: FloatArray, *, reach: float) -> FloatArray:
     r = np.sqrt(np.maximum(square, 1e-12))
     u = np.sqrt(np.square((points - means[:, None]) / gaps).sum(1))
     scores = np.where(square < 1e-6, 0.0, r + np.log(np.maximum(u, 1e-300) / r) / r)
-    return np.interp(_SCORES, np.maximum.accumulate(scores), means)
+    shifts: FloatArray = np.interp(_SCORES, np.maximum.accumulate(scores), means)
+    return shifts
