@@ -39,6 +39,13 @@ MOST: Final = 2
 MONTHS: Final = 6
 """Before the newest verdict of the ledger: what counts as recent."""
 
+_RECOMPUTED: Final = (
+    "Verdicts were recomputed when rules began to allow for failing seeds ([validation]"
+    "(validity.md#levels-how-often-each-claim-is-false)). The records hold means, intervals and numbers of nets, and no "
+    "number of each net, so the recomputation took the nets of a run as all alike: its p-value is the least that there "
+    "can be, and what it leaves undecided is undecided. What was run again since has its own numbers.\n"
+)
+
 Put = Callable[[str], str]
 """What is done with a text that holds numbers of a run or of a source: it is put in as it is."""
 
@@ -318,6 +325,7 @@ class Page:
         yield "## The runs\n"
         level = ", ".join(words.percent(alpha) for alpha in sorted(self.alpha))
         yield f"Rules of each retest are tested at {self.put(level)} together: all retests of the ledger share one level.\n"
+        yield _RECOMPUTED
         yield "| run | command | nets | plan | took (by the clock of a busy machine) | says |\n|---|---|---|---|---|---|"
         for claim in self.results:
             for one in claim.retests:

@@ -13,7 +13,19 @@ from typing import Final
 from benchmarks.levels import Row
 from benchmarks.levels.table import table
 
-PARTS: Final = ("draws", "shares", "groups", "grouped", "chosen", "looks", "bands", "raters", "members", "noticed")
+PARTS: Final = (
+    "draws",
+    "shares",
+    "groups",
+    "grouped",
+    "chosen",
+    "looks",
+    "bands",
+    "raters",
+    "members",
+    "noticed",
+    "studies",
+)
 
 
 def main() -> int:

@@ -160,7 +160,7 @@ def price(n: int, *, reps: int, rng: Rng) -> Row:
     wider = found = plain = 0.0
     for _ in range(reps):
         x = 2.0 + rng.standard_normal(n)
-        tests = [members.paired(x, np.zeros(n), scale=NumberScale("u", bounded=sure)) for sure in (False, True)]
+        tests = [members.paired(x, np.zeros(n), scale=NumberScale("u", normal=sure)) for sure in (False, True)]
         ends = [(0.0, math.inf) if test.law is None else test.law.interval(ALPHA) for test in tests]
         wider += (ends[0][1] - ends[0][0]) / (ends[1][1] - ends[1][0]) / reps
         hits = [(test.above(0.0) or 0.0) <= ALPHA for test in tests]

@@ -53,7 +53,7 @@ class Crowd:
 
     def __str__(self) -> str:
         votes = f"{self.votes}" if self.fewest is None else f"{self.fewest} to {self.votes}"
-        guessing = ", guessing" if self.signal == self.bias == 0.0 else ""
+        guessing = f", guessing, bias {self.bias:g}" if self.signal == 0.0 else ""
         return f"{self.items} items, {votes} of {self.raters} raters{f', load {self.load:g}' if self.load else ''}{guessing}"
 
     def draw(self, rng: Rng, *, strangers: bool = False) -> tuple[Ballots, FloatArray]:
@@ -75,7 +75,8 @@ class Crowd:
 
 
 CROWDS: Final = (
-    Crowd(80, 10, 10, signal=0.0, bias=0.0), Crowd(1000, 5, 5), Crowd(300, 12, 6, fewest=2),
+    Crowd(80, 10, 10, signal=0.0, bias=0.0), Crowd(80, 10, 10, signal=0.0), Crowd(80, 10, 10, signal=0.0, bias=1.0),
+    Crowd(1000, 5, 5), Crowd(300, 12, 6, fewest=2),
     Crowd(1000, 5, 5, signal=0.0, bias=0.0), Crowd(300, 12, 6, fewest=2, load=1.5), Crowd(200, 8, 2),
     Crowd(300, 30, 3),
 )  # fmt: skip

@@ -36,16 +36,18 @@ examples = "digits"
 [cohorts.trained]
 recipe = "digits"
 settings = { hidden = "12", epochs = 4 }
-seeds = 3
+seeds = 10
 
 [cohorts.untrained]
 recipe = "digits"
 settings = { hidden = "12", epochs = 0 }
-seeds = 3
+seeds = 10
 role = "compared"
 
 [metrics.score]
 audit = "score"
+least = 0
+most = 1
 
 [[rules]]
 metric = "score"

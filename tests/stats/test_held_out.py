@@ -86,7 +86,7 @@ def test_units_and_order_do_not_matter(seed: int, shift: float, scale: float) ->
 
 def halved(values: FloatArray) -> tuple[float, float]:
     """Ends of the interval of the mean of these halvings."""
-    scale = NumberScale("halvings", bounded=True)
+    scale = NumberScale("halvings", normal=True)
     return ends(mean([Single(float(value)) for value in values], scale=scale).estimate)
 
 

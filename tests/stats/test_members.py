@@ -26,8 +26,8 @@ from wheeltap.stats.members import (
     ratio,
 )
 
-SHARE = NumberScale("share", bounded=True)
-RATIOS = NumberScale("loss", log=True)
+SHARE = NumberScale("share", normal=True)
+RATIOS = NumberScale("loss", log=True, normal=True)
 A = [0.61, 0.58, 0.70, 0.66, 0.64, 0.55]
 B = [0.52, 0.57, 0.60, 0.49, 0.61, 0.50]
 C = [1.0, 5.0, 2.0, 6.0, 4.0, 3.0]

@@ -101,7 +101,7 @@ def test_what_cannot_be_compared_is_refused_or_left_open() -> None:
 
 
 def test_the_mean_of_one_cohort_against_nothing() -> None:
-    scale = NumberScale("AUC", bounded=True)
+    scale = NumberScale("AUC", normal=True)
     test = mean([Single(value) for value in (0.01, 0.03, 0.02)], scale=scale)
     half = 4.30265 * 0.01 / math.sqrt(3)
     assert ends(test.estimate) == pytest.approx((0.02 - half, 0.02 + half), rel=1e-4)
@@ -122,7 +122,7 @@ def test_nets_that_share_examples_share_their_error() -> None:
     own = truth + spread * rng.standard_normal((runs, nets))
     seen = own + error * rng.standard_normal((runs, 1))  # the same examples for all nets of a run
     tests = [
-        mean([Single(float(value), error) for value in row], scale=NumberScale("AUC", bounded=True)) for row in seen
+        mean([Single(float(value), error) for value in row], scale=NumberScale("AUC", normal=True)) for row in seen
     ]
     ends = np.array([(test.estimate.low, test.estimate.high) for test in tests])
     assert 0.93 <= np.mean((ends[:, 0] <= truth) & (truth <= ends[:, 1])) <= 1.0

@@ -35,7 +35,7 @@ from wheeltap.stats.members.student import LocationLaw, prediction, welch
 
 RUNS = 1200
 TABLES = 400
-SHARE = NumberScale("share", bounded=True)
+SHARE = NumberScale("share", normal=True)
 
 SHORT = {("association", "shared gamma, 0.9"), ("auc", "normal, sd 3 : 1, 0.5, n against 30")}
 """Worlds that the docstrings name as covered less."""
@@ -150,7 +150,7 @@ def test_as_many_members_as_are_needed_are_enough_and_fewer_are_not() -> None:
     for test, margin in (
         (paired(a, b, scale=SHARE), 0.05),
         (one_of(Single(0.9), b, scale=SHARE), 0.3),
-        (difference(a, b, scale=NumberScale("loss", log=True)), 0.1),
+        (difference(a, b, scale=NumberScale("loss", log=True, normal=True)), 0.1),
         (association([*a, *b], [*b, *a]), 0.3),
         (exact(5, 6), 0.15),
     ):

@@ -49,11 +49,16 @@ def normal(rng: np.random.Generator, mean: float, count: int) -> list[float]:
 
 @pytest.mark.parametrize(
     ("effect", "margin", "count", "right"),
-    [(6.0, 2.0, 8, "found"), (0.0, 2.0, 24, "excluded"), (0.25, 0.5, 3, "inconclusive")],
+    [
+        (6.0, 2.0, 60, "found"),
+        (0.0, 2.0, 60, "excluded"),
+        (6.0, 2.0, 8, "inconclusive"),
+        (0.25, 0.5, 3, "inconclusive"),
+    ],
 )
 def test_a_planted_truth_is_decided_right(effect: float, margin: float, count: int, right: str) -> None:
-    # In standard deviations of a member: far beyond the margin; none at all; and half the margin with three members,
-    # which is too few to say anything.
+    # In standard deviations of a member: far beyond the margin; none at all; and far beyond with eight members, or half
+    # the margin with three, which are too few to show that one in ten fails.
     planned = rule("difference", "a", "b", margin=margin)
     decided = 0
     for seed in range(RUNS):
@@ -85,7 +90,7 @@ def test_several_rules_together_raise_no_false_alarm(
 
 def test_directions_are_kept_apart_and_one_net_is_compared_with_its_like() -> None:
     rng = np.random.default_rng(0)
-    made = table(a=normal(rng, -9.0, 6), b=normal(rng, 0.0, 6))
+    made = table(a=normal(rng, -9.0, 12), b=normal(rng, 0.0, 12))
     for way, status in (("less", "found"), ("more", "excluded")):
         assert judged(made, rule("difference", "a", "b", margin=1.0, direction=way))[0].status == status
     like = normal(np.random.default_rng(3), 0.0, 8)
@@ -110,14 +115,12 @@ def test_members_that_were_not_made_are_in_no_number_and_equal_numbers_prove_not
 
 
 def test_a_planted_net_among_its_like_fails_the_null_control() -> None:
-    rng = np.random.default_rng(0)
-    planned = rule("one_of", "own", "like", margin=7.0)
-    like = normal(rng, 0.0, 24)
-    scored = (Metric(key="x", title="X", unit="points", ends=(-100.0, 100.0)),)
-    for metrics, expected in ((scored, "passed"), ((Metric(key="x", title="X", unit="points"),), "skipped")):
-        held = [replace(table(own=[0.0], like=some), metrics=metrics) for some in (like, [*like, 60.0])]
-        # With a long tail, which numbers without two ends may have, none of 24 nets would stand out by 7 points more.
-        assert [rules.left_out(one, [planned])[0].status for one in held] == [expected, "failed"]
+    like = normal(np.random.default_rng(0), 0.0, 24)
+    # With a long tail, which numbers of nets may have, none of 24 nets would stand out by 7 points more; halves would.
+    for statistic, expected in (("one_of", ("skipped", "failed")), ("difference", ("passed", "skipped"))):
+        planned = rule(statistic, "own", "like", margin=7.0)
+        made = [table(own=[0.0], like=values) for values in (like, [*like, 60.0])]
+        assert tuple(rules.left_out(each, [planned])[0].status for each in made) == expected
 
 
 @pytest.mark.release
@@ -167,7 +170,10 @@ def test_pairs_are_kept_together_and_numbers_without_a_logarithm_are_an_error() 
 
 
 def test_a_mean_over_members_is_held_against_nothing() -> None:
+    steps = 8 * (-0.005, 0.0, 0.005, 0.002, -0.002)
     for mean, right in ((0.10, "found"), (0.0, "excluded"), (0.02, "inconclusive")):
-        values = [mean + step for step in (-0.005, 0.0, 0.005, 0.002, -0.002)]
-        [finding] = judged(table(a=values), rule("mean", "a", margin=0.02, direction="more"))
+        [finding] = judged(table(a=[mean + step for step in steps]), rule("mean", "a", margin=0.02, direction="more"))
         assert finding.status == right
+        # Five members do not show that one in ten fails: the row says how many would.
+        [few] = judged(table(a=[mean + step for step in steps[:5]]), rule("mean", "a", margin=0.02, direction="more"))
+        assert few.status == "inconclusive" and ("About 36 members would decide." in few.because)

@@ -16,7 +16,7 @@ from wheeltap.core.records import Control, Estimate, Finding
 from wheeltap.core.study import Cohort, Metric, MetricRow, Rule, Statistic, StudySpec
 from wheeltap.stats import members
 from wheeltap.stats.evidence import Members
-from wheeltap.stats.members import MemberTest, NumberScale, PlannedTest, dead_because, difference
+from wheeltap.stats.members import MemberTest, NumberScale, PlannedTest, dead_because, difference, seen_alone
 from wheeltap.studies.measures import score_after, score_before
 from wheeltap.studies.table import LEVEL, MemberTable, scale_of, within
 
@@ -261,7 +261,9 @@ def _alike(table: MemberTable, planned: Sequence[Rule]) -> Control:
         if len(values) >= _FEWEST and rule.margin > 0.0:
             margin = margin_of(rule, table)
             with suppress(DataError):  # a ratio of numbers that are not positive: the rule itself says so
-                tests += [(test, margin) for test in _among_alike(rule, table, values) if test.law is not None]
+                tests += [
+                    (seen_alone(test), margin) for test in _among_alike(rule, table, values) if test.law is not None
+                ]
     if not tests:
         return Control(name=name, kind="null", status="skipped", because=_NOT_ALIKE)
     found = [test.above(margin) for test, margin in tests]

@@ -93,7 +93,10 @@ class MemberTable:
 
 def scale_of(metric: Metric) -> NumberScale:
     """On which its numbers are compared."""
-    return NumberScale(metric.unit, metric.grain, metric.log, bounded=None not in metric.ends)
+    low, high = metric.ends
+    if low is None or high is None:
+        return NumberScale(metric.unit, metric.grain, metric.log)
+    return NumberScale(metric.unit, metric.grain, metric.log, bounded=True, ends=(low, high))
 
 
 def of_one(metric: Metric, own: Single) -> Estimate:

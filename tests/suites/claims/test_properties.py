@@ -89,9 +89,10 @@ def p_of(made: MemberTable) -> float:
 
 
 def test_more_is_found_where_more_is_kept_and_not_where_the_score_explains_it() -> None:
-    assert p_of(table(0.05)) < 1e-4
-    assert p_of(table(0.0)) > 0.05
-    better = table(0.0, slope=2.0, apart=0.03)
+    assert p_of(table(0.05, seeds=80)) < 0.05 / 10
+    assert p_of(table(0.05)) > 0.05  # ten seeds do not show that one in ten fails
+    assert p_of(table(0.0, seeds=80)) > 0.05
+    better = table(0.0, slope=2.0, apart=0.03, seeds=80)
     gap = np.mean(better.values("SAM", own.kept(own.BITS))) - np.mean(better.values(own.PLAIN, own.kept(own.BITS)))
     assert gap > 0.04  # of itself it would be found
     assert p_of(better) > 0.05

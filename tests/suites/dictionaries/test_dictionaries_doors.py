@@ -4,9 +4,11 @@ import copy
 import json
 import re
 import shlex
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,8 @@ import wheeltap as wt
 from benchmarks.dictionaries.known import planted
 from wheeltap.cli import main
 from wheeltap.core.errors import ModelError, UnknownName, UsageError
+from wheeltap.runs.loop import run
+from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionarySettings
 from wheeltap.suites.dictionaries.doors import prepared
 from wheeltap.suites.dictionaries.sources import ioi
 
@@ -104,6 +108,26 @@ def test_a_trained_dictionary_is_judged_as_the_last_line_says(here: Path, capsys
     assert last == ["dictionary", "check", "own_pair:plain", str(out), *asked]
     assert main(made[:3] + made[3:5] + made[9:]) == 0
     assert "--steps" not in capsys.readouterr().out
+
+
+@torch.no_grad()
+def test_a_gain_of_the_encoder_makes_no_random_dictionary_better_than_the_nulls() -> None:
+    """The null that is matched in scale and sparsity stands beside it, whatever kinds of nulls are asked for."""
+    net, task, entry = planted(1, each=4)
+    rows = torch.nn.functional.normalize(
+        torch.randn(64, entry[0].settings.width, generator=torch.Generator().manual_seed(101)), dim=1
+    )
+    how = DictionarySettings(architecture="topk", width=rows.shape[1], features=64, k=8)
+    state = {"W_enc": 2.0 * rows.T, "b_enc": torch.zeros(64), "W_dec": rows, "b_dec": torch.zeros(rows.shape[1])}
+    subject, judged, plan = prepared(
+        net, Dictionary(how, state), task, site="site", seeds=5, steps=40, nulls="random", seed=1
+    )
+    assert {"random", "matched random"} <= {entry.kind for entry in subject.model.all}
+    with tempfile.TemporaryDirectory() as folder:
+        plan = msgspec.structs.replace(plan, audits=plan.audits[1:2])  # edits, which a gain of 2 makes better
+        report = run(plan, [subject], judged, store=Path(folder) / "gain.wheeltap")
+    [edits] = [each for each in report.findings if each.code == "WT402" and each.estimates]
+    assert edits.status != "found", edits.because
 
 
 def test_supervised_dictionaries_are_fitted_on_the_other_half() -> None:

@@ -150,6 +150,10 @@ def test_a_random_dictionary_looks_like_the_one_beside_it() -> None:
         inner, stretch, shift = one.normalized(x)
         decoded, target = (null(x) - shift) / stretch - null.b_dec, inner - null.b_dec
         assert float((decoded * target).sum() / decoded.square().sum()) == pytest.approx(1.0, abs=1e-3), name
+        matched = random_like(one, x, seed=5, matched=True)
+        lengths = [float((made.encode(x) @ made.W_dec).square().sum()) for made in (one, matched)]
+        assert lengths[1] == pytest.approx(lengths[0], rel=1e-3), name
+        assert torch.equal(matched.encode(x) != 0, random), name
         assert torch.equal(null(x), random_like(one, x, seed=5)(x))
         assert not torch.equal(null(x), random_like(one, x, seed=6)(x))
 

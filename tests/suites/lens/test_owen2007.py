@@ -73,6 +73,20 @@ def test_raters_with_very_different_numbers_of_votes_count_as_fewer() -> None:
     assert len(agreed(Crowd(300, 3 * MAX_ROWS, 3).draw(rng)[0])) == MAX_ROWS
 
 
+def test_agreement_by_chance_is_that_of_different_raters() -> None:
+    known = Crowd(12, 5, 4, fewest=2, bias=1.0).draw(np.random.default_rng(2))[0]
+    sizes = known.votes.sum(1)
+    alike = different = 0.0
+    for first in range(len(known.item)):
+        for second in range(len(known.item)):
+            if known.rater[first] != known.rater[second]:
+                weight = 1.0 / sizes[known.item[first]] / sizes[known.item[second]]
+                different += weight
+                alike += weight * (known.label[first] == known.label[second])
+    assert known.chance_agreement == pytest.approx(alike / different)
+    assert replace(known, rater=np.zeros_like(known.rater)).chance_agreement == 1.0  # nobody else
+
+
 def test_one_rater_or_two_on_everything_say_nothing_of_others() -> None:
     known = Crowd(50, 2, 2).draw(np.random.default_rng(0))[0]
     assert agreed(known).shape == (1, 50)
@@ -81,7 +95,11 @@ def test_one_rater_or_two_on_everything_say_nothing_of_others() -> None:
     assert agreed(single).shape == (1, 50)
 
 
-@pytest.mark.parametrize("crowd", [Crowd(80, 10, 10, signal=0.0, bias=0.0), Crowd(200, 8, 2)], ids=str)
+@pytest.mark.parametrize(
+    "crowd",
+    [Crowd(80, 10, 10, signal=0.0, bias=0.0), Crowd(80, 10, 10, signal=0.0, bias=1.0), Crowd(200, 8, 2)],
+    ids=str,
+)
 def test_intervals_over_raters_and_items_cover(crowd: Crowd) -> None:
     reps = 25
     for row in levels.covered(crowd, reps=reps, rng=np.random.default_rng(28), items=6_000):

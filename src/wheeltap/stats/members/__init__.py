@@ -2,7 +2,9 @@
 
 A net trained from five seeds is five observations, whatever the number of weights that were swept in each. Each
 function here makes a ``MemberTest``: the ``Estimate``, and p-values for any margin on either side, which come from the
-distribution of the statistic and not from a fixed interval. So a rule is settled like this::
+distribution of the statistic and not from a fixed interval. Few members do not show that one seed in ten fails:
+p-values and power allow for it, intervals are of members such as were made (``unseen``). So a rule is settled like
+this::
 
     test = members.difference(with_sam, without, scale=Scale("share"))       # or paired, ratio, auc ...
     test.estimate                                # Estimate: value, low, high, n = true number of members, method, p
@@ -27,7 +29,7 @@ from wheeltap.stats.members.means import mean
 from wheeltap.stats.members.over import NumberScale, Single, next_net, over_nets
 from wheeltap.stats.members.planning import PlannedTest, dead_because
 from wheeltap.stats.members.ranks import association, auc
-from wheeltap.stats.members.student import difference, logarithms, one_of, paired, ratio
+from wheeltap.stats.members.student import difference, logarithms, one_of, paired, ratio, seen_alone
 
 __all__ = [
     "Law",
@@ -48,4 +50,5 @@ __all__ = [
     "over_nets",
     "paired",
     "ratio",
+    "seen_alone",
 ]

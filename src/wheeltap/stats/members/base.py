@@ -63,8 +63,8 @@ class MemberTest:
 
     An effect is the distance of the true number from ``null``; a margin is such a distance too, in the same unit: of a
     ratio a margin of .2 is a ratio of 1.2, or of .8. All p-values are those of two-sided intervals, like
-    ``Estimate.p``: an effect beyond the margin is found at ``alpha`` exactly where the interval of level ``1 - alpha``
-    lies beyond the margin.
+    ``Estimate.p``: an effect beyond the margin is found at ``alpha`` only where the interval of level ``1 - alpha``
+    lies beyond the margin, and no unseen kind of member could undo it.
 
     Attributes:
         name: Of the estimate.

@@ -11,6 +11,7 @@ from wheeltap.stats.members import skewed
 from wheeltap.stats.members.base import MemberTest
 from wheeltap.stats.members.over import NumberScale, Single, checked, variance
 from wheeltap.stats.members.student import LocationLaw, Spread, with_spread
+from wheeltap.stats.members.unseen import Cohort, UnseenMembers
 
 
 def shared_sample(variance: float, count: int, own: float) -> Spread:
@@ -53,9 +54,10 @@ def mean(singles: Sequence[Single], *, name: str = "mean", scale: NumberScale) -
     )  # fmt: skip
     if count > 1:
         own = float(np.mean(np.square(checked([single.se for single in singles]))))
-        return with_spread(
-            test, shared_sample(variance(x, scale), count, own), scale=replace(scale, log=False), of=(x,)
-        )
+        plain = replace(scale, log=False)
+        unseen = UnseenMembers.of(Cohort(x, 1.0, plain.limits))
+        spread = shared_sample(variance(x, scale), count, own)
+        return with_spread(test, spread, scale=plain, of=(x,), unseen=unseen)
     [own] = singles
     test = replace(test, method=f"one member: {own.method}, which says nothing of others")
     return replace(test, law=LocationLaw(own.value, _own(own))) if float(checked((own.se,))[0]) > 0.0 else test

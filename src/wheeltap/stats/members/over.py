@@ -1,5 +1,6 @@
 """Numbers of members as a sample: their checks, their mean and where one more would lie."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,14 +39,24 @@ class NumberScale:
             so that nets that happen to have the same count are not called all alike.
         log: Whether members are compared by ratios and not by differences. Of positive numbers with a long tail
             (losses, norms, errors) the logarithms are nearer to normal, which tests of few members rest on.
-        bounded: Whether the numbers lie between two ends (shares, correlations), or are logarithms already. Others, not
-            compared by ratios, may have a long tail that few members do not show: their intervals allow for it.
+        bounded: Whether the numbers lie between two ends (shares, correlations).
+        ends: These, where it is.
+        normal: Whether members are known to be near normal, as means over many examples are: Student's t alone is used.
+            Trained nets are not. A few seeds fail, or have a long tail that few members do not show, and tests allow
+            for both.
     """
 
     unit: str
     grain: float = 0.0
     log: bool = False
     bounded: bool = False
+    ends: tuple[float, float] = (-1.0, 1.0)
+    normal: bool = False
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Least and largest possible number, as it is compared; infinite where there is none."""
+        return self.ends if self.bounded and not self.log else (-math.inf, math.inf)
 
 
 def over_nets(values: Sequence[float], *, name: str, scale: NumberScale, level: float = 0.95) -> Estimate:

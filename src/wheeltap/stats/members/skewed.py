@@ -52,4 +52,5 @@ def reach(share: float, reference: FloatArray, df: float) -> float:
     most, whole = float(reference[-1]), len(reference)
     if share * whole <= 1.0:
         return most * (share * whole) ** (-1.0 / df)
-    return float(np.interp(whole - share * whole, np.arange(whole), reference))
+    below = min(int(place := whole - share * whole), whole - 2)
+    return float(reference[below] + (place - below) * (reference[below + 1] - reference[below]))

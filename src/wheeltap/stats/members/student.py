@@ -14,6 +14,7 @@ from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.members import skewed
 from wheeltap.stats.members.base import Law, MemberTest
 from wheeltap.stats.members.over import NumberScale, Single, checked
+from wheeltap.stats.members.unseen import Cohort, UnseenMembers
 
 NO_SPREAD = "members without any spread: no interval over members"
 """Why nothing is tested where all numbers are the same: the next member may differ all the same."""
@@ -153,12 +154,15 @@ class LocationLaw(Law):
         link: That scale.
         skewed: Whether members may have a long tail on that scale. They have it on one side, which is not known; so
             that side has all of an interval's alpha, and Student's t half of it.
+        unseen: What members that were not made may add. It is part of p-values and power, not of the interval, which
+            is of members such as were made. No effect is 0 on that scale.
     """
 
     centre: float
     spread: Spread
     link: LocationScale = PLAIN
     skewed: bool = False
+    unseen: UnseenMembers | None = None
 
     @property
     def members(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -185,21 +189,30 @@ class LocationLaw(Law):
 
     def rejects(self, x: float, *, truth: float, alpha: float) -> float:
         """By the noncentral t distribution."""
-        error = self.spread.error
-        return t_beyond(self._half(alpha) / error, self.spread.df, abs(self.link.to(truth) - self.link.to(x)) / error)
+        error, edge, true = self.spread.error, self.link.to(x), self.link.to(truth)
+        half, toward = self._half(alpha), 1.0 if true >= edge else -1.0
+        if self.unseen is not None:
+            missing = self.unseen.half(alpha, toward=-toward, margin=abs(edge), found=toward * edge >= 0.0)
+            half = max(half, missing)
+        return t_beyond(half / error, self.spread.df, abs(true - edge) / error) if math.isfinite(half) else 0.0
 
     def among(self, members: int) -> "LocationLaw":
         """The same with another number of members."""
-        return replace(self, spread=self.spread.among(members))
+        counted = None if self.unseen is None else self.unseen.among(in_proportion(self.unseen.counts, members))
+        return replace(self, spread=self.spread.among(members), unseen=counted)
 
     def _share(self, x: float, *, toward: float) -> float:
         """Of the t distribution, from its far end to ``x``; beyond what the true number can be, none or all."""
         if not self.span[0] < x < self.span[1]:
             return float((x >= self.span[1]) == (toward > 0.0))
-        distance = toward * (self.centre - self.link.to(x))
+        edge = self.link.to(x)
+        distance = toward * (self.centre - edge)
         p = self._beyond(abs(distance))
         if distance <= 0.0:
             return 1.0 - p
+        if self.unseen is not None:
+            found = toward * edge >= 0.0
+            p = max(p, self.unseen.p_value(distance, toward=-toward, margin=abs(edge), found=found))
         if not self.skewed:
             return p
         error, df = self.spread.error, self.spread.df
@@ -251,7 +264,9 @@ def one_of(one: Single, others: Sequence[float], *, name: str = "gap", scale: Nu
     if len(x) < 2:
         return replace(test, method="one net against one: no interval")
     spread = prediction(float(x.var(ddof=1)) + rounding, len(x), own=error**2, own_df=one.df)
-    return with_spread(test, spread, scale=scale, of=(place, x))
+    # Whether it is one of them rests on where one more would lie, not on their mean.
+    unseen = UnseenMembers.of(Cohort(x, -1.0, scale.limits), when_found=False)
+    return with_spread(test, spread, scale=scale, of=(place, x), unseen=unseen)
 
 
 def paired(a: Sequence[float], b: Sequence[float], *, name: str = "difference", scale: NumberScale) -> MemberTest:
@@ -284,7 +299,9 @@ def paired(a: Sequence[float], b: Sequence[float], *, name: str = "difference", 
     if len(gaps) < 2:
         return replace(test, method="one pair of members: no interval")
     spread = welch((float(gaps.var(ddof=1)) + one + two,), (len(gaps),))
-    return with_spread(test, spread, scale=scale, of=(x, y))
+    low, high = scale.limits
+    pairs = Cohort(gaps, 1.0, (low - high, high - low))
+    return with_spread(test, spread, scale=scale, of=(x, y), unseen=UnseenMembers.of(pairs))
 
 
 def difference(a: Sequence[float], b: Sequence[float], *, name: str = "difference", scale: NumberScale) -> MemberTest:
@@ -303,7 +320,8 @@ def difference(a: Sequence[float], b: Sequence[float], *, name: str = "differenc
     if min(counts) < 2:
         return replace(test, method=f"{counts[0]} against {counts[1]} members: no interval over members")
     spread = welch((float(x.var(ddof=1)) + one, float(y.var(ddof=1)) + two), counts)
-    return with_spread(test, spread, scale=scale, of=(x, y))
+    cohorts = Cohort(x, 1.0, scale.limits), Cohort(y, -1.0, scale.limits)
+    return with_spread(test, spread, scale=scale, of=(x, y), unseen=UnseenMembers.of(*cohorts))
 
 
 def ratio(a: Sequence[float], b: Sequence[float], *, name: str = "ratio", scale: NumberScale) -> MemberTest:
@@ -361,12 +379,21 @@ def _test(scale: NumberScale, gap: float, *, name: str, count: int, method: str)
     )  # fmt: skip
 
 
-def with_spread(test: MemberTest, spread: Spread, *, scale: NumberScale, of: Sequence[FloatArray]) -> MemberTest:
+def with_spread(
+    test: MemberTest, spread: Spread, *, scale: NumberScale, of: Sequence[FloatArray], unseen: UnseenMembers
+) -> MemberTest:
     """The test with this spread, unless the numbers that it is made of do not vary."""
     largest = max(float(np.abs(values).max()) for values in of)
     if spread.error <= _ROUNDING * largest:
         return replace(test, method=NO_SPREAD)
     assert test.value is not None, "a mean is always defined"
-    link, long_tail = LOG if scale.log else PLAIN, not (scale.log or scale.bounded)
-    law = LocationLaw(link.to(test.value), spread, link, skewed=long_tail)
+    link, long_tail = LOG if scale.log else PLAIN, not (scale.log or scale.normal)
+    missing = None if scale.normal else unseen
+    law = LocationLaw(link.to(test.value), spread, link, skewed=long_tail, unseen=missing)
     return replace(test, law=law, method=f"{test.method}{', allowing for skewed numbers' if long_tail else ''}")
+
+
+def seen_alone(test: MemberTest) -> MemberTest:
+    """The test without what unseen members may add: of a null control, which could never fail with few of them."""
+    law = test.law
+    return replace(test, law=replace(law, unseen=None)) if isinstance(law, LocationLaw) else test

@@ -165,7 +165,7 @@ def imitation(table: MemberTable) -> list[str]:
     return [f"{start}{'; '.join(each)}."] if each else []
 
 
-_ACCURACY: Final = NumberScale("accuracy", bounded=True)
+_ACCURACY: Final = NumberScale("accuracy", normal=True)
 
 
 @control("trained nets score alike", "gate")

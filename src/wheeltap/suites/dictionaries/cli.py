@@ -53,7 +53,7 @@ class DictionaryFlags(TrainingFlags):
 class NullFlags(TrainingFlags):
     """What a dictionary is judged beside."""
 
-    nulls: Annotated[str, Parameter(help="Kinds, separated by commas.")] = (
+    nulls: Annotated[str, Parameter(help="Kinds, comma-separated, in addition to matched random.")] = (
         "frozen decoder,soft-frozen decoder,frozen encoder,random,untrained net"
     )
     seeds: Annotated[Whole, Parameter(validator=Number(gte=1), help="Nulls of each kind that is trained.")] = 5

@@ -347,17 +347,19 @@ class DictionaryModel(nn.Module):
 
 
 @torch.no_grad()
-def random_like(dictionary: Dictionary, x: Tensor, seed: int) -> Dictionary:
+def random_like(dictionary: Dictionary, x: Tensor, seed: int, *, matched: bool = False) -> Dictionary:
     """A dictionary of random directions that looks trained.
 
     Rows of its decoder have the norms, and its biases of the decoder and its settings are those, of the dictionary
     beside it. Its encoder is the decoder's transpose; each feature is active as often as the one beside it, by biases
-    or thresholds, or ``k`` are. One factor of all codes makes what is decoded as near to the vectors as it can be.
+    or thresholds, or ``k`` are. One factor of all codes makes what is decoded as near to the vectors as it can be, or
+    as long as what that one decodes.
 
     Args:
         dictionary: Beside which it stands.
         x: Vectors ``[row, width]`` of the site.
         seed: Of the directions.
+        matched: Whether what is decoded has the root mean square length of what the dictionary beside it decodes.
     """
     how = dictionary.settings
     random = torch.Generator().manual_seed(seeds.derive(seed, "random dictionary"))
@@ -388,7 +390,12 @@ def random_like(dictionary: Dictionary, x: Tensor, seed: int) -> Dictionary:
     for name in scaled:
         getattr(made, name).copy_(found[name])
     decoded = torch.cat([made.encode(part) @ made.W_dec for part in parts])
-    gain = float((decoded * inner).sum() / decoded.square().sum().clamp_min(_TINY))
+    squares = decoded.square().sum().clamp_min(_TINY)
+    if matched:
+        beside = torch.stack([(dictionary.encode(part) @ dictionary.W_dec).square().sum() for part in parts]).sum()
+        gain = float((beside / squares).sqrt())
+    else:
+        gain = float((decoded * inner).sum() / squares)
     for name in scaled:
         getattr(made, name).mul_(gain if gain > 0.0 else 1.0)
     return made

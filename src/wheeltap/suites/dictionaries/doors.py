@@ -36,13 +36,13 @@ from wheeltap.suites.dictionaries.dictionary import Dictionary, Entry
 from wheeltap.suites.dictionaries.files import read as load
 from wheeltap.suites.dictionaries.files import write as save
 from wheeltap.suites.dictionaries.recipes import DictionaryRecipe, WithDictionary, kept
-from wheeltap.suites.dictionaries.specs import NULLS, SUPERVISED, Kind
+from wheeltap.suites.dictionaries.specs import NULLS, RANDOM, SUPERVISED, Kind
 from wheeltap.suites.dictionaries.supervised import least_squares_codes, mean_codes
 from wheeltap.suites.dictionaries.training import DictionaryTrainingSettings, Trained
 
 __all__ = ["check", "halves", "load", "prepared", "save", "train"]
 
-RANDOM, RESEEDS, SEEDS = 3, 2, 5
+DRAWN, RESEEDS, SEEDS = 3, 2, 5
 """Random dictionaries for each null of another kind, for they cost no training; the same training by other seeds; nulls
 of each kind that is trained."""
 
@@ -146,7 +146,8 @@ def prepared(  # noqa: PLR0913 - a door: each is a choice of its own
             fit(np.zeros((len(fitted.targets), 1)), labels)
         except DataError as error:
             missing.setdefault(kind, error.in_line() if labels else "")
-    counts = {"reseed": RESEEDS, **{kind: RANDOM * seeds if kind == "random" else seeds for kind in nulls},
+    nulls = [kind for kind in NULLS if kind in (*nulls, "matched random")]
+    counts = {"reseed": RESEEDS, **{kind: DRAWN * seeds if kind in RANDOM else seeds for kind in nulls},
               "identity": 1, "pca": 1, **{kind: 1 for kind in SUPERVISED if kind not in missing}}  # fmt: skip
     notes = [f"Left out: {kind}. {why}" for kind, why in missing.items() if why]
     if given.origin and given.origin.partition(" of ")[0] not in (training.site, f"{training.site}.hook_resid_post"):
@@ -200,8 +201,8 @@ def check(
         site: Module path whose output the dictionary is of.
         store: File that keeps every outcome; the same call resumes. In a temporary file if not given.
         workers: Processes; 1 runs in this one. Or a Ray cluster.
-        how: ``nulls`` (kinds; or one text, separated by commas), ``seeds`` (of each), ``seed``, ``watch``, and
-            ``steps``, ``batch``, ``rate`` and ``positions`` of their training.
+        how: ``nulls`` (kinds beside ``matched random``; or one text, separated by commas), ``seeds`` (of each),
+            ``seed``, ``watch``, and ``steps``, ``batch``, ``rate`` and ``positions`` of their training.
 
     Raises:
         WheeltapError: If the file is no dictionary, or one of another width; if there is no such site, no null, or the

@@ -24,7 +24,7 @@ from wheeltap.recipes.planted import RecodingState
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.suites.dictionaries.activations import ROWS, center, collect, vectors_of, width_of
 from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel, DictionarySettings, Entry, random_like
-from wheeltap.suites.dictionaries.specs import Kind, kinds_of
+from wheeltap.suites.dictionaries.specs import RANDOM, Kind, kinds_of
 from wheeltap.suites.dictionaries.supervised import least_squares_codes, mean_codes
 from wheeltap.suites.dictionaries.training import (
     DictionaryHook,
@@ -33,7 +33,7 @@ from wheeltap.suites.dictionaries.training import (
     spread,
 )
 
-COMPUTED: Final[tuple[Kind, ...]] = ("random", "identity", "pca", "mean codes", "least squares")
+COMPUTED: Final[tuple[Kind, ...]] = (*RANDOM, "identity", "pca", "mean codes", "least squares")
 """Kinds that take no steps."""
 
 
@@ -41,8 +41,8 @@ COMPUTED: Final[tuple[Kind, ...]] = ("random", "identity", "pca", "mean codes", 
 class DictionaryRecipe(Recipe):
     """A dictionary of one site of a net, or of plain vectors.
 
-    It is made of the net (and, ``random``, of another dictionary) and examples; or of no net, where the inputs of its
-    examples are the vectors: see ``of_array``.
+    It is made of the net (and, where it is random, of another dictionary) and examples; or of no net, where the inputs
+    of its examples are the vectors: see ``of_array``.
     """
 
     name = "dictionary"
@@ -54,10 +54,9 @@ class DictionaryRecipe(Recipe):
 
     def blank(self, given: Given) -> Dictionary:
         """See ``Recipe.blank``."""
-        how, of, random = self.settings, given.of, self.settings.kind == "random"
-        if len(of) not in {"random": (2,), "untrained net": (1,)}.get(how.kind, (0, 1)) or (
-            random and not isinstance(of[1], Dictionary)
-        ):
+        how, of, random = self.settings, given.of, self.settings.kind in RANDOM
+        counts = (2,) if random else (1,) if how.kind == "untrained net" else (0, 1)
+        if len(of) not in counts or (random and not isinstance(of[1], Dictionary)):
             raise UsageError("A dictionary is made of a net and its examples, or of vectors.",
                              where=f"recipe dictionary, kind {how.kind!r}",
                              expected="a net and a dictionary" if random else "a net, or none where inputs are vectors",
@@ -126,9 +125,10 @@ def _shape(how: DictionaryRecipeSettings, width: int, task: BaseTask) -> Diction
 def _computed(how: DictionaryRecipeSettings, vectors: Tensor, given: Given) -> Mapping[str, Tensor]:
     """The tensors of a dictionary that takes no steps."""
     kind = how.kind
-    if kind == "random":
+    if kind in RANDOM:
         beside, seed = cast("Dictionary", given.of[1]), seeds.derive(given.spec.seed, "dictionary", kind)
-        return random_like(beside, vectors[spread(len(vectors))].to(beside.b_dec.device), seed).state_dict()
+        some, matched = vectors[spread(len(vectors))].to(beside.b_dec.device), kind == "matched random"
+        return random_like(beside, some, seed, matched=matched).state_dict()
     (mean, _), width = center(vectors, where=how.site), vectors.shape[1]
     if kind in ("identity", "pca"):
         rows = torch.eye(width)
@@ -239,7 +239,7 @@ class WithDictionary(Recipe):
         how, entries = self.settings, [*given.of[1:]]
         keys = [[key] * len(how.sites) for key in given.spec.of[1:]]
         if not net or not all(isinstance(entry, Entry) for entry in entries) or (
-            not entries and how.kinds[:1] in ((), ("random",))
+            not entries and (not how.kinds or how.kinds[0] in RANDOM)
         ):  # fmt: skip
             raise UsageError("Dictionaries stand beside a net, random ones beside another.",
                              where=f"recipe with-dictionary, entries {how.entries!r}",
@@ -254,7 +254,7 @@ class WithDictionary(Recipe):
             keys.append([])
             for number, site in enumerate(how.sites):
                 of, names, seed = given.of[:1], given.spec.of[:1], first
-                if kind == "random":
+                if kind in RANDOM:
                     of, names = (*of, *cast("Entry", entries[0])[number : number + 1]), (*names, keys[0][number])
                 if number:
                     seed = seeds.derive(first, self.name, site)

@@ -10,16 +10,20 @@ from wheeltap.plans.readings.base import Array, ReadingSpec
 
 Kind = Literal[
     "own", "reseed", "frozen decoder", "soft-frozen decoder", "frozen encoder", "random", "untrained net", "identity",
-    "pca", "mean codes", "least squares",
+    "pca", "mean codes", "least squares", "matched random",
 ]  # fmt: skip
 """What a dictionary is among those of one site: the one under test, its like of another seed, a null, a baseline."""
 
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 NULLS: Final[tuple[Kind, ...]] = (
-    "frozen decoder", "soft-frozen decoder", "frozen encoder", "random", "untrained net",
+    "frozen decoder", "soft-frozen decoder", "frozen encoder", "random", "matched random", "untrained net",
 )  # fmt: skip
 """Those whose features were not learned from this net's activations, or only half of them were."""
+
+RANDOM: Final[tuple[Kind, ...]] = ("random", "matched random")
+"""Nulls that are drawn and not trained. The second one reconstructs vectors as long as the dictionary beside it does: a
+gain of the encoder alone makes random features edit more. So it stands beside every dictionary."""
 
 SUPERVISED: Final[tuple[Kind, ...]] = ("mean codes", "least squares")
 """Those that are made of the labels themselves: control must be found of them."""

@@ -94,7 +94,7 @@ _NOISE: Final = 2.0
 
 _VIEWED: Final = (f"{TRAINED} 1", "frozen decoder 1", "random 1")  # members whose features the page shows, side by side
 LEAST: Final = 20  # pairs of an attribute whose answer an exact patch must change
-_SHARE: Final = NumberScale("share", bounded=True)
+_SHARE: Final = NumberScale("share", normal=True)
 
 
 class DictionariesSettings(Settings, frozen=True, kw_only=True):
@@ -340,7 +340,7 @@ def leads(table: MemberTable) -> list[Lead]:
     found = list[Lead]()
     for key in (F1, EDITS, KEPT):
         again = [one - other for one, other in _pairs(table, TRAINED, RESEED, key)]
-        for null in NULLS if len(again) > 1 else ():
+        for null in [kind for kind in NULLS if kind in ABOUT] if len(again) > 1 else ():
             each = _pairs(table, TRAINED, null, key)
             if len(each) > 1:
                 spread = float(np.std(again, ddof=1))

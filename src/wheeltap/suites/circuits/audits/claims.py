@@ -333,7 +333,7 @@ class CircuitStableAudit(CircuitAudit):
         # Other pairs, so two samples: the loss on those searched has noise of its own.
         name = "rise of the loss on held-out pairs"
         # Pairs are examples, and no few nets of a study: Welch's t alone.
-        test = difference(held.tolist(), searched.tolist(), scale=NumberScale("nats", bounded=True), name=name)
+        test = difference(held.tolist(), searched.tolist(), scale=NumberScale("nats", normal=True), name=name)
         margin = self.settings.tolerance * read.beyond
         rise = test.toward("more", margin=margin)
         brief = (

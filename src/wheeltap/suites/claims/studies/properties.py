@@ -450,7 +450,7 @@ def tables(table: MemberTable) -> tuple[Table, ...]:
         (one.name, *(f"{ranked[at].value:.0f} [{ranked[at].low:.0f}, {ranked[at].high:.0f}]" for ranked in columns))
         for at, one in enumerate(table.cohorts)
     ]
-    scale, less = NumberScale("", bounded=True), values[:, :-1] - values[:, -1:]
+    scale, less = NumberScale(""), values[:, :-1] - values[:, -1:]
     differences = [
         (one.name, *(over_nets(own[:, at].tolist(), name=key, scale=scale, level=LEVEL) for at, key in enumerate(keys)))
         for one, own in zip(table.cohorts, less.swapaxes(0, 1), strict=False)

@@ -171,8 +171,11 @@ class NullComparison:
         units = len(self.own.values) if self.groups is None else len(np.unique(self.groups))
         # A difference that every row has is known no better than to one row (or group) in as many.
         error = (made.high - made.low) / 2.0 / normal_quantile(0.975) or 1.0 / (units + 2.0)
-        scale = NumberScale(SHARE, bounded=self.bounded)
-        return members.one_of(Single(self.own.mean, error, made.method), means, name=name, scale=scale)
+        scale = NumberScale(SHARE, normal=self.bounded)
+        # Nulls are drawn, and do not fail as trained nets may.
+        return members.seen_alone(
+            members.one_of(Single(self.own.mean, error, made.method), means, name=name, scale=scale)
+        )
 
 
 def least_sure(nulls: Sequence[NullComparison]) -> tuple[str, Estimate]:

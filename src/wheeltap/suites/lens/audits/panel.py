@@ -378,17 +378,25 @@ def hidden(people: OneLabel) -> Hypothesis:
 
 
 def _kappa(panel: Panel) -> Estimate:
-    """Fleiss' kappa; where raters are known, with an interval over raters and items (or their groups)."""
-    over_items = without_point(kappa(panel.votes))
-    if panel.ballots is None or over_items.value is None:
+    """Fleiss' kappa; where raters are known, with an interval over raters and items (or their groups).
+
+    Then agreement by chance is that of two different raters: a few who have preferences of their own agree with
+    themselves more than with others, and kappa would be too low.
+
+    Source: Conger (1980), "Integration and generalization of kappas for multiple raters", eq. 10.
+    """
+    over_items, known = without_point(kappa(panel.votes)), panel.ballots
+    if known is None or over_items.value is None:
         return over_items if panel.groups is None else without_interval(over_items)
     held, same = panel.held, agreement(panel.votes)
-    common = held.mean(0)
-    rest = 1.0 - float(common @ common)
+    common, observed = held.mean(0), float(same.mean())
+    rest = 1.0 - known.chance_agreement
+    if rest <= 0.0:
+        return without_interval(over_items)
     # Linearized in the two means that it is made of.
-    slope = (float(same.mean()) - 1.0) / rest**2 * 2.0 * common
-    values = over_items.value + (same - same.mean()) / rest + (held - common) @ slope
-    without = agreement(panel.ballots.others) / rest + shares(panel.ballots.others) @ slope
+    slope = (observed - 1.0) / rest**2 * 2.0 * common
+    values = 1.0 + (observed - 1.0) / rest + (same - observed) / rest + (held - common) @ slope
+    without = agreement(known.others) / rest + shares(known.others) @ slope
     found = panel.mean(values, over_items.name, "1", table=lambda known: known.table(values, without))
     if found.low is None or found.high is None:
         return found

@@ -66,6 +66,16 @@ class Ballots:
         return float(loads.sum() ** 2 / np.square(loads).sum())
 
     @cached_property
+    def chance_agreement(self) -> float:
+        """Probability that votes of two different raters, on items drawn one by one, are the same."""
+        raters = np.unique(self.rater, return_inverse=True)[1]
+        weights = np.zeros((self.raters, self.votes.shape[1]))
+        np.add.at(weights, (raters, self.label), 1.0 / self.votes.sum(1)[self.item] / len(self.votes))
+        different = 1.0 - float(np.square(weights.sum(1)).sum())
+        alike = float(np.square(weights.sum(0)).sum() - np.square(weights).sum())
+        return alike / different if self.raters > 1 else 1.0
+
+    @cached_property
     def others(self) -> Counts:
         """Votes of the other raters on the same item, ``[ballot, label]``."""
         left = self.votes[self.item].copy()

@@ -222,7 +222,7 @@ class SealHealth(Study):
             rng = seeds.generator(case.plan.seed, self.name, "dealt", metric.key)
             for _ in range(20):
                 if singles := [Single(float(one)) for one in predicted(features, rng.permutation(outcome))]:
-                    tests.append(members.mean(singles, name=metric.key, scale=NumberScale("halvings", bounded=True)))
+                    tests.append(members.mean(singles, name=metric.key, scale=NumberScale("halvings", normal=True)))
         p_values = [p for test in tests if (p := test.above(0.0, "more")) is not None]
         smallest, bound = min(p_values, default=1.0), WORST / max(len(p_values), 1)
         return Control(
