@@ -33,7 +33,7 @@ from tests.cases import cases
 from wheeltap.core.errors import DataError, UsageError
 from wheeltap.core.records import Power
 from wheeltap.stats.effect import mean_effect
-from wheeltap.stats.three_sided import LEAST, p_below, power_of
+from wheeltap.stats.three_sided import LEAST, Unbounded, p_below, power_of
 
 
 @pytest.mark.slow
@@ -115,7 +115,9 @@ def test_it_is_that_of_an_oracle_that_draws_the_weights(bounded: bool, least: fl
             share = 2.0 * float((weights @ np.append(y, most) >= margin).mean())
             sides.append(min(max(share, alpha_at(y, margin, bounded=bounded)), 1.0))
         for one_sided, expected in ((True, sides[0]), (False, max(sides))):
-            p = p_below(x[None], margin=margin, bound=1.0 if bounded else None, one_sided=one_sided, least=least)
+            p = p_below(
+                x[None], margin=margin, bound=1.0 if bounded else None, one_sided=one_sided, unbounded=Unbounded(least)
+            )
             error = 4.0 * math.sqrt(2.0 * expected / drawn) + 0.02 * expected + 1e-4
             assert p is not None and p >= expected - error
             assert p <= expected + error or expected > 0.5, "what decides nothing may be larger still"

@@ -53,6 +53,20 @@ of ten rare losses of random size is excluded at an alpha of .005 in 1.7 % of sa
 LEAST: Final = 50.0
 """How many times as far above the mean as the margin it lies at least: so far are losses of 2 % of the examples."""
 
+
+@dataclass(frozen=True)
+class Unbounded:
+    """What is taken of values where nothing bounds them.
+
+    Attributes:
+        least: How many margins an example that nobody drew may lose at least.
+        transformed: Whether examples have Hall's transformation: see ``crossed``.
+    """
+
+    least: float = LEAST
+    transformed: bool = True
+
+
 _Z = 24.0  # normal score of the smallest p-value, 1e-126
 _NEAR, _FAR = -30.0, 18.0  # log tilt, in ranges of the values: nearly all weight on the largest, to equal weights
 _NODES = 32  # quantiles of the draws' chi-squared distribution
@@ -60,7 +74,13 @@ _MOST = 10**8  # so many examples or draws are as good as any number
 
 
 def p_below(
-    values: Values, *, margin: float, bound: float | None, one_sided: bool, skewed: bool = False, least: float = LEAST
+    values: Values,
+    *,
+    margin: float,
+    bound: float | None,
+    one_sided: bool,
+    skewed: bool = False,
+    unbounded: Unbounded = Unbounded(),
 ) -> float | None:
     """P-value of "the effect is at least ``margin``": the smallest alpha at which it is shown to be less.
 
@@ -74,7 +94,7 @@ def p_below(
             such differences; ``None`` where there is no such bound.
         one_sided: Whether only a positive mean is an effect; else the larger p-value of both sides is taken.
         skewed: Whether a draw that nobody made may hit much harder than any of these: see ``unseen_reach``.
-        least: How many margins an example that nobody drew may lose at least, where there is no bound.
+        unbounded: What is taken of values where there is no bound.
 
     Returns:
         ``None`` where a single number says nothing of its spread.
@@ -88,13 +108,13 @@ def p_below(
     x, edge = _checked(values, bound=bound), positive_margin(margin)
     if x.size == 1:
         return None
-    above = _p_one_sided(x, edge, bound=bound, skewed=skewed, least=least)
-    return above if one_sided else max(above, _p_one_sided(-x, edge, bound=bound, skewed=skewed, least=least))
+    above = _p_one_sided(x, edge, bound=bound, skewed=skewed, unbounded=unbounded)
+    return above if one_sided else max(above, _p_one_sided(-x, edge, bound=bound, skewed=skewed, unbounded=unbounded))
 
 
 def power_of(  # noqa: PLR0913 - as ``p_below``, and alpha
     values: Values, *, margin: float, bound: float | None, one_sided: bool, alpha: float, skewed: bool = False,
-    least: float = LEAST,
+    unbounded: Unbounded = Unbounded(),
 ) -> Power | None:  # fmt: skip
     """What a repetition with as many draws and examples can decide, and how many of either would be enough.
 
@@ -108,7 +128,7 @@ def power_of(  # noqa: PLR0913 - as ``p_below``, and alpha
         one_sided: As for ``p_below``; if not, ``found`` is of the direction that is harder to find.
         alpha: Of one test, after correction.
         skewed: As for ``p_below``.
-        least: As for ``p_below``.
+        unbounded: As for ``p_below``.
 
     Returns:
         ``None`` where a single number says nothing of its spread. With a single example, ``examples`` is ``None``.
@@ -128,7 +148,7 @@ def power_of(  # noqa: PLR0913 - as ``p_below``, and alpha
     else:
         sample = x if examples > 1 else x.T  # draws of a single example are the only sample, as its examples would be
         made = _Means.of(sample, bound=bound, skewed=skewed)
-        none = twice = replace(made, least=least if examples > 1 else 0.0)
+        none = twice = replace(made, least=unbounded.least if examples > 1 else 0.0)
 
     def chances(draws: int, examples: int) -> tuple[float, float]:
         large, small = twice.at(draws, examples), none.at(draws, examples)
@@ -333,18 +353,19 @@ class _Means:
         return _ndtr(distance / math.sqrt(variance)) if variance > 0.0 else (distance > 0.0).astype(np.float64)
 
 
-def _p_one_sided(x: FloatArray, margin: float, *, bound: float | None, skewed: bool, least: float) -> float:
+def _p_one_sided(x: FloatArray, margin: float, *, bound: float | None, skewed: bool, unbounded: Unbounded) -> float:
     """P-value of "the mean is at least ``margin``"."""
     if (mean := float(x.mean())) >= margin:
         return 1.0
     imaginary = bound is not None and float(np.abs(x).max()) <= 1.0  # as in the interval that is shown
-    spread = crossed(x, pseudo=amplitude(x) if imaginary else 0.0)
-    by_interval = replace(spread, centre=np.asarray(margin - float(spread.centre))).p_value(skewed=skewed)
+    spread = crossed(x, pseudo=amplitude(x) if imaginary else 0.0, unbounded=bound is None and unbounded.transformed)
+    short = replace(spread, centre=np.asarray(margin - float(spread.centre)), skewness=-spread.skewness)
+    by_interval = short.p_value(skewed=skewed)
     cells = (x if x.shape[1] > 1 else x.T) - mean
     points, counts = np.unique(cells.mean(0), return_counts=True)
     most = None if bound is None else bound - mean
     # Draws of a single example are no examples: what none of them showed is ``unseen_reach``'s matter.
-    far = least * (margin - mean) if x.shape[1] > 1 else 0.0
+    far = unbounded.least * (margin - mean) if x.shape[1] > 1 else 0.0
     examples = _WeightedMean.of(points, counts.astype(np.float64), most=most, least=far)
     part = max(float(spread.draw - spread.residual), 0.0)
     if not spread.draw_df:
