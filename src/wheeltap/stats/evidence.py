@@ -52,6 +52,11 @@ class Evidence(ABC):
         return 0.0
 
     @property
+    def df(self) -> int | None:
+        """Degrees of freedom of the interval of its effect; ``None`` where many, or unknown."""
+        return None
+
+    @property
     def over_groups(self) -> bool:
         """Whether it allows for the groups that examples come in: a claim on examples without that proves nothing."""
         return self.groups is not None

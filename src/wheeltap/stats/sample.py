@@ -158,6 +158,11 @@ class Sample(Evidence):
             return p
         return max(p, by_signs(x.sum(0), self.groups))
 
+    @property
+    def df(self) -> int | None:
+        """As of every evidence."""
+        return (None if one_group(self.groups) else self._spread(self._toward(1.0), 1.0).df) or None
+
     def further(self, alpha: float) -> float:
         """As of every evidence: what random draws that nobody made may take away of an effect."""
         if not self._unseen or one_group(self.groups):
@@ -197,8 +202,6 @@ class Sample(Evidence):
             skewed=self.skewed,
             unbounded=self._beyond_seen(margin),
         )
-        if found is not None and (required := self.required(margin)) > cells.shape[1]:
-            return msgspec.structs.replace(found, found=0.0, excluded=0.0, examples=max(required, found.examples or 0))
         if found is None or found.examples is None or self.groups is None:
             return found
         examples = int(np.ceil(found.examples * len(self.groups) / cells.shape[1]))
@@ -254,7 +257,7 @@ class Sample(Evidence):
         """Of an example; of a group of them it is their mean's part."""
         least = self.least if self.far is None else max(self.least, self.far / margin)
         least = least if self.groups is None else least * len(np.unique(self.groups)) / len(self.groups)
-        return three_sided.Unbounded(least, transformed=self._unbounded)
+        return three_sided.Unbounded(least, transformed=self._unbounded, far=self.far)
 
     def _transformed(self, x: FloatArray, margin: float, *, side: float) -> bool | None:
         if self.groups is not None or not self._unbounded:
