@@ -5,6 +5,7 @@ that something is decided.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Final
 
 import numpy as np
@@ -59,6 +60,14 @@ VALUED: Final[dict[str, Callable[[int, Rng], Array]]] = {
     "t, 3 degrees": lambda n, rng: MARGIN + 0.1 * rng.standard_t(3, n) / np.sqrt(3.0),
 }
 """What an example costs under a measure without a bound, one draw."""
+
+TAILS: Final[dict[str, Callable[[int, Rng], Array]]] = {
+    "exponential": lambda n, rng: rng.exponential(1.0, n) - 1.0,
+    "lognormal .5": lambda n, rng: np.exp(0.5 * rng.normal(size=n)) - np.exp(0.125),
+    "chi-square": lambda n, rng: rng.normal(size=n) ** 2 - 1.0,
+    "lognormal 1": lambda n, rng: np.exp(rng.normal(size=n)) - np.exp(0.5),
+}
+"""Tails of losses without a bound, about their mean: most examples lose a little and few gain much, or the reverse."""
 
 
 def counted(by_draw: Array, examples: int, rng: Rng) -> Counts:
@@ -197,4 +206,9 @@ def run(reps: int, *, draws: Sequence[int] = (4, 16), examples: Sequence[int] = 
         for n in (50, 100, 300, 1000):
             p = np.array([judged(Sample(valued(n, rng)[None])) for _ in range(_DEALT * reps)])
             rows += families(p, claim="loss without a bound", design=f"{name}, {n} examples")
+    for name, tail in TAILS.items():
+        for side, n in product((1.0, -1.0), (50, 100, 300, 1000)):
+            p = np.array([judged(Sample(MARGIN + side * tail(n, rng)[None])) for _ in range(_DEALT * reps)])
+            design = f"{name} tail to the {'right' if side > 0.0 else 'left'}, {n} examples"
+            rows += families(p, claim="loss without a bound", design=design)
     return rows

@@ -10,10 +10,26 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import optimize, stats
 from torch import Tensor, nn
 
 Array = NDArray[np.float64]
+
+
+def hall_interval(x: Array, level: float = 0.95) -> tuple[float, float]:
+    """Means whose transformed t lies within Student's quantiles (Hall 1992), by bisection."""
+    n, spread, g = len(x), x.std(ddof=1), float(stats.skew(x))
+
+    def transformed(mean: float) -> float:
+        u = (x.mean() - mean) / spread
+        return float(np.sqrt(n) * (u + g * u**2 / 3.0 + g**2 * u**3 / 27.0 + g / (6.0 * n)))
+
+    far, t = 30.0 * spread / np.sqrt(n), stats.t.ppf((1.0 + level) / 2.0, n - 1)
+    high = optimize.brentq(lambda mean: transformed(mean) + t, x.mean() - far, x.mean() + far, xtol=1e-14)
+    low = optimize.brentq(lambda mean: transformed(mean) - t, x.mean() - far, x.mean() + far, xtol=1e-14)
+    return float(low), float(high)
+
+
 Change = Callable[[Tensor], Tensor]
 """Of a weight ``[output, input]``."""
 

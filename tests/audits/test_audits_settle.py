@@ -195,7 +195,8 @@ def test_power_is_told_at_the_level_of_the_strictest_test() -> None:
     assert 300 < (alone.power.examples or 0) < (many.power.examples or 0)
     for lost in (1, 2, 4):  # every undecided test against a margin says what would decide it
         [found] = settle([losses((np.arange(90) < lost)[None] * 1.0, one_sided=False)], alpha=0.05)
-        assert found.status == "inconclusive" and found.power is not None and (found.power.examples or 0) > 90
+        assert found.status == "inconclusive" and found.power is not None
+        assert found.power.examples is None or found.power.examples > 90, "else it is near the margin"
 
 
 # ---- words ---------------------------------------------------------------------------------------------------------

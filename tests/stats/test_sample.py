@@ -10,7 +10,7 @@ from simulation import ends
 from benchmarks.levels import Row, chosen, draws, grouped, groups, looks
 from wheeltap.core.errors import DataError
 from wheeltap.stats.clusters import by_cluster, by_signs, cluster_means, one_by_one
-from wheeltap.stats.effect import mean_effect
+from wheeltap.stats.effect import mean_effect, smallest_detectable
 from wheeltap.stats.evidence import Candidate, Largest, NoEvidence, OwnTest, Smallest
 from wheeltap.stats.sample import Sample, largest_gap
 
@@ -88,6 +88,23 @@ def test_what_a_draw_can_gain_bounds_what_was_not_seen(sign: float) -> None:
         assert ((1.0 - share) * 0.3 - share * gain > 0.02) == found
         ends = (-gain, 1.0) if sign > 0.0 else (-1.0, gain)
         assert ((Sample(costs, 1.0, ends, skewed=True).above(0.02) or 0.0) <= 0.05) == found
+
+
+def test_what_few_draws_can_detect_is_found_four_times_in_five() -> None:
+    """Three draws that differ, at the strictest level of 13 rows: by the normal quantile it would be half as large."""
+    rng, alpha = np.random.default_rng(12), 0.05 / 13
+    noise = rng.normal(0.0, 0.05, (200, 3, 1)) + rng.normal(0.0, 0.1, (200, 3, 60))
+    samples = [Sample(cells) for cells in noise]
+    told, normal = (
+        np.median([smallest_detectable(one.effect(name="x", unit="u"), alpha=alpha, df=df(one)) for one in samples])
+        for df in (lambda one: one.df, lambda _: None)
+    )
+    assert told > 2.0 * normal
+    power, short = (
+        np.mean([(Sample(cells + effect).above(0.0) or 0.0) <= alpha for cells in noise]) for effect in (told, normal)
+    )
+    assert 0.65 <= power <= 0.9 and short < 0.5
+    assert Sample(noise[0][:1]).df == 59 and NoEvidence().df is None
 
 
 def test_a_margin_from_the_same_examples_is_no_number_without_noise() -> None:

@@ -150,7 +150,8 @@ class Audit(Component, ABC):
         least = None
         if shown is not None:
             alpha = case.plan.alpha / claim.among
-            least = smallest_detectable(shown, alpha=alpha, margin=claim.margin)
+            df = None if claim.evidence is None else claim.evidence.df
+            least = smallest_detectable(shown, alpha=alpha, margin=claim.margin, df=df)
             if least is not None and claim.evidence is not None:
                 least += claim.evidence.further(alpha)
         finding = Finding(

@@ -24,6 +24,9 @@ OPEN = (
 )
 """Why a test that did not reject proves nothing, where its interval has no end."""
 
+SKEWED = "Values this skewed need at least {:,} examples for a verdict."
+"""Why a mean is not decided whose interval may lie beyond the margin."""
+
 EXCLUDED = "An effect of more than {:.2g} is excluded."
 """What an equivalence test has shown, of the margin."""
 
@@ -188,6 +191,9 @@ def _settled(draft: Hypothesis, sides: tuple[float | None, float | None], *, alp
         because = f"{because} {draft.undecided}"
     power = None
     if draft.evidence is not None and draft.fallback is None:
+        required = draft.evidence.required(draft.margin)
+        if status == "inconclusive" and required > test.n:
+            because = f"{because} {SKEWED.format(required)}"
         power = draft.evidence.power(draft.margin, one_sided=draft.one_sided, alpha=alpha / among)
     if status == "inconclusive" and (test.low is None or test.high is None):
         because = f"{because} {OPEN}"

@@ -17,7 +17,6 @@ from wheeltap.audits.reading_audit import ReadingAudit
 from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings.symmetry import SYMMETRY_RESPONSE, TRIES, ResponseSettings
-from wheeltap.stats.effect import mean_effect
 from wheeltap.stats.sample import Sample
 
 _NONE = (
@@ -273,7 +272,7 @@ def _mean(shares: Values, name: str) -> Estimate:
 
 def _over_weights(shares: Values, *, name: str, margin: float = 0.0, level: float = 0.95) -> Estimate:
     """Mean of a table ``[copy, weight]``, both as samples; of a single row, over weights alone."""
-    found = mean_effect(shares, level=level, margin=margin, name=name, unit="share")
+    found = Sample(shares, least=0.0).effect(level=level, margin=margin, name=name, unit="share")
     copies, weights = shares.shape
     method = f"t over {weights} weights" if copies == 1 else f"crossed t, {copies} copies x {weights} weights"
     return msgspec.structs.replace(found, method=method)

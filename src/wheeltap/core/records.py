@@ -312,9 +312,10 @@ class Power(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         found: Probability that an effect of twice the margin is found; ``None`` where that is not known.
         excluded: Probability that no effect at all is excluded; ``None`` where that is not known.
-        examples: How many examples would make both .8 in one more look, all else as it is; ``None`` where no number
-            would.
-        draws: How many draws would; ``None`` where no number would, or nothing is drawn.
+        examples: Fewest examples that give the right verdict with probability .8 in one more look, averaged over the
+            true effects that these data leave possible; ``None`` where 50 times as many as there are do not: the effect
+            is near the margin.
+        draws: The same of draws; also ``None`` where nothing is drawn.
         groups: How many groups of the sizes there are that many examples make, where examples come in groups.
     """
 

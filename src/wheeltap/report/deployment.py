@@ -114,8 +114,8 @@ def notes(record: ReportRecord, *, read_on: str = READ_ON) -> tuple[str, ...]:
 
 
 _ONCE = (
-    "Run it once more with the number named (enough for a loss of 0, or of twice the margin): two looks keep false "
-    "verdicts within alpha, a third does not."
+    "Run it once more with the number named (it decides four times out of five): two looks keep false verdicts within "
+    "alpha, a third does not."
 )
 
 
@@ -287,7 +287,7 @@ def _needed(finding: Finding) -> str:
         return f"{many} {TELL}"
     if power.draws is not None:
         return f"needs {power.draws:,} draws"
-    return "near the margin" if power.examples is not None else f"more {TELL}"
+    return "near the margin" if power.found is not None else f"more {TELL}"
 
 
 def _line(finding: Finding, *cells: str | Cell, noted: bool = True) -> Line:

@@ -243,9 +243,9 @@ READING: dict[str, str] = {
         " networks."
     ),
     "How many examples would tell": (
-        "With so many examples (or draws) of the same kind, no loss at all would be called safe, and a loss of twice "
-        "the margin would be called costly, each four times out of five. A loss near the margin takes more; at the "
-        "margin itself no number decides. The number is for one more look: the probability of a false verdict in "
+        "With so many examples (or draws) of the same kind the row would be decided four times out of five, averaged "
+        "over the losses that these data leave possible. Where not even 50 times as many would do, the row says near "
+        "the margin. The number is for one more look: the probability of a false verdict in "
         "either look stays within alpha. Looking until a row is decided raises it."
     ),
 }
@@ -285,8 +285,8 @@ LENS_READING: dict[str, str] = {
         " and p-value beside a verdict are those of the one number."
     ),
     "How many items would tell": (
-        "With so many items of the same kind, no difference at all would be called equivalent, and one of twice the "
-        "margin would be shown, each four times out of five. The number is for one more look, at a fifth of alpha: "
+        "With so many items of the same kind the row would be decided four times out of five, averaged over the "
+        "differences that these data leave possible. The number is for one more look, at a fifth of alpha: "
         "any difference is found, so two looks at all of alpha err more often than one does."
     ),
 }

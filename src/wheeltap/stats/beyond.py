@@ -8,7 +8,7 @@ import numpy as np
 from wheeltap.core.errors import DataError
 from wheeltap.core.records import Estimate
 from wheeltap.stats.clusters import Groups, spread_over
-from wheeltap.stats.crossed import CrossedMean, FloatArray, Values, checked, within
+from wheeltap.stats.crossed import CrossedMean, FloatArray, Values, checked, is_transformed, required_examples, within
 from wheeltap.stats.evidence import Evidence
 
 LEVEL = 0.95
@@ -61,21 +61,38 @@ class Beyond(Evidence):
         Without ends where all examples are in one group.
         """
         spread, (draws, examples) = self._spread, self._gaps.shape
-        centre, half = float(spread.centre), float(spread.half_width(1.0 - LEVEL))
-        low, high = (centre - half, centre + half) if spread.example_df else (None, None)
+        centre = float(spread.centre)
+        low, high = (float(centre + side * spread.half_width(1.0 - LEVEL, side=side)) for side in (-1.0, 1.0))
+        low, high = (low, high) if spread.example_df else (None, None)
+        tested = self._tested(margin, sign=1.0 if centre >= 0.0 else -1.0, side=-1.0)
         several = "" if self.groups is None else f" in {len(np.unique(self.groups))} groups"
         return Estimate(
             name=name, value=float(self._gaps.mean()), low=low, high=high, level=LEVEL, n=examples, unit=unit,
             method=f"one against {draws} random draws, crossed t, {examples} examples{several}",
-            p=spread.p_value(margin),
+            p=1.0 if tested is None else tested.p_value(margin),
         )  # fmt: skip
 
     def below(self, margin: float, *, one_sided: bool) -> float:
         """Of giving more by the margin; giving less is never of interest."""
         del one_sided
-        spread = self._spread
-        short = margin - float(spread.centre)
-        return 1.0 if short <= 0.0 else replace(spread, centre=np.asarray(short)).p_value()
+        spread = self._tested(margin, sign=1.0, side=1.0)
+        if spread is None or (short := margin - float(spread.centre)) <= 0.0:
+            return 1.0
+        return replace(spread, centre=np.asarray(short), skewness=-spread.skewness).p_value()
+
+    def required(self, margin: float) -> int:
+        """As of every evidence."""
+        is_asked = not self.bounded and self.groups is None
+        return required_examples(self._gaps.mean(0), margin) if is_asked else 0
+
+    def _tested(self, margin: float, *, sign: float, side: float) -> CrossedMean | None:
+        """The spread for a test of one end; ``None`` where too few examples leave that open: see ``is_transformed``."""
+        if self.bounded or self.groups is not None:
+            return self._spread
+        transformed = is_transformed(sign * self._gaps.mean(0), margin, side=side)
+        if transformed is None:
+            return None
+        return self._spread if transformed else replace(self._spread, skewness=0.0)
 
     @property
     def _gaps(self) -> FloatArray:
@@ -86,7 +103,7 @@ class Beyond(Evidence):
     def _spread(self) -> CrossedMean:
         """Of a further draw; that of a single group is not known."""
         gaps = self._gaps
-        spread = spread_over(gaps, self.groups, pseudo=1.0 if self.bounded else 0.0)
+        spread = spread_over(gaps, self.groups, pseudo=1.0 if self.bounded else 0.0, unbounded=not self.bounded)
         # Of a mean over the draws, the spread among them is known as its nth part; ``one`` adds a whole.
         times = len(gaps) + 1
         if gaps.shape[1] == 1:  # only the draws are a sample: they are counted as the examples of a single draw

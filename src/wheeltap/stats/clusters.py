@@ -42,15 +42,18 @@ def enough_moved(values: FloatArray, groups: Groups | None) -> bool:
     return groups is not None and len(np.unique(groups[np.any(values != 0.0, axis=0)])) >= ENOUGH
 
 
-def spread_over(values: FloatArray, groups: Groups | None, *, pseudo: FloatArray | float = 0.0) -> CrossedMean:
+def spread_over(
+    values: FloatArray, groups: Groups | None, *, pseudo: FloatArray | float = 0.0, unbounded: bool = False
+) -> CrossedMean:
     """``crossed`` of a table ``[..., draw, example]`` over its clusters, where there are any; of one, nothing is known.
 
     Args:
         values: At least two axes.
         groups: ``[example]``.
         pseudo: As for ``crossed``.
+        unbounded: As for ``crossed``.
     """
-    spread = crossed(clustered(values, groups), pseudo=pseudo)
+    spread = crossed(clustered(values, groups), pseudo=pseudo, unbounded=unbounded)
     return replace(spread, example_df=0) if one_group(groups) else spread
 
 

@@ -231,9 +231,9 @@ def share_kept(
         rest = cells - chance - share * (before - chance)
         moved = cells - before
         far = amplitude(clustered(moved, groups), enough=enough_moved(moved, groups))
-        spread = spread_over(rest, groups, pseudo=far if bounded else 0.0)
-        half = float(spread.half_width(alpha)) / abs(above)
-        low, high = (share - half, share + half) if spread.example_df else (None, None)
+        spread = spread_over(rest, groups, pseudo=far if bounded else 0.0, unbounded=not bounded)
+        to_ends = [side * float(spread.half_width(alpha, side=side)) / above for side in (-1.0, 1.0)]
+        low, high = (share + min(to_ends), share + max(to_ends)) if spread.example_df else (None, None)
     return Estimate(
         name="share kept", value=share, low=low, high=high, level=level, n=len(before), unit="share",
         method=f"delta method, crossed t, {cells.shape[0]} draws x {cells.shape[1]} examples",

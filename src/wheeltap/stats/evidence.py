@@ -36,6 +36,11 @@ class Evidence(ABC):
         del margin, one_sided, alpha
         return None
 
+    def required(self, margin: float) -> int:
+        """Fewest examples for a verdict on values this skewed; 0 where any number will do."""
+        del margin
+        return 0
+
     def leans(self, level: float) -> bool | None:
         """Whether there is an effect at all at this level; ``None`` where the interval of the effect says so."""
         del level
@@ -45,6 +50,11 @@ class Evidence(ABC):
         """How much larger than by its interval an effect has to be to be found at ``alpha``, in its unit."""
         del alpha
         return 0.0
+
+    @property
+    def df(self) -> int | None:
+        """Degrees of freedom of the interval of its effect; ``None`` where many, or unknown."""
+        return None
 
     @property
     def over_groups(self) -> bool:
@@ -110,6 +120,10 @@ class Candidate(Evidence):
         del one_sided
         return self.part.power(margin, one_sided=True, alpha=alpha / self.among)
 
+    def required(self, margin: float) -> int:
+        """Of that one."""
+        return self.part.required(margin)
+
     @property
     def over_groups(self) -> bool:
         """Whether that one is."""
@@ -140,6 +154,10 @@ class Largest(Evidence):
             return 2.0 if p is None else p
 
         return max(self.parts, key=hardest).power(margin, one_sided=one_sided, alpha=alpha) if self.parts else None
+
+    def required(self, margin: float) -> int:
+        """Of all of them."""
+        return max((part.required(margin) for part in self.parts), default=0)
 
     @property
     def over_groups(self) -> bool:

@@ -30,6 +30,7 @@ from scipy import special  # type: ignore[import-untyped]
 from wheeltap.core.records import Power
 from wheeltap.stats._scipy import normal_quantile, normal_share, root, t_quantile
 from wheeltap.stats.crossed import (
+    PER_SKEWNESS,
     CrossedMean,
     FloatArray,
     Values,
@@ -45,7 +46,7 @@ from wheeltap.stats.effect import amplitude
 _ndtr = cast(Callable[[FloatArray], FloatArray], special.ndtr)
 _gammaincinv = cast(Callable[[float, FloatArray], FloatArray], special.gammaincinv)
 
-_POWER = 0.8
+_ASSURED = 0.8
 _BEYOND = 2.0
 """How many times as far above the mean as the largest value the imaginary example lies, where nothing bounds it. A mean
 of ten rare losses of random size is excluded at an alpha of .005 in 1.7 % of samples with 1, in .5 % with 2."""
@@ -53,14 +54,40 @@ of ten rare losses of random size is excluded at an alpha of .005 in 1.7 % of sa
 LEAST: Final = 50.0
 """How many times as far above the mean as the margin it lies at least: so far are losses of 2 % of the examples."""
 
+
+@dataclass(frozen=True)
+class Unbounded:
+    """What is taken of values where nothing bounds them.
+
+    Attributes:
+        least: How many margins an example that nobody drew may lose at least.
+        transformed: Whether examples have Hall's transformation: see ``crossed``.
+        far: How far an example may move that nobody drew, of a statistic's values: see ``Sample``.
+    """
+
+    least: float = LEAST
+    transformed: bool = True
+    far: float | None = None
+
+
 _Z = 24.0  # normal score of the smallest p-value, 1e-126
 _NEAR, _FAR = -30.0, 18.0  # log tilt, in ranges of the values: nearly all weight on the largest, to equal weights
 _NODES = 32  # quantiles of the draws' chi-squared distribution
-_MOST = 10**8  # so many examples or draws are as good as any number
+_TRUTHS = 16  # quantiles of the confidence distribution
+_LARGE = 3.0  # margins up to which a true mean is looked for, or up to the mean of the data
+_TIMES = 50  # so many times as many examples or draws are the most that are named
+_STEADY = 1.5
+"""How many times ``required_examples`` most fresh samples do with: more examples show more of a tail."""
 
 
 def p_below(
-    values: Values, *, margin: float, bound: float | None, one_sided: bool, skewed: bool = False, least: float = LEAST
+    values: Values,
+    *,
+    margin: float,
+    bound: float | None,
+    one_sided: bool,
+    skewed: bool = False,
+    unbounded: Unbounded = Unbounded(),
 ) -> float | None:
     """P-value of "the effect is at least ``margin``": the smallest alpha at which it is shown to be less.
 
@@ -74,7 +101,7 @@ def p_below(
             such differences; ``None`` where there is no such bound.
         one_sided: Whether only a positive mean is an effect; else the larger p-value of both sides is taken.
         skewed: Whether a draw that nobody made may hit much harder than any of these: see ``unseen_reach``.
-        least: How many margins an example that nobody drew may lose at least, where there is no bound.
+        unbounded: What is taken of values where there is no bound.
 
     Returns:
         ``None`` where a single number says nothing of its spread.
@@ -88,18 +115,21 @@ def p_below(
     x, edge = _checked(values, bound=bound), positive_margin(margin)
     if x.size == 1:
         return None
-    above = _p_one_sided(x, edge, bound=bound, skewed=skewed, least=least)
-    return above if one_sided else max(above, _p_one_sided(-x, edge, bound=bound, skewed=skewed, least=least))
+    above = _p_one_sided(x, edge, bound=bound, skewed=skewed, unbounded=unbounded)
+    return above if one_sided else max(above, _p_one_sided(-x, edge, bound=bound, skewed=skewed, unbounded=unbounded))
 
 
 def power_of(  # noqa: PLR0913 - as ``p_below``, and alpha
     values: Values, *, margin: float, bound: float | None, one_sided: bool, alpha: float, skewed: bool = False,
-    least: float = LEAST,
+    unbounded: Unbounded = Unbounded(),
 ) -> Power | None:  # fmt: skip
     """What a repetition with as many draws and examples can decide, and how many of either would be enough.
 
-    With the spread that ``values`` have. Of 0/1 answers to one draw the share gained is kept, and as much and the
-    effect are lost, so that larger effects vary more; else the values are shifted. Draws are normal.
+    Enough is what gives the right verdict with probability .8, averaged over the true means that these data leave
+    possible (assurance). With the spread that ``values`` have. Of 0/1 answers to one draw the share gained is kept, and
+    as much and the effect are lost, so that larger effects vary more; else the values are shifted. Draws are normal.
+
+    Source: O'Hagan, Stevens & Campbell (2005), "Assurance in clinical trial design".
 
     Args:
         values: [draw, example].
@@ -108,7 +138,7 @@ def power_of(  # noqa: PLR0913 - as ``p_below``, and alpha
         one_sided: As for ``p_below``; if not, ``found`` is of the direction that is harder to find.
         alpha: Of one test, after correction.
         skewed: As for ``p_below``.
-        least: As for ``p_below``.
+        unbounded: As for ``p_below``.
 
     Returns:
         ``None`` where a single number says nothing of its spread. With a single example, ``examples`` is ``None``.
@@ -122,33 +152,64 @@ def power_of(  # noqa: PLR0913 - as ``p_below``, and alpha
     draws, examples = x.shape
     if x.size == 1:
         return None
+    most = max(_LARGE * edge, abs(float(x.mean())))
+    truths = _truths(x, (0.0 if one_sided else -most, most), bound=bound, unbounded=unbounded)
     if draws == 1 and bound is not None and bool(np.isin(x, (-1.0, 0.0, 1.0)).all()):
-        share = _churn(int((x > 0.0).sum()), int((x < 0.0).sum()), one_sided=one_sided) / examples
-        none, twice = (_Means.answers(share, effect, examples, bound=bound) for effect in (0.0, 2.0 * edge))
+        gained = _churn(int((x > 0.0).sum()), int((x < 0.0).sum()), one_sided=one_sided)
+        worlds = [_Means.answers((gained + 0.5) / (examples + 1), mean, examples, bound=bound) for mean in truths]
+        none, twice = (_Means.answers(gained / examples, mean, examples, bound=bound) for mean in (0.0, 2.0 * edge))
     else:
         sample = x if examples > 1 else x.T  # draws of a single example are the only sample, as its examples would be
-        made = _Means.of(sample, bound=bound, skewed=skewed)
-        none = twice = replace(made, least=least if examples > 1 else 0.0)
+        none = _Means.of(sample, bound=bound, skewed=skewed, unbounded=unbounded if examples > 1 else Unbounded(0.0))
+        twice, worlds = replace(none, mean=2.0 * edge), [replace(none, mean=mean) for mean in truths]
 
-    def chances(draws: int, examples: int) -> tuple[float, float]:
-        large, small = twice.at(draws, examples), none.at(draws, examples)
-        found, below = large.found(edge, alpha), small.below(edge, alpha)
-        if not one_sided:
-            large, small = (
-                replace(means, points=-means.points, up=means.down, down=means.up) for means in (large, small)
-            )
-            found, below = min(found, large.found(edge, alpha)), below + small.below(edge, alpha) - 1.0
-        return found, float(np.maximum(below, 0.0).mean())
+    def assurance(draws: int, examples: int) -> float:
+        each = [world.at(draws, examples).decided(edge, alpha, one_sided=one_sided) for world in worlds]
+        return float(np.mean(each))
 
-    found, excluded = chances(none.draws, none.examples)
+    found, below = twice.found(edge, alpha), none.below(edge, alpha)
+    if not one_sided:
+        found = min(found, replace(twice.mirrored(), mean=2.0 * edge).found(edge, alpha))
+        below = np.maximum(below + none.mirrored().below(edge, alpha) - 1.0, 0.0)
+    excluded = float(below.mean())
     if examples == 1:
-        return Power(found=found, excluded=excluded, draws=_smallest(lambda k: chances(1, k), draws))
+        return Power(found=found, excluded=excluded, draws=_smallest(lambda k: assurance(1, k), draws))
     return Power(
         found=found,
         excluded=excluded,
-        examples=_smallest(lambda n: chances(draws, n), examples),
-        draws=_smallest(lambda k: chances(k, examples), draws) if draws > 1 else None,
+        examples=_smallest(lambda n: assurance(draws, n), examples),
+        draws=_smallest(lambda k: assurance(k, examples), draws) if draws > 1 else None,
     )
+
+
+def _truths(x: FloatArray, ends: tuple[float, float], *, bound: float | None, unbounded: Unbounded) -> list[float]:
+    """True means that the data leave possible, equally likely: quantiles of the confidence distribution.
+
+    It is cut at the ends: a mean that is known badly would else seem to lie far from the margin, and to be told from it
+    too soon.
+
+    Source: Cox (1958), "Some problems connected with statistical inference": the ends of intervals of every level.
+    """
+    pseudo = _imaginary(x, bound=bound, unbounded=unbounded)
+    spread = crossed(x, pseudo=pseudo, unbounded=bound is None and unbounded.transformed)
+
+    def beyond(mean: float) -> float:
+        """Confidence that the true mean is larger."""
+        tail = replace(spread, centre=spread.centre - mean).p_value() / 2.0
+        return tail if float(spread.centre) < mean else 1.0 - tail
+
+    least, most = (beyond(end) for end in ends[::-1])
+    tails = np.clip(least + (most - least) * (np.arange(_TRUTHS) + 0.5) / _TRUTHS, 1e-9, 1.0 - 1e-9)
+    sides = [(1.0, tail) if tail < 0.5 else (-1.0, 1.0 - tail) for tail in tails.tolist()]
+    each = [float(spread.centre + side * spread.half_width(2.0 * tail, side=side)) for side, tail in sides]
+    return np.clip(each, *ends).tolist()
+
+
+def _imaginary(x: FloatArray, *, bound: float | None, unbounded: Unbounded) -> float:
+    """How far the two imaginary examples of the interval moved; 0 where it has none."""
+    if unbounded.far is not None:
+        return amplitude(x, whole=unbounded.far)
+    return amplitude(x) if bound is not None and float(np.abs(x).max()) <= 1.0 else 0.0
 
 
 @final
@@ -230,7 +291,8 @@ class _Means:
         bound: Of a value; ``None`` of an unbounded measure.
         up: How far the furthest draw lies above their mean.
         down: How far the furthest lies below it.
-        least: How many margins the imaginary example lies above the mean, at least, where there is no bound.
+        unbounded: What is taken of values where there is no bound.
+        mean: The true mean.
     """
 
     points: FloatArray
@@ -244,28 +306,31 @@ class _Means:
     bound: float | None
     up: float = 0.0
     down: float = 0.0
-    least: float = LEAST
+    unbounded: Unbounded = Unbounded()
+    mean: float = 0.0
 
     @classmethod
-    def of(cls, x: FloatArray, *, bound: float | None, skewed: bool = False) -> "_Means":
+    def of(cls, x: FloatArray, *, bound: float | None, skewed: bool, unbounded: Unbounded) -> "_Means":
         spread, means = crossed(x), x.mean(0)
-        pseudo = amplitude(x) if bound is not None and float(np.abs(x).max()) <= 1.0 else 0.0
+        pseudo = _imaginary(x, bound=bound, unbounded=unbounded)
         points, counts = np.unique(means - means.mean(), return_counts=True)
         draw, example, residual = float(spread.draw), float(spread.example), float(spread.residual)
         return cls(
             points=points, shares=counts / len(means), draws=x.shape[0], examples=x.shape[1], pseudo=pseudo,
-            bound=bound, draw=max(draw - residual, 0.0), example=max(example - residual, 0.0), residual=residual,
+            bound=bound, unbounded=unbounded, residual=residual,
+            draw=max(draw - residual, 0.0), example=max(example - residual, 0.0),
             up=float(spread.up) if skewed else 0.0, down=float(crossed(-x).up) if skewed else 0.0,
         )  # fmt: skip
 
     @classmethod
     def answers(cls, gained: float, effect: float, examples: int, *, bound: float) -> "_Means":
         """Of right and wrong answers to one draw: a share is gained, and as much and the effect are lost."""
+        gained = min(max(gained, -effect), 1.0)
         lost = min(gained + effect, 1.0 - gained)
         shares = np.array([gained, 1.0 - gained - lost, lost])
         points = np.array([-1.0, 0.0, 1.0]) - (lost - gained)
         return cls(
-            points=points, shares=shares, draws=1, examples=examples, pseudo=1.0, bound=bound,
+            points=points, shares=shares, draws=1, examples=examples, pseudo=1.0, bound=bound, mean=lost - gained,
             draw=0.0, example=float(shares @ np.square(points)) / examples, residual=0.0,
         )  # fmt: skip
 
@@ -280,27 +345,61 @@ class _Means:
             draw=self.draw * by_draw, example=example, residual=residual,
         )  # fmt: skip
 
+    def mirrored(self) -> "_Means":
+        """Of the values with the other sign."""
+        return replace(self, points=-self.points, up=self.down, down=self.up, mean=-self.mean)
+
+    def decided(self, margin: float, alpha: float, *, one_sided: bool) -> float:
+        """Probability that the verdict is given which is right."""
+        if abs(self.mean) > margin and (self.mean > 0.0 or not one_sided):
+            return (self if self.mean > 0.0 else self.mirrored()).found(margin, alpha)
+        below = self.below(margin, alpha)
+        if not one_sided:
+            below = np.maximum(below + self.mirrored().below(margin, alpha) - 1.0, 0.0)
+        return float(below.mean())
+
     def found(self, margin: float, alpha: float) -> float:
-        """Probability that an effect of twice the margin is found."""
-        half = self._half_width(alpha, up=self.down)
+        """Probability that the mean is found to exceed the margin."""
+        skewness = self._skewness(margin, side=-1.0)
+        if skewness is None:
+            return 0.0
+        half = self._half_width(alpha, up=self.down, side=-1.0, skewness=skewness)
         middle, t = float(np.median(half)), t_quantile(alpha, self._units - 1)
         # Where larger values also make a wider interval, its near end varies less than its centre does.
         bend = t**2 / (2.0 * middle * self.examples) if middle > 0.0 else 0.0
-        distance = margin * (2.0 * self.examples / self._units - 1.0)
+        distance = self.mean * self.examples / self._units - margin
         return float(self._chances(distance - half, self.points - bend * np.square(self.points)).mean())
 
     def below(self, margin: float, alpha: float) -> FloatArray:
-        """Probability that no effect is shown to be below the margin, for each outcome of the draws' mean square."""
+        """Probability that the mean is shown to be below the margin, for each outcome of the draws' mean square."""
+        skewness, short = self._skewness(margin, side=1.0), margin - self.mean
+        if skewness is None or short <= 0.0:
+            return np.zeros_like(self._nodes)
         weighing = _WeightedMean.of(
-            self.points, self.shares * self.examples, most=self.bound, least=self.least * margin
+            self.points,
+            self.shares * self.examples,
+            most=None if self.bound is None else self.bound - self.mean,
+            least=self.unbounded.least * short,
         )
         by_example, pull = weighing.upper(-normal_quantile(alpha / 2.0))
         by_draw = np.maximum((self.draw + self.residual) * self._nodes - self.residual, 0.0)
         draws = t_quantile(alpha, self.draws - 1) if self.draws > 1 else 0.0
         tail = self.up * unseen_reach(self.draws, alpha) if self.draws > 1 else 0.0
-        upper = np.maximum(np.hypot(by_example, np.maximum(draws * np.sqrt(by_draw), tail)), self._half_width(alpha))
+        interval = self._half_width(alpha, side=1.0, skewness=skewness)
+        upper = np.maximum(np.hypot(by_example, np.maximum(draws * np.sqrt(by_draw), tail)), interval)
         share = by_example / float(np.median(upper)) if by_example > 0.0 else 0.0
-        return self._chances(margin - upper, self.points + share * (pull - self.points))
+        return self._chances(short - upper, self.points + share * (pull - self.points))
+
+    def _skewness(self, margin: float, *, side: float) -> float | None:
+        """Of a test on this side; ``None`` where too few examples leave it open: see ``is_transformed``."""
+        if self.bound is not None or not self.unbounded.transformed:
+            return 0.0
+        spread = math.sqrt(float(self.shares @ np.square(self.points)))
+        skewness = float(self.shares @ self.points**3) / spread**3 if spread > 0.0 else 0.0
+        around = float(self.points.min()) <= margin - self.mean <= float(self.points.max())
+        if not around or self.examples >= _STEADY * PER_SKEWNESS * skewness**2:
+            return skewness
+        return None if side * skewness > 0.0 else 0.0
 
     @property
     def _units(self) -> int:
@@ -314,7 +413,7 @@ class _Means:
         half_df = (self.draws - 1) / 2.0
         return _gammaincinv(half_df, (np.arange(_NODES) + 0.5) / _NODES) / half_df
 
-    def _half_width(self, alpha: float, *, up: float = 0.0) -> FloatArray:
+    def _half_width(self, alpha: float, *, up: float = 0.0, side: float, skewness: float) -> FloatArray:
         """Of the interval of ``mean_effect``, and of what draws that nobody made add to it."""
         squares = (self.example + self.residual) * self.examples * (self.examples - 1) + 2.0 * self.pseudo**2
         return CrossedMean(
@@ -325,7 +424,8 @@ class _Means:
             draw_df=self.draws - 1,
             example_df=self._units - 1,
             up=up,
-        ).half_width(alpha, skewed=up > 0.0)
+            skewness=skewness,
+        ).half_width(alpha, skewed=up > 0.0, side=side)
 
     def _chances(self, distance: FloatArray, influence: FloatArray) -> FloatArray:
         """Probabilities that a number with this influence of examples, and that of draws, errs by less."""
@@ -333,18 +433,19 @@ class _Means:
         return _ndtr(distance / math.sqrt(variance)) if variance > 0.0 else (distance > 0.0).astype(np.float64)
 
 
-def _p_one_sided(x: FloatArray, margin: float, *, bound: float | None, skewed: bool, least: float) -> float:
+def _p_one_sided(x: FloatArray, margin: float, *, bound: float | None, skewed: bool, unbounded: Unbounded) -> float:
     """P-value of "the mean is at least ``margin``"."""
     if (mean := float(x.mean())) >= margin:
         return 1.0
     imaginary = bound is not None and float(np.abs(x).max()) <= 1.0  # as in the interval that is shown
-    spread = crossed(x, pseudo=amplitude(x) if imaginary else 0.0)
-    by_interval = replace(spread, centre=np.asarray(margin - float(spread.centre))).p_value(skewed=skewed)
+    spread = crossed(x, pseudo=amplitude(x) if imaginary else 0.0, unbounded=bound is None and unbounded.transformed)
+    short = replace(spread, centre=np.asarray(margin - float(spread.centre)), skewness=-spread.skewness)
+    by_interval = short.p_value(skewed=skewed)
     cells = (x if x.shape[1] > 1 else x.T) - mean
     points, counts = np.unique(cells.mean(0), return_counts=True)
     most = None if bound is None else bound - mean
     # Draws of a single example are no examples: what none of them showed is ``unseen_reach``'s matter.
-    far = least * (margin - mean) if x.shape[1] > 1 else 0.0
+    far = unbounded.least * (margin - mean) if x.shape[1] > 1 else 0.0
     examples = _WeightedMean.of(points, counts.astype(np.float64), most=most, least=far)
     part = max(float(spread.draw - spread.residual), 0.0)
     if not spread.draw_df:
@@ -371,18 +472,14 @@ def _churn(lost: int, gained: int, *, one_sided: bool) -> float:
     return gained if one_sided else (lost + gained - effect) / 2.0
 
 
-def _smallest(chances: Callable[[int], tuple[float, float]], start: int) -> int | None:
-    """Smallest number from 2 on, to 1 %, at which both chances are .8; ``None`` where there is none."""
-    low = high = max(start, 2)
-    while min(chances(high)) < _POWER:
-        if high >= _MOST:
-            return None
-        low, high = high, 2 * high
-    while low > 1 and min(chances(low)) >= _POWER:
-        low, high = low // 2, low
-    while high > low + max(1, low // 100):
+def _smallest(assurance: Callable[[int], float], now: int) -> int | None:
+    """Smallest number above ``now``, to 2 %, with that assurance; ``None`` where 50 times ``now`` do not."""
+    low, high = now, _TIMES * now
+    if assurance(high) < _ASSURED:
+        return None
+    while high > low + max(1, low // 50):
         middle = round(math.sqrt(low * high))
-        low, high = (low, middle) if min(chances(middle)) >= _POWER else (middle, high)
+        low, high = (low, middle) if assurance(middle) >= _ASSURED else (middle, high)
     return high
 
 

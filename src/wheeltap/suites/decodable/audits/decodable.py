@@ -140,14 +140,15 @@ class DecodableAudit(SingleReadingAudit[Factors]):
         otherwise = words.used() if factor.used else words.moves() if factor.moves else None
         return Hypothesis(
             test=use, evidence=NoEvidence(), title=title, alarm=False, beside=estimates(factor), found=words.unused(),
-            otherwise=otherwise or words.open(smallest_detectable(use, alpha=factor.alpha)),
+            otherwise=otherwise or words.open(smallest_detectable(use, alpha=factor.alpha, df=use.n - 1)),
             fallback="excluded" if shown else "inconclusive",
         )  # fmt: skip
 
     def _not_decodable(self, title: str, factor: DecodedFactor, words: "FactorWords") -> Hypothesis:
         """The factor is decodable nowhere, or not shown to be."""
         gain, layers, margin = factor.best.gain, len(factor.layers), self.settings.decodable
-        least = smallest_detectable(gain, alpha=factor.alpha / layers, margin=margin)
+        df = factor.best.gain_df
+        least = smallest_detectable(gain, alpha=factor.alpha / layers, margin=margin, df=df)
         # What a single layer's test finds, or its interval holds, is not denied because many layers were looked at.
         seen = all(layer.unseen(self.settings.sight, alpha=factor.alpha) for layer in factor.layers)
         surely = least is not None and least <= self.settings.sight and seen

@@ -13,6 +13,7 @@ from wheeltap.audits.base import Margin, Share
 from wheeltap.audits.case import Values
 from wheeltap.core.records import Estimate
 from wheeltap.stats.among import above_draws, share_of
+from wheeltap.stats.crossed import crossed
 from wheeltap.stats.effect import mean_effect, score_interval
 from wheeltap.stats.family import holm
 from wheeltap.suites.decodable.specs import STATUSES, DecodableSettings
@@ -89,6 +90,12 @@ class FactorLayer:
         # Far below the margin is no evidence of more than it.
         upwards = [g if (g.value or 0.0) > margin else msgspec.structs.replace(g, p=1.0) for g in gains]
         return max(upwards, key=lambda gain: (gain.p or 0.0, -(gain.value or 0.0)))
+
+    @property
+    def gain_df(self) -> int:
+        """Degrees of freedom of the gain; of that over control labels few, as these are."""
+        over = self.majority if self.gain.name == "above_majority" else self["control"]
+        return crossed(self["correct"][None] - over).df
 
     @cached_property
     def use(self) -> Estimate:
