@@ -59,16 +59,16 @@ def _skewed(statistic: str, deviation: float, scale: NumberScale) -> Draw:
         tests: list[tuple[MemberTest, float]] = []
         for _ in range(RULES):
             x = np.exp(deviation * rng.normal(size=(2, count + 1)))
-            off = x[0, 1:] - math.exp(deviation**2 / 2.0)
+            off, still = x[0, 1:] - math.exp(deviation**2 / 2.0), [0.0] * count
             match statistic:
                 case "one_of":
-                    test = members.one_of(Single(float(x[0, 0]) + 0.5), x[0, 1:], scale=scale)
+                    test = members.one_of(Single(float(x[0, 0]) + 0.5), x[0, 1:].tolist(), scale=scale)
                 case "paired":
-                    test = members.paired(off + 0.5, np.zeros(count), scale=scale)
+                    test = members.paired((off + 0.5).tolist(), still, scale=scale)
                 case "paired, mirrored":
-                    test = members.paired(0.5 - off, np.zeros(count), scale=scale)
+                    test = members.paired((0.5 - off).tolist(), still, scale=scale)
                 case _:
-                    test = members.difference(x[0, 1:] + 0.5, x[1, 1:], scale=scale)
+                    test = members.difference((x[0, 1:] + 0.5).tolist(), x[1, 1:].tolist(), scale=scale)
             tests.append((test, 0.5))
         return tests
 

@@ -127,10 +127,9 @@ def _shifts(values: FloatArray, *, reach: float) -> FloatArray:
     poles = span * _POLES[:, None]
     gaps = np.append(top - values, 0.0) + poles  # to the pole; the imaginary member is the last
     points = np.append(values, top)
-    means = (points / gaps).sum(1) / (1.0 / gaps).sum(1)
+    means: FloatArray = (points / gaps).sum(1) / (1.0 / gaps).sum(1)
     square = 2.0 * np.log(gaps / (top - means[:, None] + poles)).sum(1)
     r = np.sqrt(np.maximum(square, 1e-12))
     u = np.sqrt(np.square((points - means[:, None]) / gaps).sum(1))
-    scores = np.where(square < 1e-6, 0.0, r + np.log(np.maximum(u, 1e-300) / r) / r)
-    shifts: FloatArray = np.interp(_SCORES, np.maximum.accumulate(scores), means)
-    return shifts
+    scores: FloatArray = np.where(square < 1e-6, 0.0, r + np.log(np.maximum(u, 1e-300) / r) / r)
+    return np.interp(_SCORES, np.sort(scores), means)
