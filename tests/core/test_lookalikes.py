@@ -14,6 +14,7 @@ from wheeltap.core.repeats import Words, lookalikes, sizes_of, words_of
 VOCABULARY = [f"w{at}" for at in range(4000)]
 FREQUENCIES = [1.0 / (1 + at) for at in range(4000)]
 GROUPS, EACH = 8, 12
+SAID = f"{GROUPS} groups of {EACH} that share a template, prefix or passage"
 
 
 def text(rng: random.Random, length: int) -> list[str]:
@@ -75,7 +76,7 @@ def test_a_task_counts_them_as_groups_and_not_as_behaviors() -> None:
     found = task.once()
     assert task.clusters is None and found.clusters is not None
     assert np.array_equal(found.clusters.numpy(), np.repeat(np.arange(GROUPS), EACH))
-    assert found.record.found == f"{GROUPS} groups of {EACH}" and found.digest != task.digest
+    assert found.record.found == SAID and found.digest != task.digest
     assert found.once().digest == found.digest
     assert torch.equal(found.behaviors, task.targets)
     assert found.part(torch.arange(24)).annotations.found
@@ -83,11 +84,11 @@ def test_a_task_counts_them_as_groups_and_not_as_behaviors() -> None:
     alone = task.with_groups(range(len(rows))).once()
     assert alone.clusters is None and alone.record.found is None
     named = {"input_ids": rows, "attention_mask": torch.ones_like(rows)}
-    assert wt.Task(named, task.targets).once().record.found == f"{GROUPS} groups of {EACH}"
+    assert wt.Task(named, task.targets).once().record.found == SAID
     assert wt.Task(rows.float(), task.targets).once().clusters is None
     options = [[[1], [2], [3]]] * len(rows)
     choices = ChoiceTask(rows.tolist(), options, task.targets.tolist()).once()
-    assert choices.record.found == f"{GROUPS} groups of {EACH}"
+    assert choices.record.found == SAID
 
 
 def test_halves_divide_no_group() -> None:

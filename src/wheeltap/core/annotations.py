@@ -51,7 +51,7 @@ class Annotations:
         behaviors: The behavior that each example is one of, integer ``[example]``, where it is not its right option.
         groups: Which examples come together (of one template, passage or speaker), integer ``[example]``: they are
             then the sample, and examples within them are not independent.
-        found: Whether nobody declared these, and they are examples that look alike: see ``lookalikes``.
+        found: How groups that were noticed, not declared, belong together, in words; empty where they were declared.
         factors: For each factor its value per example, integer ``[example]``.
         symmetry: The group that moves examples (and outputs) into each other.
         votes: How many people chose each option, integer ``[example, option]``.
@@ -64,7 +64,7 @@ class Annotations:
 
     behaviors: Tensor | None = None
     groups: Tensor | None = None
-    found: bool = False
+    found: str = ""
     factors: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     symmetry: Symmetry | None = None
     votes: Tensor | None = None

@@ -6,9 +6,9 @@ is about exponential with mean 1, whatever the density. A row that has copies ha
 Source: Levina and Bickel (2004), "Maximum likelihood estimation of intrinsic dimension".
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
-from itertools import pairwise, product, takewhile
+from itertools import pairwise, product, takewhile, zip_longest
 from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
@@ -20,6 +20,7 @@ _NEAREST, _SAMPLE, _PAIRED = 60, 256, 16  # neighbors of a row, rows examined fi
 _POOL, _FEWEST = 20_000, 12  # rows among which neighbors are, at most and at least
 _FRACTIONS: Final = (1, 10)  # of the rows among which neighbors are: of a tenth, groups of 600 show 60
 _NOTICED, _CLEAR, _MIN_FRACTION = 5.0, 10.0, 0.25  # median log odds of a gap, or so many rows with a clear one
+_MORE: Final = 4.0  # times the odds in shuffled columns, where there are gaps too
 _ROW: Final = 4.0  # log odds from which a row has a gap: one independent row in 50, and a link needs those of both
 _EQUAL, _TIES, _ZERO = 1e-6, 0.5, 1e-8  # of few discrete values so many distances are equal, and gaps say nothing
 _TINY, _FEW_SETS = 0.01, 20  # of the median distance: so near are copies alone; fewer sets further apart are kinds
@@ -45,6 +46,13 @@ class _Gaps(NamedTuple):
     fraction: float
     dimension: float
     prior: Floats
+
+    @property
+    def is_clear(self) -> bool:
+        return self.odds > _NOTICED or self.fraction >= _MIN_FRACTION
+
+    def clearer(self, others: "_Gaps") -> bool:
+        return self.odds > _MORE * others.odds or self.fraction > _MORE * others.fraction
 
 
 def _spacings(distances: Floats) -> Floats:
@@ -105,7 +113,7 @@ def _own(count: int, pool: Indices) -> Indices:
 
 
 def _clearest(views: Sequence[Floats], rng: np.random.Generator) -> tuple[_Gaps, Floats, Indices] | None:
-    """Return the clearest gaps in any of several units, with the rows in these, and among which; None for no gaps."""
+    """Return the clearest gaps in any of several units, with the rows in these, and among which; None for no distances."""
     order, found = rng.permutation(len(views[0])), list[tuple[_Gaps, Floats, Indices]]()
     for points, fraction in product(views, _FRACTIONS):
         pool = order[: min(len(order), _POOL) // fraction]
@@ -116,12 +124,16 @@ def _clearest(views: Sequence[Floats], rng: np.random.Generator) -> tuple[_Gaps,
         if gaps is None:
             return None
         found.append((gaps, points, pool))
-    clear = [one for one in found if one[0].odds > _NOTICED or one[0].fraction >= _MIN_FRACTION]
-    return max(clear, key=lambda one: one[0].odds, default=None)
+    return max(found, key=lambda one: (one[0].is_clear, one[0].odds), default=None)
 
 
 def near_sets(
-    rows: Floats, keys: Sequence[object], kinds: NDArray[Any] | None = None, *, fewest: int = _FEW_SETS
+    rows: Floats,
+    keys: Sequence[object],
+    kinds: NDArray[Any] | None = None,
+    *,
+    fewest: int = _FEW_SETS,
+    shuffled: Callable[[np.random.Generator], Floats] | None = None,
 ) -> NDArray[np.int64] | None:
     """Return the set of each row ``[example]``, joined by distances before a gap; None where there are no such gaps.
 
@@ -132,25 +144,31 @@ def near_sets(
         keys: ``[example]``; sets do not join different ones.
         kinds: ``[example]``, the classes, where there are any: sets that are classes are none.
         fewest: Effective number of sets below which they are kinds of examples, unless all of their rows nearly agree.
+        shuffled: Gives rows as independent columns would make them; by default each column is shuffled.
     """
-    numbers: dict[object, int] = {}
-    different = [numbers.setdefault((row.tobytes(), key), len(numbers)) for row, key in zip(rows, keys, strict=True)]
-    first = np.unique(different, return_index=True)[1]
+    first, different = _different(rows, keys)
     rng, points = np.random.default_rng(0), rows[first]
     clearest = _clearest(_scaled(points, points), rng)
-    if clearest is None:
+    if clearest is None or not clearest[0].is_clear:
         return None
     gaps, points, pool = clearest
     linked, is_tiny = _linked(gaps, points, pool, np.unique([keys[at] for at in first], return_inverse=True)[1])
-    if is_tiny or not (_are_kinds(linked[different], kinds, fewest) or _gaps_by_columns(gaps, points, rng)):
-        return linked[different]
-    return None
+    sets = linked[different]
+    if is_tiny:
+        return sets
+    if points.shape[1] > 1:  # columns of few values make gaps in whatever order
+        mixed = rng.permuted(points, axis=0) if shuffled is None else shuffled(rng)
+        by_columns = _clearest([mixed[_different(mixed, [""] * len(mixed))[0]]], rng)
+        if by_columns is None or not gaps.clearer(by_columns[0]):
+            return None
+    return None if _are_kinds(sets, kinds, fewest) else sets
 
 
-def _gaps_by_columns(gaps: _Gaps, points: Floats, rng: np.random.Generator) -> bool:
-    """Whether rows have such gaps because columns have few values: then they have them whatever their columns' order."""
-    shuffled = _clearest([rng.permuted(points, axis=0)], rng) if points.shape[1] > 1 else None
-    return shuffled is not None and gaps.odds < 2.0 * shuffled[0].odds
+def _different(rows: Floats, keys: Sequence[object]) -> tuple[Indices, list[int]]:
+    """Return the index of the first of each different row, and the number of each row's."""
+    numbers: dict[object, int] = {}
+    different = [numbers.setdefault((row.tobytes(), key), len(numbers)) for row, key in zip(rows, keys, strict=True)]
+    return np.unique(different, return_index=True)[1], different
 
 
 def _linked(gaps: _Gaps, points: Floats, pool: Indices, keys: Indices) -> tuple[NDArray[np.int64], bool]:
@@ -212,13 +230,23 @@ def similar_text_sets(texts: Sequence[Sequence[str]]) -> NDArray[np.int64] | Non
         return None
     shared = takewhile(lambda words: len(set(words)) == 1, zip(*texts, strict=False))
     start = sum(1 for _ in shared)  # an instruction or few-shot examples may start all of them
-    words = [text[start:][:_MAX_WORDS] for text in texts]
-    parts = [[*each, *map(" ".join, pairwise(each))] for each in words]
+    words = [tuple(text[start:][:_MAX_WORDS]) for text in texts]
+
+    def shuffled(rng: np.random.Generator) -> Floats:
+        columns = zip_longest(*words)
+        mixed = zip(*([column[at] for at in rng.permutation(len(column))] for column in columns), strict=True)
+        return _projected([[word for word in text if word is not None] for text in mixed])
+
+    return near_sets(_projected(words), [""] * len(texts), fewest=1, shuffled=shuffled)  # kinds of texts have no gaps
+
+
+def _projected(texts: Sequence[Sequence[str]]) -> Floats:
+    """Return random directions ``[text, number]`` of which words and pairs of words each text has."""
+    parts = [[*text, *map(" ".join, pairwise(text))] for text in texts]
     make = cast("Any", import_module("sklearn.feature_extraction.text")).HashingVectorizer
     settings = {"n_features": _HASHED, "analyzer": list, "binary": True, "norm": None, "alternate_sign": False}
     counts = make(**settings).transform(parts).tocsc()
     own = np.flatnonzero(counts.getnnz(0) < _COMMON * len(texts))
     counts = counts[:, own].tocsr()
     directions = np.random.default_rng(0).normal(size=(_HASHED, _DIRECTIONS))[own]
-    points = counts @ directions / np.sqrt(np.maximum(counts.getnnz(1), 1))[:, None]
-    return near_sets(points, [""] * len(texts), fewest=1)  # kinds of texts have no gaps
+    return counts @ directions / np.sqrt(np.maximum(counts.getnnz(1), 1))[:, None]

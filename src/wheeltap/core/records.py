@@ -118,8 +118,8 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
         answer: The most common right answer, where at least half of the examples have it.
         repeats: How many further examples were given that repeat these: each counts once.
         distinct: How many examples differ in their inputs, where these are clearly fewer than the examples.
-        alike: About how many examples differ by more than a tiny change of their inputs, where most have near copies.
-        found: How many groups of examples that look alike were found, in words, where none were declared.
+        alike: How many sets there are of examples whose inputs are much nearer to each other than to all others.
+        found: How many groups of examples were noticed, and what these share, in words, where none were declared.
     """
 
     name: str

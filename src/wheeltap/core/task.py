@@ -68,6 +68,9 @@ _CHOSEN = {
 }  # fmt: skip
 """How a report says that a measure follows from targets that are no plain classes or numbers."""
 
+TEMPLATE, IN_ORDER = "share a template, prefix or passage", "follow each other in the file and are scored alike"
+"""How examples belong together whose texts are alike, or whose scores depend on those before."""
+
 _MANY = 0.5
 """Share of the examples from which their most common answer has a name."""
 
@@ -135,7 +138,11 @@ class BaseTask(Batched, ABC):
             DataError: If they have another length, are neither whole numbers nor names, or are not nested.
         """
         checked = checked_groups(outermost(groups), examples=len(self.targets), where=self.name)
-        return self._annotated(replace(self.annotations, groups=checked, found=False))
+        return self._annotated(replace(self.annotations, groups=checked, found=""))
+
+    def with_noticed(self: Kind, groups: Tensor, how: str) -> Kind:
+        """The same examples, in groups that were noticed and that belong together in this way; no behaviors."""
+        return self._annotated(replace(self.annotations, groups=groups, found=how))
 
     def with_factors(self: Kind, factors: Mapping[str, Sequence[Any] | NDArray[Any] | Tensor]) -> Kind:
         """The same examples, of which these factors are known too.
@@ -302,7 +309,7 @@ class BaseTask(Batched, ABC):
         found = None if known.groups is not None else some._lookalikes()
         if found is None:
             return some
-        grouped = some._annotated(replace(some.annotations, groups=to_tensor(found), found=True))
+        grouped = some.with_noticed(to_tensor(found), TEMPLATE)
         return some if grouped.clusters is None else grouped
 
     def _lookalikes(self) -> NDArray[np.intp] | None:
@@ -415,7 +422,7 @@ class BaseTask(Batched, ABC):
             repeats=self.repeats or None,
             distinct=None if grouped or self._by_chance else repeats.few_different(self.contents),
             alike=len(np.unique(sets)) if grouped and (sets := self.copies) is not None else None,
-            found=sizes_of(known.groups.cpu().numpy()) if known.found and known.groups is not None else None,
+            found=f"{sizes_of(known.groups.cpu().numpy())} that {known.found}" if known.found and grouped else None,
         )
 
     @property
@@ -431,7 +438,7 @@ class Task(BaseTask):
     Inputs by name, ``Task({"input_ids": ..., "attention_mask": ...}, targets)``, are for a model called as
     ``model(input_ids=..., attention_mask=...)``. Floating-point inputs are cast to the dtype of the model's first
     floating-point parameter when it is called, unless it has parameters of theirs too; whole numbers stay as they are.
-    What else is known of them is added afterward: ``Task(inputs, targets).with_groups(groups)``; see ``BaseTask``.
+    What else is known of them is added afterward: ``Task(inputs, targets).with_factors(factors)``; see ``BaseTask``.
 
     Args:
         inputs: ``[example, ...]``, or a mapping of names to such; kept in this order. Tensors or numpy arrays.
@@ -443,6 +450,7 @@ class Task(BaseTask):
         name: For reports.
         batch: Examples per forward call.
         more: Further inputs of the same kind, ``[row, ...]``, used only for estimating layer moments.
+        groups: What each example shares with others (a patient, a document, an original): see ``with_groups``.
 
     Raises:
         DataError: If the task is empty, lengths or shapes differ, targets are one-hot, or values are not finite.
@@ -460,6 +468,7 @@ class Task(BaseTask):
         name: str = "task",
         batch: int = 512,
         more: Any = None,
+        groups: Sequence[Any] | NDArray[Any] | Tensor | None = None,
     ) -> None:
         self.name, self.batch = name_of(name), batch
         if not isinstance(batch, int) or batch < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -482,6 +491,8 @@ class Task(BaseTask):
         require_targets(self.targets, count(self.inputs), of_outputs=of_outputs, of_masks=of_masks, where=name)
         self.measure, self.chosen = wanted or measures.BY_NAME[usual], wanted is None
         self._require_sound()
+        if groups is not None:
+            self.annotations = self.with_groups(groups).annotations
 
     def _require_sound(self) -> None:
         require_fit(self.measure, self.targets, where=self.name)

@@ -15,6 +15,7 @@ from wheeltap.core.plain import fixed
 from wheeltap.core.records import UNCOVERED, Estimate, Finding, SubjectRecord, TaskRecord
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.section import Block, Cell, Table, Text
+from wheeltap.plans.plan import GROUPED
 from wheeltap.report import dots, drawn, view, words
 from wheeltap.report.blocks import Drawing, LegendEntry
 from wheeltap.report.dots import DeploymentTable, Line
@@ -104,6 +105,8 @@ def notes(record: ReportRecord, *, read_on: str = READ_ON) -> tuple[str, ...]:
     own = [f for f in record.findings if len(record.subjects) == 1 and record.instrument(f.code).asks == "deployment"]
     if any(map(_open_by_others, own)):
         found.append(_ALLOWS)
+    if record.task.examples and GROUPED not in record.provenance:
+        found.insert(0, _INDEPENDENT)
     return (*found, f"{_PROVES if record.task.examples else _UNRUN} {read_on}".strip())
 
 
@@ -155,13 +158,13 @@ def _examples(task: TaskRecord) -> list[str]:
         )
     if task.alike is not None:
         found.append(
-            f"Warning: near-duplicates: only {task.alike:,} of the {task.examples:,} examples differ by more than a "
-            "tiny change of their inputs. Each set of copies counts as one group, and joins those that it is in."
+            f"Warning: the {task.examples:,} examples are {task.alike:,} sets of copies or of rows of one subject: their "
+            "inputs are much nearer to each other than to all others. Each set counts as one group, and joins those that "
+            f"it is in. {_OTHERS}"
         )
     if task.found is not None:
         found.append(
-            f"Warning: the {task.examples:,} examples are {task.found} that share a template, prefix or passage. They "
-            "count as groups, not one by one; give their groups (groups, in .jsonl group) if these are others."
+            f"Warning: the {task.examples:,} examples are {task.found}. They count as groups, not one by one. {_OTHERS}"
         )
     if task.common is not None and task.common >= _UNEVEN:
         found.append(
@@ -170,6 +173,10 @@ def _examples(task: TaskRecord) -> list[str]:
         )
     return found
 
+
+_DECLARE = "(array groups of an .npz file, group in .jsonl, Task(groups=...))"
+_OTHERS = f"Declare groups {_DECLARE} if these are others."
+_INDEPENDENT = f"Verdicts assume independent examples. If some share a source, declare groups {_DECLARE}."
 
 _UNEVEN = 0.8
 """Share of one answer from which the others need a test of their own."""

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Sequence, Set
+from dataclasses import replace
 from pathlib import Path
 from secrets import token_bytes
 from statistics import fmean
@@ -29,7 +30,7 @@ from wheeltap.core.sets import JoinedTask, facts, measured
 from wheeltap.core.settings import LARGE, SMALL
 from wheeltap.core.subject import Subject, derived_record
 from wheeltap.core.targets import are_labels, shows_labels
-from wheeltap.core.task import BaseTask
+from wheeltap.core.task import IN_ORDER, BaseTask
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.engine.apply import preserved_state
 from wheeltap.engine.clean import in_line, settle, threads_for
@@ -47,6 +48,7 @@ from wheeltap.runs.given import Examples, Model, scored, subjects_of, task_of
 from wheeltap.runs.request import Budget, Given, Request, RequestOptions, audits_of, door, functions_of, margin_of
 from wheeltap.runs.reuse import set_variants
 from wheeltap.runs.shipping import found
+from wheeltap.stats.serial import serial_groups, strata_of
 
 
 def require_named(plan: Plan, subjects: Sequence[Subject], task: BaseTask) -> None:
@@ -417,12 +419,33 @@ def settled_on(
             do="Check the targets: a query needs a relevant document.",
         )  # fmt: skip
     if not undefined.any():
-        return task
+        return _in_order(task, subjects)
     kept = task.part(to_tensor(np.flatnonzero(~undefined)))
     kept.left_out, kept.repeats, kept.more = int(undefined.sum()), task.repeats, task.more
     for subject in subjects:
         settle(subject, kept)
-    return kept
+    return _in_order(kept, subjects)
+
+
+def _in_order(task: BaseTask, subjects: Sequence[Subject]) -> BaseTask:
+    """The task, with blocks of the file as groups where what models score depends on the examples before.
+
+    Not where groups were declared or noticed, or a symmetry or suite tells how examples belong together.
+    """
+    known = task.annotations
+    if known.groups is not None or known.symmetry is not None or known.others:
+        return task
+    scores = [subject.settled.scores for subject in subjects if subject.settled is not None]
+    values = [to_array(one) for each in scores for one in measured(task, each, each).values()]
+    finite = [one for one in values if one.ndim == 1 and bool(np.isfinite(one).all())]
+    groups = serial_groups(np.array(finite), strata_of(task.targets.cpu().numpy())) if finite else None
+    if groups is None:
+        return task
+    grouped = task.with_noticed(to_tensor(groups), IN_ORDER)
+    for subject in subjects:  # scores do not depend on groups
+        if subject.settled is not None:
+            subject.settled = replace(subject.settled, task=grouped.digest)
+    return grouped
 
 
 def _usual_margin(subject: Subject, task: BaseTask) -> float:
