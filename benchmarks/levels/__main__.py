@@ -13,7 +13,7 @@ from typing import Final
 from benchmarks.levels import Row
 from benchmarks.levels.table import table
 
-PARTS: Final = ("draws", "groups", "grouped", "chosen", "looks", "bands", "raters", "members")
+PARTS: Final = ("draws", "groups", "grouped", "chosen", "looks", "bands", "raters", "members", "noticed")
 
 
 def main() -> int:

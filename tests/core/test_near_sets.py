@@ -1,5 +1,6 @@
 """Copies and rows of one subject are noticed by gaps in nearest-neighbor distances; independent rows are not."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 import wheeltap as wt
 from wheeltap.core.near_duplicates import near_sets
 from wheeltap.core.repeats import lookalikes
+from wheeltap.sources.arrays import load_arrays
 
 Rows = NDArray[Any]
 ORIGINALS, COPIES = 60, 10
@@ -122,3 +124,22 @@ def test_groups_are_an_argument_of_tasks() -> None:
     task = wt.Task(inputs, targets, groups=groups)
     assert task.digest == wt.Task(inputs, targets).with_groups(groups).digest
     assert task.clusters is not None and len(task.clusters.unique()) == 3
+
+
+def test_an_id_that_repeats_gives_the_groups(tmp_path: Path) -> None:
+    rng, patients = np.random.default_rng(5), np.repeat([f"p{at}" for at in range(20)], 5)
+    arrays = {"inputs": np.float32(rng.normal(size=(100, 4))), "targets": np.arange(100) % 2}
+    for name, values, count in (
+        ("patient_id", patients, 20),
+        ("factor_document", np.repeat(np.arange(25), 4), 25),
+        ("id", np.arange(100), None),
+        ("case", np.arange(100) % 4, None),
+        ("age", np.arange(100) % 40, None),
+    ):
+        np.savez(tmp_path / "data.npz", **arrays, **{name: values})
+        task = load_arrays(tmp_path / "data.npz")
+        assert (None if task.clusters is None else len(task.clusters.unique())) == count, name
+        assert (task.record.found is None) == (count is None)
+    np.savez(tmp_path / "data.npz", **arrays, patient=patients, groups=np.arange(100) // 2)
+    declared = load_arrays(tmp_path / "data.npz")
+    assert declared.clusters is not None and len(declared.clusters.unique()) == 50 and declared.record.found is None

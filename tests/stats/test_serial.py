@@ -60,4 +60,4 @@ def test_an_audit_uses_blocks_of_the_file_and_says_so() -> None:
     assert task.found is not None and "follow each other in the file" in task.found
     assert "which count as about" in report.text()
     alone = wt.audit(net, wt.Task(inputs, targets, groups=range(800)), schemes="int8")
-    assert alone.record.task.found is None and "Verdicts assume independent examples" in alone.text()
+    assert alone.record.task.found is None and "Assumes independent examples" in alone.text()

@@ -113,7 +113,7 @@ def _own(count: int, pool: Indices) -> Indices:
 
 
 def _clearest(views: Sequence[Floats], rng: np.random.Generator) -> tuple[_Gaps, Floats, Indices] | None:
-    """Return the clearest gaps in any of several units, with the rows in these, and among which; None for no distances."""
+    """Return the clearest gaps in any of several units, the rows in these, and the pool; None if few or equal."""
     order, found = rng.permutation(len(views[0])), list[tuple[_Gaps, Floats, Indices]]()
     for points, fraction in product(views, _FRACTIONS):
         pool = order[: min(len(order), _POOL) // fraction]
@@ -172,7 +172,7 @@ def _different(rows: Floats, keys: Sequence[object]) -> tuple[Indices, list[int]
 
 
 def _linked(gaps: _Gaps, points: Floats, pool: Indices, keys: Indices) -> tuple[NDArray[np.int64], bool]:
-    """Return the set of each row of ``points``, and whether its rows nearly agree: a link lies before both rows' gaps."""
+    """Return the set of each row, and whether its rows nearly agree: links lie before the gaps of both rows."""
     distances, near = _nearest(points, points[pool], _own(len(points), pool))
     odds = gaps.dimension * _spacings(distances) + gaps.prior
     each, last = np.arange(len(points)), odds.argmax(1)
@@ -204,7 +204,10 @@ def _are_kinds(sets: NDArray[np.int64], kinds: NDArray[Any] | None, fewest: int)
 def count_near_copies(rows: Floats, others: Floats) -> int:
     """Return about how many rows differ by a tiny amount from one of ``others``; 0 where it may be by chance."""
     rng = np.random.default_rng(0)
-    points, pool = rng.permutation(_scaled(rows, others)[1])[:_SAMPLE], rng.permutation(_scaled(others, others)[1])[:_POOL]
+    points, pool = (
+        rng.permutation(_scaled(rows, others)[1])[:_SAMPLE],
+        rng.permutation(_scaled(others, others)[1])[:_POOL],
+    )
     if len(pool) < _FEWEST or not pool.shape[1]:
         return 0
     distances = _nearest(points, pool, np.full(len(points), -1))[0]

@@ -115,7 +115,7 @@ def numbers_of(inputs: Inputs) -> NDArray[np.float32] | None:
 
 
 def copies(inputs: Inputs, targets: Tensor) -> NDArray[np.int64] | None:
-    """Return which examples are so near each other in floating-point numbers that they are copies: their set, ``[example]``.
+    """Return which examples are copies by their floating-point numbers: their set, ``[example]``.
 
     Whole-number inputs divide sets, and sets that are the right options are none.
 
@@ -159,7 +159,7 @@ Words = Sequence[str]
 
 
 def lookalikes(texts: Sequence[Words]) -> NDArray[np.int64] | None:
-    """Return the group of each text ``[text]``, from 0; None where all are in one group, or nearly all like no other."""
+    """Return the group of each text ``[text]``, from 0; None where all are in one, or nearly all like no other."""
     groups = similar_text_sets(texts)
     return None if groups is None else _clearly(groups)
 

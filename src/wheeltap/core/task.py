@@ -459,7 +459,7 @@ class Task(BaseTask):
 
     batch_attribute = "batch"
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a door: each is a choice of its own
         self,
         inputs: Any,
         targets: Any,

@@ -158,9 +158,9 @@ def _examples(task: TaskRecord) -> list[str]:
         )
     if task.alike is not None:
         found.append(
-            f"Warning: the {task.examples:,} examples are {task.alike:,} sets of copies or of rows of one subject: their "
-            "inputs are much nearer to each other than to all others. Each set counts as one group, and joins those that "
-            f"it is in. {_OTHERS}"
+            f"Warning: the {task.examples:,} examples are {task.alike:,} sets of copies or of rows of one subject: "
+            "their inputs are much nearer to each other than to all others. Each set counts as one group, and joins "
+            f"those that it is in. {_OTHERS}"
         )
     if task.found is not None:
         found.append(
@@ -174,9 +174,9 @@ def _examples(task: TaskRecord) -> list[str]:
     return found
 
 
-_DECLARE = "(array groups of an .npz file, group in .jsonl, Task(groups=...))"
-_OTHERS = f"Declare groups {_DECLARE} if these are others."
-_INDEPENDENT = f"Verdicts assume independent examples. If some share a source, declare groups {_DECLARE}."
+_DECLARE = "groups in .npz, group in .jsonl, Task(groups=...)"
+_OTHERS = f"If these are others, declare them: {_DECLARE}."
+_INDEPENDENT = f"Assumes independent examples; declare others: {_DECLARE}."
 
 _UNEVEN = 0.8
 """Share of one answer from which the others need a test of their own."""

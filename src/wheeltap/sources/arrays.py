@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Final, final
 
 import numpy as np
 import torch
@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from wheeltap.core.bounded import Npz
 from wheeltap.core.errors import DataError, FileFormatError
+from wheeltap.core.repeats import firsts
 from wheeltap.core.symmetry import Symmetry
 from wheeltap.core.task import Kind, Task
+from wheeltap.core.typed import to_tensor
 from wheeltap.sources.base import DataSource, ExampleReader
 from wheeltap.sources.hf import suited
 from wheeltap.sources.jsonl import MAX_FACTORS
@@ -28,6 +30,14 @@ MASK = "mask"
 """In the shape of the targets: 0 where a pixel or token does not count."""
 
 OPTIONAL = (GROUPS, BEHAVIORS, SYMMETRY, VOTES, ORDINAL_VOTES)
+
+_ID = re.compile(
+    r"(^|_)(id|uid|uuid|patient|subject|person|user|author|speaker|document|doc|source|session|original|case|study)s?"
+    r"(_?(id|ids|no|number|name))?$",
+    re.IGNORECASE,
+)
+_FEW_IDS: Final = 10
+"""Names of arrays that are ids of what examples share; so few values or less are kinds."""
 
 ARGUMENT = "inputs_"
 """What the names of arrays begin with that are arguments of the model, by the rest of the name."""
@@ -61,7 +71,8 @@ def load_arrays(path: Path) -> Task:
     arrays ``factor_NAME`` ``[example]`` of whole numbers are labels of factors, for the audit ``decodable``; an array
     ``symmetry`` ``[element, example]`` tells where each element of a group moves the examples (the first row moves
     nothing), for the audit ``symmetry``; an array ``votes`` ``[example, option]`` of counts (``ordinal_votes``, where
-    the options are in an order) says what people chose, for the audit ``disagreement``.
+    the options are in an order) says what people chose, for the audit ``disagreement``. Without ``groups``, an array
+    that by its name is an id (``patient``, ``document_id``) and whose values repeat gives the groups.
 
     Raises:
         MissingFile: If the file is not there.
@@ -88,8 +99,11 @@ def annotated(task: Kind, path: Path) -> Kind:
         _require_plain(archive, names)
         read = {name: torch.as_tensor(_numbers(archive, name)) for name in names if name != GROUPS}
         groups = _numbers(archive, GROUPS) if GROUPS in names else None
+        ids = None if groups is not None else _ids(archive, len(task.targets))
     if groups is not None:
         task = task.with_groups(groups if groups.dtype.kind == "U" else torch.as_tensor(groups))
+    elif ids is not None:
+        task = task.with_noticed(to_tensor(ids[1]), f"have the same {ids[0]}")
     if BEHAVIORS in read:
         task = task.with_behaviors(read[BEHAVIORS])
     if SYMMETRY in read:
@@ -197,6 +211,21 @@ def _factors(archive: Npz) -> tuple[str, ...]:
             do="Keep those you want to ask about.",
         )
     return names
+
+
+def _ids(archive: Npz, examples: int) -> tuple[str, NDArray[np.intp]] | None:
+    """The name of an array that by its name is an id of what examples share, and its values numbered.
+
+    That of the fewest values; none whose values hardly repeat, or are as few as kinds are.
+    """
+    numbered = dict[str, NDArray[np.intp]]()
+    for name in archive.names:
+        shape, dtype, _ = archive.header(name)
+        if _ID.search(name.removeprefix(FACTOR)) and shape == (examples,) and dtype.kind in "iuU":
+            values = np.unique(archive.array(name, dtype), return_inverse=True)[1]
+            if values.max() >= _FEW_IDS and firsts(values.tolist()) is not None:
+                numbered[name] = values
+    return min(numbered.items(), key=lambda item: int(item[1].max()), default=None)
 
 
 def _require_plain(archive: Npz, names: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
 """Examples that depend on those before them in the file, as the rows of one patient do: blocks of these are groups."""
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
@@ -8,20 +9,25 @@ from numpy.typing import NDArray
 from wheeltap.stats.clusters import Groups
 from wheeltap.stats.crossed import FloatArray
 
-_FEWEST, _BLOCKS = 50, 10  # examples from which their order tells something; blocks that must remain
+_FEWEST, _BLOCKS = 50, 10  # examples from which their order tells something; blocks that there must be
 _WINDOWS: Final = (1, 4, 12, 40)  # lags that are summed: runs of 2 to about 50 examples
 _SUSPECT, _SHUFFLES = 2.5, 199  # standard errors from which the test is made, at a level of 1 in 200
 _LONGER: Final = 1.25  # factor from one length of blocks to the next
-_STRATUM: Final = 20  # examples of nearly equal targets that are no classes
+_STRATUM, _SEVERAL = 20, 5  # examples of nearly equal targets that are no classes; of a stratum on average, at least
 
 
-def strata_of(targets: NDArray[Any]) -> NDArray[np.intp]:
-    """Return a number ``[example]`` for each class, or for nearly equal numbers: files are often sorted by these."""
-    if targets.ndim > 1:
-        return np.zeros(len(targets), dtype=np.intp)
-    if targets.dtype.kind == "f":
-        return targets.argsort(kind="stable").argsort(kind="stable") // _STRATUM
-    return np.unique(targets, return_inverse=True)[1]
+def strata_of(targets: NDArray[Any], labels: Iterable[NDArray[Any]] = ()) -> NDArray[np.intp]:
+    """Return a number ``[example]`` for each class, or nearly equal numbers: files are often sorted by these.
+
+    Labels ``[example]`` divide strata further, as long as these have several examples each.
+    """
+    strata = np.zeros(len(targets), dtype=np.intp)
+    if targets.ndim == 1 and targets.dtype.kind == "f":
+        strata = targets.argsort(kind="stable").argsort(kind="stable") // _STRATUM
+    for values in (*labels, *([targets] if targets.ndim == 1 and targets.dtype.kind != "f" else [])):
+        divided = np.unique(np.stack([strata, values]), axis=1, return_inverse=True)[1].reshape(-1)
+        strata = divided if len(targets) >= _SEVERAL * (divided.max() + 1) else strata
+    return strata
 
 
 def serial_groups(values: FloatArray, strata: NDArray[np.intp]) -> Groups | None:
@@ -35,7 +41,8 @@ def serial_groups(values: FloatArray, strata: NDArray[np.intp]) -> Groups | None
         strata: ``[example]``; what examples of a stratum have in common is no dependence.
 
     Returns:
-        ``None`` where no measure depends on the order: 1 of 200 files of independent examples are taken to.
+        ``None`` where no measure depends on the order (1 in 200 files of independent examples is taken to), or over
+        more than a tenth of the file.
 
     Source: Bartlett (1946), "On the theoretical specification and sampling properties of autocorrelated time-series";
     Künsch (1989), "The jackknife and the bootstrap for general stationary observations" (blocks).
@@ -51,8 +58,10 @@ def serial_groups(values: FloatArray, strata: NDArray[np.intp]) -> Groups | None
     if any(_sizes(table[:, rng.permutation(count)]).max() >= sizes.max() for _ in range(_SHUFFLES)):
         return None
     row, length = table[int(sizes.argmax())], 2.0
-    while int(length) < count // _BLOCKS and _depend(row, int(length)):
+    while _depend(row, int(length)):
         length *= _LONGER
+        if int(length) > count // _BLOCKS:  # a trend, or a file that is sorted by a few kinds of examples
+            return None
     return np.arange(count) // int(length)
 
 
