@@ -1,7 +1,7 @@
 """Groups that nobody declared: how often copies are noticed, and how often verdicts on them are false."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +11,8 @@ from wheeltap.core.near_duplicates import near_sets, similar_text_sets
 from wheeltap.stats.sample import Sample
 from wheeltap.stats.serial import serial_groups
 
-Array = NDArray[np.float64]
-Groups = NDArray[np.int64]
+Array = NDArray[Any]
+Groups = NDArray[Any]
 Rng = np.random.Generator
 Notice = Callable[[Groups, Array, Rng], Groups | None]
 
@@ -39,7 +39,7 @@ def tables(rng: Rng, count: int) -> Array:
 def _near(make: Callable[[Rng, int], Array], jitter: float) -> Notice:
     def notice(groups: Groups, losses: Array, rng: Rng) -> Groups | None:
         rows = make(rng, int(groups.max()) + 1)[groups]
-        return near_sets(np.float32(rows + jitter * rng.normal(size=rows.shape)), [""] * len(rows))
+        return near_sets(rows + jitter * rng.normal(size=rows.shape), [""] * len(rows))
 
     return notice
 
@@ -92,7 +92,7 @@ def _row(name: str, notice: Notice, reps: int, rng: Rng, *, ordered: bool, unequ
 def _alarms(reps: int, rng: Rng) -> list[Row]:
     rows = list[Row]()
     for name, make in (("pictures", pictures), ("table", tables)):
-        alarms = np.mean([near_sets(np.float32(make(rng, 500)), [""] * 500) is not None for _ in range(reps)])
+        alarms = np.mean([near_sets(make(rng, 500), [""] * 500) is not None for _ in range(reps)])
         rows.append(
             Row(
                 claim="independent examples",

@@ -1,15 +1,18 @@
 """Dependence on the order of the file: ten rows per patient are noticed, independent examples are not."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 import wheeltap as wt
 from tests.doors.test_doors_tasks import linear
 from wheeltap.stats.serial import serial_groups, strata_of
 
 
-def patients(rng: np.random.Generator, *, alike: float, examples: int = 1000) -> np.ndarray:
+def patients(rng: np.random.Generator, *, alike: float, examples: int = 1000) -> NDArray[Any]:
     of_patient = rng.normal(size=examples)[np.arange(examples) // 10]
     values = np.sqrt(alike) * of_patient + np.sqrt(1 - alike) * rng.normal(size=examples)
     return np.stack([(values < 1.0) * 1.0, np.exp(values)])
@@ -29,7 +32,7 @@ def test_independent_examples_are_not(examples: int, right: float) -> None:
     rng = np.random.default_rng(1)
     alarms = 0
     for _ in range(100):
-        values = np.stack([(rng.random(examples) < right) * 1.0, rng.exponential(size=examples)])
+        values: NDArray[Any] = np.stack([(rng.random(examples) < right) * 1.0, rng.exponential(size=examples)])
         alarms += serial_groups(values, rng.integers(5, size=examples)) is not None
     assert alarms <= 3
 
@@ -39,7 +42,7 @@ def test_a_file_sorted_by_class_or_target_is_not() -> None:
     alarms = 0
     for _ in range(50):
         classes = np.sort(rng.integers(10, size=500))
-        right = (rng.random(500) < np.linspace(0.5, 0.99, 10)[classes]) * 1.0
+        right: NDArray[Any] = (rng.random(500) < np.linspace(0.5, 0.99, 10)[classes]) * 1.0
         alarms += serial_groups(right[None], strata_of(classes)) is not None
         numbers = np.sort(rng.normal(size=500))
         errors = np.square(numbers * rng.normal(size=500))

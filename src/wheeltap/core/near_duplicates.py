@@ -28,7 +28,7 @@ _WIDE, _MAX_COLUMNS = 16, 512  # columns from which one that hardly varies is no
 _COMMON, _MAX_WORDS = 0.95, 1024  # words of nearly all texts tell nothing
 _HASHED, _DIRECTIONS = 2**13, 192  # numbers that words are hashed to, and random directions that make them continuous
 
-Floats = NDArray[np.floating[Any]]
+Floats = NDArray[Any]
 Indices = NDArray[np.intp]
 
 
@@ -56,7 +56,8 @@ class _Gaps(NamedTuple):
 
 
 def _spacings(distances: Floats) -> Floats:
-    return np.arange(1, distances.shape[1]) * np.diff(np.log(np.maximum(distances, _ZERO)), axis=1)
+    logs: Floats = np.log(np.maximum(distances, _ZERO))
+    return np.asarray(np.arange(1, distances.shape[1]) * (logs[:, 1:] - logs[:, :-1]), dtype=np.float64)
 
 
 def _gaps(distances: Floats) -> _Gaps | None:
@@ -79,7 +80,8 @@ def _scaled(rows: Floats, like: Floats) -> tuple[Floats, Floats]:
     spread = like.std(0, dtype=np.float64)
     varies = spread > (_TINY * np.median(spread[spread > 0.0]) if (spread > 0.0).sum() > _WIDE else 0.0)
     centered, spread = rows[:, varies] - like[:, varies].mean(0, dtype=np.float64), spread[varies]
-    return np.float32(centered / (spread.mean() if len(spread) else 1.0)), np.float32(centered / spread)
+    whole = spread.mean() if len(spread) else 1.0
+    return (centered / whole).astype(np.float32), (centered / spread).astype(np.float32)
 
 
 def _nearest(rows: Floats, others: Floats, own: Indices, count: int = _NEAREST) -> tuple[Floats, Indices]:
@@ -152,7 +154,7 @@ def near_sets(
     if clearest is None or not clearest[0].is_clear:
         return None
     gaps, points, pool = clearest
-    linked, is_tiny = _linked(gaps, points, pool, np.unique([keys[at] for at in first], return_inverse=True)[1])
+    linked, is_tiny = _linked(gaps, points, pool, np.unique([str(keys[at]) for at in first], return_inverse=True)[1])
     sets = linked[different]
     if is_tiny:
         return sets

@@ -404,7 +404,8 @@ class BaseTask(Batched, ABC):
     def record(self) -> TaskRecord:
         """What stores and reports keep of this task."""
         known, common, chosen = self.annotations, self.common, _CHOSEN.get(self.measure.name)
-        grouped = known.groups is not None
+        groups = None if known.groups is None else known.groups.cpu().numpy()
+        grouped = groups is not None
         return TaskRecord(
             name=self.name,
             digest=self.digest,
@@ -422,7 +423,7 @@ class BaseTask(Batched, ABC):
             repeats=self.repeats or None,
             distinct=None if grouped or self._by_chance else repeats.few_different(self.contents),
             alike=len(np.unique(sets)) if grouped and (sets := self.copies) is not None else None,
-            found=f"{sizes_of(known.groups.cpu().numpy())} that {known.found}" if known.found and grouped else None,
+            found=f"{sizes_of(groups)} that {known.found}" if known.found and groups is not None else None,
         )
 
     @property

@@ -439,7 +439,7 @@ def _in_order(task: BaseTask, subjects: Sequence[Subject]) -> BaseTask:
     values = [to_array(one) for each in scores for one in measured(task, each, each).values()]
     finite = [one for one in values if one.ndim == 1 and bool(np.isfinite(one).all())]
     strata = strata_of(task.targets.cpu().numpy(), task.slices.values())
-    groups = serial_groups(np.array(finite), strata) if finite else None
+    groups = serial_groups(np.array(finite, dtype=np.float64), strata) if finite else None
     if groups is None:
         return task
     grouped = task.with_noticed(to_tensor(groups), IN_ORDER)

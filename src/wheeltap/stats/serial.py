@@ -62,7 +62,7 @@ def serial_groups(values: FloatArray, strata: NDArray[np.intp]) -> Groups | None
         length *= _LONGER
         if int(length) > count // _BLOCKS:  # a trend, or a file that is sorted by a few kinds of examples
             return None
-    return np.arange(count) // int(length)
+    return np.asarray(np.arange(count) // int(length), dtype=np.int64)
 
 
 def _residuals(row: FloatArray, strata: NDArray[np.intp]) -> FloatArray:
