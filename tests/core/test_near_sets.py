@@ -21,7 +21,7 @@ ORIGINALS, COPIES = 60, 10
 def pictures(rng: np.random.Generator, count: int) -> Rows:
     """Two bumps of random place and height on 8 x 8 pixels."""
     x, y = np.meshgrid(np.arange(8), np.arange(8))
-    bumps: list[Rows] = [
+    bumps: list[Any] = [
         height * np.exp(-((x - a) ** 2 + (y - b) ** 2) / 4.0)
         for a, b, height in zip(*rng.uniform(0, 8, (2, 2 * count)), rng.uniform(0.5, 1.0, 2 * count), strict=True)
     ]
