@@ -68,9 +68,9 @@ def test_a_failing_trial_fails_alone_and_the_audit_says_why(tmp_path: Path) -> N
     report = wt.run(plan, subject, task, store=tmp_path / "s.wheeltap", watch=watch)
     outcomes = stored(tmp_path / "s.wheeltap", plan, report)
     [failed] = [outcome for outcome in outcomes if outcome.status == "failed"]
-    assert failed.because == "RuntimeError: told to"
+    assert failed.because.endswith("RuntimeError: told to")
     wrong = [finding for finding in report.findings if finding.status == "error"]
-    assert [finding.because for finding in wrong] == ["RuntimeError: told to"]
+    assert [finding.because for finding in wrong] == [failed.because]
     assert {finding.code for finding in report.findings} == {"WT001", "WT002", "WT101", "WT102", "WT103", "WT104"}
 
 
@@ -94,7 +94,7 @@ def test_moments_that_cannot_be_read_fail_their_trials_only() -> None:
     subject, task = Subject(model, name="net"), taught(model.body, numbers(60, 6, seed=1))
     found = run(subject, task, [trial(subject, task, name, 0.1) for name in ("function", "relative")])
     assert [outcome.status for outcome in found] == ["failed", "done"]
-    assert found[0].because.startswith("MemoryError: ")
+    assert "MemoryError: " in found[0].because
 
 
 QUICK = wt.Effort(draws=4, control_draws=4, block_draws=0)

@@ -211,7 +211,7 @@ def test_a_second_identical_run_makes_few_passes_to_see_that_the_model_is_the_sa
     again = wt.audit(Subject(counted, name="net"), task, store=tmp_path / "s.wheeltap", audits=AUDITS, effort=LITTLE)
     # One clean pass, and two perturbed trials of each perturbation again.
     assert counted.calls - before <= again.cost.forwards + traced
-    assert again.cost.forwards <= 0.06 * first.cost.forwards and again.cost.trials == 0
+    assert again.cost.forwards <= 0.1 * first.cost.forwards and again.cost.trials == 0
     assert again.cost.reused >= 2
     assert judged(again) == judged(first)
     # More draws need only what is new.

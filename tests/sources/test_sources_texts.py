@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 from tiny import WORDS, save_tokenizer, tiny_bert, tiny_llama
 
 import wheeltap as wt
+from tests.audits.by_hand import hall_interval
 from wheeltap.core.errors import DataError, FileFormatError, ModelError, UsageError
 from wheeltap.core.texts import TextTask
 from wheeltap.sources import load_task
@@ -69,9 +69,9 @@ def test_perplexity_and_its_paired_ratio_are_those_of_a_loop(folder: Path) -> No
     assert (score.name, score.value) == ("perplexity", pytest.approx(math.exp(np.mean(clean)), rel=1e-6))
     row = next(row for row in report.findings if row.code == "WT100")
     known = {one.unit: one for one in row.estimates}
-    half = stats.t.ppf(0.975, len(lost) - 1) * lost.std(ddof=1) / len(lost) ** 0.5
+    low, high = hall_interval(lost)
     for one, shown in ((known["log_perplexity"], float), (known["ratio of perplexities"], math.exp)):
-        expected = [shown(float(end)) for end in (lost.mean(), lost.mean() - half, lost.mean() + half)]
+        expected = [shown(float(end)) for end in (lost.mean(), low, high)]
         assert [one.value, one.low, one.high] == pytest.approx(expected, abs=2e-6)
     assert known["perplexity"].value == pytest.approx(math.exp(np.mean(clean) + lost.mean()), rel=1e-6)
     assert row.margin == pytest.approx(math.log(1.02))

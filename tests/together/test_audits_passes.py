@@ -120,7 +120,8 @@ def test_no_audit_makes_more_passes_than_it_says(name: str) -> None:
 def test_a_comparison_makes_no_more_passes_than_it_says() -> None:
     subjects = [digits.subject(name="a"), digits.subject(seed=1, name="b")]
     plan = wt.plan(subjects, digits.task(), effort=FEW)
-    assert 0.9 * most_passes(plan) <= wt.run(plan, subjects, digits.task()).cost.forwards <= most_passes(plan)
+    # Random schemes make more draws only where they decide a row.
+    assert 0.8 * most_passes(plan) <= wt.run(plan, subjects, digits.task()).cost.forwards <= most_passes(plan)
 
 
 @pytest.mark.parametrize("classes", [(2,), (2, 5, 10)])

@@ -102,11 +102,11 @@ def table(numbers: dict[str, np.ndarray], features: np.ndarray) -> MemberTable:
 
 
 def test_planted_nets_are_decided_as_they_were_planted() -> None:
-    """Of 36 nets: responses say all of the loss at 4 bits and of the half dose, and nothing of what is relearned."""
+    """Of 48 nets: responses say all of the loss at 4 bits and of the half dose, and nothing of what is relearned."""
     rng = np.random.default_rng(8)
-    features = rng.standard_normal((36, 6))
+    features = rng.standard_normal((48, 6))
     planted = table({
-        own.RISE.key: features[:, 0] + 0.2 * rng.standard_normal(36), own.BACK.key: rng.standard_normal(36),
+        own.RISE.key: features[:, 0] + 0.2 * rng.standard_normal(48), own.BACK.key: rng.standard_normal(48),
         own.HALF.key: features[:, 1],
     }, features)  # fmt: skip
     rise, back = (draft(rule, planted, among=2, alpha=0.05) for rule in SealHealth({}).rules())

@@ -258,7 +258,7 @@ def test_what_noise_alone_brings_back_is_no_evidence_of_relearning(noisy: tuple[
         return 0.85 if back and trial.settings.get("labels") != "wrong" else 0.05
 
     for seed in range(3):
-        found = finding(simulated(("one", "two"), right, seed=seed, draws=8, steps=[16]), "one vs two")
+        found = finding(simulated(("one", "two"), right, seed=seed, draws=12, steps=[16]), "one vs two")
         if noisy == ("one",):  # but of what is in the net
             assert found.status == "found"
             continue
