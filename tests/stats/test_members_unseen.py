@@ -5,14 +5,14 @@ import pytest
 
 from benchmarks.levels.studies import DESIGNS, RULES_OF_A_STUDY, wrong
 from wheeltap.stats.members import NumberScale, Single, difference, mean, paired
-from wheeltap.stats.members.unseen import Cohort, UnseenMembers
+from wheeltap.stats.members.unseen import MemberValues, UnseenMembers
 
 SHARE = NumberScale("share", bounded=True)
 MARGIN = 0.05
 
 
 def unseen(values: np.ndarray, distance: float) -> float:
-    law = UnseenMembers.of(Cohort(values, 1.0, (-1.0, 1.0)))
+    law = UnseenMembers.of(MemberValues(values, 1.0, (-1.0, 1.0)))
     return law.p_value(distance, toward=1.0, margin=MARGIN, found=False)
 
 

@@ -15,6 +15,9 @@ from wheeltap.core.errors import DataError
 from wheeltap.core.records import OWN
 from wheeltap.core.symmetry import Symmetry
 
+TEMPLATE, IN_ORDER = "share a template, prefix or passage", "follow each other in the file and are scored alike"
+"""How examples belong together whose texts are alike, or whose scores depend on those before."""
+
 
 class Annotation(ABC):
     """What a suite or another package knows of each example of a task, in their order: ``task.with_annotation(one)``.

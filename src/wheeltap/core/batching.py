@@ -2,7 +2,23 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
+
+from wheeltap.core.errors import UsageError
+
+
+def checked_size(batch: Any, *, where: str) -> int:
+    """Return the size of a batch.
+
+    Raises:
+        UsageError: If it is no whole number from 1 on.
+    """
+    if not isinstance(batch, int) or batch < 1:
+        raise UsageError(
+            "The argument batch cannot be used.", where=where, expected="a whole number from 1 on",
+            got=repr(batch)[:120], do="Give batch=512, say, or leave it out.",
+        )  # fmt: skip
+    return batch
 
 
 class Batched:

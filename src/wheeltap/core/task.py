@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from wheeltap.core import canon, repeats
 from wheeltap.core import measure as measures
 from wheeltap.core.annotations import (
+    TEMPLATE,
     Annotation,
     Annotations,
     checked_groups,
@@ -22,8 +23,8 @@ from wheeltap.core.annotations import (
     outermost,
     tensor_digest,
 )
-from wheeltap.core.batching import Batched
-from wheeltap.core.errors import DataError, UsageError
+from wheeltap.core.batching import Batched, checked_size
+from wheeltap.core.errors import DataError
 from wheeltap.core.inputs import (
     Inputs,
     Moments,
@@ -67,9 +68,6 @@ _CHOSEN = {
     "label_accuracy": "scored as several labels", "iou": "scored as masks", "token_accuracy": "scored as tokens",
 }  # fmt: skip
 """How a report says that a measure follows from targets that are no plain classes or numbers."""
-
-TEMPLATE, IN_ORDER = "share a template, prefix or passage", "follow each other in the file and are scored alike"
-"""How examples belong together whose texts are alike, or whose scores depend on those before."""
 
 _MANY = 0.5
 """Share of the examples from which their most common answer has a name."""
@@ -405,7 +403,6 @@ class BaseTask(Batched, ABC):
         """What stores and reports keep of this task."""
         known, common, chosen = self.annotations, self.common, _CHOSEN.get(self.measure.name)
         groups = None if known.groups is None else known.groups.cpu().numpy()
-        grouped = groups is not None
         return TaskRecord(
             name=self.name,
             digest=self.digest,
@@ -421,8 +418,8 @@ class BaseTask(Batched, ABC):
             common=common,
             answer=None if (common or 0.0) < _MANY else int(self.targets.mode()[0]),
             repeats=self.repeats or None,
-            distinct=None if grouped or self._by_chance else repeats.few_different(self.contents),
-            alike=len(np.unique(sets)) if grouped and (sets := self.copies) is not None else None,
+            distinct=None if groups is not None or self._by_chance else repeats.few_different(self.contents),
+            alike=len(np.unique(sets)) if groups is not None and (sets := self.copies) is not None else None,
             found=f"{sizes_of(groups)} that {known.found}" if known.found and groups is not None else None,
         )
 
@@ -471,15 +468,7 @@ class Task(BaseTask):
         more: Any = None,
         groups: Sequence[Any] | NDArray[Any] | Tensor | None = None,
     ) -> None:
-        self.name, self.batch = name_of(name), batch
-        if not isinstance(batch, int) or batch < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise UsageError(
-                "The argument batch cannot be used.",
-                where=name,
-                expected="a whole number from 1 on",
-                got=repr(batch)[:120],
-                do="Give batch=512, say, or leave it out.",
-            )
+        self.name, self.batch = name_of(name), checked_size(batch, where=name)
         self.inputs: Inputs = as_inputs(inputs, where=name)
         self.more: Inputs | None = None if more is None else as_inputs(more, where=name)
         wanted = None if measure is None else measures.named(measure, where=name)

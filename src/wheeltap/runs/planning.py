@@ -22,6 +22,7 @@ from wheeltap.audits.noise import NoiseAudit
 from wheeltap.audits.settle import audits_of as audits_in
 from wheeltap.audits.slices import require_slices
 from wheeltap.core import seeds
+from wheeltap.core.annotations import IN_ORDER
 from wheeltap.core.coverage import packed
 from wheeltap.core.errors import DataError, UsageError
 from wheeltap.core.measure import LogPerplexity, label_accuracy, squared_error
@@ -30,7 +31,7 @@ from wheeltap.core.sets import JoinedTask, facts, measured
 from wheeltap.core.settings import LARGE, SMALL
 from wheeltap.core.subject import Subject, derived_record
 from wheeltap.core.targets import are_labels, shows_labels
-from wheeltap.core.task import IN_ORDER, BaseTask
+from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.engine.apply import preserved_state
 from wheeltap.engine.clean import in_line, settle, threads_for

@@ -164,8 +164,7 @@ def power_of(  # noqa: PLR0913 - as ``p_below``, and alpha
         twice, worlds = replace(none, mean=2.0 * edge), [replace(none, mean=mean) for mean in truths]
 
     def assurance(draws: int, examples: int) -> float:
-        each = [world.at(draws, examples).decided(edge, alpha, one_sided=one_sided) for world in worlds]
-        return float(np.mean(each))
+        return float(np.mean([world.at(draws, examples).decided(edge, alpha, one_sided=one_sided) for world in worlds]))
 
     found, below = twice.found(edge, alpha), none.below(edge, alpha)
     if not one_sided:

@@ -11,7 +11,7 @@ from wheeltap.stats.members import skewed
 from wheeltap.stats.members.base import MemberTest
 from wheeltap.stats.members.over import NumberScale, Single, checked, variance
 from wheeltap.stats.members.student import LocationLaw, Spread, with_spread
-from wheeltap.stats.members.unseen import Cohort, UnseenMembers
+from wheeltap.stats.members.unseen import MemberValues, UnseenMembers
 
 
 def shared_sample(variance: float, count: int, own: float) -> Spread:
@@ -55,7 +55,7 @@ def mean(singles: Sequence[Single], *, name: str = "mean", scale: NumberScale) -
     if count > 1:
         own = float(np.mean(np.square(checked([single.se for single in singles]))))
         plain = replace(scale, log=False)
-        unseen = UnseenMembers.of(Cohort(x, 1.0, plain.limits))
+        unseen = UnseenMembers.of(MemberValues(x, 1.0, plain.limits))
         spread = shared_sample(variance(x, scale), count, own)
         return with_spread(test, spread, scale=plain, of=(x,), unseen=unseen)
     [own] = singles

@@ -14,7 +14,7 @@ from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.members import skewed
 from wheeltap.stats.members.base import Law, MemberTest
 from wheeltap.stats.members.over import NumberScale, Single, checked
-from wheeltap.stats.members.unseen import Cohort, UnseenMembers
+from wheeltap.stats.members.unseen import MemberValues, UnseenMembers
 
 NO_SPREAD = "members without any spread: no interval over members"
 """Why nothing is tested where all numbers are the same: the next member may differ all the same."""
@@ -265,7 +265,7 @@ def one_of(one: Single, others: Sequence[float], *, name: str = "gap", scale: Nu
         return replace(test, method="one net against one: no interval")
     spread = prediction(float(x.var(ddof=1)) + rounding, len(x), own=error**2, own_df=one.df)
     # Whether it is one of them rests on where one more would lie, not on their mean.
-    unseen = UnseenMembers.of(Cohort(x, -1.0, scale.limits), when_found=False)
+    unseen = UnseenMembers.of(MemberValues(x, -1.0, scale.limits), when_found=False)
     return with_spread(test, spread, scale=scale, of=(place, x), unseen=unseen)
 
 
@@ -300,7 +300,7 @@ def paired(a: Sequence[float], b: Sequence[float], *, name: str = "difference", 
         return replace(test, method="one pair of members: no interval")
     spread = welch((float(gaps.var(ddof=1)) + one + two,), (len(gaps),))
     low, high = scale.limits
-    pairs = Cohort(gaps, 1.0, (low - high, high - low))
+    pairs = MemberValues(gaps, 1.0, (low - high, high - low))
     return with_spread(test, spread, scale=scale, of=(x, y), unseen=UnseenMembers.of(pairs))
 
 
@@ -320,7 +320,7 @@ def difference(a: Sequence[float], b: Sequence[float], *, name: str = "differenc
     if min(counts) < 2:
         return replace(test, method=f"{counts[0]} against {counts[1]} members: no interval over members")
     spread = welch((float(x.var(ddof=1)) + one, float(y.var(ddof=1)) + two), counts)
-    cohorts = Cohort(x, 1.0, scale.limits), Cohort(y, -1.0, scale.limits)
+    cohorts = MemberValues(x, 1.0, scale.limits), MemberValues(y, -1.0, scale.limits)
     return with_spread(test, spread, scale=scale, of=(x, y), unseen=UnseenMembers.of(*cohorts))
 
 

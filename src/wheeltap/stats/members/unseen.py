@@ -25,7 +25,7 @@ _POLES: Final = np.logspace(3.0, -12.0, 240)
 
 @final
 @dataclass(frozen=True, eq=False)
-class Cohort:
+class MemberValues:
     """Members whose mean is part of a statistic.
 
     Attributes:
@@ -68,12 +68,12 @@ class UnseenMembers:
     tail; Zou & Donner (2008), "Construction of confidence limits about effect measures", for two cohorts.
     """
 
-    cohorts: tuple[Cohort, ...]
+    cohorts: tuple[MemberValues, ...]
     counts: tuple[int, ...]
     when_found: bool = True
 
     @classmethod
-    def of(cls, *cohorts: Cohort, when_found: bool = True) -> "UnseenMembers":
+    def of(cls, *cohorts: MemberValues, when_found: bool = True) -> "UnseenMembers":
         """As they were made."""
         return cls(cohorts, tuple(len(cohort.values) for cohort in cohorts), when_found)
 
