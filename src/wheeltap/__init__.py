@@ -59,21 +59,21 @@ __all__ = [
     "symmetry",
 ]
 
-_own = lazy(
-    __name__,
-    {
-        "audit": "api", "compare": "api", "study": "api", "plan": "runs.planning", "run": "runs.loop",
-        "judge": "runs.stored", "load": "sources", "AuditSpec": "plans.plan", "ChoiceTask": "core.choices",
-        "Effort": "plans.plan", "GenerationTask": "core.generated", "Plan": "plans.plan", "Report": "report.report",
-        "Subject": "core.subject", "Task": "core.task", "errors": ":core.errors", "measure": ":core.measure",
-        "symmetry": ":core.symmetry", "callbacks": ":callbacks",
-    },
-)  # fmt: skip
+_HOMES = {
+    "audit": "api", "compare": "api", "study": "api", "plan": "runs.planning", "run": "runs.loop",
+    "judge": "runs.stored", "load": "sources", "AuditSpec": "plans.plan", "ChoiceTask": "core.choices",
+    "Effort": "plans.plan", "GenerationTask": "core.generated", "Plan": "plans.plan", "Report": "report.report",
+    "Subject": "core.subject", "Task": "core.task", "errors": ":core.errors", "measure": ":core.measure",
+    "symmetry": ":core.symmetry", "callbacks": ":callbacks",
+}  # fmt: skip
+_own = lazy(__name__, _HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    for suite in () if name.startswith("_") else entry_points(group="wheeltap.suites", name=name):
-        return suite.load()
+    # Entry points last: looking them up reads the metadata of every installed package.
+    if name not in _HOMES and not name.startswith("_"):
+        for suite in entry_points(group="wheeltap.suites", name=name):
+            return suite.load()
     return _own(name)
 
 

@@ -1,7 +1,7 @@
 """Examples that repeat others: the same inputs and target once more, or inputs much nearer than others are."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,10 @@ _PLACES, _VALUES, _OFTEN = 256, 12, 10.0
 independent numbers equal inputs may repeat."""
 
 
+_CHUNK = 1_000_000
+"""How many numbers are converted at once."""
+
+
 def keys_of(inputs: Inputs, *others: Tensor) -> tuple[str, ...]:
     """A digest of each example's inputs and of its row in ``others``: equal where these are.
 
@@ -31,14 +35,22 @@ def keys_of(inputs: Inputs, *others: Tensor) -> tuple[str, ...]:
     """
     parts = tensors(inputs)
     mask = parts.get("attention_mask")
-    rows = [_rows(parts[name], mask) for name in sorted(parts)] + [_rows(other, None) for other in others]
-    return tuple(
-        canon.digest("example", *(np.add(row, 0.0, dtype=np.float64).tobytes() for row in example))  # -0 is 0
-        for example in zip(*rows, strict=True)
-    )
+    rows = [_bytes_of(parts[name], mask) for name in sorted(parts)] + [_bytes_of(other, None) for other in others]
+    return tuple(canon.digest("example", *example) for example in zip(*rows, strict=True))
 
 
-def _rows(part: Tensor, mask: Tensor | None) -> Iterable[NDArray[Any]]:
+def _bytes_of(part: Tensor, mask: Tensor | None) -> Iterator[bytes]:
+    """Yield the numbers of each example as bytes that are equal where the numbers are."""
+    rows = _rows(part, mask)
+    if isinstance(rows, list):
+        yield from (np.add(row, 0.0, dtype=np.float64).tobytes() for row in rows)  # -0 becomes 0
+    else:
+        step = max(_CHUNK // max(rows[:1].size, 1), 1)
+        for start in range(0, len(rows), step):
+            yield from (row.tobytes() for row in np.add(rows[start : start + step], 0.0, dtype=np.float64))
+
+
+def _rows(part: Tensor, mask: Tensor | None) -> NDArray[Any] | list[NDArray[Any]]:
     """The numbers of each example; of whole ones those that a mask ``[example, place]`` of their shape leaves."""
     if part.is_floating_point() or part.is_complex():
         return to_array(part)

@@ -34,6 +34,7 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
+@cache
 def words_of(annotation: Any) -> tuple[Any, ...]:
     """The words that an annotation lists, those of a union's parts included; none where it lists none."""
     if get_origin(annotation) is Annotated:
@@ -45,6 +46,7 @@ def words_of(annotation: Any) -> tuple[Any, ...]:
     return ()
 
 
+@cache
 def _others(annotation: Any) -> tuple[type, ...]:
     """The classes that an annotation allows beside words."""
     parts = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)

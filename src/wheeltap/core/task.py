@@ -545,6 +545,8 @@ class Task(BaseTask):
     @property
     def _by_chance(self) -> bool:
         keys = self.contents
+        if len(set(keys)) == len(keys):
+            return False
         several = len(set(repeats.keys_of(self.inputs, self.targets))) > len(set(keys))
         return several and repeats.by_chance(self.inputs, keys)
 

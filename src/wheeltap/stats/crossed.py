@@ -113,6 +113,8 @@ class CrossedMean:
         Source: Hall (1992), "On the removal of skewness by transformation", eq. 2.3, with Student's quantile.
         """
         t, root_n = t_quantile(alpha, self.example_df), np.sqrt(self.example_df + 1)
+        if isinstance(self.skewness, float) and abs(self.skewness) <= _NO_SKEWNESS:
+            return np.full_like(self.centre, t)
         g = -side * np.asarray(self.skewness, dtype=np.float64)
         scale = np.where(np.abs(g) > _NO_SKEWNESS, g / root_n, 1.0)
         transformed = 3.0 / scale * (np.cbrt(1.0 + scale * (t - g / root_n / 6.0)) - 1.0)

@@ -1,11 +1,16 @@
 """How likely a test would have missed an effect that other draws have measured: what makes a missed plant a failure."""
 
+from functools import lru_cache
+
 import numpy as np
+from numpy.typing import NDArray
 
 from wheeltap.core.seeds import generator
 from wheeltap.stats._scipy import normal_share, t_quantile
 from wheeltap.stats.clusters import Groups, spread_over
 from wheeltap.stats.crossed import CrossedMean, Values, checked, checked_alpha
+
+FloatArray = NDArray[np.float64]
 
 _REPETITIONS = 20_000
 """Imaginary repetitions: a probability of .001 is known to within .0002."""
@@ -36,16 +41,27 @@ def missed_again(reference: Values, plant: Values, *, level: float, groups: Grou
     shared = min(draws, seen)
     about = spread_over(known[:shared] - pilot[:shared], groups)
     rows, ours = pilot.mean(1), known.mean(1)
-    rng = generator(0, "missing")
-    spread = rows.std(ddof=1) * np.sqrt((seen - 1) / rng.chisquare(seen - 1, size=(_REPETITIONS, 1)))
-    centre = rows.mean() + spread * rng.standard_normal((_REPETITIONS, 1)) / np.sqrt(seen)
-    gaps = ours - (centre + spread * rng.standard_normal((_REPETITIONS, draws)))
+    inflation, shifts, deviations = _random_numbers(seen, draws)
+    spread = rows.std(ddof=1) * inflation
+    centre = rows.mean() + spread * shifts / np.sqrt(seen)
+    gaps = ours - (centre + spread * deviations)
     repeated = CrossedMean(
         centre=gaps.mean(1), draw=gaps.var(1, ddof=1) / draws, example=about.example * np.ones(_REPETITIONS),
         residual=about.residual * np.full(_REPETITIONS, shared / draws), draw_df=draws - 1,
         example_df=about.example_df,
     )  # fmt: skip
     return float((repeated.centre <= repeated.half_width(alpha)).mean())
+
+
+@lru_cache(maxsize=4)
+def _random_numbers(seen: int, draws: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return what the spread of ``seen`` draws is multiplied by, and standard normal numbers of their mean and of draws.
+
+    They are the same in every call, so repeated calls with equal numbers of draws share them.
+    """
+    rng = generator(0, "missing")
+    inflation = np.sqrt((seen - 1) / rng.chisquare(seen - 1, size=(_REPETITIONS, 1)))
+    return inflation, rng.standard_normal((_REPETITIONS, 1)), rng.standard_normal((_REPETITIONS, draws))
 
 
 def missed_by(effect: float, error: float, *, df: int, level: float) -> float:

@@ -240,11 +240,11 @@ class _WeightedMean:
 
     def z(self, mean: float) -> float:
         """Normal score of the weighed mean being as large as ``mean``, which lies above that of the points."""
-        if self._range == 0.0 or self._at(_NEAR)[0] <= mean:
+        if self._range == 0.0 or self._mean_at(_NEAR) <= mean:
             return _Z
-        if self._at(_FAR)[0] >= mean:
+        if self._mean_at(_FAR) >= mean:
             return 0.0
-        return self._at(root(lambda tilt: self._at(tilt)[0] - mean, _NEAR, _FAR))[1]
+        return self._at(root(lambda tilt: self._mean_at(tilt) - mean, _NEAR, _FAR))[1]
 
     def upper(self, z: float) -> tuple[float, FloatArray]:
         """The weighed mean of this normal score, and how far more of each point moves it: its influence function."""
@@ -258,15 +258,24 @@ class _WeightedMean:
         return mean, -np.log1p(-slope * (self.points - mean)) / slope
 
     @cached_property
+    def _depths(self) -> FloatArray:
+        """How far the points lie below the imaginary value."""
+        return self.most - self.points
+
+    @cached_property
     def _range(self) -> float:
-        return self.most - float(self.points.min())
+        return float(self._depths.max())
+
+    def _mean_at(self, tilt: float) -> float:
+        """Mean whose saddle point has this tilt."""
+        rest = self._range * math.exp(tilt)  # from the imaginary value to the pole: as a difference it would be rounded
+        tilted = self.weights / (self._depths + rest)
+        return float(tilted @ self.points + self.most / rest) / float(tilted.sum() + 1.0 / rest)
 
     def _at(self, tilt: float) -> tuple[float, float]:
-        """Mean whose saddle point has this tilt, and its normal score; next to the values' own mean that is 0."""
-        rest = self._range * math.exp(tilt)  # from the imaginary value to the pole: as a difference it would be rounded
-        gaps = self.most - self.points + rest
-        tilted = self.weights / gaps
-        mean = float(tilted @ self.points + self.most / rest) / float(tilted.sum() + 1.0 / rest)
+        """``_mean_at`` the tilt, and its normal score; next to the values' own mean that is 0."""
+        mean, rest = self._mean_at(tilt), self._range * math.exp(tilt)
+        gaps = self._depths + rest
         off, top = self.points - mean, self.most - mean
         slope = 1.0 / (top + rest)
         square = 2.0 * (float(self.weights @ np.log1p(-slope * off)) + math.log(rest * slope))
@@ -363,7 +372,7 @@ class _Means:
         if skewness is None:
             return 0.0
         half = self._half_width(alpha, up=self.down, side=-1.0, skewness=skewness)
-        middle, t = float(np.median(half)), t_quantile(alpha, self._units - 1)
+        middle, t = _median_of_sorted(half), t_quantile(alpha, self._units - 1)
         # Where larger values also make a wider interval, its near end varies less than its centre does.
         bend = t**2 / (2.0 * middle * self.examples) if middle > 0.0 else 0.0
         distance = self.mean * self.examples / self._units - margin
@@ -386,7 +395,7 @@ class _Means:
         tail = self.up * unseen_reach(self.draws, alpha) if self.draws > 1 else 0.0
         interval = self._half_width(alpha, side=1.0, skewness=skewness)
         upper = np.maximum(np.hypot(by_example, np.maximum(draws * np.sqrt(by_draw), tail)), interval)
-        share = by_example / float(np.median(upper)) if by_example > 0.0 else 0.0
+        share = by_example / _median_of_sorted(upper) if by_example > 0.0 else 0.0
         return self._chances(short - upper, self.points + share * (pull - self.points))
 
     def _skewness(self, margin: float, *, side: float) -> float | None:
@@ -458,6 +467,12 @@ def _p_one_sided(x: FloatArray, margin: float, *, bound: float | None, skewed: b
 
     z = 0.0 if beyond(0.0) >= 0.0 else _Z if beyond(_Z) <= 0.0 else root(beyond, 0.0, _Z)
     return max(by_interval, _two_sided(z))
+
+
+def _median_of_sorted(values: FloatArray) -> float:
+    """Median of values in order, as those for ``_Means._nodes`` are; sorting them again would take most of the time."""
+    last = len(values) - 1
+    return float(values[last // 2] + values[(last + 1) // 2]) / 2.0
 
 
 def _two_sided(z: float) -> float:
