@@ -55,7 +55,7 @@ def missed_again(reference: Values, plant: Values, *, level: float, groups: Grou
 
 @lru_cache(maxsize=4)
 def _random_numbers(seen: int, draws: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return what the spread of ``seen`` draws is multiplied by, and standard normal numbers of their mean and of draws.
+    """Return factors of the spread of ``seen`` draws, and standard normal numbers for their mean and for new draws.
 
     They are the same in every call, so repeated calls with equal numbers of draws share them.
     """

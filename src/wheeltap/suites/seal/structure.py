@@ -9,6 +9,7 @@ import textwrap
 import types
 import zlib
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, cast, final
 
 import msgspec
@@ -156,8 +157,16 @@ def _source_digest(kind: type, unread: set[str]) -> str:
 
 def _source(function: types.FunctionType) -> str:
     """Source without comments, layout and docstring; empty where there is none."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return "" if code is None else _source_of(code, code.co_filename)
+
+
+@lru_cache(maxsize=10_000)
+def _source_of(code: types.CodeType, file: str) -> str:
+    """As ``_source``, once for each function of a file: equal code in another file may have other decorators."""
+    del file  # part of the key only
     try:
-        lines = textwrap.dedent(inspect.getsource(inspect.unwrap(function)))
+        lines = textwrap.dedent(inspect.getsource(code))
     except (OSError, TypeError):
         return ""
     try:
