@@ -136,6 +136,26 @@ def test_what_could_not_be_excluded_or_is_not_tested_does_not_count() -> None:
     assert statuses(planted(None, 0.03), planted(None, 0.9)) == ["inconclusive", "inconclusive"]
 
 
+def test_a_row_that_the_correction_leaves_open_says_its_verdict_alone() -> None:
+    others = [planted(0.9, 0.9)] * 3
+    safe, costs, leaning, decided, still_open = settle(
+        [
+            planted(0.9, 0.024, words=LOSS),
+            planted(0.024, 0.9, words=LOSS),
+            planted(0.9, 0.024, words=LOSS, value=0.01),
+            planted(0.9, 1e-9, words=LOSS),
+            planted(0.9, 0.9, words=LOSS),
+            *others,
+        ],
+        alpha=0.05,
+    )[:5]
+    assert [f.verdict_alone for f in (safe, costs, leaning, decided, still_open)] == ["safe", "costs", "safe", "", ""]
+    assert [f.status for f in (safe, costs, leaning)] == ["inconclusive"] * 3
+    [single] = settle([planted(0.9, 0.024, words=LOSS)], alpha=0.05)
+    assert (single.verdict, single.verdict_alone) == ("safe", ""), "the same test without others"
+    assert voided(safe).verdict_alone == ""
+
+
 def losses(values: np.ndarray, *, margin: float = MARGIN, **more: Any) -> Hypothesis:
     """A claim on losses of whole answers ``[draw, example]``."""
     test = mean_effect(values, margin=margin, bounded=True, unit="u")

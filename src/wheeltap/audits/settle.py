@@ -12,7 +12,7 @@ from wheeltap.audits.controls import baseline, copies, same_function
 from wheeltap.audits.headline import ENOUGH, FULL, MEASURED, READ, at_level, headline, own_lines, percent
 from wheeltap.audits.power import power_control
 from wheeltap.audits.score import same_outputs
-from wheeltap.core.records import UNCOVERED, Cost, Estimate, Finding, Scalar, SubjectRecord, Trial
+from wheeltap.core.records import UNCOVERED, Cost, Estimate, Finding, FindingStatus, Scalar, SubjectRecord, Trial
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.stages import stage
 from wheeltap.plans.plan import CUT, GROUPED, MARGIN, Lookup, Plan
@@ -160,29 +160,42 @@ def settle(drafts: Sequence[Hypothesis], *, alpha: float) -> list[Finding]:
     rests on a test that could not reject.
     """
     tested = sum(draft.test is not None for draft in drafts)
-    above = holm([None if draft.test is None else draft.test.p for draft in drafts])
+    above = [None if draft.test is None else draft.test.p for draft in drafts]
     # P-values of "the effect is at least the margin"; none where that cannot be rejected at all.
-    below = holm([
+    below = [
         None if draft.evidence is None or draft.fallback is not None
         else draft.evidence.below(draft.margin, one_sided=draft.one_sided)
         for draft in drafts
-    ])  # fmt: skip
+    ]  # fmt: skip
+    uncorrected, corrected = zip(above, below, strict=True), zip(holm(above), holm(below), strict=True)
     return [
-        _settled(draft, sides, alpha=alpha, among=max(tested, 1))
-        for draft, sides in zip(drafts, zip(above, below, strict=True), strict=True)
+        _settled(draft, sides, raw, alpha=alpha, among=max(tested, 1))
+        for draft, sides, raw in zip(drafts, corrected, uncorrected, strict=True)
     ]
 
 
-def _settled(draft: Hypothesis, sides: tuple[float | None, float | None], *, alpha: float, among: int) -> Finding:
-    finding, test, (above, below) = draft.finding, draft.test, sides
+_Sides = tuple[float | None, float | None]
+"""P-values of "the effect is at most the margin", and of "it is at least the margin"."""
+
+
+def _shown(draft: Hypothesis, sides: _Sides, alpha: float) -> FindingStatus | None:
+    """Which side is rejected; ``None`` for neither."""
+    above, below = sides
+    wrong_way = draft.one_sided and (draft.effect.value or 0.0) <= 0.0
+    if above is not None and above <= alpha and not wrong_way:
+        return "found"
+    return "excluded" if draft.fallback is None and below is not None and below <= alpha else None
+
+
+def _settled(draft: Hypothesis, sides: _Sides, uncorrected: _Sides, *, alpha: float, among: int) -> Finding:
+    finding, test = draft.finding, draft.test
     if test is None:
         return msgspec.structs.replace(finding, verdict=draft.words.of(finding))
-    wrong_way = draft.one_sided and (test.value or 0.0) <= 0.0
-    status, because = draft.fallback or "inconclusive", draft.otherwise
-    if above is not None and above <= alpha and not wrong_way:
-        status, because = "found", finding.because
-    elif draft.fallback is None and below is not None and below <= alpha:
-        status = "excluded"
+    shown, because = _shown(draft, sides, alpha), draft.otherwise
+    status = shown or draft.fallback or "inconclusive"
+    if shown == "found":
+        because = finding.because
+    elif shown == "excluded":
         # Else there is no margin, or the tested effect is not the one that is reported.
         if draft.margin > 0.0 and finding.estimates[:1] == (test,):
             first, *others = because.split("\n\n")
@@ -199,7 +212,9 @@ def _settled(draft: Hypothesis, sides: tuple[float | None, float | None], *, alp
         because = f"{because} {OPEN}"
     leaning = status == "inconclusive" and _leans(draft, test)
     made = msgspec.structs.replace(finding, status=status, because=because, power=power, leaning=leaning)
-    return msgspec.structs.replace(made, verdict=draft.words.of(made))
+    alone = _shown(draft, uncorrected, alpha) if status == "inconclusive" else None
+    verdict_alone = draft.words.of(msgspec.structs.replace(finding, status=alone)) if alone else ""
+    return msgspec.structs.replace(made, verdict=draft.words.of(made), verdict_alone=verdict_alone)
 
 
 def _leans(draft: Hypothesis, test: Estimate) -> bool:
@@ -236,7 +251,9 @@ def covered(finding: Finding, reach: float | None) -> Finding:
         f"Only {percent(finding.coverage)} of the weights were disturbed, so nothing is concluded of the model "
         f"(--partial concludes all the same). {MEASURED} {measured}"
     )
-    return msgspec.structs.replace(partly, status="not_applicable", verdict=UNCOVERED, because=because, leaning=False)
+    return msgspec.structs.replace(
+        partly, status="not_applicable", verdict=UNCOVERED, because=because, leaning=False, verdict_alone=""
+    )
 
 
 _CONCLUDES = ("found", "excluded", "inconclusive", "measured")
@@ -247,7 +264,9 @@ def voided(finding: Finding) -> Finding:
     if finding.status not in _CONCLUDES:
         return finding
     because = f"A control failed, so nothing is concluded. What was measured: {finding.because}"
-    return msgspec.structs.replace(finding, status="void", verdict="void", because=because, leaning=False)
+    return msgspec.structs.replace(
+        finding, status="void", verdict="void", because=because, leaning=False, verdict_alone=""
+    )
 
 
 def made_of(plan: Plan, lookup: Lookup) -> Plan:

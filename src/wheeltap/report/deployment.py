@@ -268,9 +268,10 @@ def label(finding: Finding) -> str:
 
 
 def _note(finding: Finding) -> str:
-    """How many draws are within the margin, where it is drawn; what would decide an open row."""
+    """How many draws are within the margin, of a drawn row of one model; what would decide an open row."""
     counted = next((f"{one.value:.0f} of {one.n} draws within" for one in _named(finding, WITHIN)), "")
-    return "; ".join(filter(None, (counted, _needed(finding))))
+    paired = " vs " in finding.subject
+    return "; ".join(filter(None, ("" if paired else counted, view.if_alone(finding), _needed(finding))))
 
 
 def _needed(finding: Finding) -> str:
@@ -290,10 +291,10 @@ def _needed(finding: Finding) -> str:
     return "near the margin" if power.found is not None else f"more {TELL}"
 
 
-def _line(finding: Finding, *cells: str | Cell, noted: bool = True) -> Line:
+def _line(finding: Finding, *cells: str | Cell) -> Line:
     return Line(
         label=label(finding), cells=cells,
-        verdict=Cell(finding.verdict, tone=view.tone_of(finding), note=_note(finding) if noted else ""),
+        verdict=Cell(finding.verdict, tone=view.tone_of(finding), note=_note(finding)),
         effect=finding.estimates[0] if finding.estimates else None, margin=finding.margin or 0.0,
     )  # fmt: skip
 
@@ -351,7 +352,7 @@ def _pair(
     for row in mine:
         same = [one for one in rows if (one.code, one.scheme) == (row.code, row.scheme)]
         own = [_own(record, [one for one in same if one.subject == name]) for name in both]
-        found.append(_line(row, *(own or [words.plain(row.subject)]), _effect(record, row), noted=False))
+        found.append(_line(row, *(own or [words.plain(row.subject)]), _effect(record, row)))
     heading = f"{words.plain(both[1]) if both else 'second'} loses more, 95 %"
     named = tuple(words.plain(name) for name in both) if both else ("pair",)
     return DeploymentTable(
