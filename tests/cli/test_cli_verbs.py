@@ -117,6 +117,34 @@ def test_names_in_a_settings_file_are_a_list_or_a_text(here: Path) -> None:
         assert main(["plan", "digits", "--config", "two.toml"]) == 2
 
 
+@pytest.mark.parametrize(
+    ("command", "instead"),
+    [
+        ("dictionary train --data vectors.npy", "--vectors"),
+        ("dictionary check ioi d.safetensors --data=x.npz", "--task"),
+        ("claims retest C4 --data folder", "--files"),
+        ("claims diff a.json b.json", "retest --json"),
+        ("verify digits digits.seal --full", "wheeltap verify"),
+        ("audit digits --audits std-noise", "relative-noise"),
+        ("audit digits --audits WT109", "list audits"),
+    ],
+)
+def test_a_removed_name_is_refused_with_the_one_to_use(
+    command: str, instead: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command.split()) == 2
+    assert instead in capsys.readouterr().err
+
+
+def test_findings_in_full_are_named_by_codes_and_audits(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", "digits", "--for", "int8", "--store", "d.wheeltap", "--quiet"]) == 0
+    capsys.readouterr()
+    assert main(["report", "d.wheeltap", "wt100,census"]) == 0
+    shown = capsys.readouterr().out
+    assert "WT100 digits: safe" in shown and "WT002 digits: measured" in shown
+    assert main(["report", "d.wheeltap", "WT100,WT999"]) == 2
+
+
 @pytest.mark.release
 def test_doctor() -> None:
     assert main(["doctor"]) == 0
