@@ -70,13 +70,12 @@ def controls_line(record: ReportRecord) -> str:
 
 
 def coverage(record: ReportRecord, subject: SubjectRecord) -> float | None:
-    """Least share of a model's weights that a disturbance of all of them reached."""
+    """Least share of a model's weights that a disturbance of all of them reached; None where none was measured."""
     mine = [f for f in record.findings if f.coverage is not None]
     own = [f for f in mine if f.subject == subject.name]
     paired = [f for f in mine if subject.name in f.subject.split(" vs ")]
     shares = [f.coverage for f in of_all(own or paired) if f.coverage is not None]
-    known = subject.covered / subject.parameters if subject.parameters and subject.covered else None
-    return min(shares, default=known)
+    return min(shares, default=None)
 
 
 def notes(record: ReportRecord, *, read_on: str = READ_ON) -> tuple[str, ...]:
