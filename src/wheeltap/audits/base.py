@@ -283,7 +283,7 @@ def sparing(name: str, parameters: int) -> dict[str, Scalar | list[int | float]]
     return audits.get(name).large if parameters >= LARGE else {}
 
 
-_REMOVED = {
+REMOVED = {
     "relative-race": "relative-noise", "std-noise": "relative-noise", "low-rank-noise": "", "WT109": "", "WT406": "",
     "item-noise": "", "WT505": "",
 }  # fmt: skip
@@ -296,7 +296,7 @@ def named(name: str) -> str:
     Raises:
         UsageError: If it was removed.
     """
-    if (instead := _REMOVED.get(name, _REMOVED.get(name.upper()))) is not None:
+    if (instead := REMOVED.get(name, REMOVED.get(name.upper()))) is not None:
         raise UsageError(
             f"The audit {name} was removed.", where="--audits", expected="an audit of: wheeltap list audits", got=name,
             do=f"Use {instead}." if instead else "Omit it: no other audit answers the same.",
