@@ -11,7 +11,7 @@ from torch import nn
 
 import wheeltap as wt
 from wheeltap.audits import base
-from wheeltap.audits.headline import headline, own_lines
+from wheeltap.audits.headline import enough_for, enough_for_each, headline, own_lines
 from wheeltap.core.records import UNCOVERED, Estimate, Finding, FindingStatus, Instrument, Power, SubjectRecord
 from wheeltap.plans.plan import Plan
 
@@ -72,6 +72,18 @@ def unanswered(row: Finding, because: str = "Out of memory.") -> Finding:
 def enough(examples: int | None, **more: Any) -> dict[str, Power]:
     """What would decide an open row."""
     return {"power": Power(**{"found": 0.1, "excluded": 0.2, "examples": examples, **more})}
+
+
+def test_the_number_of_slices_is_that_of_their_rows() -> None:
+    rows = [
+        finding("WT113", "inconclusive", title=f"int4 on class {at}", **enough(n)) for at, n in enumerate((1400, 3200))
+    ]
+    assert enough_for_each(rows[:1], "examples") == enough_for(rows[:1], "examples") == "1,400 examples"
+    assert enough_for_each(rows, "examples of each") == "1,400 to 3,200 examples of each"
+    few = [replace(row, estimates=(replace(row.estimates[0], n=60),)) for row in rows[:1]]
+    assert enough_for_each([*few, rows[1]], "examples") == "at least 1,400 to 3,200 examples", "one rests on 60"
+    assert enough_for_each([*rows, replace(rows[0], power=enough(None)["power"])], "examples") == ""
+    assert enough_for_each([], "examples") == ""
 
 
 # ---- one model -----------------------------------------------------------------------------------------------------

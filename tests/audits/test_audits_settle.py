@@ -8,8 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from wheeltap.audits.claims import CLAIM, LOSS, PAIR, Hypothesis
-from wheeltap.audits.settle import settle, voided
-from wheeltap.core.records import Estimate, Finding, FindingStatus
+from wheeltap.audits.settle import covered, settle, voided
+from wheeltap.core.records import Estimate, Finding, FindingStatus, TaskRecord
 from wheeltap.stats import rare, three_sided
 from wheeltap.stats.effect import mean_effect
 from wheeltap.stats.evidence import Evidence, NoEvidence
@@ -134,6 +134,35 @@ def test_what_could_not_be_excluded_or_is_not_tested_does_not_count() -> None:
     some = statuses(planted(None, 0.03), exact, otherwise, untested)
     assert some == ["excluded", "inconclusive", "inconclusive", "measured"]
     assert statuses(planted(None, 0.03), planted(None, 0.9)) == ["inconclusive", "inconclusive"]
+
+
+def test_a_row_that_the_correction_leaves_open_says_its_verdict_alone() -> None:
+    others = [planted(0.9, 0.9)] * 3
+    safe, costs, leaning, decided, still_open = settle(
+        [
+            planted(0.9, 0.024, words=LOSS),
+            planted(0.024, 0.9, words=LOSS),
+            planted(0.9, 0.024, words=LOSS, value=0.01),
+            planted(0.9, 1e-9, words=LOSS),
+            planted(0.9, 0.9, words=LOSS),
+            *others,
+        ],
+        alpha=0.05,
+    )[:5]
+    assert [f.verdict_alone for f in (safe, costs, leaning, decided, still_open)] == ["safe", "costs", "safe", "", ""]
+    assert [f.status for f in (safe, costs, leaning)] == ["inconclusive"] * 3
+    [single] = settle([planted(0.9, 0.024, words=LOSS)], alpha=0.05)
+    assert (single.verdict, single.verdict_alone) == ("safe", ""), "the same test without others"
+    assert voided(safe).verdict_alone == ""
+
+
+def test_the_excluded_effect_is_in_points_where_the_score_is() -> None:
+    task = TaskRecord(name="t", digest="d", examples=90, measure="u", measures=("u",), bounded=True)
+    for record, size in ((None, "0.02"), (task, "2.0 points"), (replace(task, measure="other"), "0.02")):
+        [row] = settle([planted(0.9, 1e-9)], alpha=0.05, task=record)
+        assert f"more than {size} is" in row.because
+        [few] = [covered(replace(row, coverage=0.3, margin=MARGIN), 0.3, record)]
+        assert few.status == "not_applicable" and f"more than {size} is" not in few.because
 
 
 def losses(values: np.ndarray, *, margin: float = MARGIN, **more: Any) -> Hypothesis:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 
 from wheeltap.cli import main
@@ -17,6 +18,7 @@ from wheeltap.cli.execution import planned
 from wheeltap.cli.options import RequestFlags
 from wheeltap.report import jsonfile
 from wheeltap.runs import loop
+from wheeltap.sources import digits
 
 
 def report(path: Path) -> dict[str, Any]:
@@ -115,6 +117,52 @@ def test_names_in_a_settings_file_are_a_list_or_a_text(here: Path) -> None:
     for factors in ('["even", "odd"]', "[]", '["even", 3]'):
         (here / "two.toml").write_text(f"audits = ['decodable']\n[decodable]\nfactors = {factors}\n")
         assert main(["plan", "digits", "--config", "two.toml"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "instead"),
+    [
+        ("dictionary train --data vectors.npy", "--vectors"),
+        ("dictionary check ioi d.safetensors --data=x.npz", "--task"),
+        ("claims retest C4 --data folder", "--files"),
+        ("claims diff a.json b.json", "retest --json"),
+        ("verify digits digits.seal --full", "wheeltap verify"),
+        ("audit digits --audits std-noise", "relative-noise"),
+        ("audit digits --audits WT109", "list audits"),
+    ],
+)
+def test_a_removed_name_is_refused_with_the_one_to_use(
+    command: str, instead: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command.split()) == 2
+    assert instead in capsys.readouterr().err
+
+
+def test_findings_in_full_are_named_by_codes_and_audits(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", "digits", "--for", "int8", "--store", "d.wheeltap", "--quiet"]) == 0
+    capsys.readouterr()
+    assert main(["report", "d.wheeltap", "wt100,census"]) == 0
+    shown = capsys.readouterr().out
+    assert "WT100 digits: safe" in shown and "WT002 digits: measured" in shown
+    assert main(["report", "d.wheeltap", "WT100,WT999"]) == 2
+
+
+def test_draws_reach_the_deployment_rows_unless_their_table_says_otherwise(here: Path) -> None:
+    (here / "c.toml").write_text("[deployment]\ndraws = 12\n")
+    for more, draws in ((["--draws", "8"], 8), (["--draws", "8", "--config", "c.toml"], 12)):
+        assert main(["plan", "digits", "--for", "noise25", *more, "-o", "p.json"]) == 0
+        audits = {audit["name"]: audit["settings"] for audit in json.loads((here / "p.json").read_text())["audits"]}
+        assert audits["deployment"]["draws"] == draws
+
+
+def test_examples_of_one_class_leave_nothing_to_lose(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    examples = digits.task()
+    kept = examples.targets == 3
+    np.savez(here / "threes.npz", inputs=examples.inputs[kept], targets=examples.targets[kept])
+    assert main(["audit", "digits", "--data", "threes.npz", "--for", "int8", "--json", "report.json"]) == 1
+    assert found(report(here / "report.json"), "WT001", "digits")["verdict"] == "at chance"
+    shown = capsys.readouterr().out
+    assert "balanced_accuracy" not in shown and "weights covered" not in shown
 
 
 @pytest.mark.release

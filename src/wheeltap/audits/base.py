@@ -283,8 +283,24 @@ def sparing(name: str, parameters: int) -> dict[str, Scalar | list[int | float]]
     return audits.get(name).large if parameters >= LARGE else {}
 
 
+REMOVED = {
+    "relative-race": "relative-noise", "std-noise": "relative-noise", "low-rank-noise": "", "WT109": "", "WT406": "",
+    "item-noise": "", "WT505": "",
+}  # fmt: skip
+"""Audits and codes that were removed, and the one that answers the same."""
+
+
 def named(name: str) -> str:
-    """The name of an audit or group, also where its finding code was given: ``WT103`` is ``quantization``."""
+    """The name of an audit or group, also where its finding code was given: ``WT103`` is ``quantization``.
+
+    Raises:
+        UsageError: If it was removed.
+    """
+    if (instead := REMOVED.get(name, REMOVED.get(name.upper()))) is not None:
+        raise UsageError(
+            f"The audit {name} was removed.", where="--audits", expected="an audit of: wheeltap list audits", got=name,
+            do=f"Use {instead}." if instead else "Omit it: no other audit answers the same.",
+        )  # fmt: skip
     return _coded(name.upper(), recorded=False) or name if name[:2].upper() == "WT" else name
 
 

@@ -325,7 +325,10 @@ class Case:
         task, clean, chance = self.plan.task, self.clean(subject), self.chance
         score, carried = self.score(subject), self.carried(subject)
         near, far = (score.low, score.high) if task.higher_is_better else (score.high, score.low)
-        is_constant = (task.bounded and chance >= 1.0) or (task.measure == "squared_error" and chance <= 0.0)
+        common = 0.0 if task.common is None else task.common
+        is_constant = (task.bounded and max(chance, common) >= 1.0) or (
+            task.measure == "squared_error" and chance <= 0.0
+        )
         if is_constant and task.examples > 1:
             return AT_CHANCE, (
                 f"{subject.name} scores {score}{task.unit}. All targets are equal, so a constant answer is always "
@@ -343,7 +346,6 @@ class Case:
                 f"{subject.name} scores {score}, which about {carried[0]:.0f} examples of the rarest class carry: too "
                 f"few for an interval of {task.measure} ({carried[2]:.0f} are needed)."
             )
-        common = 0.0 if task.common is None else task.common
         if task.sign * (near - chance) > 0.0 and (task.common is None or near > common):
             return "", ""
         scores = f"{subject.name} scores {score}{task.unit}"
@@ -352,7 +354,7 @@ class Case:
             return WORSE, f"{shown}: {_wrong_way(task)}"
         if self._says_nothing(score, far):
             few = f"{task.examples:,} example{'s' * (task.examples != 1)} {self.grouped(subject)}".rstrip()
-            least = f"{max(chance, common) if task.bounded else chance:.3g}"
+            least = f"{common if task.bounded and chance < common < 1.0 else chance:.3g}"
             return TOO_FEW, f"{scores} on {few}: too few examples to say whether that is better than {least}."
         if task.sign * (near - chance) <= 0.0:
             why = "." if task.bounded or task.higher_is_better else f": {_wrong_way(task)}"

@@ -37,6 +37,9 @@ TELL, SHOW = "would tell", "would show"
 FEW = 200
 """Examples, or groups of them, below which their spread is too poorly known to foresee how many would do."""
 
+_FEW = "at least "
+"""Before a number that rests on fewer."""
+
 READ = ("census", "file")
 """Questions whose answers are read in the weights: a control that fails says nothing about them."""
 
@@ -152,8 +155,22 @@ def enough_for(rows: Sequence[Finding], noun: str) -> str:
     if most <= now or any(one.examples is None for one in known):
         return ""
     groups = max(one.groups or 0 for one in known)
-    few = "at least " if now * (groups or most) < FEW * most else ""  # there are as many groups an example now as then
+    few = _FEW if now * (groups or most) < FEW * most else ""  # there are as many groups an example now as then
     return f"{few}{rounded(groups)} groups" if groups else f"{few}{rounded(most)} {noun}"
+
+
+def enough_for_each(rows: Sequence[Finding], noun: str) -> str:
+    """How many examples of its own decide each row, from the fewest to the most; empty where one has no number."""
+    sizes = [enough_for([row], noun) for row in sorted(rows, key=_needs)]
+    if not all(sizes) or not sizes:
+        return ""
+    fewest, most = (size.removeprefix(_FEW) for size in (sizes[0], sizes[-1]))
+    span = most if fewest == most else f"{fewest.split()[0]} to {most}"
+    return f"{_FEW if any(size.startswith(_FEW) for size in sizes) else ''}{span}"
+
+
+def _needs(row: Finding) -> int:
+    return (row.power and (row.power.groups or row.power.examples)) or 0
 
 
 def rounded(count: int) -> str:
@@ -288,7 +305,7 @@ class _Sentences:
             said.setdefault(word, []).append(part)
         undecided = [row for row in rows if row.status == "inconclusive" and not row.leaning]
         beside = [row for row in undecided if part_of(row)[1] not in said.get("CANNOT TELL", ())]
-        needed = enough_for([row for row in undecided if row not in beside], "examples of each")
+        needed = enough_for_each([row for row in undecided if row not in beside], "examples of each")
         listed = [
             f"{word} ON {', '.join(dict.fromkeys(parts))}"
             f"{f' ({needed} {TELL})' if needed and word == 'CANNOT TELL' else ''}"
@@ -322,7 +339,7 @@ class _Sentences:
         worst = [row for row in costs if part_of(row)[0] in known]
         few = [*dict.fromkeys(part_of(row)[1] for row in rows if row.verdict == TOO_FEW)]
         undecided = [row for row in _with(rows, "inconclusive") if row.verdict != TOO_FEW]
-        needed = enough_for(undecided, "examples of each")
+        needed = enough_for_each(undecided, "examples of each")
         said = [
             f"Slices: {failed[0].because}" if failed else "",
             f"On slices it loses {self._listed(worst)}." if worst else "",
@@ -435,7 +452,7 @@ class _Sentences:
         bad = _with(bad, "found") or bad
         most, listed = max(_NAMED, len(own)), list[str]()
         for word in (one for one in words if one in said):
-            parts, needed = said[word], enough_for(unsure, "examples of each") if word == words[2] else ""
+            parts, needed = said[word], enough_for_each(unsure, "examples of each") if word == words[2] else ""
             more = f" AND {len(parts) - most} MORE" if len(parts) > most else ""
             listed.append(f"{word} ON {', '.join(parts[:most])}{more}{f' ({needed} {TELL})' if needed else ''}")
         apart = [row for row in bad if part_of(row)[0] == DIFFERENCE]

@@ -9,10 +9,20 @@ from wheeltap.audits.base import Audit, create, judging, studies
 from wheeltap.audits.case import Case
 from wheeltap.audits.claims import Hypothesis, NoAnswer
 from wheeltap.audits.controls import baseline, copies, same_function
-from wheeltap.audits.headline import ENOUGH, FULL, MEASURED, READ, at_level, headline, own_lines, percent
+from wheeltap.audits.headline import ENOUGH, FULL, MEASURED, READ, amount, at_level, headline, own_lines, percent
 from wheeltap.audits.power import power_control
 from wheeltap.audits.score import same_outputs
-from wheeltap.core.records import UNCOVERED, Cost, Estimate, Finding, Scalar, SubjectRecord, Trial
+from wheeltap.core.records import (
+    UNCOVERED,
+    Cost,
+    Estimate,
+    Finding,
+    FindingStatus,
+    Scalar,
+    SubjectRecord,
+    TaskRecord,
+    Trial,
+)
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.stages import stage
 from wheeltap.plans.plan import CUT, GROUPED, MARGIN, Lookup, Plan
@@ -26,9 +36,6 @@ OPEN = (
 
 SKEWED = "Values this skewed need at least {:,} examples for a verdict."
 """Why a mean is not decided whose interval may lie beyond the margin."""
-
-EXCLUDED = "An effect of more than {:.2g} is excluded."
-"""What an equivalence test has shown, of the margin."""
 
 
 def wanted(plan: Plan, lookup: Lookup, audits: Sequence[Audit] | None = None) -> list[Trial]:
@@ -77,13 +84,13 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
         graded = verdict.graded
         controls += [*verdict.controls, *([] if graded is None else [power_control(graded, alpha=alpha)])]
     void = any(control.status == "failed" for control in controls)
-    findings = settle(drafts, alpha=plan.alpha)
+    findings = settle(drafts, alpha=plan.alpha, task=plan.task)
     if void:
         # What weights hold was read and not measured: a control says nothing about it.
         firm = {one.code for one in instruments if one.asks in READ}
         findings = [finding if finding.code in firm else voided(finding) for finding in findings]
     elif not plan.partial:
-        findings = [covered(finding, draft.reach) for finding, draft in zip(findings, drafts, strict=True)]
+        findings = [covered(finding, draft.reach, plan.task) for finding, draft in zip(findings, drafts, strict=True)]
     asked = {one.code for one in instruments if one.asks == "benchmark"}
     # What was asked of a benchmark is an alarm only where it was found; it leans only to what would be one.
     findings = [
@@ -151,7 +158,7 @@ def _grouped(case: Case) -> dict[str, Scalar]:
     return {GROUPED: groups} if groups else {}
 
 
-def settle(drafts: Sequence[Hypothesis], *, alpha: float) -> list[Finding]:
+def settle(drafts: Sequence[Hypothesis], *, alpha: float, task: TaskRecord | None = None) -> list[Finding]:
     """Findings with their final status, after one correction over every test of every audit.
 
     Three sides (Goeman, Solari & Stijnen 2010): ``found`` where the effect is shown to exceed its margin, ``excluded``
@@ -160,33 +167,54 @@ def settle(drafts: Sequence[Hypothesis], *, alpha: float) -> list[Finding]:
     rests on a test that could not reject.
     """
     tested = sum(draft.test is not None for draft in drafts)
-    above = holm([None if draft.test is None else draft.test.p for draft in drafts])
+    above = [None if draft.test is None else draft.test.p for draft in drafts]
     # P-values of "the effect is at least the margin"; none where that cannot be rejected at all.
-    below = holm([
+    below = [
         None if draft.evidence is None or draft.fallback is not None
         else draft.evidence.below(draft.margin, one_sided=draft.one_sided)
         for draft in drafts
-    ])  # fmt: skip
-    return [
-        _settled(draft, sides, alpha=alpha, among=max(tested, 1))
-        for draft, sides in zip(drafts, zip(above, below, strict=True), strict=True)
-    ]
+    ]  # fmt: skip
+    uncorrected, corrected = zip(above, below, strict=True), zip(holm(above), holm(below), strict=True)
+    findings = list[Finding]()
+    for draft, sides, raw in zip(drafts, corrected, uncorrected, strict=True):
+        finding = _settled(draft, sides, raw, alpha=alpha, among=max(tested, 1))
+        # Else there is no margin, or the tested effect is not the one that is reported.
+        reported = draft.margin > 0.0 and draft.fallback is None and finding.estimates[:1] == (draft.test,)
+        if finding.status == "excluded" and reported:
+            first, *others = finding.because.split("\n\n")
+            because = "\n\n".join([f"{first} {_excluded(finding, draft.margin, task)}", *others])
+            finding = msgspec.structs.replace(finding, because=because)
+        findings.append(finding)
+    return findings
 
 
-def _settled(draft: Hypothesis, sides: tuple[float | None, float | None], *, alpha: float, among: int) -> Finding:
-    finding, test, (above, below) = draft.finding, draft.test, sides
+def _excluded(finding: Finding, margin: float, task: TaskRecord | None) -> str:
+    """Return what an equivalence test has shown, in points where its row is in points."""
+    in_points = task is not None and task.in_points and finding.estimates[0].unit == task.measure
+    return f"An effect of more than {amount(margin, task) if task and in_points else f'{margin:.2g}'} is excluded."
+
+
+_Sides = tuple[float | None, float | None]
+"""P-values of "the effect is at most the margin", and of "it is at least the margin"."""
+
+
+def _shown(draft: Hypothesis, sides: _Sides, alpha: float) -> FindingStatus | None:
+    """Which side is rejected; ``None`` for neither."""
+    above, below = sides
+    wrong_way = draft.one_sided and (draft.effect.value or 0.0) <= 0.0
+    if above is not None and above <= alpha and not wrong_way:
+        return "found"
+    return "excluded" if draft.fallback is None and below is not None and below <= alpha else None
+
+
+def _settled(draft: Hypothesis, sides: _Sides, uncorrected: _Sides, *, alpha: float, among: int) -> Finding:
+    finding, test = draft.finding, draft.test
     if test is None:
         return msgspec.structs.replace(finding, verdict=draft.words.of(finding))
-    wrong_way = draft.one_sided and (test.value or 0.0) <= 0.0
-    status, because = draft.fallback or "inconclusive", draft.otherwise
-    if above is not None and above <= alpha and not wrong_way:
-        status, because = "found", finding.because
-    elif draft.fallback is None and below is not None and below <= alpha:
-        status = "excluded"
-        # Else there is no margin, or the tested effect is not the one that is reported.
-        if draft.margin > 0.0 and finding.estimates[:1] == (test,):
-            first, *others = because.split("\n\n")
-            because = "\n\n".join([f"{first} {EXCLUDED.format(draft.margin)}", *others])
+    shown, because = _shown(draft, sides, alpha), draft.otherwise
+    status = shown or draft.fallback or "inconclusive"
+    if shown == "found":
+        because = finding.because
     if status == "inconclusive" and draft.undecided:
         because = f"{because} {draft.undecided}"
     power = None
@@ -199,7 +227,9 @@ def _settled(draft: Hypothesis, sides: tuple[float | None, float | None], *, alp
         because = f"{because} {OPEN}"
     leaning = status == "inconclusive" and _leans(draft, test)
     made = msgspec.structs.replace(finding, status=status, because=because, power=power, leaning=leaning)
-    return msgspec.structs.replace(made, verdict=draft.words.of(made))
+    alone = _shown(draft, uncorrected, alpha) if status == "inconclusive" else None
+    verdict_alone = draft.words.of(msgspec.structs.replace(finding, status=alone)) if alone else ""
+    return msgspec.structs.replace(made, verdict=draft.words.of(made), verdict_alone=verdict_alone)
 
 
 def _leans(draft: Hypothesis, test: Estimate) -> bool:
@@ -217,7 +247,7 @@ def _leans(draft: Hypothesis, test: Estimate) -> bool:
     return more or (not draft.one_sided and test.high is not None and test.high < 0.0)
 
 
-def covered(finding: Finding, reach: float | None) -> Finding:
+def covered(finding: Finding, reach: float | None, task: TaskRecord | None = None) -> Finding:
     """The finding where too few of the weights were disturbed: what was measured is kept, and concludes nothing.
 
     Where most were, an effect that was shown stands: the rest can add to it. That there is none speaks of all weights.
@@ -225,18 +255,22 @@ def covered(finding: Finding, reach: float | None) -> Finding:
     Args:
         finding: Settled.
         reach: See ``Hypothesis``.
+        task: As it was settled with.
     """
     if reach is None or finding.coverage is None or reach >= FULL or finding.status not in _CONCLUDES:
         return finding
     partly = msgspec.structs.replace(finding, partly=True)
     if reach >= ENOUGH and finding.status in ("found", "measured"):
         return partly
-    measured = finding.because.replace(f" {EXCLUDED.format(finding.margin or 0.0)}", "")
+    stated = f" {_excluded(finding, finding.margin or 0.0, task)}" if finding.estimates else ""
+    measured = finding.because.replace(stated, "")
     because = (
         f"Only {percent(finding.coverage)} of the weights were disturbed, so nothing is concluded of the model "
         f"(--partial concludes all the same). {MEASURED} {measured}"
     )
-    return msgspec.structs.replace(partly, status="not_applicable", verdict=UNCOVERED, because=because, leaning=False)
+    return msgspec.structs.replace(
+        partly, status="not_applicable", verdict=UNCOVERED, because=because, leaning=False, verdict_alone=""
+    )
 
 
 _CONCLUDES = ("found", "excluded", "inconclusive", "measured")
@@ -247,7 +281,9 @@ def voided(finding: Finding) -> Finding:
     if finding.status not in _CONCLUDES:
         return finding
     because = f"A control failed, so nothing is concluded. What was measured: {finding.because}"
-    return msgspec.structs.replace(finding, status="void", verdict="void", because=because, leaning=False)
+    return msgspec.structs.replace(
+        finding, status="void", verdict="void", because=because, leaning=False, verdict_alone=""
+    )
 
 
 def made_of(plan: Plan, lookup: Lookup) -> Plan:

@@ -73,8 +73,15 @@ _FORMER = {
     "show": "wheeltap report FILE, or wheeltap report FILE CODE",
     "fer": "wheeltap study pictures",
     "pictures": "wheeltap study pictures --genome FILE; docs/results/pictures.md has the addresses",
+    "claims export": "wheeltap claims retest --json FILE",
+    "claims diff": "the JSON files of two runs: wheeltap claims retest --json FILE",
+    "claims retest --data": "--files FOLDER",
+    "circuits train --model": "wheeltap circuits train without it",
+    "dictionary check --data": "--task FILE, a file with factors",
+    "dictionary train --data": "--vectors FILE",
+    "verify --full": "wheeltap verify without it",
 }
-"""Verbs that there were, and what does the same."""
+"""Removed and renamed verbs and flags, and what does the same."""
 
 
 def application(*, overview: bool) -> App:
@@ -169,11 +176,7 @@ def _run(words: list[str], out: TextIO, errors: TextIO) -> int:
 
 def _run_verb(words: list[str]) -> int:
     _require_text(words)
-    if words and words[0] in _FORMER:
-        raise UsageError(
-            f"There is no verb {words[0]} any more.",
-            expected=_FORMER[words[0]], got=words[0], do="See: wheeltap --help",
-        )  # fmt: skip
+    _refuse_former(words)
     app = application(overview=not words or words[0] in ("--help", "-h"))
     for point in entry_points(group="wheeltap.verbs", name=words[0] if words else ""):
         _require_loaded(point)
@@ -191,6 +194,18 @@ def _run_verb(words: list[str]) -> int:
             do="Return 0 for success in the function of the verb.",
         )  # fmt: skip
     return 0
+
+
+def _refuse_former(words: Sequence[str]) -> None:
+    """Raise ``UsageError`` for a verb or flag that was removed or renamed."""
+    flags = {word.partition("=")[0] for word in words}
+    for name, replacement in _FORMER.items():
+        verb, _, flag = name.partition(" --")
+        if list(words[: len(verb.split())]) == verb.split() and (not flag or f"--{flag}" in flags):
+            raise UsageError(
+                f"There is no {'flag' if flag else 'verb'} {name} any more.", expected=replacement, got=name,
+                do="See: wheeltap --help, or wheeltap VERB --help",
+            )  # fmt: skip
 
 
 def _called(words: list[str]) -> int:

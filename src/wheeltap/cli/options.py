@@ -120,9 +120,9 @@ class RequestFlags(Request):
         Whole | None,
         Parameter(
             validator=Number(gte=2),
-            help="Draws of noise per dose; by default chosen by the model's size. Of noise alone: flipped bits, "
-            "fine-tuning and whatever else is drawn have a setting of their own in --config, such as draws in the "
-            "table [bit-flips].",
+            help="Draws of noise per dose, and first draws of random deployment rows; by default chosen by the model's "
+            "size. Of other audits (flipped bits, fine-tuning) set draws in --config, such as in the table "
+            "[bit-flips].",
         ),
     ] = None
     effort: NoFlag = None
@@ -204,6 +204,8 @@ class RequestFlags(Request):
         if self.schemes is not None or self.slices is not None:
             given = given if only_files(given or ()) else (*(given or ("score",)), "deployment")
         tables = {} if self.config is None else _tables(self.config)
+        if self.draws is not None:
+            tables = {**tables, "deployment": {"draws": self.draws, **tables.get("deployment", {})}}
         asked = base.expanded(map(base.named, given or default))
         names = dict.fromkeys((*asked, *(() if only_files(asked) else ALWAYS)))
         for name in {**tables, **names}:

@@ -16,7 +16,9 @@ _OUTPUT = Output()
 
 def report(
     file: Annotated[Path, Parameter(help="A .wheeltap store, or a report.json.")],
-    code: Annotated[str | None, Parameter(help="Print the findings with this code in full, such as WT101.")] = None,
+    code: Annotated[
+        str | None, Parameter(help="Codes or audits, comma-separated: print their findings in full, such as WT101.")
+    ] = None,
     *,
     plan: Annotated[
         Whole | None,
@@ -62,7 +64,7 @@ def report(
     output.prepare(file)
     made = judge(file, plan=plan, trust=trust) if stored else Report.read(file)
     if code is not None:
-        _in_full(made[code.upper()])
+        _in_full([finding for part in _codes_of(code) for finding in made[part]])
         return 0
     if stored and plan is None and not output.quiet and output.json != STDOUT:
         _list_plans(file)
@@ -106,13 +108,22 @@ def _list_plans(store: Path) -> None:
     console.print()
 
 
+def _codes_of(text: str) -> list[str]:
+    """Return the codes of codes and audits with commas between."""
+    from wheeltap.audits.base import audits, expanded
+
+    names = expanded(name.strip() for name in text.split(","))
+    return list(dict.fromkeys(audits.get(name).code if name in audits else name.upper() for name in names))
+
+
 def _in_full(findings: "list[Finding]") -> None:
     from wheeltap.core.plain import terminal
+    from wheeltap.report import view
     from wheeltap.report.words import interval, wrapped
 
     console = terminal()
     for finding in findings:
-        wrapped(console, f"{finding.code} {finding.subject}: {finding.status.replace('_', ' ')}")
+        wrapped(console, f"{finding.code} {finding.subject}: {view.verdict(finding)}")
         wrapped(console, finding.title, indent=2)
         wrapped(console, finding.because, indent=2)
         for e in finding.estimates:

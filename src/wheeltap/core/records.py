@@ -337,6 +337,8 @@ class Finding(ChoiceRecord, frozen=True, kw_only=True):
         coverage: Least share of the weights that one of its disturbances of all weights touched, where there is one.
         leaning: Whether it is undecided, yet an effect was shown: the interval lies beyond zero, where alarms do.
         partly: Whether so many of the weights were left alone that no larger effect of the model is excluded.
+        verdict_alone: The verdict of an undecided test without the correction for the other tests of the report, where
+            that decides it.
         because: Plain words: what was seen and what it does and does not prove.
         smallest_detectable: The smallest effect this test would have found with probability .8.
         trials: Keys of the trials it rests on.
@@ -361,6 +363,7 @@ class Finding(ChoiceRecord, frozen=True, kw_only=True):
     coverage: float | None = None
     leaning: bool = False
     partly: bool = False
+    verdict_alone: str = ""
 
     @property
     def said(self) -> str:

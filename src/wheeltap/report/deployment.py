@@ -70,13 +70,12 @@ def controls_line(record: ReportRecord) -> str:
 
 
 def coverage(record: ReportRecord, subject: SubjectRecord) -> float | None:
-    """Least share of a model's weights that a disturbance of all of them reached."""
+    """Least share of a model's weights that a disturbance of all of them reached; None where none was measured."""
     mine = [f for f in record.findings if f.coverage is not None]
     own = [f for f in mine if f.subject == subject.name]
     paired = [f for f in mine if subject.name in f.subject.split(" vs ")]
     shares = [f.coverage for f in of_all(own or paired) if f.coverage is not None]
-    known = subject.covered / subject.parameters if subject.parameters and subject.covered else None
-    return min(shares, default=known)
+    return min(shares, default=None)
 
 
 def notes(record: ReportRecord, *, read_on: str = READ_ON) -> tuple[str, ...]:
@@ -268,9 +267,10 @@ def label(finding: Finding) -> str:
 
 
 def _note(finding: Finding) -> str:
-    """How many draws are within the margin, where it is drawn; what would decide an open row."""
+    """How many draws are within the margin, of a drawn row of one model; what would decide an open row."""
     counted = next((f"{one.value:.0f} of {one.n} draws within" for one in _named(finding, WITHIN)), "")
-    return "; ".join(filter(None, (counted, _needed(finding))))
+    paired = " vs " in finding.subject
+    return "; ".join(filter(None, ("" if paired else counted, view.if_alone(finding), _needed(finding))))
 
 
 def _needed(finding: Finding) -> str:
@@ -290,10 +290,10 @@ def _needed(finding: Finding) -> str:
     return "near the margin" if power.found is not None else f"more {TELL}"
 
 
-def _line(finding: Finding, *cells: str | Cell, noted: bool = True) -> Line:
+def _line(finding: Finding, *cells: str | Cell) -> Line:
     return Line(
         label=label(finding), cells=cells,
-        verdict=Cell(finding.verdict, tone=view.tone_of(finding), note=_note(finding) if noted else ""),
+        verdict=Cell(finding.verdict, tone=view.tone_of(finding), note=_note(finding)),
         effect=finding.estimates[0] if finding.estimates else None, margin=finding.margin or 0.0,
     )  # fmt: skip
 
@@ -351,7 +351,7 @@ def _pair(
     for row in mine:
         same = [one for one in rows if (one.code, one.scheme) == (row.code, row.scheme)]
         own = [_own(record, [one for one in same if one.subject == name]) for name in both]
-        found.append(_line(row, *(own or [words.plain(row.subject)]), _effect(record, row), noted=False))
+        found.append(_line(row, *(own or [words.plain(row.subject)]), _effect(record, row)))
     heading = f"{words.plain(both[1]) if both else 'second'} loses more, 95 %"
     named = tuple(words.plain(name) for name in both) if both else ("pair",)
     return DeploymentTable(

@@ -70,7 +70,11 @@ def validate(data: bytes, *, where: str = "report") -> ReportRecord:
     try:
         raw = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise wrong("The report is not valid JSON.", "JSON", f"{len(data):,} bytes: {error}") from error
+        raise wrong(
+            "The file is neither a store nor a report.",
+            "a .wheeltap store (wheeltap audit MODEL --store FILE) or a report.json (--json FILE)",
+            f"{len(data):,} bytes that are no SQLite file, and as JSON: {error}",
+        ) from error
     if not isinstance(raw, dict):
         raise wrong("The report is not a JSON object.", "an object", f"JSON of type {type(raw).__name__}")
     fields: dict[str, Any] = {"headline": "", **cast("dict[str, Any]", raw)}

@@ -327,7 +327,7 @@ def _grid(table: Table, console: "Console", *, full: bool) -> None:
     from rich.text import Text as Words
 
     if table.title and not table.narrow:
-        wrapped(console, f"{table.title}:", style="dim")
+        wrapped(console, f"{table.title.removesuffix('.')}:", style="dim")
     rows = table.rows if full or len(table.rows) <= table.most else (*table.rows[: table.most - 1], table.rows[-1])
     cells, right = [[printed(cell) for cell in row] for row in rows], _numeric(table)
     heads = [words.plain(head) for head in table.heads]

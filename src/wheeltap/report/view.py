@@ -106,6 +106,11 @@ def claims_table(record: ReportRecord, found: Sequence[Finding], *, label: str, 
     return Table(heads=heads, rows=tuple(rows), most=most, place="first")
 
 
+def if_alone(finding: Finding) -> str:
+    """Return the verdict that an undecided row has without the correction for the others, if it has one."""
+    return f"{words.plain(finding.verdict_alone)} if tested alone" if finding.verdict_alone else ""
+
+
 def name_of(record: ReportRecord, code: str) -> str:
     """Plain name of the instrument with this code."""
     return words.plain(record.instrument(code).name)
@@ -172,12 +177,14 @@ def _finding(record: ReportRecord, finding: Finding, *, pair: bool) -> FindingVi
     loud = finding.status not in ("excluded", "measured")
     if finding.status == "inconclusive" and record.instrument(finding.code).asks == "slices":
         loud = False  # of many slices most are open
+    because, alone = words.paragraphs(finding.because), if_alone(finding)
+    if alone:
+        because = (*because, f"{alone[0].upper()}{alone[1:]}: here it is corrected for all tests of the report.")
     return FindingView(
         code=finding.code, name=name, title=words.plain(finding.title) or name, word=verdict(finding, pair=pair),
         tone=tone_of(finding), estimates=tuple(words.line(estimate) for estimate in finding.estimates),
         detectable="" if least is None else f"{words.number(least)} {unit}".strip(),
-        because=words.paragraphs(finding.because), loud=loud,
-        answer=_answer(record, finding, pair=pair),
+        because=because, loud=loud, answer=_answer(record, finding, pair=pair),
     )  # fmt: skip
 
 

@@ -88,7 +88,8 @@ def test_vectors_in_a_file_are_trained_on_and_the_file_is_read_back(
     vectors = np.random.default_rng(0).standard_normal((300, 12)).astype(np.float32)
     np.save(tmp_path / "vectors.npy", vectors)
     out = tmp_path / "d.safetensors"
-    asked = ["dictionary", "train", "--data", str(tmp_path / "vectors.npy"), "--steps", "5", "--k", "3", "-o", str(out)]
+    vectors_file = tmp_path / "vectors.npy"
+    asked = ["dictionary", "train", "--vectors", str(vectors_file), "--steps", "5", "--k", "3", "-o", str(out)]
     assert main(asked) == 0 and "96 features of vectors of width 12 (topk)" in capsys.readouterr().out
     made = wt.dictionaries.load(out)
     assert made.settings.features == 96 and made.settings.k == 3

@@ -124,7 +124,7 @@ def _card(name: str, file: Path | None, run: Path | None, *, left_out: tuple[str
 def _retest(retest: "Retest") -> str:
     said = f"{retest.name}: {retest.question}"
     if (needed := retest.data) is not None:
-        said += f" Needs --data FOLDER with {needed.file}: {needed.get}."
+        said += f" Needs --files FOLDER with {needed.file}: {needed.get}."
     rules = "; ".join(f"{rule.title!r} {rule.supports}" for rule in retest.rules)
     said += f" Study {retest.study}; supports if {retest.needs} of: {rules}."
     if (effect := retest.expected) is not None:
@@ -167,7 +167,7 @@ class RetestFlags:
     seed: Annotated[Seed, Parameter(validator=Number(gte=0, lt=2**63))] = 0
     workers: Annotated[Whole, Parameter(validator=Number(gte=1), help="Processes; 1 computes in this one.")] = 1
     ray: RayAddress = None
-    data: Annotated[Path | None, Parameter(help="Folder of files that some retests need; show says which.")] = None
+    files: Annotated[Path | None, Parameter(help="Folder of files that some retests need; show says which.")] = None
     json: Annotated[
         Path | None,
         Parameter(allow_leading_hyphen=True, help="Write the verdicts as JSON to this file; - for the output."),
@@ -213,7 +213,7 @@ def retest(
     executor = ExecutionFlags(workers=flags.workers, ray=flags.ray).executor
     run = RetestRun(
         flags.size, StudyRequest(seed=flags.seed), out, workers=executor,
-        watch=partial(run_progress, quiet=quiet), allow_code=allow_code, data=flags.data,
+        watch=partial(run_progress, quiet=quiet), allow_code=allow_code, data=flags.files,
     )  # fmt: skip
     record = retested(read(ledger), ids, run)
     if json == STDOUT:

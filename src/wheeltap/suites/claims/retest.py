@@ -93,7 +93,7 @@ class RetestRun:
         """
         if study is None:
             assert retest.data is not None, "a retest without a needed file always has its study"
-            because = f"Not run: it needs {retest.data.file} ({retest.data.get}). Give its folder: --data FOLDER."
+            because = f"Not run: it needs {retest.data.file} ({retest.data.get}). Give its folder: --files FOLDER."
             return RetestResult(
                 name=retest.name, question=retest.question, answer="not run", because=because, study=retest.study
             )

@@ -88,7 +88,7 @@ def train(
     model: Annotated[str | None, Parameter(help="ioi, smollm2, hf:FOLDER or another of: wheeltap list models.")] = None,
     *,
     task: Task = None,
-    data: Annotated[Path | None, Parameter(help="Without a model: vectors [row, width], .npy or .npz.")] = None,
+    vectors: Annotated[Path | None, Parameter(help="Without a model: vectors [row, width], .npy or .npz.")] = None,
     file: Annotated[Path, Parameter(name=["--file", "-o"], help="Write it to this .safetensors file, or (no suffix) "
                                     "as a folder in SAELens' layout.")] = Path("dictionary.safetensors"),
     training: DictionaryFlags = _DICTIONARY,
@@ -102,7 +102,7 @@ def train(
 
       wheeltap dictionary train ioi --site blocks.1 -o d.safetensors
       wheeltap dictionary train smollm2 --site model.layers.12 --task attributes:ioi --features 2304 -o layer12
-      wheeltap dictionary train --data vectors.npy --features 4096 --k 32
+      wheeltap dictionary train --vectors vectors.npy --features 4096 --k 32
     """
     from wheeltap.cli.execution import load
     from wheeltap.cli.progress import spinner, step_progress
@@ -110,14 +110,14 @@ def train(
     from wheeltap.report.files import require_writable
     from wheeltap.suites.dictionaries import doors, files
 
-    if (model is None) == (data is None):
+    if (model is None) == (vectors is None):
         raise UsageError("A dictionary is trained on the vectors of a model, or on vectors in a file.",
-                         where="wheeltap dictionary train", expected="a model and --site, or --data",
+                         where="wheeltap dictionary train", expected="a model and --site, or --vectors",
                          got="neither" if model is None else "both")  # fmt: skip
     files.require_place(file)
     if file.suffix:
         require_writable(file)
-    subject, examples = None, data
+    subject, examples = None, vectors
     if model is not None:
         with spinner(f"loading {model}"):
             (subject,), examples = load((model,), task)
