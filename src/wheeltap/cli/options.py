@@ -93,6 +93,13 @@ class RequestFlags(Request):
             f"error without a bound (squared error, nll). [default: {MARGIN:g}, of an error {ERROR_MARGIN:g}]"
         ),
     ] = None
+    cap: Annotated[
+        float | None,
+        Parameter(
+            help="Largest loss per example that counts (squared error, nll): verdicts then need no more examples "
+            "for a long tail."
+        ),
+    ] = None
     audits: Annotated[
         str | None, Parameter(help="Names, codes or groups, separated by commas (see: wheeltap list audits).")
     ] = None

@@ -110,6 +110,8 @@ def notes(record: ReportRecord, *, read_on: str = READ_ON) -> tuple[str, ...]:
         found.append(_ALLOWS)
     if record.task.examples and GROUPED not in record.provenance:
         found.insert(0, _INDEPENDENT)
+    if record.task.capped:
+        found.insert(0, record.task.capped)
     return (*found, f"{_PROVES if record.task.examples else _UNRUN} {read_on}".strip())
 
 
