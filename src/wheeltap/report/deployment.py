@@ -185,7 +185,7 @@ def _examples(task: TaskRecord) -> list[str]:
     return found
 
 
-_DECLARE = "groups in .npz, group in .jsonl, Task(groups=...)"
+_DECLARE = "--groups COLUMN, or Task(groups=...)"
 _OTHERS = f"If these are others, declare them: {_DECLARE}."
 _INDEPENDENT = f"Assumes independent examples; declare others: {_DECLARE}."
 
