@@ -1,7 +1,7 @@
 """Groups in files of examples: fields that are ids, and columns named on the command line."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,19 @@ from wheeltap.core.task import BaseTask
 from wheeltap.sources import load_task
 
 
-def lines_of(path: Path, **fields: Callable[[int], Any]) -> Path:
+def lines_of(path: Path, **fields: Sequence[object]) -> Path:
     """120 prompts with token ids that share nothing, and these fields."""
     tokens = np.random.default_rng(0).integers(10_000, size=(120, 12)).tolist()
     rows = [
-        {"prompt": row, "answer": [at % 7], **{name: field(at) for name, field in fields.items()}}
+        {"prompt": row, "answer": [at % 7], **{name: values[at] for name, values in fields.items()}}
         for at, row in enumerate(tokens)
     ]
     path.write_text("\n".join(map(json.dumps, rows)))
     return path
+
+
+def of_size(size: int) -> list[int]:
+    return [at // size for at in range(120)]
 
 
 def clusters_of(task: BaseTask) -> int | None:
@@ -32,29 +36,29 @@ def clusters_of(task: BaseTask) -> int | None:
 @pytest.mark.parametrize(
     ("fields", "count"),
     [
-        ({"patient": lambda at: f"p{at // 5}"}, 24),
-        ({"doc_id": lambda at: at // 4, "id": lambda at: at}, 30),
-        ({"age": lambda at: at // 4}, None),
-        ({"id": lambda at: at}, None),
-        ({"case": lambda at: at % 4}, None),
-        ({"patient": lambda at: None if at == 60 else at // 5}, None),
+        ({"patient": [f"p{at}" for at in of_size(5)]}, 24),
+        ({"doc_id": of_size(4), "id": of_size(1)}, 30),
+        ({"age": of_size(4)}, None),
+        ({"id": of_size(1)}, None),
+        ({"case": [at % 4 for at in range(120)]}, None),
+        ({"patient": [None, *of_size(5)[1:]]}, None),
     ],
 )
 def test_a_field_that_is_an_id_and_repeats_gives_the_groups(
-    fields: dict[str, Callable[[int], Any]], count: int | None, tmp_path: Path
+    fields: dict[str, Sequence[object]], count: int | None, tmp_path: Path
 ) -> None:
     task = load_task(f"generate:{lines_of(tmp_path / 'data.jsonl', **fields)}")
     assert clusters_of(task) == count and (task.record.found is None) == (count is None)
 
 
 def test_groups_of_lines_win_over_ids(tmp_path: Path) -> None:
-    path = lines_of(tmp_path / "data.jsonl", group=lambda at: at // 2, patient=lambda at: at // 5)
+    path = lines_of(tmp_path / "data.jsonl", group=of_size(2), patient=of_size(5))
     task = load_task(f"generate:{path}")
     assert clusters_of(task) == 60 and task.record.found is None
 
 
 def test_a_column_is_named_as_groups(tmp_path: Path) -> None:
-    path = lines_of(tmp_path / "data.jsonl", ward=lambda at: f"w{at // 12}", patient=lambda at: at // 5)
+    path = lines_of(tmp_path / "data.jsonl", ward=[f"w{at}" for at in of_size(12)], patient=of_size(5))
     task = load_task(f"generate:{path},groups=ward")
     assert clusters_of(task) == 10 and task.record.found is None
     with pytest.raises(DataError, match="have a bed and some have none"):
