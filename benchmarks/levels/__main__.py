@@ -25,6 +25,7 @@ PARTS: Final = (
     "members",
     "noticed",
     "studies",
+    "capped",
 )
 
 

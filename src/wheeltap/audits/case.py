@@ -87,7 +87,9 @@ class Case:
         """The same of each test set, where there are several: as a run on that set alone would see it."""
         whole, found, start = self.plan.task, list[Case](), 0
         for at, own in enumerate(whole.sets):
-            task = msgspec.structs.replace(own, digest=whole.digest, measure=whole.measure, measures=whole.measures)
+            task = msgspec.structs.replace(
+                own, digest=whole.digest, measure=whole.measure, measures=whole.measures, cap=whole.cap
+            )
             look = partial(self._within, f"{SET} {at} ", slice(start, start := start + own.examples))
             found.append(Case(msgspec.structs.replace(self.plan, task=task), look, self.whole, self))
         return found
@@ -116,7 +118,15 @@ class Case:
         outcome = self._lookup(self.plan.clean(self.plan.reference).key)
         if outcome is None or "chance" not in outcome.values:
             raise NoAnswer("error", "The clean pass has not run.")
-        return float(outcome.values["chance"])
+        chance = float(outcome.values["chance"])
+        if self.plan.task.cap is None:
+            return chance
+        # The error of a constant differs from example to example, and is capped for each.
+        errors = outcome.values["constant"] if self.plan.task.measure == "squared_error" else np.array([chance])
+        return float(self._capped(errors.astype(np.float64)).mean())
+
+    def _capped(self, losses: Values) -> Values:
+        return losses if self.plan.task.cap is None else np.minimum(losses, self.plan.task.cap)
 
     @cached_property
     def groups(self) -> Groups | None:
@@ -160,6 +170,10 @@ class Case:
                 one's score.
             own: The audit's share; the plan's, where it has none.
         """
+        edge, capped = self._edge(*subjects, own=own), self.plan.task.capped
+        return replace(edge, because=f"{capped} {edge.because}".rstrip()) if capped else edge
+
+    def _edge(self, *subjects: SubjectRecord, own: float | None) -> Edge:
         share, task = self.plan.margin if own is None else own, self.plan.task
         if task.in_points:
             least = max(self.chance, task.common or 0.0)
@@ -187,7 +201,7 @@ class Case:
         """Of an error, what an answer gets that is one for all examples, ``[example]``."""
         reference = self.plan.clean(self.plan.reference)
         outcome, chance = self._lookup(reference.key), np.full(self.examples(reference), self.chance)
-        return chance if outcome is None else outcome.values.get("constant", chance).astype(np.float64)
+        return chance if outcome is None else self._capped(outcome.values.get("constant", chance).astype(np.float64))
 
     def is_error(self, subject: SubjectRecord) -> bool:
         """Whether the score is an error of which a share can be taken: without a bound, never below 0, and not 0."""
@@ -225,7 +239,9 @@ class Case:
         return all(self._lookup(trial.key) is not None for trial in trials)
 
     def values(self, trial: Trial) -> Values:
-        """The score per example. A diverged trial answers nothing: every example counts as chance.
+        """The score per example, capped where a cap was given.
+
+        A diverged trial answers nothing: every example counts as chance.
 
         Raises:
             NoAnswer: If the trial failed, was skipped or has not run.
@@ -237,7 +253,7 @@ class Case:
             return np.full(self.examples(trial), self.chance)
         if outcome.status != "done":
             raise NoAnswer("error" if outcome.status == "failed" else "not_applicable", outcome.because)
-        return outcome.values[self.plan.task.measure].astype(np.float64)
+        return self._capped(outcome.values[self.plan.task.measure].astype(np.float64))
 
     def measured(self, trials: Sequence[Trial], measure: str) -> Values | None:
         """Another measure than the score, ``[trial, example]``; ``None`` where one lacks it or has another shape."""
@@ -316,6 +332,11 @@ class Case:
         """
         outcome = self._lookup(self.plan.clean(subject).key)
         return None if outcome is None else outcome.values.get("carried")
+
+    def far(self, subject: SubjectRecord) -> float | None:
+        """How far one more example may move a statistic, or a capped loss; ``None`` of other means: see ``Sample``."""
+        carried = self.carried(subject)
+        return self.plan.task.cap if carried is None else float(carried[1])
 
     def headroom(self, subject: SubjectRecord) -> tuple[str, str]:
         """Why the undisturbed score leaves nothing to lose: in a word (see ``AT_CHANCE``), and in a sentence.

@@ -97,14 +97,15 @@ class Losses:
         Its margin holds for the examples that are scored here.
         """
         task, values, most = self.case.plan.task, self.lost, 1.0
+        reach = 1.0 if task.in_points else task.cap
         if other is None:
             ends = ends_of(self.case, float(self.clean.mean()), -task.sign)
         else:
             values, most = values - other.lost, 2.0
             apart = task.sign * float((self.clean - other.clean).mean())
-            ends = (apart - 1.0, apart + 1.0) if task.in_points else (None, None)
-        bound, carried = most if task.bounded else None, self.case.carried(self.case.plan.reference)
-        far = None if carried is None else float(carried[1])
+            ends = (None, None) if reach is None else (apart - reach, apart + reach)
+        bound = None if task.reach is None else most * task.reach
+        far = self.case.far(self.case.plan.reference)
         return Sample(values, bound, ends, self.groups, edge.each, skewed=not self.rare, far=far)
 
     @property
@@ -333,6 +334,6 @@ def losing(case: Case) -> list[SubjectRecord]:
 def ends_of(case: Case, origin: float, unit: float) -> Ends:
     """The least and the most of (score - ``origin``) / ``unit``, as far as the measure has bounds."""
     task = case.plan.task
-    scores = (0.0, 1.0) if task.bounded else task.range or ((None, None) if task.higher_is_better else (0.0, None))
+    scores = (0.0, 1.0) if task.bounded else task.range or ((None, None) if task.higher_is_better else (0.0, task.cap))
     ends = [None if score is None else (score - origin) / unit for score in scores]
     return (ends[0], ends[1]) if unit > 0.0 else (ends[1], ends[0])

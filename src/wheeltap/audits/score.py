@@ -285,11 +285,9 @@ class ScoreAudit(Audit):
             return self.unanswered(name, missing, title=DIFFERENCE)
         if part is not None and (few := part.too_few(there.groups)):
             return self.draft(case, name, undecided(few, PAIR, title=DIFFERENCE), trials)
-        values, margin, bounded = there.clean - there.scores, edge.value, plan.task.bounded
-        carried = case.carried(plan.reference)
+        values, margin = there.clean - there.scores, edge.value
         sample = Sample(
-            values, 1.0 if bounded else None, groups=there.groups, margins=edge.each,
-            far=None if carried is None else float(carried[1]),
+            values, plan.task.reach, groups=there.groups, margins=edge.each, far=case.far(plan.reference)
         )  # fmt: skip
         level = 0.95 if part is None else part.level
         gap = sample.effect(margin=margin, level=level, name="score_difference", unit=plan.task.measure)

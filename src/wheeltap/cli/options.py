@@ -93,6 +93,13 @@ class RequestFlags(Request):
             f"error without a bound (squared error, nll). [default: {MARGIN:g}, of an error {ERROR_MARGIN:g}]"
         ),
     ] = None
+    cap: Annotated[
+        float | None,
+        Parameter(
+            help="Largest loss per example that counts (squared error, nll): verdicts then need no more examples "
+            "for a long tail."
+        ),
+    ] = None
     audits: Annotated[
         str | None, Parameter(help="Names, codes or groups, separated by commas (see: wheeltap list audits).")
     ] = None
@@ -103,9 +110,17 @@ class RequestFlags(Request):
             "attention_mask) and targets; .jsonl with context, choices, answer; prompt, answer; text, label; .txt for "
             "perplexity. Some audits need more: decodable needs factor_NAME [example] (in .jsonl factors), symmetry "
             "needs symmetry [element, example], and fine-tuning and relearning look at behaviors [example] (in .jsonl "
-            "behavior). Examples that share something have the same number or name in groups [example] (.jsonl: group)."
+            "behavior). Examples that share something have the same number or name in groups [example] (.jsonl: "
+            "group); see --groups."
         ),
     ] = ()
+    groups: Annotated[
+        str,
+        Parameter(
+            help="Array of the .npz or field of the .jsonl that tells which examples share something, such as patient. "
+            "[default: groups, in .jsonl group, or what is called like an id]"
+        ),
+    ] = ""
     task: Annotated[
         tuple[str, ...],
         Parameter(
@@ -158,11 +173,18 @@ class RequestFlags(Request):
             UsageError: If they are given twice, or the folder of tasks without a task.
             WheeltapError: See ``LmEvalSpec.parse``.
         """
-        from wheeltap.sources.base import AND, addressed
+        from wheeltap.sources.base import AND, GROUPED_BY, addressed
         from wheeltap.sources.lm_eval import PREFIX, LmEvalSpec
 
+        if self.groups and (self.task or not self.data):
+            raise UsageError(
+                "A column of groups needs a file of examples.", where=f"--groups {self.groups}",
+                expected="--data FILE.npz or FILE.jsonl", got="no --data",
+                do="Give --data FILE, or leave out --groups.",
+            )  # fmt: skip
         if not self.task and self.include_path is None:
-            return AND.join(map(str, self.data)) or None
+            column = f"{GROUPED_BY}{self.groups}" if self.groups else ""
+            return AND.join(f"{path}{column}" for path in self.data) or None
         if not self.task or self.data:
             without = not self.data
             raise UsageError(

@@ -120,6 +120,7 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
         distinct: How many examples differ in their inputs, where these are clearly fewer than the examples.
         alike: How many sets there are of examples whose inputs are much nearer to each other than to all others.
         found: How many groups of examples were noticed, and what these share, in words, where none were declared.
+        cap: Most that the loss of an example counts as, where a cap was given; what is stored has none.
     """
 
     name: str
@@ -137,6 +138,7 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     distinct: int | None = None
     alike: int | None = None
     found: str | None = None
+    cap: float | None = None
     range: tuple[float, float] | None = None
     chosen: str | None = None
     left_out: int | None = None
@@ -146,6 +148,16 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     def in_points(self) -> bool:
         """Whether the score is a share, so that losses of it are points, also where an example's value is none."""
         return self.bounded or self.range == (0.0, 1.0)
+
+    @property
+    def reach(self) -> float | None:
+        """Most by which two scores of an example can differ; ``None`` where nothing bounds them."""
+        return 1.0 if self.bounded else self.cap
+
+    @property
+    def capped(self) -> str:
+        """That losses are capped, as a sentence; empty where they are not."""
+        return "" if self.cap is None else f"The loss per example is capped at {self.cap:g}."
 
     @property
     def sign(self) -> float:

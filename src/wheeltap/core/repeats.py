@@ -1,8 +1,9 @@
 """Examples that repeat others: the same inputs and target once more, or inputs much nearer than others are."""
 
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -87,6 +88,30 @@ def firsts(keys: Sequence[object]) -> list[int] | None:
     if effective >= _FEWER * len(keys):
         return None
     return sorted({key: at for at, key in reversed([*enumerate(keys)])}.values())
+
+
+_ID: Final = re.compile(
+    r"(^|_)(id|uid|uuid|patient|subject|person|user|author|speaker|document|doc|source|session|original|case|study)s?"
+    r"(_?(id|ids|no|number|name))?$",
+    re.IGNORECASE,
+)
+_FEW_IDS: Final = 10
+"""Names of what examples share; so few values or less are kinds."""
+
+
+def is_id(name: str) -> bool:
+    """Whether values of this name are, by that, ids of what examples share."""
+    return _ID.search(name) is not None
+
+
+def shared_ids(values: Mapping[str, Sequence[object]]) -> tuple[str, NDArray[np.intp]] | None:
+    """Return the name of the ids ``[example]`` that examples share, and these numbered: of several, the fewest.
+
+    None of those whose values hardly repeat, or are as few as kinds are.
+    """
+    numbered = {name: np.unique([*map(str, ids)], return_inverse=True)[1] for name, ids in values.items()}
+    shared = {name: ids for name, ids in numbered.items() if ids.max() >= _FEW_IDS and firsts(ids.tolist()) is not None}
+    return min(shared.items(), key=lambda item: int(item[1].max()), default=None)
 
 
 def same(keys: Sequence[str]) -> NDArray[np.int64] | None:

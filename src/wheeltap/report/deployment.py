@@ -109,6 +109,8 @@ def notes(record: ReportRecord, *, read_on: str = READ_ON) -> tuple[str, ...]:
         found.append(_ALLOWS)
     if record.task.examples and GROUPED not in record.provenance:
         found.insert(0, _INDEPENDENT)
+    if record.task.capped:
+        found.insert(0, record.task.capped)
     return (*found, f"{_PROVES if record.task.examples else _UNRUN} {read_on}".strip())
 
 
@@ -182,7 +184,7 @@ def _examples(task: TaskRecord) -> list[str]:
     return found
 
 
-_DECLARE = "groups in .npz, group in .jsonl, Task(groups=...)"
+_DECLARE = "--groups COLUMN, or Task(groups=...)"
 _OTHERS = f"If these are others, declare them: {_DECLARE}."
 _INDEPENDENT = f"Assumes independent examples; declare others: {_DECLARE}."
 

@@ -46,7 +46,17 @@ from wheeltap.plans.store import Store
 from wheeltap.recipes.base import recipes
 from wheeltap.runs.budget import Prices, least, within
 from wheeltap.runs.given import Model, scored, subjects_of
-from wheeltap.runs.request import Budget, Given, Request, RequestOptions, audits_of, door, functions_of, margin_of
+from wheeltap.runs.request import (
+    Budget,
+    Given,
+    Request,
+    RequestOptions,
+    audits_of,
+    door,
+    functions_of,
+    margin_of,
+    with_cap,
+)
 from wheeltap.runs.reuse import set_variants
 from wheeltap.runs.shipping import found
 from wheeltap.sources.examples import Examples, task_of
@@ -330,7 +340,7 @@ def planned(
     specs = tuple(AuditSpec(one.name, {**one.settings, "slices": by}) if one.name in divided else one for one in specs)
     made = Plan(
         command=command or ("audit" if len(several) == 1 else "compare"),
-        subjects=tuple(subject.record for subject in several), task=task.record, audits=specs,
+        subjects=tuple(subject.record for subject in several), task=with_cap(task.record, request.cap), audits=specs,
         effort=request.effort or default_effort(largest), sizes=_sizes(several, task, specs),
         versions={name: kind.get(name).version for kind in (perturbations, readings) for name in kind},
         seed=request.seed, alpha=request.alpha, margin=margin, partial=request.partial, sources=sources, data=data,

@@ -15,6 +15,7 @@ from typing import Any, Final, ParamSpec, Self, SupportsFloat, TypedDict, TypeVa
 import msgspec
 
 from wheeltap.core.errors import UsageError
+from wheeltap.core.records import TaskRecord
 from wheeltap.core.settings import checked, described
 from wheeltap.plans.plan import ALPHA, ERROR_MARGIN, FILES, HIGHEST, LOWEST, MARGIN, AuditSpec, Effort
 
@@ -118,6 +119,8 @@ class Request(StudyRequest):
             of its own under every scheme.
         margin: Smallest loss of score of interest: a share of right answers (by default MARGIN), of an error without a
             bound (ERROR_MARGIN), or of the way from chance to any other score (MARGIN).
+        cap: Most that the loss of an example counts as (squared error, nll), so that verdicts on skewed losses need
+            fewer examples. It is applied to stored outcomes, which keep their values.
         partial: Whether verdicts are given although many weights were left alone.
         measure: What the examples are scored by: a name (see ``wheeltap list measures``), such as f1, iou, exact_match,
             a ``wt.measure``, or a function of scores (or what was said) and targets (also ``module:callable``); by
@@ -129,6 +132,7 @@ class Request(StudyRequest):
     schemes: str | Sequence[str | Callable[[], Any]] | None = None
     slices: str | Sequence[str] | None = None
     margin: float | None = None
+    cap: float | None = None
     partial: bool = False
     measure: str | Callable[..., Any] | None = None
 
@@ -211,6 +215,7 @@ class RequestOptions(StudyOptions, total=False):
     schemes: str | Sequence[str | Callable[[], Any]] | None
     slices: str | Sequence[str] | None
     margin: float | None
+    cap: float | None
     partial: bool
     measure: str | Callable[..., Any] | None
 
@@ -300,6 +305,32 @@ def margin_of(margin: Any, *, of_answers: bool = False) -> float:
             do="Give the smallest loss that you care about, as a share: for one point, .01.",
         )
     return float(margin)
+
+
+CAPPED: Final = ("nll", "squared_error", "log_perplexity")
+"""Measures whose losses can be capped: never below 0, and without a largest value."""
+
+
+def with_cap(task: TaskRecord, cap: float | None) -> TaskRecord:
+    """Return the task with losses capped at ``cap``, where one is given.
+
+    Raises:
+        UsageError: If it is not a positive number, or losses of this measure have bounds or a sign.
+    """
+    if cap is None:
+        return task
+    if not (isinstance(cap, int | float) and math.isfinite(cap) and cap > 0.0):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UsageError(
+            "The cap cannot be used.", where="cap", expected="a number above 0, in units of the measure",
+            got=repr(cap)[:120], do="Give the largest loss of an example that should count, such as 3.",
+        )  # fmt: skip
+    if task.measure not in CAPPED:
+        why = "is bounded already" if task.in_points else "is no loss that starts at 0"
+        raise UsageError(
+            f"The measure {task.measure} {why}, so its losses have no cap.", where="cap",
+            expected=f"one of {', '.join(CAPPED)}", got=task.measure, do="Leave out cap, or give another measure.",
+        )  # fmt: skip
+    return msgspec.structs.replace(task, cap=float(cap))
 
 
 def whole_of(value: Any, *, name: str, least: int | None = None, do: str = "") -> int:

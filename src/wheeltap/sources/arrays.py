@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from wheeltap.core.bounded import Npz
 from wheeltap.core.errors import DataError, FileFormatError
-from wheeltap.core.repeats import firsts
+from wheeltap.core.repeats import is_id, shared_ids
 from wheeltap.core.symmetry import Symmetry
 from wheeltap.core.task import Kind, Task
 from wheeltap.core.typed import to_tensor
@@ -31,14 +31,6 @@ MASK = "mask"
 
 OPTIONAL = (GROUPS, BEHAVIORS, SYMMETRY, VOTES, ORDINAL_VOTES)
 
-_ID = re.compile(
-    r"(^|_)(id|uid|uuid|patient|subject|person|user|author|speaker|document|doc|source|session|original|case|study)s?"
-    r"(_?(id|ids|no|number|name))?$",
-    re.IGNORECASE,
-)
-_FEW_IDS: Final = 10
-"""Names of arrays that are ids of what examples share; so few values or less are kinds."""
-
 ARGUMENT = "inputs_"
 """What the names of arrays begin with that are arguments of the model, by the rest of the name."""
 
@@ -52,14 +44,15 @@ class ArrayFiles(DataSource):
 
     form = "FILE.npz"
     title = "Arrays inputs (or input_ids, attention_mask, pixel_values) and targets, perhaps more."
+    takes_groups = True
 
     def load(self, rest: str, reader: ExampleReader) -> Task:
         """See ``DataSource.load``."""
-        task = load_arrays(Path(rest))
+        task = load_arrays(Path(rest), groups=reader.groups)
         return task if reader.classifier is None else suited(task, reader.classifier)
 
 
-def load_arrays(path: Path) -> Task:
+def load_arrays(path: Path, *, groups: str = GROUPS) -> Task:
     """A task of the arrays ``inputs`` ``[example, ...]`` and ``targets`` ``[example]`` or ``[example, output]``.
 
     In place of ``inputs`` there may be ``input_ids`` (with ``attention_mask`` and ``token_type_ids``) or
@@ -74,6 +67,10 @@ def load_arrays(path: Path) -> Task:
     the options are in an order) says what people chose, for the audit ``disagreement``. Without ``groups``, an array
     that by its name is an id (``patient``, ``document_id``) and whose values repeat gives the groups.
 
+    Args:
+        path: Of the file.
+        groups: Name of the array that tells which examples come together.
+
     Raises:
         MissingFile: If the file is not there.
         FileFormatError: If it is not an ``.npz`` file, lacks an array, or holds objects.
@@ -81,27 +78,31 @@ def load_arrays(path: Path) -> Task:
             shapes, values).
     """
     with Npz(path, "data file", do=_WRITE) as archive:
-        _require_meant(archive)
+        _require_meant(archive, groups)
         inputs = _inputs(archive)
         names = (*inputs, "targets", *({MASK} & {*archive.names}))
         _require_plain(archive, names)
         read = {name: torch.as_tensor(_numbers(archive, name)) for name in names}
     named = {name.removeprefix(ARGUMENT): read[name] for name in inputs}
     targets = read["targets"] if MASK not in read else _counting(read["targets"], read[MASK], path)
-    return annotated(Task(named.get("inputs", named), targets, name=path.stem), path)
+    return annotated(Task(named.get("inputs", named), targets, name=path.stem), path, groups=groups)
 
 
-def annotated(task: Kind, path: Path) -> Kind:
+def annotated(task: Kind, path: Path, *, groups: str = GROUPS) -> Kind:
     """A task, with what else a file knows of its examples: see ``load_arrays``."""
     with Npz(path, "data file", do=_WRITE) as archive:
         factors = _factors(archive)
-        names = (*(name for name in OPTIONAL if name in archive.names), *factors)
+        names = (*(name for name in OPTIONAL if name in archive.names and name != GROUPS), *factors)
         _require_plain(archive, names)
-        read = {name: torch.as_tensor(_numbers(archive, name)) for name in names if name != GROUPS}
-        groups = _numbers(archive, GROUPS) if GROUPS in names else None
-        ids = None if groups is not None else _ids(archive, len(task.targets))
-    if groups is not None:
-        task = task.with_groups(groups if groups.dtype.kind == "U" else torch.as_tensor(groups))
+        read = {name: torch.as_tensor(_numbers(archive, name)) for name in names}
+        given, ids = None, None
+        if groups in archive.names or groups != GROUPS:
+            _require_plain(archive, (groups,), texts=True)
+            given = _numbers(archive, groups)
+        else:
+            ids = _ids(archive, len(task.targets))
+    if given is not None:
+        task = task.with_groups(given if given.dtype.kind == "U" else torch.as_tensor(given))
     elif ids is not None:
         task = task.with_noticed(to_tensor(ids[1]), f"have the same {ids[0]}")
     if BEHAVIORS in read:
@@ -163,9 +164,9 @@ def _symmetry(moved: torch.Tensor, path: Path) -> Symmetry:
         raise error.at(f"{path}: the array {SYMMETRY}") from error
 
 
-def _require_meant(archive: Npz) -> None:
+def _require_meant(archive: Npz, groups: str) -> None:
     """Npz that nothing reads are let be; but one that is nearly called like one that is read was meant to be."""
-    known = ("inputs", "targets", MASK, *NAMED, *OPTIONAL)
+    known = ("inputs", "targets", MASK, *NAMED, *OPTIONAL, groups)
     for name in archive.names:
         if name in known or re.fullmatch(rf"({FACTOR}|{ARGUMENT}).+", name):
             continue
@@ -214,33 +215,28 @@ def _factors(archive: Npz) -> tuple[str, ...]:
 
 
 def _ids(archive: Npz, examples: int) -> tuple[str, NDArray[np.intp]] | None:
-    """The name of an array that by its name is an id of what examples share, and its values numbered.
-
-    That of the fewest values; none whose values hardly repeat, or are as few as kinds are.
-    """
-    numbered = dict[str, NDArray[np.intp]]()
+    """Arrays that by their name are ids of what examples share: see ``shared_ids``."""
+    held = dict[str, Sequence[object]]()
     for name in archive.names:
         shape, dtype, _ = archive.header(name)
-        if _ID.search(name.removeprefix(FACTOR)) and shape == (examples,) and dtype.kind in "iuU":
-            values = np.unique(archive.array(name, dtype), return_inverse=True)[1]
-            if values.max() >= _FEW_IDS and firsts(values.tolist()) is not None:
-                numbered[name] = values
-    return min(numbered.items(), key=lambda item: int(item[1].max()), default=None)
+        if is_id(name.removeprefix(FACTOR)) and shape == (examples,) and dtype.kind in "iuU":
+            held[name] = archive.array(name, dtype).tolist()
+    return shared_ids(held)
 
 
-def _require_plain(archive: Npz, names: Sequence[str]) -> None:
-    """Checks that arrays are there, hold numbers, and fit in memory; from their headers alone."""
+def _require_plain(archive: Npz, names: Sequence[str], *, texts: bool = False) -> None:
+    """Checks that arrays are there, hold numbers (or ``texts``), and fit in memory; from their headers alone."""
     for name in names:
         if name not in archive.names:
             raise FileFormatError(
                 f"The data file has no array {name!r}.",
                 where=str(archive.path),
-                expected="arrays inputs (or input_ids, pixel_values) and targets",
+                expected=name if texts else "arrays inputs (or input_ids, pixel_values) and targets",
                 got=", ".join(sorted(archive.names)[:8]) or "no arrays",
-                do=_WRITE,
+                do="Give --groups (groups=) the name of one of these." if texts else _WRITE,
             )
         shape, dtype, _ = archive.header(name)
-        if dtype.kind not in "biuf" and (name, dtype.kind) != (GROUPS, "U"):
+        if dtype.kind not in ("biufU" if texts else "biuf"):
             raise FileFormatError(
                 f"The array {name!r} does not hold numbers.",
                 where=str(archive.path),

@@ -31,6 +31,9 @@ CALLABLE: Final = re.compile(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*(\.\w+)*")
 AND: Final = " + "
 """What stands between the names of several test sets."""
 
+GROUPED_BY: Final = ",groups="
+"""What stands between a file of examples and the name of the column that tells which of them come together."""
+
 CODE: Final = "module:callable"
 """The entry of both registries that what the user's own code gives is listed by."""
 
@@ -43,11 +46,13 @@ class ExampleReader:
     Attributes:
         tokenizer: Its tokenizer, where it reads text.
         classifier: The classifier that it is, where it is one from a Hugging Face folder.
+        groups: Column that tells which examples come together; by default the one of that name, or ids.
     """
 
     tokenizer: "Tokenizer | None" = None
     classifier: "HfClassifier | None" = None
     model: "nn.Module | None" = None
+    groups: str = "groups"
 
 
 @final
@@ -129,10 +134,12 @@ class DataSource(ABC):
     Attributes:
         form: How they are asked for: the source's name alone, ``NAME:`` and what ``load`` is given, or ``FILE...``.
         title: What they are, in a sentence.
+        takes_groups: Whether a column of the file can be named as groups.
     """
 
     form: ClassVar[str]
     title: ClassVar[str]
+    takes_groups: ClassVar[bool] = False
 
     def fits(self, path: Path, reader: ExampleReader) -> bool:
         """Whether a file holds examples of this kind: by its name, where the form is ``FILE.ending``.

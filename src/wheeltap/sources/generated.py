@@ -21,6 +21,7 @@ class GeneratedAnswers(DataSource):
 
     form = "generate:FILE"
     title = "Prompts and wanted answers (.jsonl, .npz), perhaps with settings: generate:FILE,tokens=64,chains=8."
+    takes_groups = True
 
     def fits(self, path: Path, reader: ExampleReader) -> bool:
         """Whether the first line has a prompt, or there is an array of them."""
@@ -39,7 +40,9 @@ class GeneratedAnswers(DataSource):
         # Arrays [example, position] of token ids, filled up with -1.
         both: list[Any] = [load_sequences(path, name).tolist() for name in ("prompts", "answers")]  # pyright: ignore
         prompts, answers = ([[token for token in row if token >= 0] for row in rows] for rows in both)
-        return annotated(GenerationTask(prompts, answers, name=path.stem, decoding=settings), path)
+        return annotated(
+            GenerationTask(prompts, answers, name=path.stem, decoding=settings), path, groups=reader.groups
+        )
 
 
 class PromptLine(LineNotes, frozen=True, kw_only=True):
@@ -57,7 +60,7 @@ class PromptLine(LineNotes, frozen=True, kw_only=True):
 
 
 def _of_lines(path: Path, reader: ExampleReader, decoding: Mapping[str, str]) -> GenerationTask:
-    prompts, answers, notes = list[Any](), list[Any](), Notes()
+    prompts, answers, notes = list[Any](), list[Any](), Notes(reader.groups)
     for number, line in lines(path):
         where = f"{path}: line {number}"
         read = decoded(line, PromptLine, where, "A line has no prompt and answer.", expected=_LINE)
@@ -72,6 +75,6 @@ def _of_lines(path: Path, reader: ExampleReader, decoding: Mapping[str, str]) ->
             raise DataError("An answer is not of the kind of its prompt.", where=where, expected=_LINE, got=got)
         prompts.append(read.prompt)
         answers.append(read.answer)
-        notes.add(read, where=where)
+        notes.add(read, line, where=where)
     raw: Any = reader.tokenizer.raw if isinstance(reader.tokenizer, HfTokenizer | OwnTokenizer) else None
     return notes.added_to(GenerationTask(prompts, answers, tokenizer=raw, decoding=decoding, name=path.stem))

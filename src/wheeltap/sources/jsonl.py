@@ -17,7 +17,9 @@ from wheeltap.core.bounded import Line, decoded, numbered
 from wheeltap.core.choices import ChoiceTask, Tokenizer
 from wheeltap.core.errors import DataError, UsageError
 from wheeltap.core.inputs import require_short
+from wheeltap.core.repeats import is_id, shared_ids
 from wheeltap.core.task import BaseTask, Kind, Task
+from wheeltap.core.typed import to_tensor
 from wheeltap.sources import hf
 from wheeltap.sources.base import DataSource, ExampleReader
 from wheeltap.sources.hf import HfClassifier, suited
@@ -37,12 +39,13 @@ class JsonLines(DataSource):
 
     form = "FILE.jsonl"
     title = "Lines with context, choices, answer for a language model; with text, label for a classifier of texts."
+    takes_groups = True
 
     def load(self, rest: str, reader: ExampleReader) -> BaseTask:
         """See ``DataSource.load``."""
         path, classifier = Path(rest), reader.classifier
         if classifier is not None and classifier.reads == "text":
-            return suited(load_texts(path, classifier), classifier)
+            return suited(load_texts(path, classifier, groups=reader.groups), classifier)
         if reader.tokenizer is None:
             raise UsageError(
                 "Text cannot be read by this model.",
@@ -51,7 +54,7 @@ class JsonLines(DataSource):
                 got="a .jsonl file for a model without a tokenizer",
                 do="Use hf:DIR, gguf:FILE or smollm2 for language models; hf:DIR for classifiers of texts.",
             )
-        return load_items(path, reader.tokenizer)
+        return load_items(path, reader.tokenizer, groups=reader.groups)
 
 
 class LineNotes(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +86,7 @@ class Item(LineNotes, frozen=True, kw_only=True):
     votes: list[int] | None = None
 
 
-def load_items(path: Path, tokenizer: Tokenizer) -> ChoiceTask:
+def load_items(path: Path, tokenizer: Tokenizer, *, groups: str = "groups") -> ChoiceTask:
     """A task of the items in ``path``, scored by the summed log-likelihood of each choice's tokens.
 
     Context and choice are tokenized separately, so that the context's tokens are always the first of the whole and
@@ -98,7 +101,7 @@ def load_items(path: Path, tokenizer: Tokenizer) -> ChoiceTask:
     choices: list[list[list[int]]] = []
     targets: list[int] = []
     votes: list[list[int]] = []
-    notes = Notes()
+    notes = Notes(groups)
     for number, line in lines(path):
         where = f"{path}: line {number}"
         item = decoded(
@@ -120,7 +123,7 @@ def load_items(path: Path, tokenizer: Tokenizer) -> ChoiceTask:
             raise DataError(what, where=where, expected=expected, got=str(item.choices))
         targets.append(_index(item, where))
         contexts.append(bounded(tokenizer.start(item.context), "context", where))
-        notes.add(item, where=where)
+        notes.add(item, line, where=where)
         votes += _voted(item, voted=len(votes), before=len(targets) - 1, where=where)
         choices.append([bounded(tokenizer.more(choice), "choice", where) for choice in item.choices])
     if not targets:
@@ -138,30 +141,52 @@ def load_items(path: Path, tokenizer: Tokenizer) -> ChoiceTask:
 
 @final
 class Notes:
-    """Groups, behaviors and factors of the lines of a file, as they come."""
+    """Groups, behaviors and factors of the lines of a file, as they come.
 
-    def __init__(self) -> None:
+    Args:
+        groups: Name of the field that gives the groups; by default ``group``, or else what by its name is an id.
+    """
+
+    def __init__(self, groups: str) -> None:
         self._lines = 0
+        self._field = "" if groups == "groups" else groups
         self._labels: dict[str, list[int | str]] = {"group": [], "behavior": []}
+        self._ids: dict[str, list[int | str]] = {}
         self._factors: list[dict[str, int]] = []
 
-    def add(self, line: LineNotes, *, where: str) -> None:
+    def add(self, line: LineNotes, data: bytes, *, where: str) -> None:
         """Takes those of one line.
+
+        Args:
+            line: What was read of it.
+            data: The line itself.
+            where: Which line it is.
 
         Raises:
             DataError: If they are not of the same kind as those of the lines before.
         """
+        fields: dict[str, object] = {}
+        if self._field or self._ids or not self._lines:  # a second reading, where a field may be needed
+            fields = msgspec.json.decode(data)
+        if not self._lines and not self._field and line.group is None:
+            self._ids = {name: [] for name in fields if is_id(name) and name not in line.__struct_fields__}
+        self._ids = {name: ids for name, ids in self._ids.items() if isinstance(fields.get(name), int | str)}
+        for name, ids in self._ids.items():
+            ids.append(cast("int | str", fields[name]))
+        labels = {"group": fields.get(self._field) if self._field else line.group, "behavior": line.behavior}
         self._lines += 1
-        for name, labels in self._labels.items():
-            if (label := getattr(line, name)) is not None:
-                labels.append(label)
-            if (count := len(labels)) not in (0, self._lines):
+        for name, known in self._labels.items():
+            label = labels[name]
+            if isinstance(label, int | str):
+                known.append(label)
+            if (count := len(known)) != self._lines and (count or (self._field and name == "group")):
+                noun = self._field if self._field and name == "group" else name
                 raise DataError(
-                    f"Some items have a {name} and some have none.",
+                    f"Some items have a {noun} and some have none.",
                     where=where,
-                    expected=f"a {name} in every line, or in none",
-                    got=f"{count} {name}s in {self._lines} items so far",
-                    do=f"Give each item the name of its {name}, or take the {name}s out.",
+                    expected=f"a {noun}, a name or whole number, in every line{'' if self._field else ', or in none'}",
+                    got=f"{count} {noun}s in {self._lines} items so far",
+                    do=f"Give each item the name of its {noun}, or take the {noun}s out.",
                 )
         self._factors.append(_same_factors(line.factors, self._factors[0] if self._factors else line.factors, where))
 
@@ -171,7 +196,10 @@ class Notes:
         for name, labels in self._labels.items():
             known = {label: number for number, label in enumerate(dict.fromkeys(labels))}
             numbers[name] = [known[label] for label in labels]
-        task = task.with_groups(numbers["group"]) if numbers["group"] else task
+        if numbers["group"]:
+            task = task.with_groups(numbers["group"])
+        elif (ids := shared_ids(self._ids)) is not None:
+            task = task.with_noticed(to_tensor(ids[1]), f"have the same {ids[0]}")
         task = task.with_behaviors(numbers["behavior"]) if numbers["behavior"] else task
         labels = {name: torch.tensor([one[name] for one in self._factors]) for name in self._factors[0]}
         return task.with_factors(labels) if labels else task
@@ -292,7 +320,7 @@ class LabeledText(LineNotes, frozen=True, kw_only=True):
     text_pair: str | None = None
 
 
-def load_texts(path: Path, classifier: HfClassifier) -> Task:
+def load_texts(path: Path, classifier: HfClassifier, *, groups: str = "groups") -> Task:
     """A task of the texts in ``path``: tokenized, filled up to the longest, with an attention mask.
 
     Labels may be the names in the classifier's config (``id2label``).
@@ -313,7 +341,7 @@ def load_texts(path: Path, classifier: HfClassifier) -> Task:
         )
     texts: list[LabeledText] = []
     targets: list[float] = []
-    notes = Notes()
+    notes = Notes(groups)
     for number, line in lines(path):
         where = f"{path}: line {number}"
         text = decoded(
@@ -329,7 +357,7 @@ def load_texts(path: Path, classifier: HfClassifier) -> Task:
                 got="a line without text_pair" if text.text_pair is None else "a line with text_pair",
             )
         targets.append(_target(text.label, classifier.labels, where))
-        notes.add(text, where=where)
+        notes.add(text, line, where=where)
         texts.append(text)
     if not texts:
         raise DataError(

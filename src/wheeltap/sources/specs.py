@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, final
 
@@ -15,6 +15,7 @@ from wheeltap.sources.base import (
     AND,
     CALLABLE,
     CODE,
+    GROUPED_BY,
     ExampleReader,
     LoadedModel,
     addressed,
@@ -104,13 +105,21 @@ def load_task(data: str | Path, *, tokenizer: Tokenizer | None = None) -> BaseTa
 def _examples(text: str, reader: ExampleReader) -> BaseTask:
     if AND in text and not os.path.exists(text):
         return JoinedTask([_examples(one, reader) for one in text.split(AND)])
-    found = addressed(text)
-    if found is not None:
-        return found[0].load(found[1], reader)
-    path = Path(text)
-    if not path.suffix and not os.path.exists(path):
-        raise UnknownName("set of examples", text, [sources_of_data.get(name).form for name in sources_of_data])
-    return source_of_file(path, reader).load(text, reader)
+    name, separator, column = text.rpartition(GROUPED_BY)
+    if separator and not os.path.exists(text):
+        text, reader = name, replace(reader, groups=column)
+    source, rest = addressed(text) or (None, text)
+    if source is None:
+        path = Path(text)
+        if not path.suffix and not os.path.exists(path):
+            raise UnknownName("set of examples", text, [sources_of_data.get(name).form for name in sources_of_data])
+        source = source_of_file(path, reader)
+    if separator and not source.takes_groups:
+        raise UsageError(
+            "These examples have no columns, so none can be their groups.", where=f"--groups {column}",
+            expected="--data FILE.npz or FILE.jsonl", got=text, do="From Python: wt.Task(..., groups=[...]).",
+        )  # fmt: skip
+    return source.load(rest, reader)
 
 
 def located(text: str) -> str:

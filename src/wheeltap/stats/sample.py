@@ -45,8 +45,8 @@ class Sample(Evidence):
         margins: ``[example]``, each example's part of the margin, whose mean the margin is, where it was estimated from
             the same examples: each value is then held against its own part, so that the margin's noise is in the test.
         least: How many margins an example that nobody drew may lose at least, where nothing bounds it.
-        far: How far an example may move that nobody drew, of values that are a statistic's, linearized: two imaginary
-            ones are added then, as of bounded values.
+        far: How far an example may move that nobody drew, of values that are a statistic's, linearized, or whose bound
+            is a cap: two imaginary ones are added then, as of differences of scores in [0, 1].
 
     Raises:
         DataError: If values are not finite or beyond the bound, or shapes do not fit.
@@ -101,7 +101,7 @@ class Sample(Evidence):
 
     def _within(self, cells: Values) -> bool:
         """Whether imaginary examples are added, one that gains and one that loses: see ``mean_effect``."""
-        return self.bound is not None and float(np.abs(cells).max()) <= 1.0
+        return self.bound is not None and self.far is None and float(np.abs(cells).max()) <= 1.0
 
     def effect(self, *, margin: float = 0.0, level: float = 0.95, name: str, unit: str) -> Estimate:
         """The mean with its interval, and the p-value of "it is within the margin"; see ``mean_effect``.
@@ -154,6 +154,9 @@ class Sample(Evidence):
         spread = self._milder(sign) if self._unseen else self._spread(x, margin)
         spread = spread if transformed else replace(spread, skewness=0.0)
         p = spread.p_value(margin, skewed=self._unseen) if spread.example_df else None
+        if p is not None and self.bound is not None and self.far is not None:  # a cap leaves skewness
+            cells, bound = clustered(x, self.groups), self._bound(-sign)
+            p = max(p, three_sided.p_above(cells, margin=margin, bound=bound, far=self.far))
         if p is None or self.groups is None or not self._signs(x, margin):
             return p
         return max(p, by_signs(x.sum(0), self.groups))

@@ -119,6 +119,19 @@ def p_below(
     return above if one_sided else max(above, _p_one_sided(-x, edge, bound=bound, skewed=skewed, unbounded=unbounded))
 
 
+def p_above(values: Values, *, margin: float, bound: float | None, far: float) -> float:
+    """P-value of "the mean is at most ``margin``" by the weighed mean, of values ``[draw, example]`` up to ``bound``.
+
+    Args:
+        values: As for ``p_below``.
+        margin: 0 or more.
+        bound: As for ``p_below``.
+        far: How far an imaginary example of the interval moves.
+    """
+    x = _checked(values, bound=bound)
+    return _p_one_sided(-x, -margin, bound=bound, skewed=False, unbounded=Unbounded(far=far))
+
+
 def power_of(  # noqa: PLR0913 - as ``p_below``, and alpha
     values: Values, *, margin: float, bound: float | None, one_sided: bool, alpha: float, skewed: bool = False,
     unbounded: Unbounded = Unbounded(),
@@ -154,7 +167,7 @@ def power_of(  # noqa: PLR0913 - as ``p_below``, and alpha
         return None
     most = max(_LARGE * edge, abs(float(x.mean())))
     truths = _truths(x, (0.0 if one_sided else -most, most), bound=bound, unbounded=unbounded)
-    if draws == 1 and bound is not None and bool(np.isin(x, (-1.0, 0.0, 1.0)).all()):
+    if draws == 1 and bound is not None and unbounded.far is None and bool(np.isin(x, (-1.0, 0.0, 1.0)).all()):
         gained = _churn(int((x > 0.0).sum()), int((x < 0.0).sum()), one_sided=one_sided)
         worlds = [_Means.answers((gained + 0.5) / (examples + 1), mean, examples, bound=bound) for mean in truths]
         none, twice = (_Means.answers(gained / examples, mean, examples, bound=bound) for mean in (0.0, 2.0 * edge))
@@ -445,8 +458,8 @@ def _p_one_sided(x: FloatArray, margin: float, *, bound: float | None, skewed: b
     """P-value of "the mean is at least ``margin``"."""
     if (mean := float(x.mean())) >= margin:
         return 1.0
-    imaginary = bound is not None and float(np.abs(x).max()) <= 1.0  # as in the interval that is shown
-    spread = crossed(x, pseudo=amplitude(x) if imaginary else 0.0, unbounded=bound is None and unbounded.transformed)
+    pseudo = 0.0 if bound is None else _imaginary(x, bound=bound, unbounded=unbounded)  # as in the interval shown
+    spread = crossed(x, pseudo=pseudo, unbounded=bound is None and unbounded.transformed)
     short = replace(spread, centre=np.asarray(margin - float(spread.centre)), skewness=-spread.skewness)
     by_interval = short.p_value(skewed=skewed)
     cells = (x if x.shape[1] > 1 else x.T) - mean
