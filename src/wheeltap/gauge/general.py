@@ -479,7 +479,7 @@ def _telling(bench: TwinBench, groups: Sequence[UnitGroup], gauge: str) -> list[
     def change(model: nn.Module, group: UnitGroup) -> None:
         if group.tied:
             random = seeds.generator(0, "proof", group.hidden.name, "doubled")
-            group.hidden.gather(model, random.integers(group.hidden.units, size=group.hidden.units))
+            group.hidden.gather(model, [random.integers(group.hidden.units, size=group.hidden.units)])
         else:
             _moved(gauge, [(group, half(group))])(model)
 
