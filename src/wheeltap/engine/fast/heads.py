@@ -37,7 +37,7 @@ from wheeltap.engine.fast.folded import (
     require_same,
     require_single_precision,
 )
-from wheeltap.engine.fast.prefix import PrefixCache, StackEnd, narrowed, narrowing
+from wheeltap.engine.fast.prefix import PrefixCache, StackEnd
 from wheeltap.engine.units import probe_run
 from wheeltap.gauge import attention
 from wheeltap.gauge.attention import AttentionLayer
@@ -200,8 +200,7 @@ class HeadAblation:
         if any(len(held.wrote) != len(self.calls.calls) for held in self._layers.values()):
             raise _unknown(self.subject, "attention that does not run once in every call")
         last = next(reversed(self._layers.values()))
-        self._narrowed = narrowed(subject, self.calls, self.cache, inner=[last.attention.output.path])
-        # In narrow passes the copies must be few enough to stay in the processor's cache.
+        # The copies must be few enough to stay in the processor's cache.
         tokens = max(mixed[..., 0].numel() for mixed in last.mixed)
         self.copies = max(TOKENS // tokens, 1)
         self._proven = False
@@ -268,7 +267,6 @@ class HeadAblation:
             for part in parts:
                 with (
                     self.cache.stopping(),
-                    narrowing(self._narrowed),
                     self.cache.starting_at(block, copies=len(part)),
                     computing(module, held.without(model, part)),
                 ):
