@@ -13,7 +13,7 @@ Source: Michel, Levy & Neubig (2019), "Are Sixteen Heads Really Better than One?
 
 import copy
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, NamedTuple, cast, final
@@ -32,12 +32,11 @@ from wheeltap.engine.fast.folded import (
     TOKENS,
     Calls,
     computing,
-    joined_rows,
     repeated_rows,
     require_same,
     require_single_precision,
 )
-from wheeltap.engine.fast.prefix import PrefixCache, StackEnd
+from wheeltap.engine.fast.prefix import PrefixCache
 from wheeltap.engine.units import probe_run
 from wheeltap.gauge import attention
 from wheeltap.gauge.attention import AttentionLayer
@@ -249,34 +248,19 @@ class HeadAblation:
 
     @torch.no_grad()
     def _without(self, layer: str, heads: Sequence[int | None]) -> Tensor:
-        """Scores ``[head, example, option]``: blocks on a few copies at a time, what follows them on all copies."""
+        """Scores ``[head, example, option]``, a few copies at a time."""
         block = next((path for path in self.cache.stack if layer.startswith(f"{path}.")), "")
         covered = self.cache.covers(block)
         self.spent += len(heads) * (self.cache.share(block) if covered else 1.0)
-        parts = [heads[start : start + self.copies] for start in range(0, len(heads), self.copies)]
         model, held = self.subject.model, self._layers[layer]
-        module = model.get_submodule(held.path)
-        with opened(self.subject.model, self._layers):
-            if not covered:
-                whole: list[Tensor] = []
-                for part in parts:
-                    with computing(module, held.without(model, part)):
-                        whole.append(self.calls.folded(len(part)))
-                return torch.cat(whole)
-            ends: list[list[Any]] = [[] for _ in self.calls.calls]  # what the last block gives in each call
-            for part in parts:
-                with (
-                    self.cache.stopping(),
-                    self.cache.starting_at(block, copies=len(part)),
-                    computing(module, held.without(model, part)),
-                ):
-                    for call, end in zip(self.calls.calls, ends, strict=True):
-                        try:
-                            self.calls.output(call, len(part))
-                        except StackEnd as reached:
-                            end.append(reached.output)
-            with self.cache.after([joined_rows(end) for end in ends]):
-                return self.calls.folded(len(heads))
+        scores: list[Tensor] = []
+        with opened(model, self._layers):
+            for start in range(0, len(heads), self.copies):
+                part = heads[start : start + self.copies]
+                cached = self.cache.starting_at(block, copies=len(part)) if covered else nullcontext()
+                with cached, computing(model.get_submodule(held.path), held.without(model, part)):
+                    scores.append(self.calls.folded(len(part)))
+        return torch.cat(scores)
 
     def _recording(self) -> ExitStack:
         """Hooks that keep what every attention layer mixes and writes."""

@@ -68,32 +68,6 @@ class PrefixCache:
                 undo.enter_context(computing(self.subject.model.get_submodule(path), forward))
             yield
 
-    @contextmanager
-    def stopping(self) -> Generator[None]:
-        """While the block runs, a call of the model ends with the last block: it raises ``StackEnd``."""
-
-        def stop(module: nn.Module, args: Any, output: Any) -> None:
-            raise StackEnd(output)
-
-        hook = self.subject.model.get_submodule(self.stack[-1]).register_forward_hook(stop)
-        try:
-            yield
-        finally:
-            hook.remove()
-
-    @contextmanager
-    def after(self, outputs: list[Any]) -> Generator[None]:
-        """While the block runs, calls of the model begin behind the last block, which gives ``outputs`` in turn."""
-
-        def passed(first: Any, *_: Any, **__: Any) -> Any:
-            return first
-
-        with ExitStack() as undo:
-            for path in self.stack:
-                forward = _replay(outputs, 1) if path == self.stack[-1] else passed
-                undo.enter_context(computing(self.subject.model.get_submodule(path), forward))
-            yield
-
     def _record(self) -> bool:
         held, order = 0.0, list[str]()
 
@@ -119,19 +93,6 @@ class PrefixCache:
         if not (fits and in_turn):
             self._outputs.clear()
         return fits and in_turn
-
-
-@final
-class StackEnd(Exception):
-    """A call of the model came to the end of its last block.
-
-    Attributes:
-        output: What that block gave.
-    """
-
-    def __init__(self, output: Any) -> None:
-        super().__init__()
-        self.output = output
 
 
 def _replay(outputs: list[Any], copies: int) -> Callable[..., Any]:
