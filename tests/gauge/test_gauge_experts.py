@@ -49,7 +49,7 @@ def test_mixtures_of_transformers(name: str) -> None:
     alone = copy.deepcopy(model)
     for mixture in found:
         held = tuple(held for held in mixture.tensors if held.path == mixture.path)
-        experts.permute(alone, replace(mixture, tensors=held), np.random.default_rng(SEED))
+        experts.permute(alone, replace(mixture, tensors=held), np.random.default_rng(SEED), GaugeSettings())
     assert apart(run, model, alone) > 1e-2
 
 
@@ -59,7 +59,7 @@ def test_groups_stay_together() -> None:
     (mixture,) = experts.mixtures(model, SharedTensors(model))[0]
     assert any(held.names[0].endswith("e_score_correction_bias") for held in mixture.tensors)
     mixed = copy.deepcopy(model)
-    experts.permute(mixed, replace(mixture, groups=1), np.random.default_rng(SEED))
+    experts.permute(mixed, replace(mixture, groups=1), np.random.default_rng(SEED), GaugeSettings())
     assert apart(run, model, mixed) > 1e-2
 
 

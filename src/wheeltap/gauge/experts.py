@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wheeltap.core.typed import to_array
-from wheeltap.gauge.base import Gauges, SharedTensors, altered, in_turn, modules_of
+from wheeltap.gauge.base import Gauges, GaugeSettings, SharedTensors, altered, in_turn, modules_of
 from wheeltap.gauge.bench import Run, TwinBench
 from wheeltap.gauge.hidden import Slices, reorder
 from wheeltap.gauge.parts import of_transformers
@@ -61,7 +61,7 @@ class Mixture:
     groups: int = 1
 
 
-def permute(model: nn.Module, mixture: Mixture, rng: np.random.Generator) -> None:
+def permute(model: nn.Module, mixture: Mixture, rng: np.random.Generator, settings: GaugeSettings) -> None:
     """Let groups of experts change places, and experts within their group; in place."""
     share = mixture.count // mixture.groups
     within = np.stack([rng.permutation(share) for _ in range(mixture.groups)])
@@ -89,7 +89,7 @@ def find(model: nn.Module, sharing: SharedTensors, *, run: Run | None = None) ->
     """
     found, refused = mixtures(model, sharing, run=run)
     reasons = tuple(f"{path or 'the model'}: {GAUGE}: {reason}" for path, reason in refused.items())
-    move = partial(in_turn, parts=found, rewrite=lambda model, mixture, rng, settings: permute(model, mixture, rng))
+    move = partial(in_turn, parts=found, rewrite=permute)
     return ({GAUGE: move} if found else {}), reasons
 
 
