@@ -193,7 +193,8 @@ def _moved(
 def moves_in_turn(layers: Sequence[HiddenLayer]) -> dict[str, Move]:
     """The gauges that hold on at least one of some layers that feed back into themselves or into each other.
 
-    They are rewritten one after another: the rows of one may be in the middle of what reads another.
+    Copies of a unit stay alike at every step, so that pairs cancel there too. Layers are rewritten one after another:
+    the rows of one may be in the middle of what reads another.
     """
     fit = {
         "permute": tuple(layers),

@@ -16,7 +16,7 @@ from torch import nn
 
 from wheeltap.gauge.base import Gauges, GaugeSettings, Move, SharedTensors, altered, in_turn, modules_of
 from wheeltap.gauge.hidden import HiddenLayer, Slices, reading, sliced
-from wheeltap.gauge.moves import MOVES
+from wheeltap.gauge.moves import moves_in_turn, permute
 from wheeltap.gauge.parts import layer_reason, of_transformers
 
 _LAYERS: Final = {
@@ -74,22 +74,16 @@ def find(model: nn.Module, sharing: SharedTensors) -> Gauges:
         return {}, tuple(refused)
     moves: dict[str, Move] = {
         "permute": partial(in_turn, parts=(*states, *heads), rewrite=_permute),
-        "rescale": partial(_rescale, layers=(*states, *gains)),
+        "rescale": moves_in_turn((*states, *gains))["rescale"],
     }
     return moves, tuple(refused)
 
 
 def _permute(model: nn.Module, layer: HiddenLayer | Heads, rng: np.random.Generator, settings: GaugeSettings) -> None:
     if isinstance(layer, HiddenLayer):
-        MOVES["permute"](model, (layer,), rng, settings)
+        permute(model, (layer,), rng, settings)
     else:
         permute_heads(model, layer, rng)
-
-
-def _rescale(
-    model: nn.Module, rng: np.random.Generator, settings: GaugeSettings, *, layers: tuple[HiddenLayer, ...]
-) -> None:
-    MOVES["rescale"](model, layers, rng, settings)
 
 
 def _reason(module: nn.Module, name: str, sharing: SharedTensors) -> str | None:
