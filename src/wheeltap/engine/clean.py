@@ -21,8 +21,9 @@ from wheeltap.core.targets import require_no_logits
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import first_of, named_modules, to_array
 from wheeltap.engine.apply import same_random_numbers, state_of
-from wheeltap.engine.needs.products import flat, holds_tensor
+from wheeltap.engine.needs.products import holds_tensor
 from wheeltap.engine.non_parameters import NonParameterTrace
+from wheeltap.gauge.trace import tensors_in
 
 
 @contextmanager
@@ -373,7 +374,7 @@ class _ParameterUses(TorchFunctionMode):
         if len(args) > 1 and getattr(func, "__name__", "") in _PRODUCTS:
             self.right |= {self._names[id(args[1])]} if id(args[1]) in self._names else set()
         if holds_tensor(result):
-            for part in flat((*args, *given.values())):
+            for part in tensors_in((*args, *given.values())):
                 name = self._names.get(id(part))
                 if name is not None and result is not part:
                     self.uses.setdefault(name, set()).add((self.inside[-1], getattr(func, "__name__", "")))

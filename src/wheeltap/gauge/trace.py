@@ -227,7 +227,7 @@ class Trace(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         given = kwargs or {}
-        tensors = list(_tensors([*args, *given.values()]))
+        tensors = list(tensors_in([*args, *given.values()]))
         with self._recorded(func, args):
             if func is functional.batch_norm:
                 return self._normed(func, args, given)
@@ -260,7 +260,7 @@ class Trace(TorchFunctionMode):
             return type(value)(map(swapped, value)) if type(value) in (list, tuple) else value
 
         output = func(*map(swapped, args), **{name: swapped(value) for name, value in given.items()})
-        seen = [(self._weights.use(tensor), tensor) for tensor in _tensors([*args, *given.values()])]
+        seen = [(self._weights.use(tensor), tensor) for tensor in tensors_in([*args, *given.values()])]
         operands = tuple((use, tensor) for use, tensor in seen if use is not None)
         self.used |= {use.name for use, _ in operands}
         reads = None
@@ -274,11 +274,11 @@ class Trace(TorchFunctionMode):
 
     def _normed(self, func: Callable[..., Any], args: tuple[Any, ...], given: dict[str, Any]) -> Tensor:
         """A batch norm in eval mode, spelled out: torch gives no gradient for its running statistics."""
-        called: dict[str, Any] = dict(zip(_NORM_ARGUMENTS, args, strict=False)) | given
+        called: dict[str, Any] = dict(zip(NORM_ARGUMENTS, args, strict=False)) | given
         mean, variance = called.get("running_mean"), called.get("running_var")
         if called.get("training", False) or mean is None or variance is None:
             result = func(*args, **given)
-            self._note(func, list(_tensors([*args, *given.values()])), result)
+            self._note(func, list(tensors_in([*args, *given.values()])), result)
             return result
         inputs: Tensor = called["input"]
 
@@ -294,7 +294,7 @@ class Trace(TorchFunctionMode):
 
     def _note(self, func: Callable[..., Any], tensors: list[Tensor], result: Any) -> None:
         """Remembers the weights that a call was given, and whether it asked for a value."""
-        results = list(_tensors([result]))
+        results = list(tensors_in([result]))
         floating = [one for one in results if one.is_floating_point()]
         for tensor in tensors:
             use = self._weights.use(tensor)
@@ -314,15 +314,17 @@ class Trace(TorchFunctionMode):
 
 
 _ASKING: Final = ("__bool__", "item", "__int__", "__float__", "__index__", "tolist")
-_NORM_ARGUMENTS: Final = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
+NORM_ARGUMENTS: Final = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
 
 
-def _tensors(values: Any) -> Iterator[Tensor]:
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, list | tuple):
-            yield from _tensors(cast("Any", value))
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors in a value: itself, or what lists, tuples and mappings hold."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple | Mapping):
+        held = cast("Any", value)
+        for part in held.values() if isinstance(value, Mapping) else held:
+            yield from tensors_in(part)
 
 
 @final
@@ -351,17 +353,17 @@ def _read_einsum(args: tuple[Any, ...]) -> tuple[_Read, ...]:
     )
 
 
-_WEIGHTED: Final = ("input", "weight", "bias")
-_CONVOLVED: Final = (*_WEIGHTED, "stride", "padding", "dilation", "groups")
-_TRANSPOSED: Final = (*_WEIGHTED, "stride", "padding", "output_padding", "groups")
+WEIGHTED: Final = ("input", "weight", "bias")
+CONVOLVED: Final = (*WEIGHTED, "stride", "padding", "dilation", "groups")
+TRANSPOSED: Final = (*WEIGHTED, "stride", "padding", "output_padding", "groups", "dilation")
 _PRODUCT: Final = ("input", "other")
 _ADDED: Final = ("input", "one", "two")
 _ARGUMENTS: Final[dict[Any, tuple[str, ...]]] = {
-    functional.linear: _WEIGHTED,
-    functional.embedding: _WEIGHTED,
-    **dict.fromkeys((functional.conv1d, functional.conv2d, functional.conv3d), _CONVOLVED),
+    functional.linear: WEIGHTED,
+    functional.embedding: WEIGHTED,
+    **dict.fromkeys((functional.conv1d, functional.conv2d, functional.conv3d), CONVOLVED),
     **dict.fromkeys(
-        (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d), _TRANSPOSED
+        (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d), TRANSPOSED
     ),
     **dict.fromkeys((torch.matmul, torch.mm, torch.bmm, torch.mv), _PRODUCT),
     **dict.fromkeys((Tensor.matmul, Tensor.mm, Tensor.bmm, Tensor.mv, Tensor.__matmul__), _PRODUCT),
@@ -385,8 +387,8 @@ def _reads(func: Callable[..., Any], args: tuple[Any, ...], given: Mapping[str, 
     inputs, weight, groups = called["input"], called["weight"], called.get("groups", 1)
     if func is functional.embedding:
         return (_Read(None, weight),)
-    if names == _WEIGHTED:
+    if names == WEIGHTED:
         return (_Read(inputs, weight, along=weight.ndim - 1),)
-    if names == _CONVOLVED and groups > 1 and weight.shape[1] == 1:
+    if names == CONVOLVED and groups > 1 and weight.shape[1] == 1:
         return ()  # depthwise: one filter per channel is no product of channels
-    return (_Read(inputs, weight, axis=1 - weight.ndim, along=int(names == _CONVOLVED) if groups == 1 else None),)
+    return (_Read(inputs, weight, axis=1 - weight.ndim, along=int(names == CONVOLVED) if groups == 1 else None),)
