@@ -5,8 +5,8 @@ is cut off from what made it, and every product is kept. So the gradient of what
 products before it and no further, whatever the code between them does.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, cast, final
 
@@ -195,6 +195,7 @@ class Trace(TorchFunctionMode):
         loose: Weights that are used in another way than in a product (gains, biases, slopes), by name.
         used: Names of all weights that some call was given.
         deciding: Paths of the modules whose forward asked for the value of something computed, as a branch does.
+        inside: Paths of the modules whose forward is under way, by ``followed``; the innermost last.
 
     Args:
         weights: The tensors that the model holds.
@@ -207,21 +208,8 @@ class Trace(TorchFunctionMode):
         self.used: set[str] = set()
         self.deciding: set[str] = set()
         self._weights = weights
-        self._inside: list[str] = []
+        self.inside: list[str] = []
         self._compared: dict[int, Tensor] = {}
-
-    def follow(self, model: nn.Module) -> None:
-        """Hooks ``model``, which must be the caller's own copy, so that each call is known by its module."""
-        for path, module in cast("Iterator[tuple[str, nn.Module]]", model.named_modules()):
-
-            def enter(module: nn.Module, args: Any, path: str = path) -> None:
-                self._inside.append(path)
-
-            def leave(module: nn.Module, args: Any, output: Any) -> None:
-                self._inside.pop()
-
-            module.register_forward_pre_hook(enter)
-            module.register_forward_hook(leave)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -268,7 +256,7 @@ class Trace(TorchFunctionMode):
             along = weight.axes[how.along]
             whole = along is not None and kept.shape[how.axis] == self._weights.held[weight.name].shape[along]
             reads = (weight.name, along) if along is not None and whole else None
-        self.products.append(TracedProduct(operands, output, kept, reads, how.axis, "".join(self._inside[-1:])))
+        self.products.append(TracedProduct(operands, output, kept, reads, how.axis, "".join(self.inside[-1:])))
         # The model may go on to write into what it was given.
         return output.clone()
 
@@ -309,8 +297,25 @@ class Trace(TorchFunctionMode):
             for one in results:
                 if one.dtype is torch.bool:
                     self._compared[id(one)] = one  # kept, so that no other tensor gets its id
-            if not results and getattr(func, "__name__", "") in _ASKING and self._inside:
-                self.deciding.add(self._inside[-1])
+            if not results and getattr(func, "__name__", "") in _ASKING and self.inside:
+                self.deciding.add(self.inside[-1])
+
+
+@contextmanager
+def followed(modules: Iterable[tuple[str, nn.Module]], inside: list[str]) -> Generator[None]:
+    """While the block runs, ``inside`` ends with the path of the module whose forward is under way."""
+    with ExitStack() as undo:
+        for path, module in modules:
+
+            def enter(module: nn.Module, args: Any, path: str = path) -> None:
+                inside.append(path)
+
+            def leave(module: nn.Module, args: Any, output: Any) -> None:
+                inside.pop()
+
+            undo.callback(module.register_forward_pre_hook(enter).remove)
+            undo.callback(module.register_forward_hook(leave).remove)
+        yield
 
 
 _ASKING: Final = ("__bool__", "item", "__int__", "__float__", "__index__", "tolist")
