@@ -136,8 +136,8 @@ def _known(prefix: str, module: Any) -> Mixture | str:
         if part not in parts or not of_transformers(parts[part]).endswith(ending):
             return f"{part} is not known"
     router: Any = parts[name]
-    owned = ((part, key) for part in ("experts", name) for key, _ in _own(parts[part]))
-    tensors = [_slices(f"{prefix}{part}", key, 0) for part, key in owned]
+    keys = ((part, key) for part in ("experts", name) for key, _ in _own(parts[part]))
+    tensors = [_slices(f"{prefix}{part}", key, 0) for part, key in keys]
     count = len(router.weight)
     groups = getattr(router, "num_group", 1) if getattr(router, "topk_method", "") != "greedy" else 1
     mixture = Mixture(f"{prefix}experts", count, tuple(tensors), groups=groups)

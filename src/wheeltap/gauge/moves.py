@@ -121,7 +121,7 @@ def _some(hiddens: Sequence[HiddenLayer], rng: Generator, settings: GaugeSetting
 
 def _add(model: nn.Module, hidden: HiddenLayer, sources: Sequence[NDArray[np.int64]]) -> None:
     """Adds copies of the units ``sources`` at the end of each group; what they write is the caller's to set."""
-    hidden.gather(model, [np.concatenate([np.arange(hidden.units), own]) for own in sources])
+    hidden.gather(model, [np.concatenate([np.arange(hidden.units), copies]) for copies in sources])
 
 
 def _drawn(model: nn.Module, reader: Inputs, rng: Generator, *, units: int) -> Tensor:

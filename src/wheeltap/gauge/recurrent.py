@@ -142,8 +142,8 @@ def _own(path: str, layer: Any) -> tuple[AxisStage, ...]:
             group = at * len(ways) + way
             gate_rows = tuple((gate * width, group) for gate in range(gates))
             names = [f"{name}{end}" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
-            held = [name for name in names if getattr(layer, name, None) is not None]
-            made += [sliced(layer, prefix + name, gate_rows, width) for name in held]
+            present = [name for name in names if getattr(layer, name, None) is not None]
+            made += [sliced(layer, prefix + name, gate_rows, width) for name in present]
             rows = sliced(layer, f"{prefix}weight_hh{end}", gate_rows, width).blocks
             made.append(reading(layer, f"{prefix}weight_hh{end}", ((0, group),), width, rows=rows))
             if at:
@@ -218,8 +218,8 @@ class _Follower:
         if not blocks:
             return f"{path} reads its units in a way that is not followed"
         entry = self.candidates[path]
-        width, made = self.layer.hidden_size, reading if entry.size else sliced
-        self.stages += [made(module, f"{path}.{name}", blocks, width) for name in entry.names]
+        width, describe = self.layer.hidden_size, reading if entry.size else sliced
+        self.stages += [describe(module, f"{path}.{name}", blocks, width) for name in entry.names]
         if entry.size == "input_size":  # other layers keep their sizes by themselves
             self.stages.append(Widths(path, width, (entry.size,), groups=len(blocks)))
         return None

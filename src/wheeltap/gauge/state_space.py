@@ -132,8 +132,8 @@ def _mamba2(path: str, mixer: Any) -> tuple[Heads, HiddenLayer]:
     read = reading(mixer.out_proj, f"{prefix}out_proj.weight", ((0, 0),), width)
     gain = rows("norm", (0,), width)
     channels = (*rows("in_proj", (0, width), width), *rows("conv1d", (0,), width), *gain, read)
-    own = [sliced(mixer, prefix + name, ((0, 0),), count) for name in sorted(_OWN["Mamba2Mixer"])]
-    heads = (*rows("in_proj", (2 * width + 2 * held,), count), *own)
+    per_head = [sliced(mixer, prefix + name, ((0, 0),), count) for name in sorted(_OWN["Mamba2Mixer"])]
+    heads = (*rows("in_proj", (2 * width + 2 * held,), count), *per_head)
     mixed = (*rows("in_proj", (2 * width, 2 * width + held), held), *rows("conv1d", (width, width + held), held))
     layers = HiddenLayer(path, width, channels), HiddenLayer(path, count, heads), HiddenLayer(path, held, mixed)
     layer = Heads(mixer.n_groups, count, mixer.head_dim, mixer.ssm_state_size, layers)

@@ -565,8 +565,8 @@ def _stronger(subject: Subject, planted: SubjectRecord | None) -> tuple[SubjectR
         return ()
     records: list[SubjectRecord] = []
     for scale in PLANTED_SCALES[1:]:
-        made = msgspec.structs.replace(planted.made, settings={**planted.made.settings, "scale": scale})
-        records.append(derived_record(subject.record, made, role="planted", label=f"scale {scale:g}"))
+        origin = msgspec.structs.replace(planted.made, settings={**planted.made.settings, "scale": scale})
+        records.append(derived_record(subject.record, origin, role="planted", label=f"scale {scale:g}"))
     return tuple(records)
 
 
