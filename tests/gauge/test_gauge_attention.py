@@ -17,8 +17,8 @@ from twins import BOUND, Wired, apart, attention_in, on, require_same_numbers, t
 from wheeltap import gauge
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.gauge import attention as attentions
-from wheeltap.gauge.attention import TRIED, AttentionLayer, mix_queries, permute_heads
-from wheeltap.gauge.base import SharedTensors
+from wheeltap.gauge.attention import REWRITES, AttentionLayer, mix_queries, permute_heads
+from wheeltap.gauge.base import GaugeSettings, SharedTensors
 
 EVERY = ("query", "heads", "value")
 FIRST = "model.layers.0.self_attn"
@@ -48,8 +48,8 @@ def test_twins_of_many_families_compute_the_same(name: str) -> None:
     missing = {"query"} if name == "gemma3" else {"heads"} if name == "bloom" else set[str]()
     for layer in layers:
         shared = {"heads"} if name == "t5" and not layer.path.endswith("EncDecAttention") else missing
-        assert set(layer.moves) == set(TRIED) - shared
-    for move in TRIED:
+        assert set(layer.moves) == set(REWRITES) - shared
+    for move in REWRITES:
         twin = turned(model, move)
         assert (weights_digest(twin) != before) == (move not in missing), move
         assert apart(run, model, twin) <= BOUND, move
@@ -68,7 +68,7 @@ def test_a_wrong_gauge_is_seen() -> None:
     """A basis that does not commute with the rotary embedding, sinks that stay: outputs move."""
     model = causal("Llama")
     twin = copy.deepcopy(model)
-    mix_queries(twin, replace(attention_in(model)[0][0], rotary=0), np.random.default_rng(0), condition=4.0)
+    mix_queries(twin, replace(attention_in(model)[0][0], rotary=0), np.random.default_rng(0), GaugeSettings())
     assert gauge.check(logits(model), logits(twin)).difference > 0.1
     for name in ("phi", "neox", "gpt-oss"):
         model = copy.deepcopy(member(name))
@@ -79,9 +79,9 @@ def test_a_wrong_gauge_is_seen() -> None:
         twin = copy.deepcopy(model)
         for layer in layers:
             if layer.per_head:
-                permute_heads(twin, replace(layer, per_head=()), np.random.default_rng(3))
+                permute_heads(twin, replace(layer, per_head=()), np.random.default_rng(3), GaugeSettings())
             else:
-                mix_queries(twin, replace(layer, rotary=0), np.random.default_rng(0), condition=4.0)
+                mix_queries(twin, replace(layer, rotary=0), np.random.default_rng(0), GaugeSettings())
         assert apart(run_on(name, seed=1), model, twin) > 100 * BOUND, name
 
 
@@ -91,7 +91,7 @@ def test_heads_that_differ_in_position_do_not_change_places(name: str) -> None:
     assert ": heads: each head has a" in refused(model)
     twin, rng = copy.deepcopy(model), np.random.default_rng(0)
     for layer in attention_in(model)[0]:
-        permute_heads(twin, layer, rng)
+        permute_heads(twin, layer, rng, GaugeSettings())
     assert apart(run_on(name, seed=1), model, twin) > 100 * BOUND
 
 
@@ -277,6 +277,6 @@ def test_what_holds_is_found(kind: type[nn.Module]) -> None:
     for move in HOLD[kind]:
         twin = copy.deepcopy(model)
         for layer in layers:
-            TRIED[move](twin, layer, np.random.default_rng(5))
+            REWRITES[move](twin, layer, np.random.default_rng(5), GaugeSettings())
         assert weights_digest(twin) != before
         assert apart(FRESH, model, twin) <= BOUND

@@ -124,10 +124,10 @@ def test_a_proof_can_fail() -> None:
     bench = TwinBench(model, running(model, seed=1))
     (group,) = [one for one in general._probed(bench) if one.hidden.name == "first"]
     order = np.random.default_rng(0).permutation(UNITS)
-    assert bench.holds(lambda shell: group.hidden.gather(shell, order))
+    assert bench.holds(lambda shell: group.hidden.gather(shell, [order]))
     for left_out in group.hidden.stages:
         rest = HiddenLayer("first", UNITS, tuple(stage for stage in group.hidden.stages if stage is not left_out))
-        assert bench.matters(lambda shell, rest=rest: rest.gather(shell, order)), left_out
+        assert bench.matters(lambda shell, rest=rest: rest.gather(shell, [order])), left_out
     with torch.no_grad():
         model.last.weight.mul_(1e-9)
     assert isinstance(found(model), gauge.Refusal)

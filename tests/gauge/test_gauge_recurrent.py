@@ -13,8 +13,9 @@ from twins import BOUND, Wired, apart, require_same_numbers
 
 from wheeltap import gauge
 from wheeltap.core.fingerprint import weights_digest
-from wheeltap.gauge import feedback, recurrent
+from wheeltap.gauge import recurrent
 from wheeltap.gauge.base import GaugeSettings, SharedTensors
+from wheeltap.gauge.moves import permute
 
 
 def found(model: nn.Module) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -82,16 +83,16 @@ def test_16_bit_weights_keep_every_bit(name: str) -> None:
 @pytest.mark.parametrize("name", ["states", "both ways", "attending"])
 def test_a_reader_left_out_is_seen(name: str) -> None:
     model = net(name)
-    (units,) = found(model)[0]["permute"].keywords["units"]  # type: ignore[attr-defined]
-    readers = {sliced.path for sliced in units.tensors} - {"body"}
+    (units,) = found(model)[0]["permute"].keywords["layers"]  # type: ignore[attr-defined]
+    readers = {stage.path for stage in units.stages} - {"body"}
     assert readers == ({"head", "ask", "mix"} if name == "attending" else {"head"})
     if name == "states":  # layers and directions count 0 to 3: the last state is that of the way back
-        (head,) = [sliced for sliced in units.tensors if sliced.path == "head"]
-        assert head.blocks == ((0, 3), (13, 2), (23, 2), (33, 3))
+        (head,) = [stage for stage in units.stages if stage.path == "head"]
+        assert (head.blocks.starts, head.blocks.groups) == ((0, 13, 23, 33), (3, 2, 2, 3))
     for reader in readers:
-        less = replace(units, tensors=tuple(sliced for sliced in units.tensors if sliced.path != reader))
+        less = replace(units, stages=tuple(stage for stage in units.stages if stage.path != reader))
         twin = copy.deepcopy(model)
-        feedback.permute(twin, less, np.random.default_rng(0), GaugeSettings())
+        permute(twin, (less,), np.random.default_rng(0), GaugeSettings())
         assert apart(FRESH, model, twin) > 100 * BOUND
 
 

@@ -26,7 +26,8 @@ from twins import BOUND, apart, attention_in
 from wheeltap import gauge
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.gauge import residual as residuals
-from wheeltap.gauge.attention import TRIED
+from wheeltap.gauge.attention import REWRITES
+from wheeltap.gauge.base import GaugeSettings
 from wheeltap.gauge.residual import Residual
 from wheeltap.sources import smollm2
 from wheeltap.sources.agreement import pairs
@@ -52,10 +53,7 @@ def twin_of(model: nn.Module, moves: str, *, seed: int = 0) -> Any:
     twin, read, rng = copy.deepcopy(model), found(model), np.random.default_rng(seed)
     for move in moves.split():
         assert move in read.moves
-        if move == "rotate":
-            residuals.rotate(twin, read, rng)
-        else:
-            {"fold": residuals.fold, "shift": residuals.shift}[move](twin, read)
+        residuals.REWRITES[move](twin, read, rng, GaugeSettings())
     return twin
 
 
@@ -196,7 +194,7 @@ def test_every_move_on_smollm2() -> None:
     twin, rng = twin_of(model, "rotate"), np.random.default_rng(0)
     for layer in attention_in(model)[0]:
         for move in ("heads", "value", "query"):
-            TRIED[move](twin, layer, rng)
+            REWRITES[move](twin, layer, rng, GaugeSettings())
     with torch.no_grad():
         likeness = gauge.check(*(m(tokens).logits.flatten(0, 1).numpy() for m in (model, twin)))
     assert likeness.difference <= 1e-4

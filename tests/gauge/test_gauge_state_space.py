@@ -15,8 +15,9 @@ from torch import nn
 from twins import BOUND, apart, require_same_numbers
 
 from wheeltap.core.fingerprint import weights_digest
-from wheeltap.gauge import feedback, state_space
+from wheeltap.gauge import state_space
 from wheeltap.gauge.base import GaugeSettings, SharedTensors
+from wheeltap.gauge.moves import permute
 
 FAMILIES = ("mamba", "mamba2")
 GAUGES = ("permute", "rescale")
@@ -62,8 +63,8 @@ def test_states_that_fade_in_another_order_are_others() -> None:
     units = state_space.find(model, SharedTensors(model))[0]["permute"].keywords["parts"]  # type: ignore[attr-defined]
     twin = copy.deepcopy(model)
     for one in units:
-        less = replace(one, tensors=tuple(each for each in one.tensors if each.name != "A_log"))
-        feedback.permute(twin, less, np.random.default_rng(0), GaugeSettings())
+        less = replace(one, stages=tuple(each for each in one.stages if not each.names[0].endswith("A_log")))
+        permute(twin, (less,), np.random.default_rng(0), GaugeSettings())
     assert apart(run_on("mamba", seed=1), model, twin) > 10 * BOUND
 
 
@@ -72,7 +73,7 @@ def test_groups_and_heads_stay_together() -> None:
     model = made("mamba2")
     layer = state_space.find(model, SharedTensors(model))[0]["permute"].keywords["parts"][0]  # type: ignore[attr-defined]
     assert (layer.groups, layer.heads, layer.width, layer.states) == (2, 8, 8, 8)
-    wrong = (replace(layer, groups=1, states=16), replace(layer, heads=4, width=16, tensors=_without_heads(layer)))
+    wrong = (replace(layer, groups=1, states=16), replace(layer, heads=4, width=16, layers=_without_heads(layer)))
     for one in wrong:
         twin = copy.deepcopy(model)
         state_space.permute_heads(twin, one, np.random.default_rng(1))
@@ -81,10 +82,8 @@ def test_groups_and_heads_stay_together() -> None:
 
 def _without_heads(layer: Any) -> Any:
     """Leaves time steps where they are."""
-    return tuple(
-        replace(each, blocks=tuple((start, group) for start, group in each.blocks if group != 1))
-        for each in layer.tensors
-    )
+    channels, heads, states = layer.layers
+    return channels, replace(heads, stages=()), states
 
 
 MIXER = "backbone.layers.0.mixer"

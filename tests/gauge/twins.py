@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from wheeltap import gauge
 from wheeltap.gauge import attention
-from wheeltap.gauge.attention import TRIED, AttentionLayer
-from wheeltap.gauge.base import SharedTensors
+from wheeltap.gauge.attention import REWRITES, AttentionLayer
+from wheeltap.gauge.base import GaugeSettings, SharedTensors
 
 BOUND = 1e-4
 Run = Callable[[Any], Tensor]
@@ -52,7 +52,7 @@ def turned(model: nn.Module, *moves: str, seed: int = 0) -> Any:
     for layer in attention_in(model)[0]:
         for move in moves:
             if move in layer.moves:
-                TRIED[move](twin, layer, rng)
+                REWRITES[move](twin, layer, rng, GaugeSettings())
     return twin
 
 

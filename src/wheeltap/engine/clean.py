@@ -1,7 +1,7 @@
 """The first passes of a model: it settles, shows what each call of it changes, and where its weights are used."""
 
 from collections.abc import Callable, Generator, Set
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any, final
 
@@ -21,8 +21,9 @@ from wheeltap.core.targets import require_no_logits
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import first_of, named_modules, to_array
 from wheeltap.engine.apply import same_random_numbers, state_of
-from wheeltap.engine.needs.products import flat, holds_tensor
+from wheeltap.engine.needs.products import holds_tensor
 from wheeltap.engine.non_parameters import NonParameterTrace
+from wheeltap.gauge.trace import followed, tensors_in
 
 
 @contextmanager
@@ -373,7 +374,7 @@ class _ParameterUses(TorchFunctionMode):
         if len(args) > 1 and getattr(func, "__name__", "") in _PRODUCTS:
             self.right |= {self._names[id(args[1])]} if id(args[1]) in self._names else set()
         if holds_tensor(result):
-            for part in flat((*args, *given.values())):
+            for part in tensors_in((*args, *given.values())):
                 name = self._names.get(id(part))
                 if name is not None and result is not part:
                     self.uses.setdefault(name, set()).add((self.inside[-1], getattr(func, "__name__", "")))
@@ -422,21 +423,9 @@ class _TracedModel(nn.Module):
 def _watched(model: nn.Module, example: Moments, uses: _ParameterUses, trace: NonParameterTrace | None) -> bool:
     """Runs one example, and says whether that was possible."""
     try:
-        with ExitStack() as stack:
-            for path, module in named_modules(model):
-                if isinstance(module, torch.jit.ScriptModule):
-                    continue
-
-                def enter(module: nn.Module, args: Any, path: str = path) -> None:
-                    uses.inside.append(path)
-
-                def leave(module: nn.Module, args: Any, output: Any) -> None:
-                    uses.inside.pop()
-
-                stack.callback(module.register_forward_pre_hook(enter).remove)
-                stack.callback(module.register_forward_hook(leave).remove)
-            with torch.no_grad(), nullcontext() if trace is None else trace, uses:
-                example.run(model if trace is None else _TracedModel(model, trace).eval())
+        modules = [pair for pair in named_modules(model) if not isinstance(pair[1], torch.jit.ScriptModule)]
+        with followed(modules, uses.inside), torch.no_grad(), nullcontext() if trace is None else trace, uses:
+            example.run(model if trace is None else _TracedModel(model, trace).eval())
     except Exception:
         # A model that reads inputs in a way of its own may not take one example: then its weights' uses stay unknown
         # here, and whatever it cannot do fails where it is asked for.

@@ -10,17 +10,18 @@ outside of torch tensors, such as arrays of numpy or Python lists.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from functools import reduce
 from itertools import chain
-from typing import Any, Final, NamedTuple, cast, final
+from typing import Any, Final, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from wheeltap.core.fingerprint import tensor_attributes
+from wheeltap.gauge.trace import tensors_in
 
 _PRODUCTS: Final = (
     "mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "matmul", "linear", "bilinear", "_trilinear", "convolution",
@@ -84,12 +85,12 @@ class NonParameterTrace(TorchDispatchMode):
 
     def inputs(self, given: Any) -> None:
         """Note what the model is called with."""
-        for tensor in _tensors(given):
+        for tensor in tensors_in(given):
             self._make(tensor, _Origin(inputs=True))
 
     def answer(self, output: Any) -> None:
         """Note what the model returns."""
-        self._answers |= _union(self._origin(tensor).leaves for tensor in _tensors(output))
+        self._answers |= _union(self._origin(tensor).leaves for tensor in tensors_in(output))
 
     def sizes(self, volatile: Set[str]) -> dict[str, int]:
         """Return the number of weights in each tensor that the outputs depend on, by name; not of ``volatile`` ones."""
@@ -107,10 +108,10 @@ class NonParameterTrace(TorchDispatchMode):
         given = kwargs or {}
         name = str(func.overloadpacket.__name__)
         if name == "lift_fresh":  # a constant, at an address that an activation may have had
-            for tensor in _tensors(args):
+            for tensor in tensors_in(args):
                 if self._origin(tensor).inputs:
                     self._regions.pop(_place(tensor)[0])
-        parts = [(tensor, self._origin(tensor)) for tensor in _tensors((args, given))]
+        parts = [(tensor, self._origin(tensor)) for tensor in tensors_in((args, given))]
         if any(origin.inputs for _, origin in parts):
             self._note(name.removesuffix("_"), parts)
         before = {_place(tensor)[0] for tensor, _ in parts}
@@ -123,11 +124,11 @@ class NonParameterTrace(TorchDispatchMode):
         made_of_shape = "_like" in name or name.startswith(("new_", "empty"))
         inputs = any(origin.inputs for _, origin in parts)
         origin = _Origin() if made_of_shape else _Origin(inputs, _union(origin.leaves for _, origin in parts))
-        is_view = any(_place(tensor)[0] in before for tensor in _tensors(result))
-        for tensor in _tensors(result):
+        is_view = any(_place(tensor)[0] in before for tensor in tensors_in(result))
+        for tensor in tensors_in(result):
             (self._write if is_view else self._make)(tensor, origin)
         if name.endswith("_") or given.get("out") is not None:
-            for tensor in _tensors([args[:1], given.get("out")]):
+            for tensor in tensors_in([args[:1], given.get("out")]):
                 self._write(tensor, origin)
         return result
 
@@ -230,15 +231,3 @@ def _is_informative(tensor: Tensor, *, axes: int) -> bool:
     counts: Tensor = torched.unique(stored, return_counts=True)[1]
     fractions = counts.double() / counts.sum()
     return axes >= _MATRIX and float(-(fractions * fractions.log2()).sum()) > _BITS
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """The tensors in a value: itself, or what containers hold."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, list | tuple):
-        for part in cast("Iterable[Any]", value):
-            yield from _tensors(part)
-    elif isinstance(value, Mapping):
-        for part in cast("Mapping[Any, Any]", value).values():
-            yield from _tensors(part)

@@ -28,14 +28,19 @@ FEW = ((SMALL, 32), (LARGE, 16), (None, 6))
 """Examples by the size of the model: up to so many parameters, so many."""
 
 
+def spread(task: BaseTask, count: int) -> BaseTask:
+    """At most this many examples from all over a task; all of them where it cannot be divided."""
+    total = len(task.targets)
+    try:
+        return task.part(torch.linspace(0, total - 1, min(count, total)).round().long())
+    except DataError:
+        return task
+
+
 def probe_run(task: BaseTask, model: nn.Module) -> Run:
     """Runs a model on examples from all over ``task``, always the same ones; on all where it cannot be divided."""
-    parameters, total = sum(parameter.numel() for parameter in model.parameters()), len(task.targets)
-    count = next(count for limit, count in FEW if limit is None or parameters <= limit)
-    try:
-        some = task.part(torch.linspace(0, total - 1, min(count, total)).round().long())
-    except DataError:
-        some = task
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    some = spread(task, next(count for limit, count in FEW if limit is None or parameters <= limit))
 
     def run(model: nn.Module) -> Tensor:
         scores = some.scores(model)

@@ -12,7 +12,6 @@ Source: Elhage et al. 2021, "A mathematical framework for transformer circuits" 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Final
 
 import numpy as np
@@ -20,13 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core.typed import to_tensor
-from wheeltap.gauge.attention_kinds import KINDS, MOVES, SLOPES, AttentionLayer, HeadMove, Kind, Reasons, prove
-from wheeltap.gauge.base import SharedTensors, altered, modules_of
+from wheeltap.gauge.attention_kinds import KINDS, MOVES, SLOPES, AttentionLayer, Kind, Reasons, prove
+from wheeltap.gauge.base import GaugeSettings, Rewrite, SharedTensors, altered, modules_of
 from wheeltap.gauge.bench import Run
 from wheeltap.gauge.hidden import put
 from wheeltap.gauge.parts import Affine, layer_reason, of_transformers
 
-__all__ = ["MOVES", "TRIED", "AttentionLayer", "find", "mix_queries", "mix_values", "orthogonal", "permute_heads"]
+__all__ = ["MOVES", "REWRITES", "AttentionLayer", "find", "mix_queries", "mix_values", "orthogonal", "permute_heads"]
 
 _SPAN: Final = 2.0
 """Log singular values are normal draws cut off at this many standard deviations."""
@@ -35,7 +34,9 @@ _KERNELS: Final = ("eager", "sdpa", "flex_attention", "flash_attention_2", "flas
 """The implementations of transformers that treat all heads alike."""
 
 
-def permute_heads(model: nn.Module, attention: AttentionLayer, rng: np.random.Generator) -> None:
+def permute_heads(
+    model: nn.Module, attention: AttentionLayer, rng: np.random.Generator, settings: GaugeSettings
+) -> None:
     """Let groups change places, and query heads within their group; in place."""
     groups, share = attention.groups, attention.heads // attention.groups
     moved = to_tensor(rng.permutation(groups))
@@ -51,36 +52,23 @@ def permute_heads(model: nn.Module, attention: AttentionLayer, rng: np.random.Ge
         put(module, name, held[order.to(held.device)])
 
 
-def mix_values(model: nn.Module, attention: AttentionLayer, rng: np.random.Generator, *, condition: float) -> None:
-    """Give the values of each group another basis, drawn at random; the output weights take it back.
-
-    Args:
-        model: Changed in place.
-        attention: As found in it, or in the model it was copied from.
-        rng: The draws.
-        condition: Largest singular value over smallest one, at most.
-    """
-    basis, inverse = _bases(rng, attention.groups, attention.width, condition=condition)
+def mix_values(model: nn.Module, attention: AttentionLayer, rng: np.random.Generator, settings: GaugeSettings) -> None:
+    """Give the values of each group another basis, drawn at random, in place; the output weights take it back."""
+    basis, inverse = _bases(rng, attention.groups, attention.width, condition=settings.condition)
     _turn_rows(model, attention.value, basis)
     share = attention.heads // attention.groups
     _turn_columns(model, attention, lambda columns: columns @ inverse.repeat_interleave(share, dim=0))
 
 
-def mix_queries(model: nn.Module, attention: AttentionLayer, rng: np.random.Generator, *, condition: float) -> None:
-    """Give the queries and keys of each group another basis, drawn at random, that keeps their inner products.
+def mix_queries(model: nn.Module, attention: AttentionLayer, rng: np.random.Generator, settings: GaugeSettings) -> None:
+    """Give queries and keys of each group another basis, drawn at random, that keeps their inner products; in place.
 
     With a rotary embedding: an angle and a positive factor for each pair of coordinates that it turns. Coordinates of
     queries that are matched with keys of all heads stay as they are.
-
-    Args:
-        model: Changed in place.
-        attention: As found in it, or in the model it was copied from.
-        rng: The draws.
-        condition: Largest singular value over smallest one, at most.
     """
     width = len(attention.key.read(model)) // attention.groups
-    turned, duals = _pair_bases(rng, attention.groups, attention.rotary, condition=condition)
-    bases, inverses = _bases(rng, attention.groups, width - attention.rotary, condition=condition)
+    turned, duals = _pair_bases(rng, attention.groups, attention.rotary, condition=settings.condition)
+    bases, inverses = _bases(rng, attention.groups, width - attention.rotary, condition=settings.condition)
     basis, dual = _side_by_side(turned, bases), _side_by_side(duals, inverses.mT)
     _turn_rows(model, attention.key, dual)
     queries = len(attention.query.read(model)) // attention.heads
@@ -89,13 +77,7 @@ def mix_queries(model: nn.Module, attention: AttentionLayer, rng: np.random.Gene
     _turn_rows(model, attention.query, _side_by_side(basis, rest).repeat_interleave(share, dim=0))
 
 
-_CONDITION: Final = 4.0
-TRIED: Final[dict[str, HeadMove]] = {
-    "heads": permute_heads,
-    "value": partial(mix_values, condition=_CONDITION),
-    "query": partial(mix_queries, condition=_CONDITION),
-}
-"""The moves by which unknown layers are tried, each of one layer in place."""
+REWRITES: Final[Mapping[str, Rewrite]] = {"heads": permute_heads, "value": mix_values, "query": mix_queries}
 
 
 def orthogonal(rng: np.random.Generator, width: int) -> Tensor:
@@ -183,7 +165,7 @@ def find(
     refused: list[str] = []
     seen: list[str] = []
     if run is not None:
-        found += prove(model, run, unknown=_unknown(modules), sharing=sharing, moves=TRIED)
+        found += prove(model, run, unknown=_unknown(modules), sharing=sharing, moves=REWRITES)
         seen += [layer.path for layer in found]
     for path, module in modules.items():
         inside = path in seen or path.startswith(tuple(f"{other}." if other else "" for other in seen))

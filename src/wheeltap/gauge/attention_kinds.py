@@ -14,11 +14,10 @@ from functools import partial
 from itertools import pairwise
 from typing import Any, Final, Literal, final
 
-import numpy as np
 from torch import Tensor, nn
 
 from wheeltap.core import seeds
-from wheeltap.gauge.base import SharedTensors, altered
+from wheeltap.gauge.base import GaugeSettings, Rewrite, SharedTensors, altered
 from wheeltap.gauge.bench import Run, TrialLimit, TwinBench
 from wheeltap.gauge.hidden import weight_of
 from wheeltap.gauge.parts import Affine, layer_reason
@@ -301,9 +300,6 @@ KINDS: Final[Mapping[str, tuple[Kind, ...]]] = {
 """By class name, the ways it is written; the first one whose parts are all there is meant."""
 
 
-HeadMove = Callable[[nn.Module, AttentionLayer, np.random.Generator], None]
-"""Rewrites one layer in place."""
-
 _NAMED: Final = (("queries", "keys", "values"), ("query", "key", "value"), ("q", "k", "v"))
 _HEADS: Final = ("h", "nh", "nhead")
 _MOST_HEADS: Final = 3
@@ -316,7 +312,7 @@ def prove(
     *,
     unknown: Mapping[str, nn.Module],
     sharing: SharedTensors,
-    moves: Mapping[str, HeadMove],
+    moves: Mapping[str, Rewrite],
 ) -> tuple[AttentionLayer, ...]:
     """Of modules that may be attention, those of which some move keeps the outputs, with these moves.
 
@@ -347,7 +343,7 @@ def prove(
 
 
 def _proven(
-    bench: TwinBench, layers: Sequence[AttentionLayer], moves: Mapping[str, HeadMove]
+    bench: TwinBench, layers: Sequence[AttentionLayer], moves: Mapping[str, Rewrite]
 ) -> tuple[AttentionLayer, ...]:
     """The layers with the moves that hold on all of them; none where none does."""
     held = {move for move in MOVES if _holds(bench, layers, move, moves[move])}
@@ -363,7 +359,7 @@ def _proven(
     return tuple(replace(layer, moves=tuple(move for move in MOVES if move in held)) for layer in layers if held)
 
 
-def _holds(bench: TwinBench, layers: Sequence[AttentionLayer], move: str, moved: HeadMove) -> bool:
+def _holds(bench: TwinBench, layers: Sequence[AttentionLayer], move: str, rewrite: Rewrite) -> bool:
     """Whether a move keeps the outputs, and would not if half of it were left out."""
     half = {"heads": "output", "value": "output", "query": "key"}[move]
     if any(layer.rotary % 2 or (move == "heads" and layer.heads < 2) for layer in layers):
@@ -373,7 +369,7 @@ def _holds(bench: TwinBench, layers: Sequence[AttentionLayer], move: str, moved:
         for layer in layers:
             kept: Affine = getattr(layer, half)
             before = kept.read(model)
-            moved(model, layer, seeds.generator(0, "attention", layer.path, move))
+            rewrite(model, layer, seeds.generator(0, "attention", layer.path, move), GaugeSettings())
             if not whole:
                 kept.write(model, before)
 

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wheeltap.core.typed import to_array
-from wheeltap.gauge.base import Gauges, SharedTensors, altered, in_turn, modules_of
+from wheeltap.gauge.base import Gauges, GaugeSettings, SharedTensors, altered, in_turn, modules_of
 from wheeltap.gauge.bench import Run, TwinBench
-from wheeltap.gauge.feedback import UnitSlice, reorder
+from wheeltap.gauge.hidden import Slices, reorder
 from wheeltap.gauge.parts import of_transformers
 
 GAUGE: Final = "experts"
@@ -56,12 +56,12 @@ class Mixture:
 
     path: str
     count: int
-    tensors: tuple[UnitSlice, ...]
+    tensors: tuple[Slices, ...]
     listed: bool = False
     groups: int = 1
 
 
-def permute(model: nn.Module, mixture: Mixture, rng: np.random.Generator) -> None:
+def permute(model: nn.Module, mixture: Mixture, rng: np.random.Generator, settings: GaugeSettings) -> None:
     """Let groups of experts change places, and experts within their group; in place."""
     share = mixture.count // mixture.groups
     within = np.stack([rng.permutation(share) for _ in range(mixture.groups)])
@@ -89,7 +89,7 @@ def find(model: nn.Module, sharing: SharedTensors, *, run: Run | None = None) ->
     """
     found, refused = mixtures(model, sharing, run=run)
     reasons = tuple(f"{path or 'the model'}: {GAUGE}: {reason}" for path, reason in refused.items())
-    move = partial(in_turn, parts=found, rewrite=lambda model, mixture, rng, settings: permute(model, mixture, rng))
+    move = partial(in_turn, parts=found, rewrite=permute)
     return ({GAUGE: move} if found else {}), reasons
 
 
@@ -136,13 +136,19 @@ def _known(prefix: str, module: Any) -> Mixture | str:
         if part not in parts or not of_transformers(parts[part]).endswith(ending):
             return f"{part} is not known"
     router: Any = parts[name]
-    tensors = [UnitSlice(f"{prefix}{part}", key, 0) for part in ("experts", name) for key, _ in _own(parts[part])]
+    keys = ((part, key) for part in ("experts", name) for key, _ in _own(parts[part]))
+    tensors = [_slices(f"{prefix}{part}", key, 0) for part, key in keys]
     count = len(router.weight)
     groups = getattr(router, "num_group", 1) if getattr(router, "topk_method", "") != "greedy" else 1
     mixture = Mixture(f"{prefix}experts", count, tuple(tensors), groups=groups)
     odd = [key for part in ("experts", name) for key, tensor in _own(parts[part]) if len(tensor) != count]
     odd += [key for key, _ in parts["experts"].named_parameters() if "." in key]
     return f"{', '.join(odd)} has no slice for each of {count} experts" if odd or count % groups else mixture
+
+
+def _slices(path: str, name: str, axis: int) -> Slices:
+    """One slice of a tensor for each expert."""
+    return Slices(names=(f"{path}.{name}".removeprefix("."),), axis=axis)
 
 
 def _own(module: nn.Module) -> list[tuple[str, Tensor]]:
@@ -163,8 +169,8 @@ def _reason(model: nn.Module, path: str, mixture: Mixture, sharing: SharedTensor
         held = [tensor for _, tensor in chain.from_iterable(_own(model.get_submodule(held.path)) for held in router)]
         if any(tensor.is_floating_point() and tensor.dtype.itemsize < 4 for tensor in held):
             return _TIES
-    rows = [held.held(model).movedim(held.axis, 0) for held in router]
-    chosen_by = torch.cat([tensor.reshape(mixture.count, -1).double().cpu() for tensor in rows], dim=1)
+    rows = [held.read(model).reshape(mixture.count, -1) for held in router]
+    chosen_by = torch.cat([tensor.double().cpu() for tensor in rows], dim=1)
     distinct = np.unique(to_array(chosen_by), axis=0)
     return "two experts are chosen by the same weights" if len(distinct) < mixture.count else None
 
@@ -175,13 +181,13 @@ def _guesses(prefix: str, module: nn.Module) -> Iterator[list[Mixture]]:
         experts = _alike(f"{prefix}{name}", child)
         if experts is None:
             continue
-        routers: dict[str, tuple[UnitSlice, ...]] = {}
+        routers: dict[str, tuple[Slices, ...]] = {}
         for below, part in modules_of(module).items():
             path = f"{prefix}{below}".removesuffix(".")
             axes = {
                 key: [axis for axis, size in enumerate(held.shape) if size == experts.count] for key, held in _own(part)
             }
-            fit = tuple(UnitSlice(path, key, axis[0]) for key, axis in axes.items() if len(axis) == 1)
+            fit = tuple(_slices(path, key, axis[0]) for key, axis in axes.items() if len(axis) == 1)
             if fit and not f"{below}.".startswith(f"{name}."):
                 routers[path] = fit
         choices = list(routers.values())[:_MOST]
@@ -205,7 +211,7 @@ def _alike(path: str, module: nn.Module) -> Mixture | None:
     own = dict(module.named_parameters(recurse=False))
     sizes = {len(held) if held.ndim > 1 else 0 for held in own.values()}
     stacked = len(sizes) == 1 and max(sizes) > 1 and any(held.ndim > 2 for held in own.values())
-    return Mixture(path, max(sizes), tuple(UnitSlice(path, key, 0) for key in own)) if stacked else None
+    return Mixture(path, max(sizes), tuple(_slices(path, key, 0) for key in own)) if stacked else None
 
 
 def _proven(bench: TwinBench, mixture: Mixture) -> bool:

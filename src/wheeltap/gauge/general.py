@@ -17,14 +17,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from wheeltap.core import seeds
+from wheeltap.core import seeds, typed
 from wheeltap.gauge import attention, experts, recurrent, state_space, transformer
 from wheeltap.gauge.base import Family, GaugeSettings, Move, Refusal, SharedTensors
 from wheeltap.gauge.bench import Run, TrialLimit, TwinBench
 from wheeltap.gauge.hidden import HiddenLayer, Inputs, Slices, Widths, kind_of, one_by_one
 from wheeltap.gauge.moves import MOVES, WIDENING, unit_moves
 from wheeltap.gauge.probe import AxisCut, ProbeResult, UnitReader, seen
-from wheeltap.gauge.trace import TensorIndex, Trace
+from wheeltap.gauge.trace import TensorIndex, Trace, followed
 
 _MOST_PARTS: Final = 12
 """Parts of a group of which some are looked for that a factor may be applied to."""
@@ -356,9 +356,8 @@ def _probed(bench: TwinBench) -> tuple[UnitGroup, ...]:
         with parametrize.cached():
             weights = TensorIndex(model, buffers=buffers)
             trace = Trace(weights)
-            trace.follow(model)
             try:
-                with trace:
+                with followed(typed.named_modules(model), trace.inside), trace:
                     scores = bench.run(model)
                 return groups(model, seen(trace, weights, scores), weights, trace)
             except RuntimeError:
@@ -479,7 +478,7 @@ def _telling(bench: TwinBench, groups: Sequence[UnitGroup], gauge: str) -> list[
     def change(model: nn.Module, group: UnitGroup) -> None:
         if group.tied:
             random = seeds.generator(0, "proof", group.hidden.name, "doubled")
-            group.hidden.gather(model, random.integers(group.hidden.units, size=group.hidden.units))
+            group.hidden.gather(model, [random.integers(group.hidden.units, size=group.hidden.units)])
         else:
             _moved(gauge, [(group, half(group))])(model)
 

@@ -5,7 +5,7 @@ on the way, columns that read them. Products are computed in double precision an
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, final
 
@@ -58,11 +58,13 @@ class UnitStage(ABC):
     """Module path."""
 
     @abstractmethod
-    def gather(self, model: nn.Module, index: Tensor) -> None:
-        """Replace the units by the units ``index`` (``[new unit]``, of old ones)."""
+    def gather(self, model: nn.Module, index: Sequence[Tensor]) -> None:
+        """Replace the units of each group by its units ``index`` (``[new unit]``, of old ones)."""
 
     def rescale(self, model: nn.Module, scale: Tensor, *, fresh: Fresh) -> Tensor:
-        """Take in units multiplied by ``scale`` (``[unit]``); return the factors that it gives out, by default these.
+        """Take in units multiplied by ``scale``, group after group; return the factors that it gives out.
+
+        By default these are the same.
 
         Args:
             model: Changed in place.
@@ -95,13 +97,13 @@ class NormStage(UnitStage):
 
     path: str
 
-    def gather(self, model: nn.Module, index: Tensor) -> None:
+    def gather(self, model: nn.Module, index: Sequence[Tensor]) -> None:
         """See ``UnitStage.gather``."""
         module: Any = model.get_submodule(self.path)
         for name in _held(module, "weight", "bias", "running_mean", "running_var"):
             value = getattr(module, name)
-            put(module, name, value.detach().index_select(0, index.to(value.device)))
-        module.num_features = len(index)
+            put(module, name, value.detach().index_select(0, index[0].to(value.device)))
+        module.num_features = len(index[0])
 
     def rescale(self, model: nn.Module, scale: Tensor, *, fresh: Fresh) -> Tensor:
         """Follow the factor in the running statistics and give out a new one; exact with ``eps`` in it.
@@ -170,6 +172,42 @@ def kind_of(module: nn.Module) -> str:
     return ""
 
 
+@final
+@dataclass(frozen=True)
+class Blocks:
+    """Blocks of units among other entries of an axis, all of one width; all grow alike.
+
+    Attributes:
+        starts: Where each begins, in order, before any unit was added.
+        groups: Which group of units each holds.
+        width: Units of each before any was added.
+        length: Of the axis, likewise.
+    """
+
+    starts: tuple[int, ...]
+    groups: tuple[int, ...]
+    width: int
+    length: int
+
+    def split(self, tensor: Tensor) -> list[Tensor]:
+        """The pieces of the first axis: what comes before a block and the block, in turn, and what follows the last."""
+        grown = (len(tensor) - self.length) // len(self.starts)
+        pieces: list[Tensor] = []
+        done = 0
+        for number, start in enumerate(self.starts):
+            first = start + number * grown
+            pieces += [tensor[done:first], tensor[first : first + self.width + grown]]
+            done = first + self.width + grown
+        return [*pieces, tensor[done:]]
+
+    def old(self, length: int) -> Tensor:
+        """Which entries of an axis that has this length now were there before units were added."""
+        pieces = self.split(torch.ones(length, dtype=torch.bool))
+        for block in pieces[1::2]:
+            block[self.width :] = False
+        return torch.cat(pieces)
+
+
 @dataclass(frozen=True, kw_only=True)
 class AxisStage(UnitStage):
     """An axis of a tensor of a model, cut as ``[before, unit, after]``.
@@ -179,12 +217,14 @@ class AxisStage(UnitStage):
         axis: Of the tensor.
         before: Blocks of units: 2 where two layers of as many units are fused one after the other.
         after: Entries of a unit in a row: 2 where two layers are interleaved, or the places of a flattened map.
+        blocks: Where these blocks are and which group each is; ``None`` where they fill the axis, of one group.
     """
 
     names: tuple[str, ...]
     axis: int
     before: int = 1
     after: int = 1
+    blocks: Blocks | None = None
 
     @property
     def path(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -201,12 +241,19 @@ class AxisStage(UnitStage):
         """The tensor with this axis first, as ``[before, unit, after, ...]``; perhaps the stored numbers themselves."""
         held, name = model.get_submodule(self.path), self.names[0].rpartition(".")[2]
         tensor: Tensor = getattr(held, name).detach().movedim(self.axis, 0)
+        if self.blocks is not None:
+            tensor = torch.cat(self.blocks.split(tensor)[1::2])
         return tensor.reshape(self.before, -1, self.after, *tensor.shape[1:])
 
     def store(self, model: nn.Module, value: Tensor) -> None:
         """Store what ``read`` gives, of any number of units; the module's own sizes follow."""
         held, name = model.get_submodule(self.path), self.names[0].rpartition(".")[2]
-        value = value.flatten(0, 2).movedim(0, self.axis)
+        value = value.flatten(0, 2)
+        if self.blocks is not None:
+            pieces = self.blocks.split(getattr(held, name).detach().movedim(self.axis, 0))
+            pieces[1::2] = value.chunk(self.before)
+            value = torch.cat(pieces)
+        value = value.movedim(0, self.axis)
         width = value.shape[self.axis]
         grown = width != getattr(held, name).shape[self.axis]
         if name in parametrized(held):
@@ -220,6 +267,19 @@ class AxisStage(UnitStage):
         for size in _SIZES.get((f"{kind_of(held)}.{name}", self.axis), ()) if grown else ():
             if isinstance(vars(held).get(size), int):
                 setattr(held, size, width)
+
+    def gather(self, model: nn.Module, index: Sequence[Tensor]) -> None:
+        """See ``UnitStage.gather``."""
+        groups = (0,) * self.before if self.blocks is None else self.blocks.groups
+        tensor = self.read(model)
+        pairs = zip(tensor, groups, strict=True)
+        self.store(model, torch.stack([block.index_select(0, index[group].to(block.device)) for block, group in pairs]))
+
+    def factors(self, scale: Tensor) -> Tensor:
+        """The factors of the units of each block, ``[block, unit]``, of those of each group, one after the other."""
+        if self.blocks is None:
+            return scale.expand(self.before, -1)
+        return scale.reshape(-1, self.blocks.width)[list(self.blocks.groups)]
 
     def tensors(self, model: nn.Module) -> Iterator[Tensor]:
         """See ``UnitStage.tensors``."""
@@ -252,25 +312,25 @@ class Slices(AxisStage):
         """Views ``[unit, ...]`` of some slices."""
         return (tensor[part // self.after, :, part % self.after] for part in parts)
 
-    def gather(self, model: nn.Module, index: Tensor) -> None:
+    def gather(self, model: nn.Module, index: Sequence[Tensor]) -> None:
         """See ``UnitStage.gather``."""
-        tensor = self.read(model)
-        index = index.to(tensor.device)
         if self.whole:
-            self.store(model, tensor.index_select(1, index))
+            super().gather(model, index)
             return
-        assert len(index) == tensor.shape[1], "units are only added where all slices are theirs"
+        tensor = self.read(model)
+        order = index[0].to(tensor.device)
+        assert len(order) == tensor.shape[1], "units are only added where all slices are theirs"
         moved = tensor.clone()
         for new, old in zip(self._own(moved, self.parts), self._own(tensor, self.parts), strict=True):
-            new.copy_(old[index])
+            new.copy_(old[order])
         self.store(model, moved)
 
     def rescale(self, model: nn.Module, scale: Tensor, *, fresh: Fresh) -> Tensor:
         """See ``UnitStage.rescale``."""
         if self.scaled:
-            tensor = self.read(model).double().clone()
-            for own in self._own(tensor, self.scaled):
-                own.copy_(times(own, scale, dim=0))
+            tensor, factors = self.read(model).double().clone(), self.factors(scale)
+            for part, own in zip(self.scaled, self._own(tensor, self.scaled), strict=True):
+                own.copy_(times(own, factors[part // self.after], dim=0))
             self.store(model, tensor)
         return scale
 
@@ -318,11 +378,13 @@ class Inputs(AxisStage):
         outputs: Rows of ``view`` when it was recognised; rows added since belong to units added since.
         taps: Whether axes after the first one belong to a unit, as the taps of a convolution known by its class.
         called: Whether it is the module that holds it, and no other, that multiplies what it is given by it.
+        rows: Where its rows are units of the same layer, their blocks.
     """
 
     outputs: int
     taps: bool = False
     called: bool = True
+    rows: Blocks | None = None
 
     def view(self, model: nn.Module) -> Tensor:
         """The weight as ``[output, before, unit, after]``."""
@@ -339,15 +401,56 @@ class Inputs(AxisStage):
         else:
             self.store(model, view.permute(1, 2, 3, 0).reshape(*view.shape[1:], *rest))
 
-    def gather(self, model: nn.Module, index: Tensor) -> None:
-        """See ``UnitStage.gather``."""
-        view = self.view(model)
-        self.write(model, view.index_select(2, index.to(view.device)))
+    def old(self, view: Tensor) -> Tensor | slice:
+        """Which rows of the view were there when it was recognised."""
+        return slice(self.outputs) if self.rows is None else self.rows.old(len(view)).to(view.device)
 
     def rescale(self, model: nn.Module, scale: Tensor, *, fresh: Fresh) -> Tensor:
         """See ``UnitStage.rescale``."""
-        self.write(model, times(self.view(model), 1 / scale, dim=2))
+        view = self.view(model).double()
+        self.write(model, view * (1 / self.factors(scale)).to(view)[:, :, None])
         return scale
+
+
+def sliced(
+    module: nn.Module, name: str, blocks: Sequence[tuple[int, int]], width: int, *, axis: int = 0, scaled: bool = True
+) -> Slices:
+    """The slices of a tensor that make the units of some groups.
+
+    Args:
+        module: That holds the tensor.
+        name: Of the tensor in the model.
+        blocks: Where each block begins along the axis, in order, and which group it is.
+        width: Units of a group.
+        axis: Of the tensor.
+        scaled: Whether a unit's factor is applied here.
+    """
+    parts, last = tuple(range(len(blocks))), name.rpartition(".")[2]
+    cut = _blocks(getattr(module, last), blocks, width, axis)
+    return Slices(
+        names=(name,), axis=axis, before=len(blocks), blocks=cut, parts=parts, scaled=parts if scaled else (),
+        writes=last.startswith("weight"),
+    )  # fmt: skip
+
+
+def reading(
+    module: nn.Module,
+    name: str,
+    blocks: Sequence[tuple[int, int]],
+    width: int,
+    *,
+    axis: int = 1,
+    rows: Blocks | None = None,
+) -> Inputs:
+    """What reads the units of some groups; see ``sliced`` and ``Inputs``."""
+    tensor: Tensor = getattr(module, name.rpartition(".")[2])
+    outputs, cut = tensor.numel() // tensor.shape[axis], _blocks(tensor, blocks, width, axis)
+    return Inputs(names=(name,), axis=axis, before=len(blocks), blocks=cut, outputs=outputs, rows=rows)
+
+
+def _blocks(tensor: Tensor, blocks: Sequence[tuple[int, int]], width: int, axis: int) -> Blocks:
+    starts, groups = zip(*blocks, strict=True)
+    return Blocks(starts, groups, width, tensor.shape[axis])
 
 
 _EXPERTS: Final = "_experts_implementation_internal"
@@ -375,34 +478,37 @@ class Widths(UnitStage):
         path: Module path.
         units: How many units there are before.
         names: Of the attributes that say it.
+        groups: How many groups of units they count together.
     """
 
     path: str
     units: int
     names: tuple[str, ...] = ()
+    groups: int = 1
 
-    def gather(self, model: nn.Module, index: Tensor) -> None:
+    def gather(self, model: nn.Module, index: Sequence[Tensor]) -> None:
         """See ``UnitStage.gather``."""
-        module = model.get_submodule(self.path)
+        module, added = model.get_submodule(self.path), len(index[0]) - self.units
         for name in self.names:
-            setattr(module, name, len(index))
-        if len(index) != self.units:
+            setattr(module, name, getattr(module, name) + self.groups * added)
+        if added:
             one_by_one(module)
 
 
 @final
 @dataclass(frozen=True)
 class HiddenLayer:
-    """One hidden layer.
+    """One hidden layer: one group of units, or several of one width.
 
     Attributes:
         name: Module path of what writes it.
-        units: Width.
+        units: Width of each group.
         stages: In the order of computation; those that read the units come last.
         widens: Whether units can be added (not where the model's code has the width written in it).
         homogeneous: Whether a positive factor passes through from the rows to the columns.
         silent: Whether a unit that reads nothing is 0 where it is read.
         refused: Further gauges that do not hold here, with the reason.
+        groups: How many groups of units there are, each with an order of its own.
     """
 
     name: str
@@ -412,6 +518,7 @@ class HiddenLayer:
     homogeneous: bool = True
     silent: bool = True
     refused: Mapping[str, str] = field(default_factory=dict[str, str])
+    groups: int = 1
 
     @property
     def readers(self) -> tuple[Inputs, ...]:
@@ -426,7 +533,12 @@ class HiddenLayer:
         """What its stages hold, without gradient history."""
         return (tensor for stage in self.stages for tensor in stage.tensors(model))
 
-    def gather(self, model: nn.Module, index: NDArray[np.int64]) -> None:
-        """Replace the units of ``model`` by the units ``index`` (of old ones), in every stage."""
-        for stage in self.stages:
-            stage.gather(model, to_tensor(index))
+    def gather(self, model: nn.Module, index: Sequence[NDArray[np.int64]]) -> None:
+        """Replace the units of each group by its units ``index`` (of old ones), in every stage."""
+        reorder(model, self.stages, index)
+
+
+def reorder(model: nn.Module, stages: Sequence[UnitStage], index: Sequence[NDArray[np.int64]]) -> None:
+    """Replace the units of each group by its units ``index`` (of old ones), in some stages."""
+    for stage in stages:
+        stage.gather(model, [to_tensor(order) for order in index])

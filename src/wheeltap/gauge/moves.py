@@ -26,7 +26,7 @@ Generator = np.random.Generator
 def permute(model: nn.Module, hiddens: Sequence[HiddenLayer], rng: Generator, settings: GaugeSettings) -> None:
     """Units change places."""
     for hidden in hiddens:
-        hidden.gather(model, rng.permutation(hidden.units))
+        hidden.gather(model, [rng.permutation(hidden.units) for _ in range(hidden.groups)])
 
 
 def rescale(model: nn.Module, hiddens: Sequence[HiddenLayer], rng: Generator, settings: GaugeSettings) -> None:
@@ -37,7 +37,7 @@ def rescale(model: nn.Module, hiddens: Sequence[HiddenLayer], rng: Generator, se
     for hidden in hiddens:
         coarse = settings.exact or hidden.coarse(model)
 
-        def factors(units: int = hidden.units, coarse: bool = coarse) -> Tensor:
+        def factors(units: int = hidden.groups * hidden.units, coarse: bool = coarse) -> Tensor:
             logs = to_tensor(rng.standard_normal(units)) * settings.spread
             return (logs / math.log(2)).round().exp2() if coarse else logs.exp()
 
@@ -51,7 +51,7 @@ def split(model: nn.Module, hiddens: Sequence[HiddenLayer], rng: Generator, sett
     for hidden in hiddens:
         chosen = _chosen(rng, hidden.units, settings.share)
         shares = rng.dirichlet(np.ones(settings.copies), size=len(chosen))
-        _add(model, hidden, np.tile(chosen, settings.copies - 1))
+        _add(model, hidden, [np.tile(chosen, settings.copies - 1)])
         written = np.ones(hidden.units)
         written[chosen] = shares[:, 0]
         factor = to_tensor(np.concatenate([written, *shares[:, 1:].T]))
@@ -64,13 +64,12 @@ def cancel(model: nn.Module, hiddens: Sequence[HiddenLayer], rng: Generator, set
 
     What a pair writes is Gaussian, at ``scale`` times the standard deviation of what the layer's units write.
     """
-    if 0 < settings.layers < len(hiddens):
-        some: list[int] = np.sort(rng.choice(len(hiddens), size=settings.layers, replace=False)).tolist()
-        hiddens = [hiddens[at] for at in some]
+    hiddens = _some(hiddens, rng, settings)
     # All rows first: copies must be taken before any opposed columns are in the rows they are copied from.
     for hidden in hiddens:
-        pairs = count(settings.pairs, hidden.units)
-        _add(model, hidden, np.repeat(rng.choice(hidden.units, size=pairs, replace=pairs > hidden.units), 2))
+        units, pairs = hidden.units, count(settings.pairs, hidden.units)
+        sources = [np.repeat(rng.choice(units, size=pairs, replace=pairs > units), 2) for _ in range(hidden.groups)]
+        _add(model, hidden, sources)
         for stage in hidden.stages:
             if settings.jitter:
                 stage.jitter(model, rng, units=hidden.units, amount=settings.jitter)
@@ -83,7 +82,7 @@ def cancel(model: nn.Module, hiddens: Sequence[HiddenLayer], rng: Generator, set
 def dead(model: nn.Module, hiddens: Sequence[HiddenLayer], rng: Generator, settings: GaugeSettings) -> None:
     """Units are added that read nothing and so are always 0, with outgoing weights like those of the others."""
     for hidden in hiddens:
-        _add(model, hidden, np.zeros(count(settings.units, hidden.units), dtype=np.int64))
+        _add(model, hidden, [np.zeros(count(settings.units, hidden.units), dtype=np.int64)] * hidden.groups)
         for stage in hidden.stages:
             stage.silence(model, first=hidden.units)
     for hidden in hiddens:
@@ -100,7 +99,7 @@ def entangle(model: nn.Module, hiddens: Sequence[HiddenLayer], rng: Generator, s
         chosen = _chosen(rng, hidden.units, settings.share)
         others = rng.integers(hidden.units - 1, size=len(chosen))
         others += others >= chosen
-        _add(model, hidden, chosen)
+        _add(model, hidden, [chosen])
         for reader in hidden.readers:
             view = reader.view(model).double()
             half, added = view[:, :, chosen] / 2, settings.strength * view[:, :, others]
@@ -112,15 +111,23 @@ def _chosen(rng: Generator, units: int, share: float) -> NDArray[np.int64]:
     return np.sort(rng.choice(units, size=count(share, units), replace=False))
 
 
-def _add(model: nn.Module, hidden: HiddenLayer, sources: NDArray[np.int64]) -> None:
-    """Adds copies of the units ``sources`` at the end; what they write is the caller's to set."""
-    hidden.gather(model, np.concatenate([np.arange(hidden.units), sources]))
+def _some(hiddens: Sequence[HiddenLayer], rng: Generator, settings: GaugeSettings) -> Sequence[HiddenLayer]:
+    """The hidden layers that get cancelling pairs: as many as the settings say, drawn at random."""
+    if not 0 < settings.layers < len(hiddens):
+        return hiddens
+    chosen: list[int] = np.sort(rng.choice(len(hiddens), size=settings.layers, replace=False)).tolist()
+    return [hiddens[index] for index in chosen]
+
+
+def _add(model: nn.Module, hidden: HiddenLayer, sources: Sequence[NDArray[np.int64]]) -> None:
+    """Adds copies of the units ``sources`` at the end of each group; what they write is the caller's to set."""
+    hidden.gather(model, [np.concatenate([np.arange(hidden.units), copies]) for copies in sources])
 
 
 def _drawn(model: nn.Module, reader: Inputs, rng: Generator, *, units: int) -> Tensor:
     """Outgoing weights for the units from ``units`` on, Gaussian with the standard deviation of those of the others."""
     view = reader.view(model).double()
-    spread = float(view[: reader.outputs, :, :units].std(correction=0))
+    spread = float(view[reader.old(view), :, :units].std(correction=0))
     shape = (reader.outputs, view.shape[1], view.shape[2] - units, view.shape[3])
     return to_tensor(spread * rng.standard_normal(shape), like=view)
 
@@ -129,7 +136,7 @@ def _write_added(model: nn.Module, reader: Inputs, value: Tensor, *, units: int)
     """Sets what units from ``units`` on write. Units that were added to the next layer read nothing of it."""
     view = reader.view(model).double()
     view[:, :, units:] = 0
-    view[: reader.outputs, :, units:] = value
+    view[reader.old(view), :, units:] = value
     reader.write(model, view)
 
 
@@ -181,6 +188,27 @@ def _moved(
     move(model, hiddens, rng, settings)
     if after is not None:
         after(model)
+
+
+def moves_in_turn(layers: Sequence[HiddenLayer]) -> dict[str, Move]:
+    """The gauges that hold on at least one of some layers that feed back into themselves or into each other.
+
+    Copies of a unit stay alike at every step, so that pairs cancel there too. Layers are rewritten one after another:
+    the rows of one may be in the middle of what reads another.
+    """
+    fit = {
+        "permute": tuple(layers),
+        "rescale": tuple(layer for layer in layers if layer.homogeneous),
+        **dict.fromkeys(("cancel", "dead"), tuple(layer for layer in layers if layer.widens)),
+    }
+    return {gauge: partial(_in_turn, gauge=gauge, layers=layers) for gauge, layers in fit.items() if layers}
+
+
+def _in_turn(
+    model: nn.Module, rng: Generator, settings: GaugeSettings, *, gauge: str, layers: tuple[HiddenLayer, ...]
+) -> None:
+    for layer in _some(layers, rng, settings) if gauge == "cancel" else layers:
+        MOVES[gauge](model, (layer,), rng, settings)
 
 
 def _why_not(model: nn.Module, hidden: HiddenLayer, gauge: str) -> str | None:

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wheeltap.core import seeds
-from wheeltap.gauge import feedback
 from wheeltap.gauge.base import GaugeSettings, Move, SharedTensors, altered, modules_of
 from wheeltap.gauge.bench import Run, TwinBench
-from wheeltap.gauge.feedback import Units, UnitSlice, reorder
+from wheeltap.gauge.hidden import AxisStage, HiddenLayer, Slices, UnitStage, Widths, reading, reorder, sliced
+from wheeltap.gauge.moves import moves_in_turn
 from wheeltap.gauge.parts import plain
 
 _GATES: Final[Mapping[str, int]] = {"LSTM": 4, "GRU": 3, "RNN": 1, "LSTMCell": 4, "GRUCell": 3, "RNNCell": 1}
@@ -77,11 +77,11 @@ def find(
         return {}, (), ()
     if run is None:
         return {}, tuple(f"{path or 'the model'}: no examples to find out what reads it" for path in layers), ()
-    found: list[Units] = []
+    found: list[HiddenLayer] = []
     refused: dict[str, str] = {}
     bench: TwinBench | None = None
     for path, layer in layers.items():
-        if any(path in units.writers for units in found):
+        if any(path in _writers(units) for units in found):
             continue  # it starts from another one's units
         try:
             bench = bench or TwinBench(model, run)
@@ -95,10 +95,15 @@ def find(
         found.append(read)
         if not read.widens:
             refused[path] = f"cancel, dead: {_FIXED}"
-    started = {path for units in found for path in units.writers if path != units.name}
+    started = {path for units in found for path in _writers(units) if path != units.name}
     reasons = (f"{path or 'the model'}: {reason}" for path, reason in refused.items() if path not in started)
-    rewritten = tuple(path for path in layers if any(path in units.writers for units in found))
-    return feedback.moves(found), tuple(reasons), rewritten
+    rewritten = tuple(path for path in layers if any(path in _writers(units) for units in found))
+    return moves_in_turn(found), tuple(reasons), rewritten
+
+
+def _writers(units: HiddenLayer) -> set[str]:
+    """Paths of the modules that make the units."""
+    return {stage.path for stage in units.stages if isinstance(stage, Slices)}
 
 
 def plain_recurrent(module: nn.Module) -> bool:
@@ -127,21 +132,23 @@ def _suffixes(layer: Any) -> list[list[str]]:
     return [[f"_l{at}{way}" for way in both] for at in range(layer.num_layers)]
 
 
-def _own(path: str, layer: Any) -> tuple[UnitSlice, ...]:
+def _own(path: str, layer: Any) -> tuple[AxisStage, ...]:
     """What has one slice per unit in the layer itself; each layer and direction is a group."""
     width, gates = layer.hidden_size, _GATES[type(layer).__name__]
-    ends = _suffixes(layer)
-    made: list[UnitSlice] = []
+    ends, prefix = _suffixes(layer), f"{path}." if path else ""
+    made: list[AxisStage] = []
     for at, ways in enumerate(ends):
         for way, end in enumerate(ways):
             group = at * len(ways) + way
-            rows = tuple((gate * width, group) for gate in range(gates))
+            gate_rows = tuple((gate * width, group) for gate in range(gates))
             names = [f"{name}{end}" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
-            made += [UnitSlice(path, name, 0, rows) for name in names if getattr(layer, name, None) is not None]
-            made.append(UnitSlice(path, f"weight_hh{end}", 1, ((0, group),), reads=True))
+            present = [name for name in names if getattr(layer, name, None) is not None]
+            made += [sliced(layer, prefix + name, gate_rows, width) for name in present]
+            rows = sliced(layer, f"{prefix}weight_hh{end}", gate_rows, width).blocks
+            made.append(reading(layer, f"{prefix}weight_hh{end}", ((0, group),), width, rows=rows))
             if at:
                 below = tuple((each * width, group - way - len(ways) + each) for each in range(len(ways)))
-                made.append(UnitSlice(path, f"weight_ih{end}", 1, below, reads=True))
+                made.append(reading(layer, f"{prefix}weight_ih{end}", below, width, rows=rows))
     return tuple(made)
 
 
@@ -165,10 +172,10 @@ class _Follower:
         self.orders = [random.permutation(layer.hidden_size) for _ in range(self.groups)]
         self.candidates = {each.path: each for each in _inputs(bench.model, path, layer.hidden_size)}
         self.own = _own(path, layer)
-        self.tensors, self.sizes = list(self.own), [(path, "hidden_size", 1)]
+        self.stages: list[UnitStage] = [Widths(path, layer.hidden_size, ("hidden_size",)), *self.own]
         self.done = {path, path + _STATE}
 
-    def units(self) -> Units | str:
+    def units(self) -> HiddenLayer | str:
         """The units with all that reads them, or why that is not found."""
         clean, _ = self.seen(moved=False)
         while True:
@@ -181,13 +188,13 @@ class _Follower:
             problem = self.add(changed[0], clean[changed[0]], seen[changed[0]])
             if problem is not None:
                 return problem
-        if not self.bench.holds(partial(reorder, tensors=self.tensors, orders=self.orders)):
+        if not self.bench.holds(partial(reorder, stages=self.stages, index=self.orders)):
             return "what it computes is read by more than layers"
-        if not self.bench.matters(partial(reorder, tensors=self.own, orders=self.orders)):
+        if not self.bench.matters(partial(reorder, stages=self.own, index=self.orders)):
             return "the model's outputs do not depend on it"
         homogeneous = type(self.layer).__name__ in ("RNN", "RNNCell") and self.layer.nonlinearity == "relu"
-        width, tensors, sizes = self.layer.hidden_size, tuple(self.tensors), tuple(self.sizes)
-        return Units(self.path, width, self.groups, tensors, sizes, homogeneous=homogeneous)
+        width, stages = self.layer.hidden_size, tuple(self.stages)
+        return HiddenLayer(self.path, width, stages, homogeneous=homogeneous, groups=self.groups)
 
     def add(self, at: str, clean: Tensor, seen: Tensor) -> str | None:
         """Take in what reads units first, or says why it cannot be."""
@@ -200,27 +207,27 @@ class _Follower:
         self.done.add(at)
         if at != path:
             own = _own(path, module)
-            groups = {group for sliced in own for _, group in sliced.blocks}
+            groups = {group for stage in own if stage.blocks is not None for group in stage.blocks.groups}
             width = self.layer.hidden_size
             whole = torch.cat([clean[:, width * group :][:, order] for group, order in enumerate(self.orders)], dim=1)
             if groups != set(range(self.groups)) or not _same(self.bench, whole, seen):
                 return f"{path} starts from its units in a way that is not followed"
-            self.tensors += own
-            self.sizes.append((path, "hidden_size", 1))
+            self.stages += [Widths(path, width, ("hidden_size",)), *own]
             return None
         blocks = _blocks(self.bench, clean, seen, {group: self.orders[group] for group in self.last})
         if not blocks:
             return f"{path} reads its units in a way that is not followed"
         entry = self.candidates[path]
-        reads = bool(entry.size)
-        self.tensors += [UnitSlice(path, name, int(reads), blocks, reads=reads) for name in entry.names]
-        self.sizes += [(path, entry.size, len(blocks))] if entry.size else []
+        width, describe = self.layer.hidden_size, reading if entry.size else sliced
+        self.stages += [describe(module, f"{path}.{name}", blocks, width) for name in entry.names]
+        if entry.size == "input_size":  # other layers keep their sizes by themselves
+            self.stages.append(Widths(path, width, (entry.size,), groups=len(blocks)))
         return None
 
     def seen(self, *, moved: bool) -> tuple[dict[str, Tensor], list[str]]:
         """What each candidate reads and starts from, ``[row, input]``, and in which order they are called."""
         model = self.bench.copy()
-        reorder(model, self.tensors if moved else (), self.orders)
+        reorder(model, self.stages if moved else (), self.orders)
         calls: dict[str, list[Tensor]] = {}
         for path, candidate in self.candidates.items():
 
@@ -239,11 +246,11 @@ class _Follower:
         return {path: torch.cat(rows)[:_ROWS] for path, rows in calls.items()}, list(calls)
 
 
-def _proven(bench: TwinBench, units: Units) -> Units:
+def _proven(bench: TwinBench, units: HiddenLayer) -> HiddenLayer:
     """With the gauges that hold: a permutation does."""
 
     def holds(gauge: str) -> bool:
-        move = feedback.moves([replace(units, widens=True, homogeneous=True)])[gauge]
+        move = moves_in_turn([replace(units, widens=True, homogeneous=True)])[gauge]
         return bench.holds(
             lambda model: move(model, seeds.generator(0, "recurrent", gauge), GaugeSettings(units=1, pairs=2))
         )

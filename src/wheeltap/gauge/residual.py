@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.gauge.attention import orthogonal
-from wheeltap.gauge.base import Refusal, SharedTensors, altered, modules_of
+from wheeltap.gauge.base import GaugeSettings, Refusal, Rewrite, SharedTensors, altered, modules_of
 from wheeltap.gauge.hidden import put, weight_of
 from wheeltap.gauge.parts import (
     SCALED,
@@ -229,7 +229,7 @@ class Residual:
         return tuple(move for move, parts in held.items() if parts)
 
 
-def fold(model: nn.Module, residual: Residual) -> None:
+def fold(model: nn.Module, residual: Residual, rng: np.random.Generator, settings: GaugeSettings) -> None:
     """Move the gain of each norm into the columns of the layers that read it, in place; the gain becomes 1.
 
     The offset of a norm that has one is divided by the gain.
@@ -238,7 +238,7 @@ def fold(model: nn.Module, residual: Residual) -> None:
         _absorb(model, normed, turn=None)
 
 
-def shift(model: nn.Module, residual: Residual) -> None:
+def shift(model: nn.Module, residual: Residual, rng: np.random.Generator, settings: GaugeSettings) -> None:
     """Move the offset of each norm into the biases of the layers that read it, in place; the offset becomes 0."""
     for normed in residual.shifts:
         norm = model.get_submodule(normed.norm)
@@ -251,7 +251,7 @@ def shift(model: nn.Module, residual: Residual) -> None:
         put(norm, "bias", torch.zeros_like(offset))
 
 
-def rotate(model: nn.Module, residual: Residual, rng: np.random.Generator) -> None:
+def rotate(model: nn.Module, residual: Residual, rng: np.random.Generator, settings: GaugeSettings) -> None:
     """Fold every norm, the final one too, and turn the stream by a random orthogonal matrix; in place.
 
     A head that used the embedding's matrix gets one of its own, since only one of the two takes the final gain.
@@ -275,6 +275,9 @@ def rotate(model: nn.Module, residual: Residual, rng: np.random.Generator) -> No
             config.tie_word_embeddings = False
     pairs: dict[str, str] = vars(model).get("all_tied_weights_keys") or {}
     pairs.pop(f"{stream.tied}.weight", None)
+
+
+REWRITES: Final[Mapping[str, Rewrite]] = {"fold": fold, "shift": shift, "rotate": rotate}
 
 
 def _absorb(model: nn.Module, normed: NormReaders, *, turn: Tensor | None) -> None:

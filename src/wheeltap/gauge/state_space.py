@@ -14,9 +14,9 @@ from typing import Any, Final, final
 import numpy as np
 from torch import nn
 
-from wheeltap.gauge import feedback
 from wheeltap.gauge.base import Gauges, GaugeSettings, Move, SharedTensors, altered, in_turn, modules_of
-from wheeltap.gauge.feedback import Units, UnitSlice, reorder
+from wheeltap.gauge.hidden import HiddenLayer, Slices, reading, sliced
+from wheeltap.gauge.moves import moves_in_turn, permute
 from wheeltap.gauge.parts import layer_reason, of_transformers
 
 _LAYERS: Final = {
@@ -30,13 +30,13 @@ _NORM: Final = "cancel, dead: the norm takes all channels of a group, so none ca
 @final
 @dataclass(frozen=True)
 class Heads:
-    """A Mamba-2 layer: its groups of heads, and every tensor with slices for channels (0), heads (1) or states (2)."""
+    """A Mamba-2 layer: its groups of heads, and what has slices for channels, for heads and for states."""
 
     groups: int
     heads: int
     width: int
     states: int
-    tensors: tuple[UnitSlice, ...]
+    layers: tuple[HiddenLayer, HiddenLayer, HiddenLayer]
 
 
 def permute_heads(model: nn.Module, layer: Heads, rng: np.random.Generator) -> None:
@@ -46,14 +46,15 @@ def permute_heads(model: nn.Module, layer: Heads, rng: np.random.Generator) -> N
     heads = np.concatenate([group * share + rng.permutation(share) for group in groups])
     channels = np.concatenate([head * layer.width + rng.permutation(layer.width) for head in heads])
     states = np.concatenate([group * layer.states + rng.permutation(layer.states) for group in groups])
-    reorder(model, layer.tensors, [channels, heads, states])
+    for units, order in zip(layer.layers, (channels, heads, states), strict=True):
+        units.gather(model, [order])
 
 
 def find(model: nn.Module, sharing: SharedTensors) -> Gauges:
     """The gauges of the state space layers of ``model``, and reasons for the others."""
-    states: list[Units] = []
+    states: list[HiddenLayer] = []
     heads: list[Heads] = []
-    gains: list[Units] = []
+    gains: list[HiddenLayer] = []
     refused: list[str] = []
     for path, module in modules_of(model).items():
         name = of_transformers(module)
@@ -73,14 +74,14 @@ def find(model: nn.Module, sharing: SharedTensors) -> Gauges:
         return {}, tuple(refused)
     moves: dict[str, Move] = {
         "permute": partial(in_turn, parts=(*states, *heads), rewrite=_permute),
-        "rescale": partial(feedback.each, gauge="rescale", units=(*states, *gains)),
+        "rescale": moves_in_turn((*states, *gains))["rescale"],
     }
     return moves, tuple(refused)
 
 
-def _permute(model: nn.Module, layer: Units | Heads, rng: np.random.Generator, settings: GaugeSettings) -> None:
-    if isinstance(layer, Units):
-        feedback.permute(model, layer, rng, settings)
+def _permute(model: nn.Module, layer: HiddenLayer | Heads, rng: np.random.Generator, settings: GaugeSettings) -> None:
+    if isinstance(layer, HiddenLayer):
+        permute(model, (layer,), rng, settings)
     else:
         permute_heads(model, layer, rng)
 
@@ -105,38 +106,35 @@ def _reason(module: nn.Module, name: str, sharing: SharedTensors) -> str | None:
     return next((problem for problem in map(altered, parts) if problem is not None), None)
 
 
-def _states(path: str, mixer: Any) -> Units:
+def _states(path: str, mixer: Any) -> HiddenLayer:
     """What makes the states of a Mamba layer, what reads them, and how fast they fade."""
     states, first = mixer.ssm_state_size, mixer.time_step_rank
-    projection = f"{path}.x_proj" if path else "x_proj"
-    tensors = (
-        UnitSlice(projection, "weight", 0, ((first, 0),)),
-        UnitSlice(projection, "weight", 0, ((first + states, 0),), reads=True),
-        UnitSlice(path, "A_log", 1, scales=False),
+    prefix = f"{path}." if path else ""
+    stages = (
+        sliced(mixer.x_proj, f"{prefix}x_proj.weight", ((first, 0),), states),
+        sliced(mixer, f"{prefix}A_log", ((0, 0),), states, axis=1, scaled=False),
+        reading(mixer.x_proj, f"{prefix}x_proj.weight", ((first + states, 0),), states, axis=0),
     )
-    return Units(path, states, 1, tensors)
+    return HiddenLayer(path, states, stages)
 
 
-def _affine(path: str, layer: Any, blocks: tuple[tuple[int, int], ...]) -> list[UnitSlice]:
-    """The rows of a layer's weight and bias."""
-    return [UnitSlice(path, name, 0, blocks) for name in ("weight", "bias") if getattr(layer, name) is not None]
-
-
-def _mamba2(path: str, mixer: Any) -> tuple[Heads, Units]:
+def _mamba2(path: str, mixer: Any) -> tuple[Heads, HiddenLayer]:
     """A layer's heads; and what the norm multiplies each channel by, with what reads it, as units."""
     prefix = f"{path}." if path else ""
-    width, held = mixer.intermediate_size, mixer.n_groups * mixer.ssm_state_size
-    mixed = ((0, 0), (width, 2), (width + held, 2))
-    entering = ((0, 0), *((width + start, group) for start, group in mixed), (2 * width + 2 * held, 1))
-    ends = (
-        UnitSlice(f"{prefix}norm", "weight", 0),
-        UnitSlice(f"{prefix}out_proj", "weight", 1, reads=True),
-    )
-    tensors = (
-        *_affine(f"{prefix}in_proj", mixer.in_proj, entering),
-        *_affine(f"{prefix}conv1d", mixer.conv1d, mixed),
-        *(UnitSlice(path, name, 0, ((0, 1),)) for name in sorted(_OWN["Mamba2Mixer"])),
-        *ends,
-    )
-    heads = Heads(mixer.n_groups, mixer.num_heads, mixer.head_dim, mixer.ssm_state_size, tensors)
-    return heads, Units(path, width, 1, ends)
+    width, count, held = mixer.intermediate_size, mixer.num_heads, mixer.n_groups * mixer.ssm_state_size
+
+    def rows(part: str, starts: tuple[int, ...], units: int) -> list[Slices]:
+        """The rows of a layer's weight and bias that begin there."""
+        layer, blocks = mixer.get_submodule(part), [(start, 0) for start in starts]
+        names = [name for name in ("weight", "bias") if getattr(layer, name, None) is not None]
+        return [sliced(layer, f"{prefix}{part}.{name}", blocks, units) for name in names]
+
+    read = reading(mixer.out_proj, f"{prefix}out_proj.weight", ((0, 0),), width)
+    gain = rows("norm", (0,), width)
+    channels = (*rows("in_proj", (0, width), width), *rows("conv1d", (0,), width), *gain, read)
+    per_head = [sliced(mixer, prefix + name, ((0, 0),), count) for name in sorted(_OWN["Mamba2Mixer"])]
+    heads = (*rows("in_proj", (2 * width + 2 * held,), count), *per_head)
+    mixed = (*rows("in_proj", (2 * width, 2 * width + held), held), *rows("conv1d", (width, width + held), held))
+    layers = HiddenLayer(path, width, channels), HiddenLayer(path, count, heads), HiddenLayer(path, held, mixed)
+    layer = Heads(mixer.n_groups, count, mixer.head_dim, mixer.ssm_state_size, layers)
+    return layer, HiddenLayer(path, width, (*gain, read))

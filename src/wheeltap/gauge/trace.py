@@ -5,8 +5,8 @@ is cut off from what made it, and every product is kept. So the gradient of what
 products before it and no further, whatever the code between them does.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, cast, final
 
@@ -195,6 +195,7 @@ class Trace(TorchFunctionMode):
         loose: Weights that are used in another way than in a product (gains, biases, slopes), by name.
         used: Names of all weights that some call was given.
         deciding: Paths of the modules whose forward asked for the value of something computed, as a branch does.
+        inside: Paths of the modules whose forward is under way, by ``followed``; the innermost last.
 
     Args:
         weights: The tensors that the model holds.
@@ -207,27 +208,14 @@ class Trace(TorchFunctionMode):
         self.used: set[str] = set()
         self.deciding: set[str] = set()
         self._weights = weights
-        self._inside: list[str] = []
+        self.inside: list[str] = []
         self._compared: dict[int, Tensor] = {}
-
-    def follow(self, model: nn.Module) -> None:
-        """Hooks ``model``, which must be the caller's own copy, so that each call is known by its module."""
-        for path, module in cast("Iterator[tuple[str, nn.Module]]", model.named_modules()):
-
-            def enter(module: nn.Module, args: Any, path: str = path) -> None:
-                self._inside.append(path)
-
-            def leave(module: nn.Module, args: Any, output: Any) -> None:
-                self._inside.pop()
-
-            module.register_forward_pre_hook(enter)
-            module.register_forward_hook(leave)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         given = kwargs or {}
-        tensors = list(_tensors([*args, *given.values()]))
+        tensors = list(tensors_in([*args, *given.values()]))
         with self._recorded(func, args):
             if func is functional.batch_norm:
                 return self._normed(func, args, given)
@@ -260,7 +248,7 @@ class Trace(TorchFunctionMode):
             return type(value)(map(swapped, value)) if type(value) in (list, tuple) else value
 
         output = func(*map(swapped, args), **{name: swapped(value) for name, value in given.items()})
-        seen = [(self._weights.use(tensor), tensor) for tensor in _tensors([*args, *given.values()])]
+        seen = [(self._weights.use(tensor), tensor) for tensor in tensors_in([*args, *given.values()])]
         operands = tuple((use, tensor) for use, tensor in seen if use is not None)
         self.used |= {use.name for use, _ in operands}
         reads = None
@@ -268,17 +256,17 @@ class Trace(TorchFunctionMode):
             along = weight.axes[how.along]
             whole = along is not None and kept.shape[how.axis] == self._weights.held[weight.name].shape[along]
             reads = (weight.name, along) if along is not None and whole else None
-        self.products.append(TracedProduct(operands, output, kept, reads, how.axis, "".join(self._inside[-1:])))
+        self.products.append(TracedProduct(operands, output, kept, reads, how.axis, "".join(self.inside[-1:])))
         # The model may go on to write into what it was given.
         return output.clone()
 
     def _normed(self, func: Callable[..., Any], args: tuple[Any, ...], given: dict[str, Any]) -> Tensor:
         """A batch norm in eval mode, spelled out: torch gives no gradient for its running statistics."""
-        called: dict[str, Any] = dict(zip(_NORM_ARGUMENTS, args, strict=False)) | given
+        called: dict[str, Any] = dict(zip(NORM_ARGUMENTS, args, strict=False)) | given
         mean, variance = called.get("running_mean"), called.get("running_var")
         if called.get("training", False) or mean is None or variance is None:
             result = func(*args, **given)
-            self._note(func, list(_tensors([*args, *given.values()])), result)
+            self._note(func, list(tensors_in([*args, *given.values()])), result)
             return result
         inputs: Tensor = called["input"]
 
@@ -294,7 +282,7 @@ class Trace(TorchFunctionMode):
 
     def _note(self, func: Callable[..., Any], tensors: list[Tensor], result: Any) -> None:
         """Remembers the weights that a call was given, and whether it asked for a value."""
-        results = list(_tensors([result]))
+        results = list(tensors_in([result]))
         floating = [one for one in results if one.is_floating_point()]
         for tensor in tensors:
             use = self._weights.use(tensor)
@@ -309,20 +297,39 @@ class Trace(TorchFunctionMode):
             for one in results:
                 if one.dtype is torch.bool:
                     self._compared[id(one)] = one  # kept, so that no other tensor gets its id
-            if not results and getattr(func, "__name__", "") in _ASKING and self._inside:
-                self.deciding.add(self._inside[-1])
+            if not results and getattr(func, "__name__", "") in _ASKING and self.inside:
+                self.deciding.add(self.inside[-1])
+
+
+@contextmanager
+def followed(modules: Iterable[tuple[str, nn.Module]], inside: list[str]) -> Generator[None]:
+    """While the block runs, ``inside`` ends with the path of the module whose forward is under way."""
+    with ExitStack() as undo:
+        for path, module in modules:
+
+            def enter(module: nn.Module, args: Any, path: str = path) -> None:
+                inside.append(path)
+
+            def leave(module: nn.Module, args: Any, output: Any) -> None:
+                inside.pop()
+
+            undo.callback(module.register_forward_pre_hook(enter).remove)
+            undo.callback(module.register_forward_hook(leave).remove)
+        yield
 
 
 _ASKING: Final = ("__bool__", "item", "__int__", "__float__", "__index__", "tolist")
-_NORM_ARGUMENTS: Final = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
+NORM_ARGUMENTS: Final = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
 
 
-def _tensors(values: Any) -> Iterator[Tensor]:
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, list | tuple):
-            yield from _tensors(cast("Any", value))
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors in a value: itself, or what lists, tuples and mappings hold."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple | Mapping):
+        held = cast("Any", value)
+        for part in held.values() if isinstance(value, Mapping) else held:
+            yield from tensors_in(part)
 
 
 @final
@@ -351,17 +358,17 @@ def _read_einsum(args: tuple[Any, ...]) -> tuple[_Read, ...]:
     )
 
 
-_WEIGHTED: Final = ("input", "weight", "bias")
-_CONVOLVED: Final = (*_WEIGHTED, "stride", "padding", "dilation", "groups")
-_TRANSPOSED: Final = (*_WEIGHTED, "stride", "padding", "output_padding", "groups")
+WEIGHTED: Final = ("input", "weight", "bias")
+CONVOLVED: Final = (*WEIGHTED, "stride", "padding", "dilation", "groups")
+TRANSPOSED: Final = (*WEIGHTED, "stride", "padding", "output_padding", "groups", "dilation")
 _PRODUCT: Final = ("input", "other")
 _ADDED: Final = ("input", "one", "two")
 _ARGUMENTS: Final[dict[Any, tuple[str, ...]]] = {
-    functional.linear: _WEIGHTED,
-    functional.embedding: _WEIGHTED,
-    **dict.fromkeys((functional.conv1d, functional.conv2d, functional.conv3d), _CONVOLVED),
+    functional.linear: WEIGHTED,
+    functional.embedding: WEIGHTED,
+    **dict.fromkeys((functional.conv1d, functional.conv2d, functional.conv3d), CONVOLVED),
     **dict.fromkeys(
-        (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d), _TRANSPOSED
+        (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d), TRANSPOSED
     ),
     **dict.fromkeys((torch.matmul, torch.mm, torch.bmm, torch.mv), _PRODUCT),
     **dict.fromkeys((Tensor.matmul, Tensor.mm, Tensor.bmm, Tensor.mv, Tensor.__matmul__), _PRODUCT),
@@ -385,8 +392,8 @@ def _reads(func: Callable[..., Any], args: tuple[Any, ...], given: Mapping[str, 
     inputs, weight, groups = called["input"], called["weight"], called.get("groups", 1)
     if func is functional.embedding:
         return (_Read(None, weight),)
-    if names == _WEIGHTED:
+    if names == WEIGHTED:
         return (_Read(inputs, weight, along=weight.ndim - 1),)
-    if names == _CONVOLVED and groups > 1 and weight.shape[1] == 1:
+    if names == CONVOLVED and groups > 1 and weight.shape[1] == 1:
         return ()  # depthwise: one filter per channel is no product of channels
-    return (_Read(inputs, weight, axis=1 - weight.ndim, along=int(names == _CONVOLVED) if groups == 1 else None),)
+    return (_Read(inputs, weight, axis=1 - weight.ndim, along=int(names == CONVOLVED) if groups == 1 else None),)

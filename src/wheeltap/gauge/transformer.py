@@ -13,7 +13,7 @@ are unsupervised multitask learners" (GPT-2).
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -25,7 +25,6 @@ from wheeltap.gauge.base import (
     Gauges,
     Move,
     Refusal,
-    Rewrite,
     SharedTensors,
     altered,
     in_turn,
@@ -55,18 +54,6 @@ def traits_of(module: nn.Module, node: fx.Node) -> Traits | None:
         act = module.get_submodule(str(node.target))
         return None if altered(act) else traits(act)
     return traits(node.target) if node.op == "call_function" and callable(node.target) and not node.kwargs else None
-
-
-_ATTENTION: Final[Mapping[str, Rewrite]] = {
-    "heads": lambda model, layer, rng, settings: attention.permute_heads(model, layer, rng),
-    "value": lambda model, layer, rng, settings: attention.mix_values(model, layer, rng, condition=settings.condition),
-    "query": lambda model, layer, rng, settings: attention.mix_queries(model, layer, rng, condition=settings.condition),
-}
-_RESIDUAL: Final[Mapping[str, Rewrite]] = {
-    "fold": lambda model, found, rng, settings: residual.fold(model, found),
-    "shift": lambda model, found, rng, settings: residual.shift(model, found),
-    "rotate": lambda model, found, rng, settings: residual.rotate(model, found, rng),
-}
 
 
 def family(
@@ -122,7 +109,7 @@ def moves(model: nn.Module, sharing: SharedTensors, *, run: Run | None = None) -
     layers, refused = attention.find(model, sharing, run=run)
     held: dict[str, Move] = {}
     reasons = list(refused)
-    for gauge, move in _ATTENTION.items():
+    for gauge, move in attention.REWRITES.items():
         fit = tuple(layer for layer in layers if gauge in layer.moves)
         if not fit:
             reasons.append(f"{gauge}: {'no attention layer allows it' if layers else 'no attention layer is known'}")
@@ -132,11 +119,11 @@ def moves(model: nn.Module, sharing: SharedTensors, *, run: Run | None = None) -
             held[gauge] = partial(in_turn, parts=fit, rewrite=move)
     stream = residual.find(model)
     if isinstance(stream, Refusal):
-        return held, (*reasons, *(f"{gauge}: {stream.because}" for gauge in _RESIDUAL))
+        return held, (*reasons, *(f"{gauge}: {stream.because}" for gauge in residual.REWRITES))
     reasons += stream.refused
     paths = {reader.path for normed in (*stream.folds, *stream.shifts) for reader in normed.readers}
     paths |= {stream.stream.embedding} if stream.stream else set()
-    for gauge, move in _RESIDUAL.items():
+    for gauge, move in residual.REWRITES.items():
         if gauge in stream.moves and inexact(model, gauge, *paths):
             reasons.append(f"{gauge}: {ROUNDED}")
         elif gauge in stream.moves:

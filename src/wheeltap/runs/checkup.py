@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-import torch
 
 from wheeltap import gauge
 from wheeltap.audits.base import GROUPS, audits
@@ -17,9 +16,7 @@ from wheeltap.audits.headline import percent
 from wheeltap.audits.noise import NoiseAudit
 from wheeltap.audits.schemes import scheme
 from wheeltap.audits.settle import audits_of, usable
-from wheeltap.core import seeds, typed
 from wheeltap.core.coverage import packed
-from wheeltap.core.errors import DataError
 from wheeltap.core.records import Outcome, SubjectRecord, Trial, UntouchedModule
 from wheeltap.core.settings import LARGE, SMALL
 from wheeltap.core.subject import Subject
@@ -29,9 +26,8 @@ from wheeltap.engine.apply import verified_restoration
 from wheeltap.engine.clean import in_line, settle, threads_for
 from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.engine.trials import run_trials
-from wheeltap.engine.units import probe_run
+from wheeltap.engine.units import probe_run, spread
 from wheeltap.gauge import general
-from wheeltap.gauge.base import GaugeSettings
 from wheeltap.plans.plan import Plan
 from wheeltap.runs.budget import most_passes
 from wheeltap.runs.planning import default_audits, plan, priced, settled_on
@@ -62,16 +58,6 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     because: str = ""
 
 
-def some_of(task: BaseTask, parameters: int) -> BaseTask:
-    """Examples from all over the task; all of them where it cannot be divided."""
-    count = next(count for limit, count in PROVEN_ON if limit is None or parameters < limit)
-    total = len(task.targets)
-    try:
-        return task if total <= count else task.part(torch.linspace(0, total - 1, count).round().long())
-    except DataError:
-        return task
-
-
 def proofs(subject: Subject, some: BaseTask, family: gauge.Family) -> Iterator[Proof]:
     """Makes a copy by each gauge that a family offers, and compares what it answers.
 
@@ -83,8 +69,7 @@ def proofs(subject: Subject, some: BaseTask, family: gauge.Family) -> Iterator[P
     original = to_array(some.scores(subject.model))
     for name in family.offers:
         try:
-            copied = typed.copied(subject.model)
-            family.moves[name](copied, seeds.generator(0, "gauge", family.name, name), GaugeSettings())
+            copied = gauge.twin(subject.model, gauge.describe(family, name, seed=0), family=family)
             # Not by one pass alone: a copy must also bear what a run does with it before anything else.
             alike = gauge.check(original, to_array(settle(Subject(copied, name=name), some).scores))
         except Exception as error:  # whatever a copy of the model raises
@@ -283,7 +268,8 @@ def checkup(subject: Subject, task: BaseTask) -> Checkup:
     outcomes = _outcomes(both, TrialRunner([subject], (), task))
     with verified_restoration(subject), threads_for(subject.record.parameters):
         found = gauge.find(subject.model, probe_run(task, subject.model))
-        some = some_of(task, subject.record.parameters)
+        parameters = subject.record.parameters
+        some = spread(task, next(count for limit, count in PROVEN_ON if limit is None or parameters < limit))
         tried: dict[str, Any] = {}
         if isinstance(found, gauge.Family):
             units = sum(hidden.units for hidden in found.hiddens)

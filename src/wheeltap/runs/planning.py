@@ -573,14 +573,11 @@ def _stronger(subject: Subject, planted: SubjectRecord | None) -> tuple[SubjectR
     """Records of the same plant at the higher strengths."""
     if planted is None or planted.made is None:
         return ()
-    made = planted.made
-    return tuple(
-        derived_record(
-            subject.record, msgspec.structs.replace(made, settings={**made.settings, "scale": scale}), role="planted",
-            label=f"scale {scale:g}",
-        )
-        for scale in PLANTED_SCALES[1:]
-    )  # fmt: skip
+    records: list[SubjectRecord] = []
+    for scale in PLANTED_SCALES[1:]:
+        origin = msgspec.structs.replace(planted.made, settings={**planted.made.settings, "scale": scale})
+        records.append(derived_record(subject.record, origin, role="planted", label=f"scale {scale:g}"))
+    return tuple(records)
 
 
 def _graded(subject: Subject, planted: SubjectRecord | None) -> tuple[SubjectRecord, ...]:

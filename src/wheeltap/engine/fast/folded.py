@@ -52,7 +52,6 @@ class Calls:
 
     Attributes:
         clean: The undisturbed scores ``[example, option]``.
-        current: The call that is being answered.
         bytes: What the answers to all calls take.
 
     Raises:
@@ -90,7 +89,6 @@ class Calls:
                 got=f"{self.bytes / 2**20:.0f} MB",
                 do="Use fewer examples, or a model that gives the scores of the last place alone.",
             )
-        self.current = self.calls[0]
         self._replayed = False
 
     def scores(self, answers: Sequence[Tensor]) -> Tensor:
@@ -137,7 +135,9 @@ class Calls:
                 )
         answers: list[Tensor] = []
         for call in self.calls:
-            scores, wanted = as_scores(self.output(call, copies)), (copies * call.rows, *call.scores.shape[1:])
+            args, kwargs = repeated_rows((call.args, call.kwargs), copies, rows=call.rows)
+            scores = as_scores(self.subject.model(*args, **kwargs))
+            wanted = (copies * call.rows, *call.scores.shape[1:])
             if scores.shape != wanted:
                 raise ModelError(
                     "The model does not take its batch row by row.",
@@ -148,13 +148,6 @@ class Calls:
                 )
             answers.append(scores.reshape(copies, call.rows, *scores.shape[1:]))
         return torch.stack([self.scores([answer[copy] for answer in answers]) for copy in range(copies)])
-
-    @torch.no_grad()
-    def output(self, call: Call, copies: int) -> Any:
-        """What the model gives in one call that holds ``copies`` variants."""
-        self.current = call
-        args, kwargs = repeated_rows((call.args, call.kwargs), copies, rows=call.rows)
-        return self.subject.model(*args, **kwargs)
 
 
 @contextmanager
@@ -210,15 +203,6 @@ def repeated_rows(value: Any, copies: int, *, rows: int | None = None) -> Any:
         parts = [repeated_rows(part, copies, rows=rows) for part in cast("list[Any]", value)]
         return parts if isinstance(value, list) else tuple(parts)
     return value
-
-
-def joined_rows(outputs: Sequence[Any]) -> Any:
-    """Outputs of one kind as one, rows after rows, in every tensor of a (nested) tuple."""
-    if isinstance(outputs[0], Tensor):
-        return torch.cat([cast("Tensor", output) for output in outputs])
-    if isinstance(outputs[0], tuple):
-        return tuple(joined_rows(parts) for parts in zip(*outputs, strict=True))
-    return outputs[0]
 
 
 def _same(one: Any, two: Any) -> bool:

@@ -13,10 +13,10 @@ Source: Michel, Levy & Neubig (2019), "Are Sixteen Heads Really Better than One?
 
 import copy
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, NamedTuple, cast, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 import torch
@@ -32,12 +32,11 @@ from wheeltap.engine.fast.folded import (
     TOKENS,
     Calls,
     computing,
-    joined_rows,
     repeated_rows,
     require_same,
     require_single_precision,
 )
-from wheeltap.engine.fast.prefix import PrefixCache, StackEnd, narrowed, narrowing
+from wheeltap.engine.fast.prefix import PrefixCache
 from wheeltap.engine.units import probe_run
 from wheeltap.gauge import attention
 from wheeltap.gauge.attention import AttentionLayer
@@ -95,55 +94,35 @@ class HeadAddress:
 @final
 @dataclass
 class _Heads:
-    """One attention layer, with what it mixed and wrote in each call of the clean pass.
+    """One attention layer, with what its output projection read and gave in each call of the clean pass.
 
     Attributes:
         mixed: Inputs of the output projection, ``[row, place, head x width]`` per call.
-        projected: What the output projection gave, per call.
-        wrote: What the module at ``path`` returned, per call.
-        path: The module that is replaced to take a head away: the layer, or its projection, where what the layer
-            returns is more than that gives.
+        projected: What it gave, per call.
     """
 
     attention: AttentionLayer
     mixed: list[Tensor] = field(default_factory=list[Tensor])
     projected: list[Tensor] = field(default_factory=list[Tensor])
-    wrote: list[Any] = field(default_factory=list[Any])
-    path: str = ""
 
-    def settle(self) -> None:
-        """Choose the module that is replaced, once the clean pass is over."""
-        same = len(self.wrote) == len(self.projected) and all(
-            torch.equal(first, projected)
-            # All that is returned beside it has one entry for each row, or is nothing.
-            and all(one is None or (isinstance(one, Tensor) and len(one) == len(projected)) for one in rest)
-            for (first, *rest), projected in zip(map(_as_tuple, self.wrote), self.projected, strict=True)
-        )
-        self.path = self.attention.path if same else self.attention.output.path
-        self.wrote = self.wrote if same else list(self.projected)
-        self.projected.clear()
-
-    def without(self, model: nn.Module, heads: Sequence[int | None]) -> Callable[..., Any]:
-        """A forward of the layer that gives, in one call after another, a copy of its output without each of ``heads``.
+    def without(self, projection: nn.Module, heads: Sequence[int | None]) -> Callable[..., Tensor]:
+        """A forward of the projection that gives, call after call, a copy of its output without each of ``heads``.
 
         ``None`` leaves a copy as it is.
         """
-        calls = 0
+        calls, weight = 0, projection.get_parameter("weight")
 
-        def forward(*_: Any, **__: Any) -> Any:
+        def forward(*_: Any, **__: Any) -> Tensor:
             nonlocal calls
-            at, calls = calls % len(self.wrote), calls + 1
-            wrote = self.wrote[at]
-            first = _as_tuple(wrote)[0]
-            changed = repeated_rows(first, len(heads)).view(len(heads), *first.shape).clone()
+            call, calls = calls % len(self.projected), calls + 1
+            projected = self.projected[call]
+            changed = repeated_rows(projected, len(heads)).view(len(heads), *projected.shape).clone()
             for place, head in enumerate(heads):
                 if head is not None:
                     part = slice(head * self.attention.width, (head + 1) * self.attention.width)
-                    weight = model.get_submodule(self.attention.output.path).get_parameter("weight")
                     own = weight[part] if self.attention.output.transposed else weight[:, part].T
-                    changed[place] -= self.mixed[at][..., part] @ own
-            changed = changed.flatten(0, 1)
-            return (changed, *repeated_rows(wrote[1:], len(heads))) if isinstance(wrote, tuple) else changed
+                    changed[place] -= self.mixed[call][..., part] @ own
+            return changed.flatten(0, 1)
 
         return forward
 
@@ -195,13 +174,10 @@ class HeadAblation:
         self.spent = max(self.cache.spent, 1.0)
         if self.cache.exact:
             self.path = "heads folded, prefix cached"
-        for held in self._layers.values():
-            held.settle()
-        if any(len(held.wrote) != len(self.calls.calls) for held in self._layers.values()):
+        if any(len(held.projected) != len(self.calls.calls) for held in self._layers.values()):
             raise _unknown(self.subject, "attention that does not run once in every call")
         last = next(reversed(self._layers.values()))
-        self._narrowed = narrowed(subject, self.calls, self.cache, inner=[last.attention.output.path])
-        # In narrow passes the copies must be few enough to stay in the processor's cache.
+        # The copies must be few enough to stay in the processor's cache.
         tokens = max(mixed[..., 0].numel() for mixed in last.mixed)
         self.copies = max(TOKENS // tokens, 1)
         self._proven = False
@@ -250,38 +226,23 @@ class HeadAblation:
 
     @torch.no_grad()
     def _without(self, layer: str, heads: Sequence[int | None]) -> Tensor:
-        """Scores ``[head, example, option]``: blocks on a few copies at a time, what follows them on all copies."""
+        """Scores ``[head, example, option]``, a few copies at a time."""
         block = next((path for path in self.cache.stack if layer.startswith(f"{path}.")), "")
         covered = self.cache.covers(block)
         self.spent += len(heads) * (self.cache.share(block) if covered else 1.0)
-        parts = [heads[start : start + self.copies] for start in range(0, len(heads), self.copies)]
         model, held = self.subject.model, self._layers[layer]
-        module = model.get_submodule(held.path)
-        with opened(self.subject.model, self._layers):
-            if not covered:
-                whole: list[Tensor] = []
-                for part in parts:
-                    with computing(module, held.without(model, part)):
-                        whole.append(self.calls.folded(len(part)))
-                return torch.cat(whole)
-            ends: list[list[Any]] = [[] for _ in self.calls.calls]  # what the last block gives in each call
-            for part in parts:
-                with (
-                    self.cache.stopping(),
-                    narrowing(self._narrowed),
-                    self.cache.starting_at(block, copies=len(part)),
-                    computing(module, held.without(model, part)),
-                ):
-                    for call, end in zip(self.calls.calls, ends, strict=True):
-                        try:
-                            self.calls.output(call, len(part))
-                        except StackEnd as reached:
-                            end.append(reached.output)
-            with self.cache.after([joined_rows(end) for end in ends]):
-                return self.calls.folded(len(heads))
+        projection = model.get_submodule(held.attention.output.path)
+        scores: list[Tensor] = []
+        with opened(model, self._layers):
+            for start in range(0, len(heads), self.copies):
+                part = heads[start : start + self.copies]
+                cached = self.cache.starting_at(block, copies=len(part)) if covered else nullcontext()
+                with cached, computing(projection, held.without(projection, part)):
+                    scores.append(self.calls.folded(len(part)))
+        return torch.cat(scores)
 
     def _recording(self) -> ExitStack:
-        """Hooks that keep what every attention layer mixes and writes."""
+        """Hooks that keep what the output projection of every attention layer reads and gives."""
         undo = ExitStack()
         for held in self._layers.values():
 
@@ -289,17 +250,9 @@ class HeadAblation:
                 held.mixed.append(args[0].detach())
                 held.projected.append(output)
 
-            def write(module: nn.Module, args: Any, output: Any, held: _Heads = held) -> None:
-                held.wrote.append(output)
-
             projection = self.subject.model.get_submodule(held.attention.output.path)
             undo.callback(projection.register_forward_hook(mix).remove)
-            undo.callback(self.subject.model.get_submodule(held.attention.path).register_forward_hook(write).remove)
         return undo
-
-
-def _as_tuple(output: Any) -> tuple[Any, ...]:
-    return cast("tuple[Any, ...]", output) if isinstance(output, tuple) else (output,)
 
 
 def found_attention(subject: Subject, task: BaseTask | None = None) -> tuple[AttentionLayer, ...]:

@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from wheeltap.core.layer import COMPUTED, Layer, LayerKind
 from wheeltap.core.subject import Subject
+from wheeltap.gauge.trace import CONVOLVED, NORM_ARGUMENTS, TRANSPOSED, WEIGHTED, tensors_in
 
 
 @final
@@ -166,7 +167,7 @@ class Products(TorchFunctionMode):
         self, func: Callable[..., Any], args: tuple[Any, ...], given: dict[str, Any], result: Any, found: list[Product]
     ) -> None:
         """Notes what reads the outputs of layers."""
-        for part in flat((*args, *given.values())):
+        for part in tensors_in((*args, *given.values())):
             output = self._outputs.get(id(part))
             # Dropout in eval mode hands its input on.
             if output is None or output[0]() is not part or result is part:
@@ -174,7 +175,7 @@ class Products(TorchFunctionMode):
             name = output[1]
             reader = "other"
             if func is functional.batch_norm and part is args[0]:
-                called = dict(zip(_NORMED, args, strict=False)) | given
+                called = dict(zip(NORM_ARGUMENTS, args, strict=False)) | given
                 mean, variance, gain = (called.get(one) for one in ("running_mean", "running_var", "weight"))
                 if not called.get("training") and mean is not None and variance is not None:
                     scale = (variance.double() + called.get("eps", _EPS)).rsqrt()
@@ -202,8 +203,6 @@ class Products(TorchFunctionMode):
 
 
 # ---- what a layer's weight is, under another name, and what reads a layer's output ----------------------------------
-
-_NORMED: Final = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
 
 _EPS: Final = 1e-5
 """What torch's batch norm takes where it is given nothing."""
@@ -237,17 +236,8 @@ def _derived(func: Callable[..., Any], args: tuple[Any, ...], known: WeightView,
 
 
 def holds_tensor(value: Any) -> bool:
-    """Whether a value is a tensor, or a list that holds one."""
-    return any(isinstance(part, Tensor) for part in flat((value,)))
-
-
-def flat(parts: tuple[Any, ...]) -> Iterator[Any]:
-    """Values one by one, those in lists too."""
-    for part in parts:
-        if isinstance(part, list | tuple):
-            yield from flat(tuple(cast("list[Any]", part)))
-        else:
-            yield part
+    """Whether a value is a tensor, or holds one."""
+    return next(tensors_in(value), None) is not None
 
 
 # ---- functions of torch that multiply by a weight -------------------------------------------------------------------
@@ -460,9 +450,6 @@ def _back_patches(inputs: Tensor, window: Window, places: tuple[int, ...]) -> Te
     return rows.reshape(len(rows), inputs.shape[1], -1).flip(2).flatten(1)
 
 
-_WEIGHTED: Final = ("input", "weight", "bias")
-_CONVOLVED: Final = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-_BACK: Final = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
 _CELL: Final = ("input", "hx", "ih", "hh")
 _ATTENTION: Final = (
     "query", "key", "value", "embed_dim_to_check", "num_heads", "in_proj_weight", "in_proj_bias", "bias_k", "bias_v",
@@ -474,23 +461,23 @@ _GROUPED: Final = [
 
 _FUNCTIONS: dict[Callable[..., Any], tuple[tuple[str, ...], Callable[[Find, _Called], Iterator[Product]]]] = {
     functional.linear: (
-        _WEIGHTED,
+        WEIGHTED,
         lambda find, called: _by_rows(find(called["weight"]), called["input"], right=False),
     ),
-    functional.embedding: (_WEIGHTED, _embedding),
+    functional.embedding: (WEIGHTED, _embedding),
     functional.bilinear: (("input", "other", "weight"), _bilinear),
     functional.multi_head_attention_forward: (_ATTENTION, _attention),
     **dict.fromkeys((torch.addmm, torch.baddbmm), (("bias", "input", "weight"), _matmul)),
-    **dict.fromkeys((torch.matmul, torch.mm, torch.bmm), (_WEIGHTED, _matmul)),
-    **dict.fromkeys((torch.Tensor.matmul, torch.Tensor.mm, torch.Tensor.bmm), (_WEIGHTED, _matmul)),
-    **dict.fromkeys(_GROUPED, (_WEIGHTED, _grouped)),
-    **dict.fromkeys((torch.add, torch.Tensor.add, torch.Tensor.add_), (_WEIGHTED, _added)),
+    **dict.fromkeys((torch.matmul, torch.mm, torch.bmm), (WEIGHTED, _matmul)),
+    **dict.fromkeys((torch.Tensor.matmul, torch.Tensor.mm, torch.Tensor.bmm), (WEIGHTED, _matmul)),
+    **dict.fromkeys(_GROUPED, (WEIGHTED, _grouped)),
+    **dict.fromkeys((torch.add, torch.Tensor.add, torch.Tensor.add_), (WEIGHTED, _added)),
     **dict.fromkeys(
-        (functional.conv1d, functional.conv2d, functional.conv3d), (_CONVOLVED, partial(_convolved, "conv"))
+        (functional.conv1d, functional.conv2d, functional.conv3d), (CONVOLVED, partial(_convolved, "conv"))
     ),
     **dict.fromkeys(
         (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d),
-        (_BACK, partial(_convolved, "conv_transposed")),
+        (TRANSPOSED, partial(_convolved, "conv_transposed")),
     ),
     **dict.fromkeys((torch.lstm_cell, torch.gru_cell, torch.rnn_tanh_cell, torch.rnn_relu_cell), (_CELL, _cell)),
     **{
