@@ -31,6 +31,7 @@ _DEALT: Final = 10
 _MANY: Final = 500_000
 """Samples of what is judged by its distance in standard errors alone: as many as ten thousand studies of fifty rules."""
 _PLAIN: Final = NumberScale("u")
+_RATIOS: Final = NumberScale("u", log=True)
 
 
 def _lognormal(rng: Rng, n: int, deviation: float = 1.0) -> Array:
@@ -75,8 +76,8 @@ def worlds() -> Iterator[World]:
     yield World("difference, normal, deviations 1 and 4", lambda r, n: members.difference(
         0.5 + r.standard_normal(n), 4.0 * r.standard_normal(n), scale=_PLAIN), 0.5)  # fmt: skip
     for deviation in (0.5, 1.0):
-        yield World(f"ratio, lognormal {deviation:g}", lambda r, n, d=deviation: members.ratio(
-            1.2 * _lognormal(r, n, d), _lognormal(r, n, d), scale=_PLAIN), 0.2)  # fmt: skip
+        yield World(f"ratio, lognormal {deviation:g}", lambda r, n, d=deviation: members.difference(
+            1.2 * _lognormal(r, n, d), _lognormal(r, n, d), scale=_RATIOS), 0.2)  # fmt: skip
     yield World("auc, normal, margin .3", lambda r, n: members.auc(
         1.1902 + r.standard_normal(n), r.standard_normal(n)), 0.3)  # fmt: skip
     yield World("association, none", lambda r, n: members.association(

@@ -47,7 +47,7 @@ def families(n: int) -> Iterator[Family]:
         return lambda rng: members.difference(law.draw(rng, n) + 0.5, law.draw(rng, n), scale=SCALE)
 
     def times(law: Law) -> Callable[[Rng], MemberTest]:
-        return lambda rng: members.ratio(1.5 * law.draw(rng, n), law.draw(rng, n), scale=SCALE)
+        return lambda rng: members.difference(1.5 * law.draw(rng, n), law.draw(rng, n), scale=RATIOS)
 
     def pairs(rng: Rng) -> MemberTest:
         return members.paired(NORMAL.draw(rng, n) + 0.5, NORMAL.draw(rng, n), scale=SCALE)
@@ -72,7 +72,7 @@ def families(n: int) -> Iterator[Family]:
     for law in (NORMAL, LOGNORMAL):
         yield Family("difference", law.name, apart(law), 0.5)
     for law in (NEAR, LOGNORMAL):
-        yield Family("ratio", law.name, times(law), 0.5)
+        yield Family("difference", f"{law.name}, by ratio", times(law), 0.5)
     for name, draw in (("normal", of.gaussian), ("shared gamma", of.shared_gamma)):
         make = lambda r, draw=draw: members.association(*draw(r, n, 0.5))  # noqa: E731
         yield Family("association", name, make, of.spearman(draw, 0.5))

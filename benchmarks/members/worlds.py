@@ -99,11 +99,11 @@ def mean(law: Law) -> World:
 
 def two(statistic: str, a: Law, b: Law, *, others: int = 0) -> World:
     """Two independent cohorts; ``others`` members in the second one, or as many as in the first."""
-    compare = members.difference if statistic == "difference" else members.ratio
-    truth = a.mean - b.mean if statistic == "difference" else math.exp(a.log - b.log)
+    log = statistic == "difference, by ratio"
+    truth = math.exp(a.log - b.log) if log else a.mean - b.mean
 
     def make(rng: Rng, n: int) -> MemberTest:
-        return compare(a.draw(rng, n), b.draw(rng, others or n), scale=SCALE)
+        return members.difference(a.draw(rng, n), b.draw(rng, others or n), scale=RATIOS if log else SCALE)
 
     name = f"{a.name} / {b.name}" + (f", n against {others}" if others else "")
     return World(statistic, name, make, truth)
@@ -212,9 +212,9 @@ def worlds() -> Iterator[World]:
     yield two("difference", Law("normal, sd 3", lambda r, n: 3.0 * r.normal(size=n), 0.0), NORMAL)
     yield two("difference", LOGNORMAL.times(1.5), LOGNORMAL)
     yield two("difference", NORMAL, NORMAL, others=10)
-    yield from (two("ratio", law, law) for law in (LOGNORMAL, NEAR, GAMMA, HEAVY))
-    yield from (two("ratio", law, NEAR) for law in (LOGNORMAL, GAMMA))
-    yield two("ratio", LOGNORMAL, LOGNORMAL, others=10)
+    yield from (two("difference, by ratio", law, law) for law in (LOGNORMAL, NEAR, GAMMA, HEAVY))
+    yield from (two("difference, by ratio", law, NEAR) for law in (LOGNORMAL, GAMMA))
+    yield two("difference, by ratio", LOGNORMAL, LOGNORMAL, others=10)
     yield from (associated("normal or lognormal", gaussian, rho) for rho in (0.0, 0.5, 0.9))
     yield associated("skewed cause", skewed_cause, 0.5)
     yield from (associated("shared gamma", shared_gamma, rho) for rho in (0.5, 0.9))

@@ -73,7 +73,6 @@ def test_a_planted_truth_is_decided_right(effect: float, margin: float, count: i
     [
         ("difference", lambda rng, n: (normal(rng, 0.0, n), normal(rng, 0.0, n))),
         ("one_of", lambda rng, n: (normal(rng, 0.0, 1), normal(rng, 0.0, n))),
-        ("ratio", lambda rng, n: tuple([float(v) for v in rng.lognormal(0.0, 0.4, n)] for _ in range(2))),
     ],
 )
 def test_several_rules_together_raise_no_false_alarm(

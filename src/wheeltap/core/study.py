@@ -11,7 +11,7 @@ from wheeltap.core.settings import ChoiceRecord
 CohortRole = Literal["studied", "compared", "null", "planted", "given"]
 """What nets are asked about; what they are compared with; controls that must show nothing, or something; a user's."""
 
-Statistic = Literal["one_of", "paired", "difference", "ratio", "mean", "association", "auc", "added", "exact"]
+Statistic = Literal["one_of", "paired", "difference", "mean", "association", "auc", "added", "exact"]
 Direction = Literal["more", "less", "either"]
 Side = Literal["high", "low", ""]
 
@@ -103,13 +103,13 @@ class Rule(ChoiceRecord, frozen=True, kw_only=True):
         cohorts: Names of the cohorts: one for ``association`` over its members, ``mean`` and ``exact``, two for the
             others.
         statistic: ``one_of``: the one member of the first against those of the second; ``paired``: member by member;
-            ``difference`` and ``ratio`` of means; ``mean`` of one cohort, against 0; ``auc``: how often a member of
+            ``difference`` of means; ``mean`` of one cohort, against 0; ``auc``: how often a member of
             the first has more than one of the second; ``added``: how much of that the metric adds to those in
             ``beyond``; ``association`` with another metric; ``exact``: the share of members whose number is larger
             than ``above``, against ``share``.
         direction: Which effect counts.
         margin: Smallest effect of interest, in units of the statistic; a share of the second cohort's mean where
-            ``relative``; of a ratio, and of a metric that is compared by ratios, the distance from 1.
+            ``relative``; of a metric that is compared by ratios, the distance from 1.
         with_metric: The other metric of an association.
         beyond: Metrics whose part in the association is removed first; of ``added``, what the metric is added to.
         above: The threshold of ``exact``: a member counts where its number is larger.

@@ -19,7 +19,7 @@ class ShippedFile(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         spec: As it was asked for: ``gguf:FILE``, say.
         fingerprint: Digest of its bytes; of a model that code gives, of the model.
-        differs: What of its tokenizer and template is not the reference's, each in a sentence.
+        differs: Settings that are not the reference's, each in a sentence.
     """
 
     spec: str

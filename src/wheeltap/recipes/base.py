@@ -44,6 +44,18 @@ class Given:
     device: torch.device = CPU
 
     @property
+    def net(self) -> nn.Module:
+        """The one net that it is made from.
+
+        Raises:
+            UsageError: If there is none, or there are several.
+        """
+        if len(self.of) != 1:
+            where = f"recipe {self.spec.recipe}"
+            raise UsageError("This is made from one net.", where=where, expected="one", got=str(len(self.of)))
+        return self.of[0]
+
+    @property
     def examples(self) -> BaseTask:
         """The task, made sure of.
 

@@ -71,11 +71,7 @@ class RecodedNet(Recipe):
 
     def blank(self, given: Given) -> nn.Module:
         """See ``Recipe.blank``."""
-        if len(given.of) != 1:
-            raise UsageError(
-                "A copy is made of one net.", where="recipe recoded", expected="one", got=str(len(given.of))
-            )
-        model = given.of[0]
+        model = given.net
         for at, name in enumerate(self.settings.names):
             family = gauge.find(model)
             if isinstance(family, gauge.Refusal):
@@ -273,12 +269,8 @@ class PlantedNet(Recipe):
 
     def blank(self, given: Given) -> nn.Module:
         """See ``Recipe.blank``."""
-        if len(given.of) != 1:
-            raise UsageError(
-                "A defect is planted in one net.", where="recipe planted", expected="one", got=str(len(given.of))
-            )
         how = self.settings
-        return _PLANTS[how.defect](given.of[0], given.examples, how.strength, given.spec.seed).eval()
+        return _PLANTS[how.defect](given.net, given.examples, how.strength, given.spec.seed).eval()
 
     def start(self, given: Given) -> State:
         """See ``Recipe.start``."""

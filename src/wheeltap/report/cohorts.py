@@ -23,14 +23,13 @@ _ROLES: Final = {
 }
 """What a cohort is for, in words."""
 
-_COMPARED: Final = ("one_of", "paired", "difference", "ratio")
+_COMPARED: Final = ("one_of", "paired", "difference")
 """Statistics that compare sizes: by differences, or by ratios."""
 
 _STATISTICS: Final = {
     "one_of": "distance of {first} from the mean of {last}",
     "paired": "mean of the pairs' differences, {first} minus {last}",
     "difference": "mean of {first} minus mean of {last}",
-    "ratio": "geometric mean of {first} divided by that of {last}",
     "auc": "probability that one of {first} has more than one of {last}",
     "association": "rank correlation with {other} over members of {all}",
     "exact": "share of members of {all} above {above}",
@@ -41,7 +40,7 @@ _STATISTICS: Final = {
 _RATIOS: Final = {
     "one_of": "ratio of {first} to the geometric mean of {last}",
     "paired": "geometric mean of the pairs' ratios, {first} divided by {last}",
-    "difference": _STATISTICS["ratio"],
+    "difference": "geometric mean of {first} divided by that of {last}",
 }
 """The same, of metrics that are compared by ratios."""
 
@@ -122,7 +121,7 @@ def _asks(study: StudyRecord, rule: Rule) -> str:
 def _by_ratio(study: StudyRecord, rule: Rule) -> bool:
     """Whether a rule's effect is a ratio."""
     log = any(row.metric.log for row in study.rows if row.metric.key == rule.metric)
-    return rule.statistic == "ratio" or (log and rule.statistic in _COMPARED)
+    return log and rule.statistic in _COMPARED
 
 
 def _counts(study: StudyRecord, rule: Rule, finding: Finding | None) -> str:

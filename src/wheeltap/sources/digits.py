@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wheeltap.core import seeds
-from wheeltap.core.errors import UsageError
 from wheeltap.core.settings import Settings
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
@@ -184,11 +183,7 @@ class RetaughtNet(Recipe):
 
     def blank(self, given: Given) -> nn.Module:
         """See ``Recipe.blank``."""
-        if len(given.of) != 1:
-            raise UsageError(
-                "What is taught on is one net.", where=f"recipe {self.name}", expected="one", got=str(len(given.of))
-            )
-        return copied(given.of[0]).eval()
+        return copied(given.net).eval()
 
     def lesson(self, given: Given) -> Task:
         """See ``Recipe.lesson``."""

@@ -26,7 +26,6 @@ from wheeltap.sources.shipped import (
     unpaired,
 )
 from wheeltap.sources.smoothed_weights import smoothed
-from wheeltap.sources.vocabulary import differing, read_vocabulary, vocabulary_of
 
 _READ: Final = (".json", ".safetensors", ".model", ".txt", ".jinja")
 """Endings of files that answers depend on."""
@@ -58,12 +57,9 @@ class ShippedFolder(ShippedModel):
 
     def differences(self) -> tuple[str, ...]:
         """See ``ShippedModel.differences``."""
-        from wheeltap.sources.hf import library, read_tokenizer
-
         config: Any = getattr(self._reference.model, "config", None)
         if config is None:
             return ()
-        said = list[str]()
         for name in ("model_type", "vocab_size", "hidden_size", "num_hidden_layers"):
             own: Any = getattr(config, name, None)
             if name in self._config and self._config[name] != own:
@@ -72,7 +68,7 @@ class ShippedFolder(ShippedModel):
                     expected=f"{name} {own}, as {self._reference.name} has", got=str(self._config[name]),
                     do="Name the model that it was made from.",
                 )  # fmt: skip
-        said += self._settings("config.json", config)
+        said = [*self._settings("config.json", config)]
         if (self._folder / "generation_config.json").is_file():
             said += self._settings("generation_config.json", getattr(self._reference.model, "generation_config", None))
         packed = PackedFolder.of(self._folder, self._config)
@@ -81,12 +77,7 @@ class ShippedFolder(ShippedModel):
                 f"Activation scales are not compared with what inputs give ({scales[0]}, {len(scales)} in all): only"
                 " that they are positive is checked."
             )
-        mine = vocabulary_of(self._reference)
-        if mine is None or not any((self._folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
-            return tuple(said)
-        transformers = library(needed_for=self._folder.name)
-        held = read_vocabulary(read_tokenizer(transformers, self._folder).raw)
-        return (*said, *differing(held, mine, where=str(self._folder)))
+        return tuple(said)
 
     def _settings(self, name: str, original: Any) -> Iterator[str]:
         """What a file of settings says otherwise than the original's."""

@@ -5,14 +5,13 @@ Transformers knows some of these names and cuts all others as GPT-2's, which giv
 Source: llama.cpp, ``llm_tokenizer_bpe`` in ``src/llama-vocab.cpp``.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NoReturn, final
+from typing import Any, Final
 
 from wheeltap.core.choices import Tokenizer
 from wheeltap.core.errors import FileFormatError
 from wheeltap.sources import hf
-from wheeltap.sources.hf import HfTokenizer
+from wheeltap.sources.hf import HfTokenizer, NoTokenizer
 
 _GPT2: Final = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"
 _ENDINGS: Final = r"'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]"
@@ -65,32 +64,6 @@ _AS_GPT2: Final = (
 )  # fmt: skip
 
 
-@final
-@dataclass(frozen=True)
-class UnknownCuts:
-    """Where it is not known how texts are cut: token ids can be read, and text cannot.
-
-    Attributes:
-        path: The file.
-        pre: What it says of that.
-    """
-
-    path: Path
-    pre: str
-
-    def start(self, text: str) -> NoReturn:
-        """Raises ``FileFormatError``."""
-        raise FileFormatError(
-            "How this GGUF file cuts texts into tokens is not known.", where=str(self.path),
-            expected=f"tokenizer.ggml.pre of {', '.join((*_CUTS, *_AS_GPT2))}, or one that transformers knows",
-            got=self.pre[:80], do="Give the folder that it was made from (hf:DIR), or write the data as token ids.",
-        )  # fmt: skip
-
-    def more(self, text: str) -> NoReturn:
-        """Raises ``FileFormatError``."""
-        self.start(text)
-
-
 def as_llama_cpp(tokenizer: Any, pre: str, path: Path) -> Tokenizer:
     """The tokenizer that transformers made of a GGUF file of the kind gpt2, which cuts texts as llama.cpp does.
 
@@ -105,5 +78,10 @@ def as_llama_cpp(tokenizer: Any, pre: str, path: Path) -> Tokenizer:
         cuts = [steps.Split(library.Regex(one), behavior="isolated") for one in _CUTS[pre]]
         backend.pre_tokenizer = steps.Sequence([*cuts, steps.ByteLevel(add_prefix_space=False, use_regex=False)])
     elif pre not in _AS_GPT2 and isinstance(backend.pre_tokenizer, steps.ByteLevel):
-        return UnknownCuts(path, pre)
+        error = FileFormatError(
+            "How this GGUF file cuts texts into tokens is not known.", where=str(path),
+            expected=f"tokenizer.ggml.pre of {', '.join((*_CUTS, *_AS_GPT2))}, or one that transformers knows",
+            got=pre[:80], do="Give the folder that it was made from (hf:DIR), or write the data as token ids.",
+        )  # fmt: skip
+        return NoTokenizer(error)
     return HfTokenizer(tokenizer)

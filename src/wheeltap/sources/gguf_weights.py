@@ -5,7 +5,7 @@ How converters lay tensors out: https://github.com/ggml-org/llama.cpp/blob/maste
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -23,7 +23,6 @@ from wheeltap.plans.shipped import UNKNOWN
 from wheeltap.sources import hf
 from wheeltap.sources.gguf import TensorPlace, read_entry, read_header, require_whole
 from wheeltap.sources.shipped import Array, Piece, ShippedModel, StoredWeights, digest_of_files, filled, same, unpaired
-from wheeltap.sources.vocabulary import Vocabulary, differing, vocabulary_of
 
 _PART: Final = re.compile(r"(?P<stem>.+)-(?P<at>\d{5})-of-(?P<of>\d{5})\.gguf")
 """Name of one part of a file that was split."""
@@ -155,7 +154,8 @@ class ShippedGguf(ShippedModel):
     def differences(self) -> tuple[str, ...]:
         """See ``ShippedModel.differences``; a file that is cut short is refused too."""
         with parsing(self._path, _ODD, expected=_KINDS, of=(TypeError, ValueError)):
-            return (*self._vocabulary(), *self._positions())
+            self._require_alike()
+            return self._positions()
 
     def _positions(self) -> tuple[str, ...]:
         """Says so where the file has other factors of rotary positions than the original: no weights, yet read."""
@@ -171,16 +171,6 @@ class ShippedGguf(ShippedModel):
             return ()
         return ("Its factors of rotary positions (rope_freqs.weight) are others than the original's; its row has the "
                 "original's.",)  # fmt: skip
-
-    def _vocabulary(self) -> tuple[str, ...]:
-        self._require_alike()
-        held = self._file.tensors.get("token_embd.weight")
-        size: Any = getattr(self._reference.model, "config", None)
-        if held is not None and held[2].shape[-1] != int(size.vocab_size):
-            raise _other(self._path, self._reference, f"{size.vocab_size:,} tokens", f"{held[2].shape[-1]:,}")
-        own = vocabulary_of(self._reference)
-        mine = gguf_vocabulary(self._file)
-        return () if own is None or mine is None else differing(mine, own, where=str(self._path))
 
     def _require_alike(self) -> None:
         """Raises ``UsageError`` where the file is of another architecture, or of one whose layout is not known here."""
@@ -336,21 +326,3 @@ class _Layout:
 def _turned(rows: Tensor, *, shape: tuple[int, int, int]) -> Tensor:
     """Rows of each head in the order of another axis."""
     return rows.reshape(*shape, *rows.shape[1:]).transpose(1, 2).reshape(rows.shape)
-
-
-# ---- tokens ----------------------------------------------------------------------------------------------------
-
-
-def gguf_vocabulary(file: GgufFile) -> Vocabulary | None:
-    """The tokens that a file names; ``None`` where it names none."""
-    tokens: Sequence[str] | None = file.entry("tokenizer.ggml.tokens")
-    if not tokens:
-        return None
-    ends = {"start": "bos", "end": "eos", "padding": "padding", "unknown": "unknown"}
-    special = {name: file.entry(f"tokenizer.ggml.{short}_token_id") for name, short in ends.items()}
-    of_pieces = file.entry("tokenizer.ggml.model") == "llama"
-    return Vocabulary(
-        tokens=tuple(tokens), special={name: int(one) for name, one in special.items() if one is not None},
-        starts=bool(file.entry("tokenizer.ggml.add_bos_token", of_pieces)),
-        template=str(file.entry("tokenizer.chat_template", "")),
-    )  # fmt: skip

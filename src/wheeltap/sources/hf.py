@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast, final
+from typing import Any, ClassVar, Literal, NoReturn, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -230,24 +230,26 @@ class HfTokenizer:
 @final
 @dataclass(frozen=True)
 class NoTokenizer:
-    """Where a model came without its tokenizer: token ids can be read, and text cannot."""
+    """Where a model has no tokenizer that can be used: token ids can be read, and text raises ``error``."""
 
-    folder: str
-    files: tuple[str, ...]
+    error: WheeltapError
 
-    def start(self, text: str) -> list[int]:
-        """Raises ``MissingFile``."""
-        return self.more(text)
+    def start(self, text: str) -> NoReturn:
+        """Raise the error."""
+        raise self.error
 
-    def more(self, text: str) -> list[int]:
-        """Raises ``MissingFile``."""
-        raise MissingFile(
-            "The model has no tokenizer.",
-            where=self.folder,
-            expected=f"{' or '.join(self.files)}, for the data are text",
-            got="none of them",
-            do="Save it beside the model (tokenizer.save_pretrained(folder)), or write the data as token ids.",
-        )
+    def more(self, text: str) -> NoReturn:
+        """Raise the error."""
+        raise self.error
+
+
+def _missing_tokenizer(folder: Path) -> NoTokenizer:
+    error = MissingFile(
+        "The model has no tokenizer.", where=str(folder),
+        expected=f"{' or '.join(_TOKENIZER_FILES[:3])}, for the data are text", got="none of them",
+        do="Save it beside the model (tokenizer.save_pretrained(folder)), or write the data as token ids.",
+    )  # fmt: skip
+    return NoTokenizer(error)
 
 
 def language_model(subject: Subject, tokenizer: Tokenizer) -> LoadedModel:
@@ -349,7 +351,7 @@ def load_folder(folder: Path, *, name: str, dtype: Literal["float32", "auto"] = 
     known, subject = any((folder / file).is_file() for file in _TOKENIZER_FILES), Subject(model, name=name)
     subject.contents = FolderContents(folder, model, unexpected, partial(_raw_tokenizer, folder) if known else None)
     if found.kind == "language":
-        tokenizer = read_tokenizer(transformers, folder) if known else NoTokenizer(str(folder), _TOKENIZER_FILES[:3])
+        tokenizer = read_tokenizer(transformers, folder) if known else _missing_tokenizer(folder)
         return language_model(subject, tokenizer)
     own: Any = model.config
     labels = tuple(str(own.id2label.get(at, f"LABEL_{at}")) for at in range(own.num_labels))

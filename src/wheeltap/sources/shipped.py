@@ -118,10 +118,10 @@ class ShippedModel(ABC):
         """Its tensors; they are read one by one."""
 
     def differences(self) -> tuple[str, ...]:
-        """What else is not the original's, each in a sentence.
+        """Settings that are not the original's, each in a sentence.
 
         Raises:
-            UsageError: If it is of another architecture or vocabulary: its answers are not to the same questions.
+            UsageError: If it is of another architecture: its answers are not to the same questions.
         """
         return ()
 

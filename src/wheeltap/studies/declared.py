@@ -19,7 +19,7 @@ scheme = "nf4"
 [[rules]]
 metric = "loss4"
 cohorts = ["sam", "plain"]
-statistic = "difference"                    # one_of, paired, difference, ratio, mean, association, auc, added, exact
+statistic = "difference"                    # one_of, paired, difference, mean, association, auc, added, exact
 direction = "less"
 margin = 0.01
 supports = "Nets trained with SAM lose less at 4 bits."

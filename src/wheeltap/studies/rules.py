@@ -110,8 +110,7 @@ def _statistic(rule: Rule, table: MemberTable, scale: NumberScale, keys: Sequenc
     one, two = table.values(first, key), table.values(last, key)
     if rule.statistic == "auc":
         return members.auc(one, two, name=key)
-    how = members.difference if rule.statistic == "difference" else members.ratio
-    return how(one, two, name=key, scale=scale)
+    return members.difference(one, two, name=key, scale=scale)
 
 
 def _paired(rule: Rule, table: MemberTable, keys: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -148,7 +147,6 @@ _WORDS = {
     "one_of": "Its distance from their mean",
     "paired": "Mean difference of pairs",
     "difference": "Difference of the means",
-    "ratio": "Ratio of the geometric means",
     "mean": "Mean over members",
     "association": "Correlation over members",
     "added": "Gain in AUC",
@@ -285,8 +283,7 @@ def _alike(table: MemberTable, planned: Sequence[Rule]) -> Control:
 
 
 _NOT_ALIKE = (
-    "It takes a rule that compares one net, pairs, means or ratios, with a margin, and four nets or more in its second "
-    "cohort."
+    "It takes a rule that compares one net, pairs or means, with a margin, and four nets or more in its second cohort."
 )
 
 _FEWEST = 4
@@ -302,15 +299,14 @@ def _among_alike(rule: Rule, table: MemberTable, values: Sequence[float]) -> lis
         rest = [[*values[:at], *values[at + 1 :]] for at in range(len(values))]
         singles = [members.Single(value) for value in values]
         return [members.one_of(one, others, name=key, scale=scale) for one, others in zip(singles, rest, strict=True)]
-    if rule.statistic not in ("difference", "ratio", "paired"):
+    if rule.statistic not in ("difference", "paired"):
         return []
-    how = members.ratio if rule.statistic == "ratio" else members.difference
     found: list[MemberTest] = []
     for at in range(_HALVES):
         order = seeds.generator(0, "halves", at).permutation(len(values))
         middle = len(values) // 2
         one, two = ([values[int(place)] for place in part] for part in (order[:middle], order[middle:]))
-        found.append(how(one, two, name=key, scale=scale))
+        found.append(members.difference(one, two, name=key, scale=scale))
     return found
 
 
@@ -331,7 +327,7 @@ def with_verdicts(
     return tuple(found)
 
 
-_TWO: tuple[Statistic, ...] = ("one_of", "paired", "difference", "ratio", "auc", "added")
+_TWO: tuple[Statistic, ...] = ("one_of", "paired", "difference", "auc", "added")
 """Statistics of two cohorts."""
 
 
@@ -404,7 +400,7 @@ def _require_cohorts(rule: Rule, spec: StudySpec) -> None:
         wanted = "metrics in beyond: what the metric is added to"
     elif rule.relative and rule.statistic in ("mean", "added"):
         wanted = "a margin that is not relative"
-    elif rule.relative and (rule.statistic == "ratio" or _metric(spec.metrics, rule.metric).log):
+    elif rule.relative and _metric(spec.metrics, rule.metric).log:
         wanted = "a margin that is not relative: a ratio is one already"
     elif (rule.statistic == "paired" or (rule.statistic == "added" and rule.within)) and sizes[0] != sizes[1]:
         wanted = "as many members in both cohorts, in the same order"

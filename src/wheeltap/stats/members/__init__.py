@@ -6,7 +6,7 @@ distribution of the statistic and not from a fixed interval. Few members do not 
 p-values and power allow for it, intervals are of members such as were made (``unseen``). So a rule is settled like
 this::
 
-    test = members.difference(with_sam, without, scale=Scale("share"))       # or paired, ratio, auc ...
+    test = members.difference(with_sam, without, scale=Scale("share"))       # or paired, auc ...
     test.estimate                                # Estimate: value, low, high, n = true number of members, method, p
     test.above(0.02, "less")                     # p of "the effect is within the margin": found where it is small
     test.below(0.02, "less")                     # p of "the effect is beyond the margin": excluded where it is small
@@ -29,7 +29,7 @@ from wheeltap.stats.members.means import mean
 from wheeltap.stats.members.over import NumberScale, Single, next_net, over_nets
 from wheeltap.stats.members.planning import PlannedTest, dead_because
 from wheeltap.stats.members.ranks import association, auc
-from wheeltap.stats.members.student import difference, logarithms, one_of, paired, ratio, seen_alone
+from wheeltap.stats.members.student import difference, logarithms, one_of, paired, seen_alone
 
 __all__ = [
     "Law",
@@ -49,6 +49,5 @@ __all__ = [
     "one_of",
     "over_nets",
     "paired",
-    "ratio",
     "seen_alone",
 ]

@@ -16,7 +16,7 @@ from wheeltap.stats.members.ranks import RankCorrelation, SeparationLaw
 Ends = tuple[float | None, float | None]
 
 _FEWEST: Mapping[Statistic, int] = {
-    "one_of": 2, "paired": 2, "difference": 2, "ratio": 2, "mean": 1, "association": 4, "auc": 2,
+    "one_of": 2, "paired": 2, "difference": 2, "mean": 1, "association": 4, "auc": 2,
     "added": FEWEST, "exact": 1,
 }  # fmt: skip
 """Members of the smallest cohort with which there is an interval; of ``one_of``, of the others."""
@@ -77,11 +77,7 @@ def dead_because(asked: PlannedTest, *, alpha: float) -> str | None:
 def _farthest(asked: PlannedTest) -> float:
     """Largest possible effect in the rule's direction."""
     low, high = (math.inf * sign if end is None else end for sign, end in zip((-1.0, 1.0), asked.ends, strict=True))
-    if asked.statistic == "ratio":
-        least = max(low, 0.0)
-        more = high / least - 1.0 if least > 0.0 else math.inf
-        less = 1.0 - least / high if math.isfinite(high) else 1.0
-    elif asked.statistic == "mean":
+    if asked.statistic == "mean":
         more, less = high, -low
     elif asked.statistic in ("association", "auc", "added", "exact"):
         more, less = {"association": (1.0, 1.0), "auc": (0.5, 0.5), "added": (1.0, 1.0)}.get(
