@@ -74,7 +74,7 @@ def test_a_circuit_is_found_and_checked(place: Path) -> None:
     # Of the store of this run, a run that asks for more searches has the one that both make.
     task, subject = wt.circuits.task(place / "pairs.jsonl"), wt.Subject(planted_nets.true(count=32).net, name="net")
     asked: dict[str, Any] = {"steps": 8, "penalties": "1e-4,1e-3", "target": 0.4}
-    plan = planning.plan([subject], task, audits=runs.wanted(asked, subject), seed=0)
+    plan = planning.plan([subject], task, audits=runs.search_audits(asked, subject), seed=0)
     partial = runs.found(plan, subject, task, place / "found.wheeltap")
     assert isinstance(partial, UnitCircuit) and partial.undecided and partial.sites == circuit.sites
 

@@ -189,7 +189,7 @@ def test_the_decoy_alone_is_enough_but_with_the_deciders_it_is_needed(size: int)
 
 def test_it_is_found_judged_and_kept(tmp_path: Path) -> None:
     asked_for = {"method": "eap-ig", "target": 0.0, "pairs": 32, "random": 19, "subsets": 1}
-    specs = runs.wanted(dict(asked_for), SUBJECT)
+    specs = runs.search_audits(dict(asked_for), SUBJECT)
     plan = planning.plan([SUBJECT], TASK, audits=specs, seed=0, sources=("planted",), data="planted")
     report = run(plan, [SUBJECT], TASK, store=tmp_path / "store")
     found = {one.title: one for one in report.findings if one.code.startswith("WT30")}
@@ -207,23 +207,23 @@ def test_it_is_found_judged_and_kept(tmp_path: Path) -> None:
     circuit = runs.found(plan, SUBJECT, TASK, tmp_path / "store")
     assert isinstance(circuit, Circuit) and 0 < circuit.kept.sum() < 8
     runs.save(circuit, tmp_path / "circuit.json")
-    again = runs.given(tmp_path / "circuit.json", SUBJECT, TASK)
+    again = runs.file_audits(tmp_path / "circuit.json", SUBJECT, TASK)
     assert read_mib(tmp_path / "circuit.json").kept.tolist() == circuit.kept.tolist()
 
     # As another program writes it: without where it comes from.
     data = json.loads((tmp_path / "circuit.json").read_text())
     del data["wheeltap"]
     (tmp_path / "other.json").write_text(json.dumps(data))
-    other = runs.given(tmp_path / "other.json", SUBJECT, TASK)[0].settings
+    other = runs.file_audits(tmp_path / "other.json", SUBJECT, TASK)[0].settings
     assert (other["circuit"], other["method"]) == (again[0].settings["circuit"], "eap-ig")
     for edge in data["edges"].values():
         edge["in_graph"] = False
     (tmp_path / "other.json").write_text(json.dumps(data))
     with pytest.raises(UsageError):
-        runs.given(tmp_path / "other.json", SUBJECT, TASK)
+        runs.file_audits(tmp_path / "other.json", SUBJECT, TASK)
     larger = Subject(planted_nets.true(count=32, seed=1).net, name="another")
     with pytest.raises(ModelError):
-        runs.given(tmp_path / "circuit.json", larger, TASK)
+        runs.file_audits(tmp_path / "circuit.json", larger, TASK)
 
 
 def test_edges_have_their_scores_one_example_at_a_time() -> None:

@@ -17,6 +17,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_tensor
 from wheeltap.engine.apply import differentiable
+from wheeltap.suites.circuits.circuit import other_model
 from wheeltap.suites.circuits.engine.attribution import Method, attribute, weights_still
 from wheeltap.suites.circuits.engine.edges import Ablated, EdgeDecoder, EdgeRun, differences, proven
 from wheeltap.suites.circuits.engine.units import Kept, UnitNet, Values, two_sided
@@ -381,11 +382,7 @@ def net_of(subject: Subject, kept: Kept, pairs: Pairs) -> UnitNet:
 def require_parts(subject: Subject, kept: Kept, count: int, parts: str) -> None:
     """Raises ``ModelError`` if a circuit is of other than so many units or edges."""
     if len(kept) != count:
-        raise ModelError(
-            "The circuit is of another model.", where=subject.name, expected=f"{count:,} {parts}",
-            got=f"{len(kept):,}",
-            do="Find one of this model: wheeltap circuits find MODEL --task TASK.",
-        )  # fmt: skip
+        raise other_model(subject.name, f"{count:,} {parts}", f"{len(kept):,}")
 
 
 def scored(of: EdgePairs, method: Method, *, seed: int, again: bool) -> NDArray[np.float64]:
