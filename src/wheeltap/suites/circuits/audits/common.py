@@ -303,6 +303,10 @@ class CircuitAudit(Audit):
         """Every search, the reading and what is more."""
         return len(plan.subjects) * (len(self.searches(plan, plan.reference)) + 1 + self.most_more())
 
+    def more_may_follow(self, case: Case) -> bool:
+        """While searches run, or where no circuit is known: what is asked of it follows."""
+        return len(self.ask(case)) < self.most(case.plan)
+
     def most_passes(self, plan: Plan) -> float:
         """What they cost at most: a search is many small batches, forward and back."""
         how = self.settings
