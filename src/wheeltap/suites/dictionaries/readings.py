@@ -52,8 +52,8 @@ class EntryReading(Reading):
                 raise UsageError("The model has no such entry.", where=f"{subject.name}: setting entry",
                                  expected=f"0 to {count - 1}", got=str(asked))  # fmt: skip
 
-    def opened(self, subject: Subject, task: BaseTask) -> tuple[SiteBench, tuple[Dictionary, ...], Arrays]:
-        """A bench, the model's dictionaries, and their kinds.
+    def opened(self, subject: Subject, task: BaseTask, *entries: int) -> tuple[SiteBench, list[Dictionary], Arrays]:
+        """A bench, the dictionary of the settings (or of each entry), and the kinds of all.
 
         Raises:
             ModelError: If the model has no dictionaries, or the site holds no vector per example.
@@ -62,7 +62,8 @@ class EntryReading(Reading):
         bench, model = bench_of(subject, task), subject.model
         assert isinstance(model, DictionaryModel)  # bench_of refuses others
         kinds = np.array([specs.KINDS.index(one.kind) for one in model.dictionaries])
-        return bench, model.dictionaries, {"kinds": kinds}
+        asked = entries or (self.settings.entry,)
+        return bench, [model.dictionaries[entry] for entry in asked], {"kinds": kinds}
 
 
 def attributes_of(task: BaseTask) -> dict[str, Index]:
@@ -91,8 +92,8 @@ class DictionaryReconstruction(EntryReading):
 
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
         """See ``Reading.read``; three passes over the task."""
-        bench, dictionaries, found = self.opened(subject, task)
-        dictionary, vectors = dictionaries[self.settings.entry], bench.vectors
+        bench, (dictionary,), found = self.opened(subject, task)
+        vectors = bench.vectors
         scores = [bench.clean, bench.averaged()]
         for replacement in specs.REPLACEMENTS[2:]:
             scores.append(bench.scores(partial(_replaced, bench, dictionary, replacement)))
@@ -209,9 +210,9 @@ class DictionaryControl(EntryReading):
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
         """See ``Reading.read``; two passes over the pairs."""
         labels = attributes_of(task)
-        bench, dictionaries, found = self.opened(subject, task)
+        bench, (dictionary,), found = self.opened(subject, task)
         pairs = {name: counterfactuals(task, name, root=root, most=self.settings.pairs) for name in labels}
-        made = edited(bench, dictionaries[self.settings.entry], pairs, self.settings.budget)
+        made = edited(bench, dictionary, pairs, self.settings.budget)
         for name, values in labels.items():
             arrays = {**made.get(name, {}), "status": status(values, measured=name in made)}
             found |= {f"{name}|{key}": array for key, array in arrays.items()}
@@ -254,8 +255,8 @@ class DictionaryFeatures(EntryReading):
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
         """See ``Reading.read``; of the entry under test five passes over the task."""
         labels = attributes_of(task)
-        bench, dictionaries, found = self.opened(subject, task)
-        dictionary, vectors = dictionaries[self.settings.entry], bench.vectors
+        bench, (dictionary,), found = self.opened(subject, task)
+        vectors = bench.vectors
         codes = bench.codes(dictionary, vectors)
         half, made = FeatureHalves.of(codes, task, root), dictionary.decode(codes, vectors)
         above = np.zeros(len(half.features), dtype=np.bool_)
@@ -325,8 +326,7 @@ class DictionaryDisturbance(EntryReading):
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
         """See ``Reading.read``; a pass, and two over the pairs, for each disturbance; training."""
         how, labels = self.settings, attributes_of(task)
-        bench, entries, found = self.opened(subject, task)
-        dictionaries = [entries[number] for number in how.numbers]
+        bench, dictionaries, found = self.opened(subject, task, *how.numbers)
         codes = [bench.codes(one, bench.vectors) for one in dictionaries]
         live = [((one > 0).any(0) & ~(one > 0).all(0)).nonzero()[:, 0] for one in codes]
         asked = {name: counterfactuals(task, name, root=root, most=how.pairs) for name in labels}

@@ -22,8 +22,8 @@ class DictionaryView(EntryReading):
 
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
         """See ``Reading.read``; a pass over its examples for each feature."""
-        bench, dictionaries, found = self.opened(subject, task)
-        one, vectors = dictionaries[self.settings.entry], bench.vectors
+        bench, (one,), found = self.opened(subject, task)
+        vectors = bench.vectors
         codes = bench.codes(one, vectors)
         atoms, length = one.W_dec, one.normalized(vectors)[1].expand(len(vectors), 1)
         size = codes.square().sum(0) * atoms.square().sum(1)
