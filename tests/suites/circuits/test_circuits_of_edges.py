@@ -28,12 +28,10 @@ from wheeltap.suites.circuits.engine.ablation import (
     wired,
 )
 from wheeltap.suites.circuits.engine.attribution import attribute
-from wheeltap.suites.circuits.engine.edges import EdgeRun
 from wheeltap.suites.circuits.pairs import PairBatch
 from wheeltap.suites.circuits.readings import CircuitEffects
 from wheeltap.suites.circuits.recipes.search import CircuitSearch
-from wheeltap.suites.circuits.specs import DEFINITIONS, EASY
-from wheeltap.suites.circuits.stats import SHARES
+from wheeltap.suites.circuits.specs import DEFINITIONS, EASY, SHARES
 from wheeltap.testing.planted import PlantedCase
 from wheeltap.testing.reading_contract import ReadingContract
 
@@ -115,10 +113,12 @@ def test_a_planted_circuit_is_found() -> None:
 
 def test_circuits_of_mibs_sizes_are_accounted_for() -> None:
     found, held = search(), halves(pairs_of(TASK))[1]
-    run, batches = EdgeRun(wired(SUBJECT, held)), list(held.batches())
+    known, batches = wired(SUBJECT, held), list(held.batches())
 
     def value(kept: np.ndarray) -> float:
-        return float(torch.cat([run.scores(batch, torch.tensor(kept).double()) for batch in batches]).mean())
+        return float(
+            torch.cat([known.ablated_gaps(batch, torch.tensor(kept).double(), "patch") for batch in batches]).mean()
+        )
 
     empty, full = value(np.zeros(EDGES)), value(np.ones(EDGES))
     for row, by in zip(found["faithful"], (found["score"], np.abs(found["score"])), strict=True):

@@ -327,15 +327,6 @@ def read(path: Path) -> "UnitCircuit | Circuit":
     return read_mib(path) if is_mib(path) else load(path)
 
 
-def of_units(kept: NDArray[np.bool_], sites: tuple[tuple[str, int], ...]) -> tuple[KeptUnits, ...]:
-    """Units that are kept, by site, from flags ``[unit]`` over all sites in order and the name and size of each."""
-    ends = np.cumsum([0, *(units for _, units in sites)])
-    return tuple(
-        KeptUnits(site=name, units=units, kept=tuple(np.flatnonzero(kept[ends[at] : ends[at + 1]]).tolist()))
-        for at, (name, units) in enumerate(sites)
-    )
-
-
 def packed(kept: NDArray[np.bool_]) -> str:
     """Flags as text, for a setting: how many there are, and their bits in base 64."""
     return f"{len(kept)}:{base64.b64encode(np.packbits(kept).tobytes()).decode()}"

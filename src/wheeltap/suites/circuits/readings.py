@@ -21,7 +21,6 @@ from wheeltap.suites.circuits.engine.ablation import (
     EdgePairs,
     UnitPairs,
     alone,
-    both_sides,
     edge_pairs,
     halves,
     net_of,
@@ -199,7 +198,7 @@ def _edge_graph(subject: Subject, pairs: Pairs, kept: Kept, *, most: int) -> dic
     known = wired(subject, pairs)
     graph = known.graph
     require_parts(subject, kept, len(graph.edges), "edges")
-    rows = [both_sides(batch).part(slice(row, row + 1)) for batch in pairs.batches() for row in range(2 * len(batch))]
+    rows = [batch.both_sides().part(slice(row, row + 1)) for batch in pairs.batches() for row in range(2 * len(batch))]
     # Clean sides first, 0 for edges outside the circuit, [row, edge].
     scores = np.stack([attribute(known, [row]) * kept for row in rows])
     numbers = np.flatnonzero(graph.touched(kept))

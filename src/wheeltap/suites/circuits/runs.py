@@ -39,9 +39,9 @@ from wheeltap.suites.circuits.circuit import (
     FORMAT,
     Circuit,
     EdgeGraph,
+    KeptUnits,
     Origin,
     UnitCircuit,
-    of_units,
     packed,
     read,
     write_mib,
@@ -102,7 +102,10 @@ def found(plan: Plan, subject: Subject, task: BaseTask, store: Path) -> UnitCirc
         graph, scores = EdgeGraph.of_numbers(searches[at]["decoder"]), searches[at]["score"].astype(np.float64)
         return Circuit(graph, kept, scores, origin)
     net = UnitNet(subject.model, next(pairs_of(task).batches()).clean)
-    sites = of_units(kept, tuple((site.name, site.units) for site in net.sites))
+    sites = tuple(
+        KeptUnits(site=site.name, units=site.units, kept=tuple(np.flatnonzero(kept[net.slices[site.name]]).tolist()))
+        for site in net.sites
+    )
     return UnitCircuit(format=FORMAT, sites=sites, **msgspec.structs.asdict(origin))
 
 

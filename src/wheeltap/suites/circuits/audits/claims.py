@@ -21,8 +21,7 @@ from wheeltap.stats.sample import Sample
 from wheeltap.suites.circuits.audits.common import NO_OTHERS, NULLS, CircuitAudit, CircuitRead, two_sided
 from wheeltap.suites.circuits.audits.headline import TITLES
 from wheeltap.suites.circuits.audits.view import graphs, section, views
-from wheeltap.suites.circuits.specs import CHANCE, KINDS, Null
-from wheeltap.suites.circuits.stats import SHARES, area
+from wheeltap.suites.circuits.specs import CHANCE, KINDS, SHARES, Null
 
 ABLATIONS: Final = {
     "keep mean": "mean ablation",
@@ -75,17 +74,19 @@ class CircuitSufficientAudit(CircuitAudit):
         return [replace(mean, beside=(*mean.beside, *self._areas(case, subject))), *others]
 
     def _areas(self, case: Case, subject: SubjectRecord) -> Iterator[Estimate]:
-        """What MIB sums up all sizes of a circuit of edges by, where the search for it has run."""
+        """What MIB sums up all sizes of a circuit of edges by, where the search for it has run.
+
+        Source: Mueller et al. 2025, "MIB: A Mechanistic Interpretability Benchmark", section 3.2 (CPR, CMD).
+        """
         searched = [case.reading(trial) for trial in self.searches(case.plan, subject)]
         if not searched or "faithful" not in searched[0]:
             return
-        shares, (signed, large) = np.array(SHARES), searched[0]["faithful"].astype(np.float64)
-        performance, distance = area(shares, signed), area(shares, np.abs(1.0 - large))
-        for name, value in (
-            ("CPR: area under faithfulness by share of edges", performance),
-            ("CMD: area between faithfulness and 1", distance),
+        signed, large = searched[0]["faithful"].astype(np.float64)
+        for name, values in (
+            ("CPR: area under faithfulness by share of edges", signed),
+            ("CMD: area between faithfulness and 1", np.abs(1.0 - large)),
         ):
-            yield Estimate.exact(name, value, "share")
+            yield Estimate.exact(name, float(np.trapezoid(values, SHARES)), "share")
 
     def _claim(self, read: CircuitRead, key: str) -> Hypothesis:
         words, title = ABLATIONS[key], f"{self.title}: {ABLATIONS[key]}"

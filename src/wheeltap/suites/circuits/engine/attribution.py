@@ -1,6 +1,6 @@
 """Scores of edges to first order: edge attribution patching, also with integrated gradients."""
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wheeltap.core.errors import ModelError, UsageError
+from wheeltap.core.errors import ModelError
 from wheeltap.engine.apply import differentiable
 from wheeltap.suites.circuits.circuit import Stage
 from wheeltap.suites.circuits.engine.calls import Change, hooked
-from wheeltap.suites.circuits.engine.edges import EdgeDecoder, differences
+from wheeltap.suites.circuits.engine.edges import EdgeDecoder
 from wheeltap.suites.circuits.pairs import PairBatch
 
 Method = Literal["eap", "eap-ig"]
@@ -27,34 +27,6 @@ _ACTIVATIONS: Final = 24
 """Tensors as wide as the residual stream that a block leaves for its backward pass, in GPT-2."""
 
 Scores = NDArray[np.float64]
-
-
-def attribute(
-    wired: EdgeDecoder,
-    batches: Iterable[PairBatch],
-    method: Method = "eap-ig",
-    *,
-    steps: int = 5,
-) -> Scores:
-    """Return the score of every edge, mean over pairs, ``[edge]``.
-
-    The metric is the logit of the answer less that of the wrong answer: a score says by how much it falls.
-
-    Args:
-        wired: The decoder.
-        batches: Pairs; those of a batch have equally long contexts.
-        method: ``eap`` (gradient on the clean context), or ``eap-ig`` (mean gradient on the way of the embedding from
-            the corrupted context to the clean one).
-        steps: On that way, for ``eap-ig``.
-
-    Raises:
-        ModelError: If the metric or a gradient is not finite.
-        UsageError: If there are no pairs.
-    """
-    held = [batch for batch in batches if len(batch.clean)]
-    if not held:
-        raise UsageError("There are no pairs to score edges on.", expected="one pair or more", got="none")
-    return _first_order(wired, held, steps if method == "eap-ig" else 1)
 
 
 @final
@@ -97,7 +69,21 @@ class _Taps:
         return hooked(wired.model, before | {path: partial(single, path) for path in readers}, after)
 
 
-def _first_order(wired: EdgeDecoder, batches: Sequence[PairBatch], steps: int) -> Scores:
+def attribute(wired: EdgeDecoder, batches: Sequence[PairBatch], method: Method = "eap-ig", *, steps: int = 5) -> Scores:
+    """Return the score of every edge, mean over pairs, ``[edge]``.
+
+    The metric is the logit of the answer less that of the wrong answer: a score says by how much it falls.
+
+    Args:
+        wired: The decoder.
+        batches: Pairs; those of a batch have equally long contexts.
+        method: ``eap`` (gradient on the clean context), or ``eap-ig`` (mean gradient on the way of the embedding from
+            the corrupted context to the clean one).
+        steps: On that way, for ``eap-ig``.
+
+    Raises:
+        ModelError: If the metric or a gradient is not finite.
+    """
     graph, pairs = wired.graph, sum(len(batch.clean) for batch in batches)
     sums = [torch.zeros(stage.writers, len(stage.readers), dtype=torch.float64, device=wired.subject.device)
             for stage in graph.stages]  # fmt: skip
@@ -105,7 +91,7 @@ def _first_order(wired: EdgeDecoder, batches: Sequence[PairBatch], steps: int) -
     tokens = BYTES // (number * (_ACTIVATIONS * graph.layers + 2 * _READERS))
     with weights_still(wired.model), differentiable(wired.model):
         for batch in (part for whole in batches for part in wired.split(whole, tokens=tokens)):
-            _Attribution(wired, batch).add_to(sums, steps)
+            _Attribution(wired, batch).add_to(sums, steps if method == "eap-ig" else 1)
     scores = torch.cat([total.flatten() for total in sums]).cpu().numpy() / pairs
     if not np.isfinite(scores).all():
         raise ModelError(
@@ -148,7 +134,7 @@ class _Attribution:
             taps.hooked(wired),
             wired.replacing({0: lambda _: start.clone()}),
         ):  # blocks may add to it in place
-            value = differences(wired.logits(self.batch.clean), self.batch).sum()
+            value = self.batch.gaps(wired.logits(self.batch.clean)).sum()
         after = {**taps.projected, **taps.single}
         wanted = {path: tensor for path, tensor in after.items() if tensor.requires_grad}
         found = torch.autograd.grad(value, [*wanted.values()], allow_unused=True, materialize_grads=True)

@@ -32,10 +32,9 @@ from wheeltap.suites.circuits.engine.ablation import (
     scored,
     wired,
 )
-from wheeltap.suites.circuits.engine.edges import EdgeDecoder, EdgeRun
+from wheeltap.suites.circuits.engine.edges import EdgeDecoder
 from wheeltap.suites.circuits.engine.units import Kept, UnitNet
-from wheeltap.suites.circuits.specs import CHANCE, CIRCUIT_SEARCH, EASY, CircuitSearchSettings
-from wheeltap.suites.circuits.stats import SHARES, faithfulness
+from wheeltap.suites.circuits.specs import CHANCE, CIRCUIT_SEARCH, EASY, SHARES, CircuitSearchSettings
 
 _DECAY: Final = 1e-3
 """Share of every threshold lost in a step, over the rate."""
@@ -207,24 +206,27 @@ def drawn_again(model: nn.Module, *, seed: int) -> nn.Module:
 
 
 def _accounted(held: EdgePairs, scores: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
-    """How much of the model circuits of MIB's sizes account for; nothing where both sides get the same answer.
+    """How much of the way from the empty circuit to the whole model circuits of MIB's sizes account for.
+
+    Nothing where both sides get the same answer: then there is nothing to account for.
 
     MIB ranks edges signed where a circuit should do the task best (CPR), by size where it should behave as the model
     does (CMD).
     """
-    run, batches, total = EdgeRun(held.wired), list(held.pairs.batches()), len(scores)
+    batches, total = list(held.pairs.batches()), len(scores)
     like = next(held.wired.model.parameters())
 
     def gap(kept: NDArray[np.bool_]) -> np.float64:
         keep = to_tensor(kept.astype(np.float64), like=like)
-        return torch.cat([run.scores(batch, keep) for batch in batches]).double().cpu().numpy().mean()
+        gaps = [held.wired.ablated_gaps(batch, keep, "patch") for batch in batches]
+        return torch.cat(gaps).double().cpu().numpy().mean()
 
     empty, full = (gap(np.full(total, keep)) for keep in (False, True))
     if full == empty:
         return {}
     ranks = [_places(by) for by in (scores, np.abs(scores))]
     gaps = [np.array([gap(rank < int(share * total)) for share in SHARES]) for rank in ranks]
-    return {"faithful": np.stack([faithfulness(one, empty=empty, full=full) for one in gaps])}
+    return {"faithful": (np.stack(gaps) - empty) / (full - empty)}
 
 
 def _places(values: NDArray[Any]) -> NDArray[np.int64]:
