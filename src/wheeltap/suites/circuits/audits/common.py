@@ -33,6 +33,9 @@ from wheeltap.suites.circuits.specs import (
 
 Floats = NDArray[np.float64]
 
+Claim = Callable[[Case, SubjectRecord, "CircuitRead"], Hypothesis]
+"""A claim on the circuit of one subject, from what was read of it."""
+
 Statistic = Callable[[NDArray[np.intp]], float]
 
 NULLS: Final[dict[Null, str]] = {
@@ -215,12 +218,8 @@ class CircuitAudit(Audit):
     settings: CircuitAuditSettings
 
     @abstractmethod
-    def singles(self, case: Case, subject: SubjectRecord, read: CircuitRead) -> list[Hypothesis]:
-        """What is claimed of the circuit of one subject."""
-
-    @abstractmethod
-    def titles(self) -> tuple[str, ...]:
-        """Of the claims."""
+    def claims(self) -> dict[str, Claim]:
+        """What is claimed of the circuit of one subject, by title."""
 
     def more(self, case: Case, subject: SubjectRecord) -> list[Trial]:
         """Trials of its own, once the circuit is known."""
@@ -335,10 +334,13 @@ class CircuitAudit(Audit):
     def _drafts(self, case: Case, subject: SubjectRecord) -> list[Hypothesis]:
         try:
             trials = [*self.searches(case.plan, subject), self.effects(case, subject), *self.more(case, subject)]
-            claims = self.singles(case, subject, self.parsed(subject, case.reading(self.effects(case, subject))))
+            read = self.parsed(subject, case.reading(self.effects(case, subject)))
+            drafts: list[Hypothesis] = []
+            for title, claim in self.claims().items():
+                drafts.append(self.draft(case, subject.name, claim(case, subject, read), trials, title=title))
         except NoAnswer as gap:
-            return [self.unanswered(subject.name, gap, title=title) for title in self.titles()]
-        return [self.draft(case, subject.name, claim, trials) for claim in claims]
+            return [self.unanswered(subject.name, gap, title=title) for title in self.claims()]
+        return drafts
 
 
 def _none(subject: SubjectRecord, found: list[Arrays]) -> str:
