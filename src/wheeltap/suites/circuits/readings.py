@@ -23,7 +23,6 @@ from wheeltap.suites.circuits.engine.ablation import (
     alone,
     edge_pairs,
     halves,
-    net_of,
     of_group,
     other_prompts,
     pairs_of,
@@ -134,7 +133,8 @@ class CircuitGraph(Reading):
         if how.parts == "edges":
             return Readings(shown | _edge_graph(subject, some, kept, most=how.edges), forwards=12.0)
         with torch.no_grad():
-            net = net_of(subject, kept, held)
+            net = UnitNet(subject.model, next(held.batches()).clean)
+            require_parts(subject, kept, net.units, "units")
             numbers = np.flatnonzero(kept)
             mean, spread = _moments(net, numbers, reference(task))
             found = _weights(net, numbers, spread, most=how.edges)

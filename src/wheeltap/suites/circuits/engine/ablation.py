@@ -8,7 +8,7 @@ from typing import Final, Literal, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from wheeltap.core import seeds
@@ -357,18 +357,20 @@ def unit_pairs(subject: Subject, task: BaseTask, kept: Kept) -> tuple[UnitPairs,
     Raises:
         ModelError: If the circuit is of another model.
     """
-    searched, held = halves(pairs_of(task))
-    net = net_of(subject, kept, searched)
-    values, every = net.means(reference(task)), np.ones(net.units, dtype=np.bool_)
-    counts = {"units": int(kept.sum()), "edges": net.edges(kept), "all_units": net.units, "all_edges": net.edges(every)}
-    return UnitPairs(searched, net, values), UnitPairs(held, net, values), counts
-
-
-def net_of(subject: Subject, kept: Kept, pairs: Pairs) -> UnitNet:
-    """The units of the model; ``ModelError`` if a circuit is of other than so many."""
-    net = UnitNet(subject.model, next(pairs.batches()).clean)
+    searched, held = unit_sides(subject.model, task)
+    net = searched.net
     require_parts(subject, kept, net.units, "units")
-    return net
+    every = np.ones(net.units, dtype=np.bool_)
+    counts = {"units": int(kept.sum()), "edges": net.edges(kept), "all_units": net.units, "all_edges": net.edges(every)}
+    return searched, held, counts
+
+
+def unit_sides(model: nn.Module, task: BaseTask, *, inverted: bool = False) -> tuple[UnitPairs, UnitPairs]:
+    """Pairs that are searched on and pairs that are held out; units are ablated at their means."""
+    searched, held = halves(pairs_of(task))
+    net = UnitNet(model, next(searched.batches()).clean)
+    values = net.means(reference(task))
+    return UnitPairs(searched, net, values, inverted=inverted), UnitPairs(held, net, values, inverted=inverted)
 
 
 def require_parts(subject: Subject, kept: Kept, count: int, parts: str) -> None:

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, cast, final
 
 import numpy as np
@@ -28,10 +28,11 @@ from wheeltap.suites.circuits.engine.ablation import (
     of_group,
     pairs_of,
     place_means,
-    reference,
     scored,
+    unit_sides,
     wired,
 )
+from wheeltap.suites.circuits.engine.attribution import weights_still
 from wheeltap.suites.circuits.engine.edges import EdgeDecoder
 from wheeltap.suites.circuits.engine.units import Kept, UnitNet
 from wheeltap.suites.circuits.specs import CHANCE, CIRCUIT_SEARCH, EASY, SHARES, CircuitSearchSettings
@@ -86,31 +87,23 @@ class ThresholdBounds(Hook):
                 parameter.clamp_(-1.0, 1.0)
 
 
-def mask_fit(given: nn.Module, task: BaseTask, how: CircuitSearchSettings, *, seed: int) -> Fit:
-    """Return the training of masks over the units of a decoder on the pairs of a task that are searched on.
-
-    The weights of the decoder stay as they are, and without gradients.
-    """
-    searched = halves(pairs_of(task))[0]
-    model = copy.deepcopy(given).requires_grad_(False).eval()
-    net = UnitNet(model, next(searched.batches()).clean)
-    masks = Masks(net.units).to(net.device)
+def mask_fit(searched: UnitPairs, how: CircuitSearchSettings, *, seed: int) -> Fit:
+    """Return the training of masks over the units of a decoder, whose weights stay as they are."""
+    masks = Masks(searched.net.units).to(searched.device)
     with reproducible(seeds.derive(seed, "circuit", "init")):
-        noise = torch.randn(net.units)
+        noise = torch.randn(searched.net.units)
     with torch.no_grad():
         masks.thresholds.copy_(_START + _SPREAD * noise)
-    values = net.means(reference(task))
 
     def loss(rows: Tensor, step: int) -> Tensor:
-        mask, batch = masks(), searched.part([*map(int, rows)])
-        pairs = UnitPairs(batch, net, values, inverted=how.null == "labels")
-        return pairs.loss(mask) + how.penalty * mask.sum()
+        mask, batch = masks(), replace(searched, pairs=searched.pairs.part([*map(int, rows)]))
+        return batch.loss(mask) + how.penalty * mask.sum()
 
     settings = TrainSettings(
         seed=seeds.derive(seed, "circuit", "order"), steps=how.steps, batch=how.batch, rate=how.rate, decay=_DECAY,
         optimizer="adamw",
     )  # fmt: skip
-    return Fit(masks, loss, examples=len(searched), settings=settings, hooks=[ThresholdBounds()])
+    return Fit(masks, loss, examples=len(searched.pairs), settings=settings, hooks=[ThresholdBounds()])
 
 
 SCANNED: Final = 24
@@ -162,20 +155,18 @@ class CircuitSearch(Reading):
 
     def _units(self, subject: Subject, model: nn.Module, task: BaseTask, *, root: int, seed: int) -> "_PartOrder":
         """By thresholds of masks."""
-        how, (searched, held) = self.settings, halves(pairs_of(task))
+        how = self.settings
         if how.ablation != "mean":
             raise UsageError("Masks are learned with ablated units at their mean.", where="ablation",
                              expected="mean", got=how.ablation,
                              do="Give --ablation mean, or search edges: --method eap-ig.")  # fmt: skip
-        with own_random_numbers():
-            fit = mask_fit(model, task, how, seed=seeds.derive(root, self.name, seed))
+        sides = unit_sides(model, task, inverted=how.null == "labels")
+        net, pairs = sides[0].net, sides[0].pairs
+        with own_random_numbers(), weights_still(model):
+            fit = mask_fit(sides[0], how, seed=seeds.derive(root, self.name, seed))
             fit.advance(fit.steps)
         thresholds = to_array(fit.made().get_parameter("thresholds"))
-        net = UnitNet(model, next(searched.batches()).clean)
-        with torch.no_grad():
-            values = net.means(reference(task))
-        sides = [UnitPairs(pairs, net, values, inverted=how.null == "labels") for pairs in (searched, held)]
-        whole = UnitPairs(searched, UnitNet(subject.model, next(searched.batches()).clean))
+        whole = UnitPairs(pairs, UnitNet(subject.model, next(pairs.batches()).clean))
         return _PartOrder(
             _places(thresholds), thresholds.astype(np.float64), int((thresholds > 0).sum()), sides, whole, net.edges
         )
