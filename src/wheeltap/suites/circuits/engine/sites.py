@@ -145,23 +145,16 @@ def sources(model: nn.Module, tokens: Tensor, layer: Sublayer) -> Tensor:
 _ROWS: Final = 512
 
 
-class _Enough(Exception):
-    """What was wanted has been seen: the rest of the pass is not needed."""
-
-
 def _hidden_of(model: nn.Module, tokens: Tensor, out: str) -> Tensor:
     """What the layer ``out`` is given, ``[example, place, unit]``."""
     held: list[Tensor] = []
 
     def take(given: Tensor) -> Tensor:
-        held.append(given.detach())
-        raise _Enough
+        held.append(given.detach().clone())  # later layers may add to it in place
+        return given
 
-    try:
-        with torch.no_grad(), hooked(model, {out: take}):
-            model(tokens)
-    except _Enough:
-        pass
+    with torch.no_grad(), hooked(model, {out: take}):
+        model(tokens)
     return held[0]
 
 

@@ -19,19 +19,7 @@ from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.recipes.fit import Fit, Hook, TrainSettings
 from wheeltap.recipes.randomness import own_random_numbers, reproducible
 from wheeltap.suites.circuits.circuit import EdgeGraph
-from wheeltap.suites.circuits.engine.ablation import (
-    EdgePairs,
-    PairRunner,
-    UnitPairs,
-    halves,
-    mean_loss,
-    of_group,
-    pairs_of,
-    place_means,
-    scored,
-    unit_sides,
-    wired,
-)
+from wheeltap.suites.circuits.engine import ablation
 from wheeltap.suites.circuits.engine.attribution import weights_still
 from wheeltap.suites.circuits.engine.edges import EdgeDecoder
 from wheeltap.suites.circuits.engine.units import Kept, UnitNet
@@ -87,7 +75,7 @@ class ThresholdBounds(Hook):
                 parameter.clamp_(-1.0, 1.0)
 
 
-def mask_fit(searched: UnitPairs, how: CircuitSearchSettings, *, seed: int) -> Fit:
+def mask_fit(searched: ablation.UnitPairs, how: CircuitSearchSettings, *, seed: int) -> Fit:
     """Return the training of masks over the units of a decoder, whose weights stay as they are."""
     masks = Masks(searched.net.units).to(searched.device)
     with reproducible(seeds.derive(seed, "circuit", "init")):
@@ -135,7 +123,7 @@ class CircuitSearch(Reading):
             DataError: If it has no such group.
         """
         how = self.settings
-        task = of_group(task, how.group, most=how.pairs)
+        task = ablation.of_group(task, how.group, most=how.pairs)
         null = how.null == "weights"
         model = (
             drawn_again(subject.model, seed=seeds.derive(root, self.name, "weights", seed)) if null else subject.model
@@ -144,10 +132,10 @@ class CircuitSearch(Reading):
         with torch.no_grad():
             target = how.target
             if not target:  # the loss of what does a share of what the whole net does beyond chance
-                target = max(EASY, CHANCE - how.recovered * (CHANCE - mean_loss(ranked.whole.gaps(None))))
+                target = max(EASY, CHANCE - how.recovered * (CHANCE - ablation.mean_loss(ranked.whole.gaps(None))))
             found = ranked.found(target)
             held = ranked.sides[1]
-            if not seed and how.null == "none" and isinstance(held, EdgePairs):
+            if not seed and how.null == "none" and isinstance(held, ablation.EdgePairs):
                 found |= _accounted(held, ranked.scores)
         passes = SCANNED + REFINED + (how.steps * how.batch / max(len(task.targets), 1) if how.method == "masks" else
                                       GRADIENTS[how.method]) * 6.0  # fmt: skip
@@ -160,28 +148,28 @@ class CircuitSearch(Reading):
             raise UsageError("Masks are learned with ablated units at their mean.", where="ablation",
                              expected="mean", got=how.ablation,
                              do="Give --ablation mean, or search edges: --method eap-ig.")  # fmt: skip
-        sides = unit_sides(model, task, inverted=how.null == "labels")
+        sides = ablation.unit_sides(model, task, inverted=how.null == "labels")
         net, pairs = sides[0].net, sides[0].pairs
         with own_random_numbers(), weights_still(model):
             fit = mask_fit(sides[0], how, seed=seeds.derive(root, self.name, seed))
             fit.advance(fit.steps)
         thresholds = to_array(fit.made().get_parameter("thresholds"))
-        whole = UnitPairs(pairs, UnitNet(subject.model, next(pairs.batches()).clean))
+        whole = ablation.UnitPairs(pairs, UnitNet(subject.model, next(pairs.batches()).clean))
         return _PartOrder(
             _places(thresholds), thresholds.astype(np.float64), int((thresholds > 0).sum()), sides, whole, net.edges
         )
 
     def _edges(self, subject: Subject, model: nn.Module, task: BaseTask, *, root: int, seed: int) -> "_PartOrder":
         """By scores of edges. A net whose weights were drawn again has the edges of the one that it was made of."""
-        how, halved = self.settings, halves(pairs_of(task))
+        how, halved = self.settings, ablation.halves(ablation.pairs_of(task))
         assert how.method != "masks"
-        known = wired(subject, halved[0])
-        whole = EdgePairs(halved[0], known)
+        known = ablation.wired(subject, halved[0])
+        whole = ablation.EdgePairs(halved[0], known)
         if model is not subject.model:
             known = EdgeDecoder(Subject(model, name=subject.name), known.wiring)
-        ablated = place_means(known, task) if how.ablation == "mean" else "patch"
-        sides = [EdgePairs(pairs, known, ablated, inverted=how.null == "labels") for pairs in halved]
-        scores = scored(sides[0], how.method, seed=seeds.derive(root, self.name, seed), again=seed > 0)
+        ablated = ablation.place_means(known, task) if how.ablation == "mean" else "patch"
+        sides = [ablation.EdgePairs(pairs, known, ablated, inverted=how.null == "labels") for pairs in halved]
+        scores = ablation.scored(sides[0], how.method, seed=seeds.derive(root, self.name, seed), again=seed > 0)
         above = int((scores > 0.0).sum())
         return _PartOrder(_places(scores), scores, above, sides, whole, lambda kept: int(kept.sum()), known.graph)
 
@@ -196,7 +184,7 @@ def drawn_again(model: nn.Module, *, seed: int) -> nn.Module:
     return other
 
 
-def _accounted(held: EdgePairs, scores: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+def _accounted(held: ablation.EdgePairs, scores: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
     """How much of the way from the empty circuit to the whole model circuits of MIB's sizes account for.
 
     Nothing where both sides get the same answer: then there is nothing to account for.
@@ -244,8 +232,8 @@ class _PartOrder:
     rank: NDArray[np.int64]
     scores: NDArray[np.float64]
     above: int
-    sides: Sequence[PairRunner]
-    whole: PairRunner
+    sides: Sequence[ablation.PairRunner]
+    whole: ablation.PairRunner
     weights: Callable[[Kept], int]
     graph: EdgeGraph | None = None
     gaps: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
@@ -254,7 +242,7 @@ class _PartOrder:
         """Every array of the reading."""
         above, total, held = self.above, len(self.rank), self.sides[1]
         size = self._smallest(target)
-        whole, none = (mean_loss(held.gaps(mask)) for mask in (None, torch.zeros(total, device=held.device)))
+        whole, none = (ablation.mean_loss(held.gaps(mask)) for mask in (None, torch.zeros(total, device=held.device)))
         tried = sorted(self.gaps)
         decoder = {} if self.graph is None else {"decoder": self.graph.numbers}
         return decoder | {
@@ -262,7 +250,7 @@ class _PartOrder:
             "size": np.array(size), "edges": np.array(self._edges(size)), "edges_above": np.array(self._edges(above)),
             "loss": np.array(self._held(size)), "loss_above": np.array(self._held(above)),
             "own": np.array(whole), "empty": np.array(none), "sizes": np.array(tried),
-            "losses": np.array([mean_loss(self.gaps[one]) for one in tried]),
+            "losses": np.array([ablation.mean_loss(self.gaps[one]) for one in tried]),
             "weights": np.array(self._edges(total)), "target": np.array(target),
         }  # fmt: skip
 
@@ -270,7 +258,7 @@ class _PartOrder:
         """The fewest parts whose loss is at most the target; 0 where there are none."""
         scanned = SCANNED if self.graph is None else SCANNED_EDGES
         points = {int(size) for size in np.geomspace(1, len(self.rank), scanned).round()} | {max(self.above, 1)}
-        enough = [size for size in sorted(points) if mean_loss(self._of(size)) <= target]
+        enough = [size for size in sorted(points) if ablation.mean_loss(self._of(size)) <= target]
         if not enough:
             return 0
         high = enough[0]
@@ -279,7 +267,7 @@ class _PartOrder:
             if high - low <= 1:
                 break
             middle = (low + high) // 2
-            low, high = (low, middle) if mean_loss(self._of(middle)) <= target else (middle, high)
+            low, high = (low, middle) if ablation.mean_loss(self._of(middle)) <= target else (middle, high)
         return high
 
     def _of(self, size: int) -> Tensor:
@@ -287,7 +275,7 @@ class _PartOrder:
             self.gaps[size] = self._alone(size, self.sides[0])
         return self.gaps[size]
 
-    def _alone(self, size: int, pairs: PairRunner) -> Tensor:
+    def _alone(self, size: int, pairs: ablation.PairRunner) -> Tensor:
         """Score gaps of the circuit of so many parts on some pairs."""
         return pairs.gaps(to_tensor((self.rank < size).astype(np.float32)).to(pairs.device)).cpu()
 
@@ -297,4 +285,4 @@ class _PartOrder:
 
     def _held(self, size: int) -> float:
         """Loss on pairs that were held out; chance where there is no circuit."""
-        return mean_loss(self._alone(size, self.sides[1])) if size else CHANCE
+        return ablation.mean_loss(self._alone(size, self.sides[1])) if size else CHANCE
