@@ -35,13 +35,11 @@ class _Taps:
     """The tensors of one pass whose gradients are wanted, and the streams that heads were given.
 
     Attributes:
-        projected: Outputs of projections, by module path.
-        single: What each MLP, and the end, is given, by module path.
+        tensors: Outputs of projections, and what each MLP, and the end, is given, by module path.
         streams: What is given to the first of the modules before the projections, by layer.
     """
 
-    projected: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
-    single: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+    tensors: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     streams: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
 
     def hooked(self, wired: EdgeDecoder) -> AbstractContextManager[None]:
@@ -49,7 +47,7 @@ class _Taps:
         wiring, before, after = wired.wiring, dict[str, Change](), dict[str, Change]()
 
         def project(path: str, output: Tensor) -> Tensor:
-            self.projected[path] = output
+            self.tensors[path] = output
             return output
 
         def note(layer: int, stream: Tensor) -> Tensor:
@@ -58,8 +56,8 @@ class _Taps:
 
         def single(path: str, stream: Tensor) -> Tensor:
             # The stream goes on past the reader: what the gradient is wanted by is the way into the reader alone.
-            self.single[path] = stream.view_as(stream)
-            return self.single[path]
+            self.tensors[path] = stream.view_as(stream)
+            return self.tensors[path]
 
         for layer, block in enumerate(wiring.blocks):
             after |= {affine.path: partial(project, affine.path) for affine in wiring.projections(layer)}
@@ -135,15 +133,10 @@ class _Attribution:
             wired.replacing({0: lambda _: start.clone()}),
         ):  # blocks may add to it in place
             value = self.batch.gaps(wired.logits(self.batch.clean)).sum()
-        after = {**taps.projected, **taps.single}
-        wanted = {path: tensor for path, tensor in after.items() if tensor.requires_grad}
+        wanted = {path: tensor for path, tensor in taps.tensors.items() if tensor.requires_grad}
         found = torch.autograd.grad(value, [*wanted.values()], allow_unused=True, materialize_grads=True)
         slopes = {path: slope[:, self.since :] for path, slope in zip(wanted, found, strict=True)}
-        streams = {layer: stream[:, self.since :] for layer, stream in taps.streams.items()}
-        projected, single = (
-            {path: slopes[path] for path in kind if path in slopes} for kind in (taps.projected, taps.single)
-        )
-        return _Taps(projected, single, streams)
+        return _Taps(slopes, {layer: stream[:, self.since :] for layer, stream in taps.streams.items()})
 
     def _add(self, sums: list[Tensor], slopes: _Taps, *, weight: float) -> None:
         """Adds products of differences and gradients; each part is spread over its heads once for many readers."""
@@ -170,21 +163,21 @@ class _Attribution:
         """Gradient by the stream that each reader of a stage is given, ``[reader, row, place, width]``."""
         wired = self.wired
         if stage.layer == wired.graph.layers:
-            return slopes.single[wired.wiring.end][None]
+            return slopes.tensors[wired.wiring.end][None]
         block, found = wired.wiring.blocks[stage.layer], list[Tensor]()
         if "<" in stage.readers[0]:
             heads = sum(wired.wiring.counts().values())
-            normed = slopes.single[wired.wiring.end].new_zeros(0)
+            normed = slopes.tensors[wired.wiring.end].new_zeros(0)
             for affine, columns in wired.channels(stage.layer):
                 maps, rows = wired.maps(affine, len(columns))
-                own = slopes.projected[affine.path][..., rows]
+                own = slopes.tensors[affine.path][..., rows]
                 own = own.view(*own.shape[:2], len(columns), -1)
                 own = torch.einsum("bphw,hwd->hbpd", own, maps)
                 normed = normed if len(normed) else own.new_zeros(heads, *own.shape[1:])
                 normed[columns] = own
             found.append(self._back(block.through, slopes.streams.get(stage.layer), normed))
         if not stage.readers[-1].endswith(">"):
-            single = slopes.single[block.reader][None]
+            single = slopes.tensors[block.reader][None]
             found.append(self._back(block.before, slopes.streams.get(stage.layer), single))
         return torch.cat(found)
 
