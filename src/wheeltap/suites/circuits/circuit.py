@@ -95,9 +95,6 @@ class EdgeGraph:
         width: Of the residual stream, where it is known.
         parallel: Whether the MLP of a block reads what its heads read, and not what they write.
         mlps: Whether there are any.
-
-    Raises:
-        UsageError: If heads do not divide into groups, or there is no layer or head.
     """
 
     layers: int
@@ -109,14 +106,6 @@ class EdgeGraph:
 
     NUMBERS: ClassVar[tuple[str, ...]] = ("layers", "heads", "groups", "width", "parallel", "mlps")
     """What ``numbers`` holds."""
-
-    def __post_init__(self) -> None:
-        if min(self.layers, self.heads, self.groups) < 1 or self.heads % self.groups:
-            raise UsageError(
-                "No decoder has such a graph.",
-                expected="at least one layer, and heads in groups of equal size",
-                got=f"{self.layers} layers of {self.heads} heads in {self.groups} groups",
-            )
 
     @property
     def numbers(self) -> NDArray[np.int64]:
@@ -168,13 +157,8 @@ class EdgeGraph:
     def ends(self) -> NDArray[np.int64]:
         """Numbers among ``nodes`` of source and target, ``[edge, 2]``."""
         number = {name: at for at, name in enumerate(self.nodes)}
-        pairs = [
-            (writer, number[reader.partition("<")[0]])
-            for stage in self.stages
-            for writer in range(stage.writers)
-            for reader in stage.readers
-        ]
-        return np.array(pairs, dtype=np.int64)
+        pairs = (edge.partition("<")[0].split("->") for edge in self.edges)
+        return np.array([[number[source], number[target]] for source, target in pairs], dtype=np.int64)
 
     def leaving(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """Of each component the sum of the scores ``[edge]`` of the edges that leave it, ``[node]``."""
