@@ -18,6 +18,7 @@ from wheeltap.audits.case import Arrays
 from wheeltap.core.canon import Scalar
 from wheeltap.core.choices import ChoiceTask, Tokenizer
 from wheeltap.core.errors import ModelError, UsageError
+from wheeltap.core.settings import require
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.plans.artifacts import Artifacts
@@ -238,6 +239,7 @@ def train(
     Raises:
         WheeltapError: If it cannot be trained or written.
     """
+    require(dense, bool, of="dense")
     settings: dict[str, Scalar] = {**DENSE_TRAINING} if dense or share == 1.0 else {"share": share}
     if steps is not None:
         settings["steps"] = steps

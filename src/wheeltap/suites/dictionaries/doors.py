@@ -3,7 +3,6 @@
 A task is cut in two, always in the same way: dictionaries are fitted on one part, and judged on the other.
 """
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, cast, get_args
@@ -209,6 +208,4 @@ def check(
             model fails on the examples.
     """
     subject, judged, asked = prepared(model, dictionary, task, site=site, **how)
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "dictionary.wheeltap" if store is None else Path(store)
-        return run(asked, [subject], judged, store=place, workers=workers)
+    return run(asked, [subject], judged, store=store, workers=workers)
