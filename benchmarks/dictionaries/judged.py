@@ -27,7 +27,7 @@ from wheeltap.runs.planning import plan
 from wheeltap.suites.dictionaries import doors
 from wheeltap.suites.dictionaries.audits.claims import AUDITS
 from wheeltap.suites.dictionaries.audits.common import no_better
-from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel, Entry, random_like
+from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel, random_like
 
 NULLS = ("frozen decoder",) * 8 + ("random",) * 16
 ASKED = AUDITS[:3]
@@ -52,14 +52,14 @@ def verdicts(
 ) -> dict[str, wt.Report]:
     """Each candidate's report; nulls are made once, beside the first candidate."""
     fitted, judged = doors.halves(task)
-    first = Entry([next(iter(candidates.values()))])
+    first = next(iter(candidates.values()))
     own = wt.Subject(net, name="net")
     spec = base.spec("with-dictionary", {**like, "site": site, "entries": ",".join(NULLS)}, seed=seed,
                      of=(own.record.fingerprint, "candidate"), data=fitted.digest)  # fmt: skip
     given = Given(spec, (net, first), fitted, torch.device("cpu"))
-    nulls = [Entry(list(entry), kind=entry.kind) for entry in make(given, base.recipe_of(spec)).model.all[1:]]
+    nulls = make(given, base.recipe_of(spec)).model.dictionaries[1:]
     kinds = ("own", *NULLS)
-    models = {name: DictionaryModel(net, (site,), [Entry([one]), *nulls]).eval() for name, one in candidates.items()}
+    models = {name: DictionaryModel(net, site, [one, *nulls]).eval() for name, one in candidates.items()}
     subjects = {name: wt.Subject(model, name="net") for name, model in models.items()}
     audits = [AuditSpec(name, {"entries": ",".join(kinds), "least": 10}) for name in ASKED]
     asked = plan([next(iter(subjects.values()))], judged, audits=audits, seed=seed)
@@ -111,12 +111,11 @@ def planted_nets(count: int, each: int) -> list[tuple[str, wt.Report]]:
 
     found: list[tuple[str, wt.Report]] = []
     for seed in range(count):
-        net, task, entry = planted(seed, each=each)
-        (true,) = entry
+        net, task, true = planted(seed, each=each)
         vectors = net.site(task.inputs).detach()
         candidates = {
             "true": true, "random": random_like(true, vectors, 100 + seed), "permuted": permuted(true, seed),
-            "other net": planted(1000 + seed)[2][0], "other random": random_like(true, vectors, 200 + seed),
+            "other net": planted(1000 + seed)[2], "other random": random_like(true, vectors, 200 + seed),
         }  # fmt: skip
         like = {"architecture": "topk", "features": true.settings.features, "k": 5, "steps": 600}
         found += verdicts(net, task, "site", candidates, like=like, seed=seed).items()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from wheeltap.core import seeds
 from wheeltap.core.errors import UsageError
 from wheeltap.core.task import Task
-from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionarySettings, Entry
+from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionarySettings
 
 Law = Literal["constant", "uniform", "folded normal", "exponential"]
 """Of the magnitude of an active feature, with mean 1; ``uniform`` from a half to one and a half."""
@@ -184,7 +184,7 @@ class PlantedNet(nn.Module):
         return Dictionary(how, state)
 
 
-def planted(seed: int, *, each: int = 6) -> tuple[PlantedNet, Task, Entry]:
+def planted(seed: int, *, each: int = 6) -> tuple[PlantedNet, Task, Dictionary]:
     """A planted net, a task with all combinations of values, and the true dictionary of its ``site``.
 
     Args:
@@ -199,4 +199,4 @@ def planted(seed: int, *, each: int = 6) -> tuple[PlantedNet, Task, Entry]:
     inputs = torch.tensor(np.concatenate([*parts, beside], axis=1), dtype=torch.float32)
     task = Task(inputs, torch.tensor(labels.sum(1) % ATTRIBUTES["a"]), name="planted features")
     task = task.with_factors({name: labels[:, at] for at, name in enumerate(ATTRIBUTES)})
-    return net, task, Entry([net.dictionary()]).eval()
+    return net, task, net.dictionary().eval()

@@ -113,7 +113,7 @@ def _dictionary(folder: Path) -> None:
     from benchmarks.dictionaries.known import planted
 
     _nets(folder)
-    wheeltap.dictionaries.save(planted(0, each=4)[2][0], str(folder / "true.safetensors"))
+    wheeltap.dictionaries.save(planted(0, each=4)[2], str(folder / "true.safetensors"))
 
 
 def _study(folder: Path) -> None:

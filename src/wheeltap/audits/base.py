@@ -197,6 +197,10 @@ class Audit(Component, ABC):
         """Upper bound on the number of trials it may ask for."""
         return len(self.ask(Case(plan, lambda _: None)))
 
+    def more_may_follow(self, case: Case) -> bool:
+        """Whether it may ask for more than it asks for now, once that is known: then the time left is not known."""
+        return False
+
     def most_passes(self, plan: Plan) -> float:
         """Upper bound on what they cost, in passes over the task."""
         return float(self.most(plan))

@@ -60,6 +60,12 @@ def wanted(plan: Plan, lookup: Lookup, audits: Sequence[Audit] | None = None) ->
     return list({trial.key: trial for trial in asked}.values())
 
 
+def more_may_follow(plan: Plan, lookup: Lookup, audits: Sequence[Audit]) -> bool:
+    """Return whether an audit may want more trials once those that it wants now are known."""
+    case = Case(usable(plan, lookup), lookup, plan)
+    return any(audit.more_may_follow(case) for audit in audits)
+
+
 def audits_of(plan: Plan) -> list[Audit]:
     """The plan's audits with their settings, its study among them."""
     recorded = plan.reference.role == "recorded"

@@ -52,7 +52,9 @@ def run_progress(label: str, *, quiet: bool = False) -> Generator[Watch]:
             done, total = phase.of(state)
             passes = "" if state.making else f"{state.forwards:.0f} passes"
             said = making(pace, state.member, monotonic()) or label
-            bar.update(task, completed=done, total=total, passes=passes, unit=phase.unit, description=said)
+            # Without a total there is no time left, and none is known while more trials may follow.
+            known = None if state.growing else total
+            bar.update(task, completed=done, total=known, passes=passes, unit=phase.unit, description=said)
 
         yield watch
 
@@ -74,8 +76,9 @@ def _lines(label: str) -> Generator[Watch]:
             return ", started"
         now = monotonic()
         done, total = phase.of(last[0])
-        # Where all that is known has run, what follows from it is not known yet.
-        left = f", about {lasting((now - since) * (total - done) / done)} left" if 0 < done < total else ""
+        # Where all that is known has run, or more may follow from it, the time left is not known yet.
+        timed = 0 < done < total and not last[0].growing
+        left = f", about {lasting((now - since) * (total - done) / done)} left" if timed else ""
         net = making(pace, last[0].member, now)
         return f", {int(done):,} of {total:,} {phase.unit}{left}{net and f'; {net}'}"
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from wheeltap import __version__
-from wheeltap.audits.settle import audits_of, wanted
+from wheeltap.audits.settle import audits_of, more_may_follow, wanted
 from wheeltap.audits.settle import judge as judged
 from wheeltap.core.errors import FileError, UsageError
 from wheeltap.core.records import Cost, Outcome, Scalar, Trial
@@ -204,7 +204,7 @@ class _Run:
         self.lookup, self.audits = lookup, audits_of(plan)
         self.members: MemberMaker | None = None
         self.done = self.total = 0
-        self.making = False
+        self.making = self.growing = False
         self.spent = self.before = 0.0
         self.ended: Exception | None = None
 
@@ -225,6 +225,10 @@ class _Run:
             self._tell_clean(asked)
             kinds = {trial.kind for trial in asked}
             self.before, self.making = self.runner.forwards, kinds == {"make"}
+            # Makings are all known from the start, and have a time left of their own.
+            self.growing = not self.making and (
+                kinds == {"clean"} or more_may_follow(self.plan, self.lookup, self.audits)
+            )
             # Clean passes are compared with each other, so they stay in one process.
             run = run_here if self.pool is None or kinds == {"clean"} else self.pool.run
             self.spent += run(asked, self.runner, self._commit)
@@ -298,7 +302,10 @@ class _Run:
     def _tell(self, label: str, member: MakingProgress | None = None) -> None:
         if self.watch is not None:
             forwards = self.spent + self.runner.forwards - self.before
-            self.watch(Progress(self.done, self.total, forwards, label, making=self.making, member=member))
+            state = Progress(
+                self.done, self.total, forwards, label, making=self.making, growing=self.growing, member=member
+            )
+            self.watch(state)
 
 
 def provenance(plan: Plan, not_reused: str = "") -> dict[str, Scalar]:

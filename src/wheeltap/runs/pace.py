@@ -40,6 +40,7 @@ class Progress:
 
     Attributes:
         making: Whether members are being made, and nothing else is done; at first they all are.
+        growing: Whether more trials may follow those that are known: then the time left is not known.
         member: The one that is in the making; empty where a trial was just done.
     """
 
@@ -48,6 +49,7 @@ class Progress:
     forwards: float
     label: str
     making: bool = False
+    growing: bool = False
     member: MakingProgress | None = None
 
 
@@ -135,6 +137,7 @@ def in_cell(out: TextIO | None = None, *, after: float = AFTER, every: float = E
         done, total = phase.of(state)
         now = monotonic()
         left, net = pace.left(phase.unit, int(done), total, now), making(nets, state.member, now)
+        left = "" if state.growing else left
         if now - last < every:
             return
         said = f"wheeltap: {int(done):,} of {total:,} {phase.unit}{left and f', about {left}'}{net and f'; {net}'}"

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from tests.nets import zoo
 from tests.nets.bare_transformer import BareTransformer, Shape
-from wheeltap.core.errors import ModelError, UsageError
+from wheeltap.core.errors import ModelError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.subject import Subject
 from wheeltap.suites.circuits.engine.attribution import attribute
-from wheeltap.suites.circuits.engine.edges import EdgeDecoder, EdgeRun, proven
+from wheeltap.suites.circuits.engine.edges import EdgeDecoder, proven
 from wheeltap.suites.circuits.nets.sparse_transformer import Shape as SparseShape
 from wheeltap.suites.circuits.nets.sparse_transformer import SparseTransformer
 from wheeltap.suites.circuits.pairs import PairBatch
@@ -97,8 +97,8 @@ def test_all_edges_are_the_clean_run_none_the_corrupted_one_and_shares_what_is_i
     _, mixed = slow.run(on.pairs.clean, by_edges(on, keep, other))
     every = torch.ones(total)
     for edges, wanted in ((every, clean), (0 * every, corrupted), (keep, mixed)):
-        assert (EdgeRun(on.wired).logits(on.pairs, edges) - wanted).abs().max() < 1e-5 * wanted.abs().max()
-    gap = EdgeRun(on.wired).scores(on.pairs, keep).mean()
+        assert (on.wired.ablated_logits(on.pairs, edges, "patch") - wanted).abs().max() < 1e-5 * wanted.abs().max()
+    gap = on.wired.ablated_gaps(on.pairs, keep, "patch").mean()
     assert float(gap) == pytest.approx(on.metric(mixed), abs=1e-5 * float(mixed.abs().max()))
 
 
@@ -114,12 +114,12 @@ def test_means_and_zeros_take_the_place_of_what_is_not_kept(name: str) -> None:
     averages = {name: own.mean(0) + like for name, own in rows.items()}
     parts = [on.wired.written(tokens) for tokens in contexts]
     means = [torch.cat([part.flatten(0, 1) for part in own]).mean(0)[None, None] for own in zip(*parts, strict=True)]
-    found = EdgeRun(on.wired, means).logits(on.pairs, keep)
+    found = on.wired.ablated_logits(on.pairs, keep, means)
     _, wanted = slow.run(on.pairs.clean, by_edges(on, keep, averages))
     assert (found - wanted).abs().max() < 1e-5 * wanted.abs().max()
     nothing = {name: torch.zeros_like(own) for name, own in averages.items()}
     _, wanted = slow.run(on.pairs.clean, by_edges(on, keep, nothing))
-    found = EdgeRun(on.wired, "zero").logits(on.pairs, keep)
+    found = on.wired.ablated_logits(on.pairs, keep, "zero")
     assert (found - wanted).abs().max() < 1e-5 * wanted.abs().max()
 
 
@@ -182,10 +182,10 @@ def test_decoders_of_other_kinds_are_taken_to_pieces_too(name: str) -> None:
     of = pairs(tokens=12)
     wired = proven(Subject(model, name=name), of)
     assert wired.graph.parallel == (name in ("phi", "neox", "falcon-new"))
-    scores, run = attribute(wired, [of], "eap"), EdgeRun(wired)
+    scores = attribute(wired, [of], "eap")
     way = weights(len(scores)) - 0.5
     step = 1e-3 if name in ("gemma", "qwen3", "bloom") else 1e-5  # these round to single precision inside
-    ahead, behind = (run.scores(of, 1.0 + sign * step * way).mean() for sign in (1.0, -1.0))
+    ahead, behind = (wired.ablated_gaps(of, 1.0 + sign * step * way, "patch").mean() for sign in (1.0, -1.0))
     assert float(ahead - behind) / (2 * step) == pytest.approx(float(way @ torch.as_tensor(scores)), rel=1e-2)
 
 
@@ -223,5 +223,3 @@ def test_what_is_more_than_a_sum_of_parts_is_refused_by_name() -> None:
     drawn(plain)
     refused(plain, at=4)  # the last token has scores of its own
     refused(made("GPT2").bfloat16())
-    with pytest.raises(UsageError):
-        attribute(bench("bare").wired, [])

@@ -84,7 +84,7 @@ def test_a_search_that_fails_says_why() -> None:
 
 def rows(audit: type[CircuitAudit], count: int, status: FindingStatus) -> list[Finding]:
     """The first few claims of one audit, all of one status."""
-    titles = audit().titles()[:count]
+    titles = list(audit().claims())[:count]
     shared = Estimate.exact("shared", 0.44, "share of units", n=3)
     return [
         Finding(

@@ -1,5 +1,6 @@
 """``wheeltap circuits`` as a user types it, and the same from Python: trained, found, checked, resumed, refused."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import torch
 import wheeltap as wt
 from wheeltap.cli import main
 from wheeltap.core.errors import WheeltapError
-from wheeltap.runs import planning
+from wheeltap.runs import loop, planning
+from wheeltap.runs.pace import Progress, in_cell
 from wheeltap.sources import artifact
 from wheeltap.suites.circuits import runs
 from wheeltap.suites.circuits.circuit import Circuit, UnitCircuit, is_mib, load
@@ -74,7 +76,7 @@ def test_a_circuit_is_found_and_checked(place: Path) -> None:
     # Of the store of this run, a run that asks for more searches has the one that both make.
     task, subject = wt.circuits.task(place / "pairs.jsonl"), wt.Subject(planted_nets.true(count=32).net, name="net")
     asked: dict[str, Any] = {"steps": 8, "penalties": "1e-4,1e-3", "target": 0.4}
-    plan = planning.plan([subject], task, audits=runs.wanted(asked, subject), seed=0)
+    plan = planning.plan([subject], task, audits=runs.search_audits(asked, subject), seed=0)
     partial = runs.found(plan, subject, task, place / "found.wheeltap")
     assert isinstance(partial, UnitCircuit) and partial.undecided and partial.sites == circuit.sites
 
@@ -92,6 +94,28 @@ def test_in_python_edges_are_found_saved_and_checked(place: Path) -> None:
     mean = [findings["Circuit is sufficient: mean ablation"].estimates[0] for findings in by_title]
     assert mean[0] == mean[1]
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+
+
+def test_no_time_left_is_said_while_more_trials_may_follow(place: Path) -> None:
+    """What is asked of a circuit follows from the search for it: a figure from the searches alone would grow."""
+    task, subject = wt.circuits.task(place / "pairs.jsonl"), wt.Subject(planted_nets.true(count=32).net, name="net")
+    asked: dict[str, Any] = {"method": "eap", "subsets": 1, "random": 19, "tries": 1, "again": 1, "target": 0.4}
+    plan = planning.plan([subject], task, audits=runs.search_audits(asked, subject), seed=0)
+    states, line = list[Progress](), io.StringIO()
+    with in_cell(line, after=0.0, every=0.0) as watch:
+
+        def each(state: Progress) -> None:
+            states.append(state)
+            assert watch is not None
+            watch(state)
+
+        loop.run(plan, [subject], task, watch=each)
+    settled = [state for state in states if not state.growing]
+    assert states[0].growing and {state.total for state in settled} == {states[-1].done}
+    assert len(settled) < len(states) and max(state.total for state in states if state.growing) < states[-1].done
+    said = [text for text in line.getvalue().split("\r") if "trials" in text]
+    assert not any("left" in text for text in said[: len(states) - len(settled)])
+    assert any("left" in text for text in said[len(states) - len(settled) :])
 
 
 @pytest.mark.release

@@ -28,12 +28,10 @@ from wheeltap.suites.circuits.engine.ablation import (
     wired,
 )
 from wheeltap.suites.circuits.engine.attribution import attribute
-from wheeltap.suites.circuits.engine.edges import EdgeRun
 from wheeltap.suites.circuits.pairs import PairBatch
 from wheeltap.suites.circuits.readings import CircuitEffects
 from wheeltap.suites.circuits.recipes.search import CircuitSearch
-from wheeltap.suites.circuits.specs import DEFINITIONS, EASY
-from wheeltap.suites.circuits.stats import SHARES
+from wheeltap.suites.circuits.specs import DEFINITIONS, EASY, SHARES
 from wheeltap.testing.planted import PlantedCase
 from wheeltap.testing.reading_contract import ReadingContract
 
@@ -115,10 +113,12 @@ def test_a_planted_circuit_is_found() -> None:
 
 def test_circuits_of_mibs_sizes_are_accounted_for() -> None:
     found, held = search(), halves(pairs_of(TASK))[1]
-    run, batches = EdgeRun(wired(SUBJECT, held)), list(held.batches())
+    known, batches = wired(SUBJECT, held), list(held.batches())
 
     def value(kept: np.ndarray) -> float:
-        return float(torch.cat([run.scores(batch, torch.tensor(kept).double()) for batch in batches]).mean())
+        return float(
+            torch.cat([known.ablated_gaps(batch, torch.tensor(kept).double(), "patch") for batch in batches]).mean()
+        )
 
     empty, full = value(np.zeros(EDGES)), value(np.ones(EDGES))
     for row, by in zip(found["faithful"], (found["score"], np.abs(found["score"])), strict=True):
@@ -189,7 +189,7 @@ def test_the_decoy_alone_is_enough_but_with_the_deciders_it_is_needed(size: int)
 
 def test_it_is_found_judged_and_kept(tmp_path: Path) -> None:
     asked_for = {"method": "eap-ig", "target": 0.0, "pairs": 32, "random": 19, "subsets": 1}
-    specs = runs.wanted(dict(asked_for), SUBJECT)
+    specs = runs.search_audits(dict(asked_for), SUBJECT)
     plan = planning.plan([SUBJECT], TASK, audits=specs, seed=0, sources=("planted",), data="planted")
     report = run(plan, [SUBJECT], TASK, store=tmp_path / "store")
     found = {one.title: one for one in report.findings if one.code.startswith("WT30")}
@@ -207,23 +207,23 @@ def test_it_is_found_judged_and_kept(tmp_path: Path) -> None:
     circuit = runs.found(plan, SUBJECT, TASK, tmp_path / "store")
     assert isinstance(circuit, Circuit) and 0 < circuit.kept.sum() < 8
     runs.save(circuit, tmp_path / "circuit.json")
-    again = runs.given(tmp_path / "circuit.json", SUBJECT, TASK)
+    again = runs.file_audits(tmp_path / "circuit.json", SUBJECT, TASK)
     assert read_mib(tmp_path / "circuit.json").kept.tolist() == circuit.kept.tolist()
 
     # As another program writes it: without where it comes from.
     data = json.loads((tmp_path / "circuit.json").read_text())
     del data["wheeltap"]
     (tmp_path / "other.json").write_text(json.dumps(data))
-    other = runs.given(tmp_path / "other.json", SUBJECT, TASK)[0].settings
+    other = runs.file_audits(tmp_path / "other.json", SUBJECT, TASK)[0].settings
     assert (other["circuit"], other["method"]) == (again[0].settings["circuit"], "eap-ig")
     for edge in data["edges"].values():
         edge["in_graph"] = False
     (tmp_path / "other.json").write_text(json.dumps(data))
     with pytest.raises(UsageError):
-        runs.given(tmp_path / "other.json", SUBJECT, TASK)
+        runs.file_audits(tmp_path / "other.json", SUBJECT, TASK)
     larger = Subject(planted_nets.true(count=32, seed=1).net, name="another")
     with pytest.raises(ModelError):
-        runs.given(tmp_path / "circuit.json", larger, TASK)
+        runs.file_audits(tmp_path / "circuit.json", larger, TASK)
 
 
 def test_edges_have_their_scores_one_example_at_a_time() -> None:

@@ -60,26 +60,26 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_planted_dictionary_is_judged_beside_its_nulls(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     net, task, entry = planted(0, each=4)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    report = wt.dictionaries.check(net, entry[0], task, site="site", store=here / "d.wheeltap", **FAST)
+    report = wt.dictionaries.check(net, entry, task, site="site", store=here / "d.wheeltap", **FAST)
     codes = {one.code for one in report.findings}
     assert {"WT401", "WT402", "WT403", "WT404", "WT405"} <= codes
     assert not [one.because for one in report.findings if one.status == "error"]
     f1 = next(one for one in report.findings if one.title == "Features stand for values")
     assert next(one.value for one in f1.estimates if one.name.startswith("F1")) == pytest.approx(1.0)
     assert not report.headline.startswith("NO BETTER") and len(report.record.sections[0].blocks) == 4
-    again = wt.dictionaries.check(net, entry[0], task, site="site", store=here / "d.wheeltap", **FAST)
+    again = wt.dictionaries.check(net, entry, task, site="site", store=here / "d.wheeltap", **FAST)
     assert again.cost.trials == 0 and again.headline == report.headline
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
-    wt.dictionaries.save(entry[0], "true.safetensors")
+    wt.dictionaries.save(entry, "true.safetensors")
     asked = ["dictionary", "check", "own_pair:plain", "true.safetensors", "--store", "d.wheeltap"]
     assert main([*asked, "--site", "site", *FLAGS]) == 0
     said = capsys.readouterr().out
     assert "edits" in said.partition(".")[0] and re.search(r"(\d+) of \1 outcomes: from the store", said)
     assert main(asked) == 2 and "The site is missing" in capsys.readouterr().err
     with pytest.raises(UnknownName, match="null"):
-        wt.dictionaries.check(net, entry[0], task, site="site", nulls=("frozen",))
+        wt.dictionaries.check(net, entry, task, site="site", nulls=("frozen",))
     with pytest.raises(ModelError):
-        wt.dictionaries.check(net, entry[0], task, site="combine", **FAST)
+        wt.dictionaries.check(net, entry, task, site="combine", **FAST)
 
 
 def test_vectors_in_a_file_are_trained_on_and_the_file_is_read_back(
@@ -116,14 +116,14 @@ def test_a_gain_of_the_encoder_makes_no_random_dictionary_better_than_the_nulls(
     """The null that is matched in scale and sparsity stands beside it, whatever kinds of nulls are asked for."""
     net, task, entry = planted(1, each=4)
     rows = torch.nn.functional.normalize(
-        torch.randn(64, entry[0].settings.width, generator=torch.Generator().manual_seed(101)), dim=1
+        torch.randn(64, entry.settings.width, generator=torch.Generator().manual_seed(101)), dim=1
     )
     how = DictionarySettings(architecture="topk", width=rows.shape[1], features=64, k=8)
     state = {"W_enc": 2.0 * rows.T, "b_enc": torch.zeros(64), "W_dec": rows, "b_dec": torch.zeros(rows.shape[1])}
     subject, judged, plan = prepared(
         net, Dictionary(how, state), task, site="site", seeds=5, steps=40, nulls="random", seed=1
     )
-    assert {"random", "matched random"} <= {entry.kind for entry in subject.model.all}
+    assert {"random", "matched random"} <= {entry.kind for entry in subject.model.dictionaries}
     with tempfile.TemporaryDirectory() as folder:
         plan = msgspec.structs.replace(plan, audits=plan.audits[1:2])  # edits, which a gain of 2 makes better
         report = run(plan, [subject], judged, store=Path(folder) / "gain.wheeltap")
@@ -140,7 +140,7 @@ def test_supervised_dictionaries_are_fitted_on_the_other_half() -> None:
 def test_without_attributes_reconstructions_alone_are_judged() -> None:
     net, task, entry = planted(0, each=4)
     bare = wt.Task(task.inputs, task.targets, name="bare")
-    report = wt.dictionaries.check(net, entry[0], bare, site="site", **FAST)
+    report = wt.dictionaries.check(net, entry, bare, site="site", **FAST)
     asked = {one.code: one.status for one in report.findings if one.title.startswith(("Dictionary c", "Features st"))}
     assert asked == {"WT402": "not_applicable", "WT403": "not_applicable"}
     assert "without an answer for edits" in report.headline
@@ -150,15 +150,15 @@ def test_what_cannot_be_asked_is_refused() -> None:
     net, task, entry = planted(0, each=4)
     for wrong in ({"nulls": ()}, {"nulls": ""}, {"seeds": 0}):
         with pytest.raises(UsageError):
-            wt.dictionaries.check(net, entry[0], task, site="site", **{**FAST, **wrong})
+            wt.dictionaries.check(net, entry, task, site="site", **{**FAST, **wrong})
     with pytest.raises(UnknownName, match="'frozen'"):
-        wt.dictionaries.check(net, entry[0], task, site="site", nulls="random,frozen")
+        wt.dictionaries.check(net, entry, task, site="site", nulls="random,frozen")
     with pytest.raises(UsageError):
         wt.dictionaries.train(net, task, steps=1)
     with pytest.raises(ModelError):
         wt.dictionaries.train(net, ioi(), site="site", features=4, k=1, steps=1)
     with torch.no_grad():
-        broken = copy.deepcopy(entry[0])
+        broken = copy.deepcopy(entry)
         broken.b_dec[0] = torch.inf
     with pytest.raises(ModelError):
         wt.dictionaries.check(net, broken, task, site="site", **FAST)
@@ -168,20 +168,20 @@ def test_without_codes_of_attributes_the_others_are_judged() -> None:
     net, task, entry = planted(0, each=4)
     labels = task.annotations.factors
     redundant = task.with_factors({"parity": labels["a"] % 2})
-    _, _, plan = prepared(net, entry[0], redundant, site="site", **FAST)
+    _, _, plan = prepared(net, entry, redundant, site="site", **FAST)
     first, other = plan.audits[0].settings, plan.audits[1].settings
     kinds = str(first["entries"]).split(",")
     assert "mean codes" in kinds and "least squares" not in kinds and "notes" not in other
     note = str(first["notes"])
     assert note.startswith("Warning: Left out: least squares.") and "attribute parity follows from a" in note
     constant = task.with_factors({"one": torch.zeros_like(labels["a"])})
-    _, _, plan = prepared(net, entry[0], constant, site="site", **FAST)
+    _, _, plan = prepared(net, entry, constant, site="site", **FAST)
     notes = str(plan.audits[0].settings["notes"]).split("\n\n")
     assert [note.split(".")[0][9:] for note in notes] == ["Left out: mean codes", "Left out: least squares"]
 
 
 def test_a_dead_dictionary_fails(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    dead = planted(0, each=2)[2][0]
+    dead = planted(0, each=2)[2]
     with torch.no_grad():
         dead.W_enc.zero_()
     wt.dictionaries.save(dead, "dead")

@@ -14,7 +14,6 @@ from wheeltap.suites.dictionaries.dictionary import (
     Dictionary,
     DictionaryModel,
     DictionarySettings,
-    Entry,
     Normalization,
     random_like,
 )
@@ -161,17 +160,15 @@ def test_a_random_dictionary_looks_like_the_one_beside_it() -> None:
 def test_a_net_with_dictionaries_answers_as_the_net_and_has_its_weights_alone() -> None:
     net = nn.Sequential(nn.Linear(6, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 3)).eval()
     one = drawn()
-    model = DictionaryModel(net, ["1"], [Entry([one]), Entry([random_like(one, vectors(), 0)], kind="random")]).eval()
+    model = DictionaryModel(net, "1", [one, random_like(one, vectors(), 0)]).eval()
     x = torch.randn(20, 6)
     assert torch.equal(model(x), net(x))
     assert [name for name, _ in model.named_parameters()] == [f"net.{name}" for name, _ in net.named_parameters()]
-    assert "entries.0.0.W_dec" in model.state_dict() and model.dictionary(1) is model.all[1][0]
+    assert "entries.0.W_dec" in model.state_dict() and model.dictionaries[0] is one
     subject = wt.Subject(model, name="with")
     assert all(layer.name.startswith("net.") for layer in subject.layers)
-    blank = DictionaryModel(net, ["1"], [Entry([Dictionary(one.settings)]), Entry([Dictionary(one.settings)])])
+    blank = DictionaryModel(net, "1", [Dictionary(one.settings), Dictionary(one.settings)])
     blank.load_state_dict(model.state_dict())
-    assert torch.equal(blank.dictionary(0)(net[1](net[0](x))), one(net[1](net[0](x))))
+    assert torch.equal(blank.dictionaries[0](net[1](net[0](x))), one(net[1](net[0](x))))
     with pytest.raises(ModelError):
-        DictionaryModel(net, ["7"], [])
-    with pytest.raises(ModelError):
-        DictionaryModel(net, ["1"], [Entry([])])
+        DictionaryModel(net, "7", [])

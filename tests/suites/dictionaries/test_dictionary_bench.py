@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.subject import Subject
 from wheeltap.sources import hf
-from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel, DictionarySettings, Entry
+from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel, DictionarySettings
 from wheeltap.suites.dictionaries.engine import SiteBench
 from wheeltap.suites.dictionaries.readings import DictionaryDisturbance
 from wheeltap.suites.dictionaries.specs import DISTURBANCES, GAUGES
@@ -61,29 +61,29 @@ def alone(model: nn.Module, context: tuple[int, ...], vector: Tensor) -> Tensor:
 
 def test_each_example_has_its_own_vector(llama: nn.Module) -> None:
     for long in (False, True):
-        bench = SiteBench.of(llama, [SITE], task(long=long), name="llama")
+        bench = SiteBench.of(llama, SITE, task(long=long), name="llama")
         assert (bench.last is None) == long
-        assert torch.allclose(bench.exchanged([bench.vectors[0]]), bench.clean, atol=1e-4)
+        assert torch.allclose(bench.exchanged(bench.vectors), bench.clean, atol=1e-4)
         vectors = torch.randn(len(CONTEXTS), WIDTH, generator=torch.Generator().manual_seed(1))
         kept = [0, 2, 3] if long else [0, 1, 3]
         for rows in (torch.arange(len(CONTEXTS)), torch.tensor([3, 5, 0, 6, 5])):
             own = vectors[: len(rows)]  # an example that stands twice has two
-            found = bench.exchanged([own], rows)
+            found = bench.exchanged(own, rows)
             for row, at in enumerate(rows):
                 right = alone(llama, CONTEXTS[int(at)], own[row])[kept]
                 assert torch.allclose(found[row], right, atol=1e-4), (long, int(at))
 
 
 def test_blocks_before_a_site_run_again_where_a_later_one_reads_them(llama: nn.Module) -> None:
-    assert SiteBench.of(llama, [SITE], task(), name="llama").last.skipped == ("model.layers.0", SITE)
+    assert SiteBench.of(llama, SITE, task(), name="llama").last.skipped == ("model.layers.0", SITE)
     other = copy.deepcopy(llama)
     heard = list[Tensor]()
     other.get_submodule("model.layers.0").register_forward_hook(lambda module, args, output: heard.append(output))
     other.get_submodule("model.layers.2").register_forward_hook(lambda module, args, output: output + heard[-1])
-    bench = SiteBench.of(other, [SITE], task(), name="llama")
+    bench = SiteBench.of(other, SITE, task(), name="llama")
     assert bench.last is not None and bench.last.skipped == ()
     vectors = torch.randn(len(CONTEXTS), WIDTH, generator=torch.Generator().manual_seed(1))
-    found = bench.exchanged([vectors])
+    found = bench.exchanged(vectors)
     for at, context in enumerate(CONTEXTS):
         assert torch.allclose(found[at], alone(other, context, vectors[at])[[0, 1, 3]], atol=1e-4), at
 
@@ -92,7 +92,7 @@ def test_of_a_rotated_stream_a_rewritten_dictionary_says_the_same(llama: nn.Modu
     random = torch.Generator().manual_seed(2)
     how = DictionarySettings(architecture="topk", width=WIDTH, features=40, k=4)
     one = Dictionary(how, {name: torch.randn(shape, generator=random) for name, shape in how.shapes.items()})
-    given = Subject(DictionaryModel(llama, [SITE], [Entry([one])]).eval(), name="llama")
+    given = Subject(DictionaryModel(llama, SITE, [one]).eval(), name="llama")
     found = DictionaryDisturbance({"steps": 1, "noise": 0.01}).read(given, task(), root=0, seed=0).values
     assert GAUGES[int(found["gauge"])] == "rotation"
     twin, back = (DISTURBANCES.index(name) for name in ("gauge twin", "gauge twin, rewritten"))

@@ -13,7 +13,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.engine.readings.base import Reading
 from wheeltap.suites.dictionaries import stats
-from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel, DictionarySettings, Entry, random_like
+from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel, DictionarySettings, random_like
 from wheeltap.suites.dictionaries.readings import (
     DictionaryControl,
     DictionaryDisturbance,
@@ -91,7 +91,9 @@ def permuted() -> Dictionary:
 
 def subject(*entries: Dictionary) -> Subject:
     kinds = ("own", *("random",) * (len(entries) - 1))
-    model = DictionaryModel(net(), ["1"], [Entry([one], kind=kind) for one, kind in zip(entries, kinds, strict=True)])
+    for one, kind in zip(entries, kinds, strict=True):
+        one.kind = kind
+    model = DictionaryModel(net(), "1", entries)
     return Subject(model.eval(), name="planted")
 
 

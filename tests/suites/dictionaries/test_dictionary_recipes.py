@@ -15,7 +15,7 @@ from wheeltap.recipes.base import Given, specified
 from wheeltap.recipes.make import make, weights
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.suites.dictionaries.activations import collect, of_array
-from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel, Entry
+from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel
 from wheeltap.suites.dictionaries.nets import WordTransformer
 from wheeltap.suites.dictionaries.recipes import DictionaryRecipe, WithDictionary
 from wheeltap.suites.dictionaries.training import CONE
@@ -58,7 +58,7 @@ class TestWithDictionary(RecipeContract):
     test_what_is_made_is_found_again = test_another_digest_is_refused = None
     recipe = WithDictionary
     brief = True
-    settings: ClassVar[dict[str, Any]] = {**TINY, "entries": "own, random", "site": "blocks.0, blocks.1"}
+    settings: ClassVar[dict[str, Any]] = {**TINY, "entries": "own, random"}
     other: ClassVar[dict[str, Any]] = {
         **{name: value for name, value in TestDictionary.other.items() if name != "kind"}, "entries": "own, pca",
     }  # fmt: skip
@@ -233,37 +233,24 @@ def test_a_net_with_dictionaries() -> None:
     """It answers as the net does; entries are what the recipe makes, however often it is broken off."""
     kinds = "own, reseed, frozen decoder, random, own"
     made = joined(entries=kinds)
-    assert [one.kind for one in made.all] == [kind.strip() for kind in kinds.split(",")]
+    assert [one.kind for one in made.dictionaries] == [kind.strip() for kind in kinds.split(",")]
     assert torch.equal(WORDS.scores(made), WORDS.scores(net()))
-    assert digest(weights(made.dictionary(0))) == digest(weights(trained()))
-    assert digest(weights(made.dictionary(2))) == digest(weights(trained(kind="frozen decoder")))
-    assert len({digest(weights(one)) for one in made.all}) == 5
+    assert digest(weights(made.dictionaries[0])) == digest(weights(trained()))
+    assert digest(weights(made.dictionaries[2])) == digest(weights(trained(kind="frozen decoder")))
+    assert len({digest(weights(one)) for one in made.dictionaries}) == 5
     assert sum(parameter.numel() for parameter in made.parameters()) == sum(p.numel() for p in net().parameters())
     again = joined(entries=kinds)
     assert digest(weights(again)) == digest(weights(made))
 
 
-def test_several_sites() -> None:
-    """Each entry has a dictionary of each, drawn by itself; random ones stand beside those of their site."""
-    made = joined(entries="own, random, pca", site="blocks.0, blocks.1")
-    assert made.sites == ("blocks.0", "blocks.1") and [len(one) for one in made.all] == [2, 2, 2]
-    assert digest(weights(made.dictionary(0))) == digest(weights(trained()))
-    first, second = (made.dictionary(0, site) for site in (0, 1))
-    assert float((first.W_dec * second.W_dec).sum(1).abs().max()) < 0.999
-    assert torch.equal(made.dictionary(1, 1).b_dec, second.b_dec)
-    assert digest(weights(made.dictionary(2, 1))) == digest(weights(trained(kind="pca", site="blocks.1")))
-    with pytest.raises(UnknownName):
-        joined(entries="own", site="")
-
-
 def test_entries_that_are_given() -> None:
     """They come first; random ones stand beside the first; without any to make no examples are needed."""
     own = trained()
-    made = joined(of=(net(), Entry([own])), entries="random")
-    assert [one.kind for one in made.all] == ["own", "random"]
-    assert digest(weights(made.dictionary(1))) == digest(weights(trained(of=(net(), own), kind="random")))
+    made = joined(of=(net(), own), entries="random")
+    assert [one.kind for one in made.dictionaries] == ["own", "random"]
+    assert digest(weights(made.dictionaries[1])) == digest(weights(trained(of=(net(), own), kind="random")))
     assert not WithDictionary({**TINY, "entries": ""}).needs
-    assert [one.kind for one in joined(of=(net(), Entry([own])), entries="").all] == ["own"]
+    assert [one.kind for one in joined(of=(net(), own), entries="").dictionaries] == ["own"]
     for error, how in ((UnknownName, {"entries": "owned"}), (UsageError, {"entries": "random"}),
                        (UsageError, {"entries": "own", "of": (net(), net())})):  # fmt: skip
         with pytest.raises(error):

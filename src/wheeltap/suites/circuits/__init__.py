@@ -16,16 +16,14 @@ from typing import TYPE_CHECKING
 from wheeltap.core.lazy import lazy
 
 if TYPE_CHECKING:
-    from wheeltap.suites.circuits.cli import SparseNetSpec
     from wheeltap.suites.circuits.runs import CircuitSearchResult, SparseNet, check, find, task, train
 
-__all__ = ["CircuitSearchResult", "SparseNet", "SparseNetSpec", "check", "find", "task", "train"]
+__all__ = ["CircuitSearchResult", "SparseNet", "check", "find", "task", "train"]
 
 __getattr__ = lazy(
     __name__,
     {
         "CircuitSearchResult": "runs",
-        "check": "runs", "find": "runs", "task": "runs", "SparseNet": "runs", "SparseNetSpec": "cli",
-        "train": "runs",
+        "check": "runs", "find": "runs", "task": "runs", "SparseNet": "runs", "train": "runs",
     },
 )  # fmt: skip

@@ -4,11 +4,10 @@ import base64
 import gzip
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, cast, final
+from typing import Annotated, Any, ClassVar, Final, final
 
 import msgspec
 import numpy as np
@@ -56,10 +55,13 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def require_model(self, fingerprint: str, *, name: str) -> None:
         """Raises ``ModelError`` if it is a circuit of another model."""
         if self.model != fingerprint:
-            raise ModelError(
-                "The circuit is of another model.", where=name, expected=f"{self.name} ({self.model[:12]})".strip(),
-                got=fingerprint[:12], do="Find one of this model first: wheeltap circuits find MODEL --task TASK.",
-            )  # fmt: skip
+            raise other_model(name, f"{self.name} ({self.model[:12]})".strip(), fingerprint[:12])
+
+
+def other_model(name: str, expected: str, got: str) -> ModelError:
+    """The error for a circuit that was not found in the model of this name."""
+    return ModelError("The circuit is of another model.", where=name, expected=expected, got=got,
+                      do="Find one of this model first: wheeltap circuits find MODEL --task TASK.")  # fmt: skip
 
 
 @final
@@ -93,9 +95,6 @@ class EdgeGraph:
         width: Of the residual stream, where it is known.
         parallel: Whether the MLP of a block reads what its heads read, and not what they write.
         mlps: Whether there are any.
-
-    Raises:
-        UsageError: If heads do not divide into groups, or there is no layer or head.
     """
 
     layers: int
@@ -107,14 +106,6 @@ class EdgeGraph:
 
     NUMBERS: ClassVar[tuple[str, ...]] = ("layers", "heads", "groups", "width", "parallel", "mlps")
     """What ``numbers`` holds."""
-
-    def __post_init__(self) -> None:
-        if min(self.layers, self.heads, self.groups) < 1 or self.heads % self.groups:
-            raise UsageError(
-                "No decoder has such a graph.",
-                expected="at least one layer, and heads in groups of equal size",
-                got=f"{self.layers} layers of {self.heads} heads in {self.groups} groups",
-            )
 
     @property
     def numbers(self) -> NDArray[np.int64]:
@@ -166,13 +157,8 @@ class EdgeGraph:
     def ends(self) -> NDArray[np.int64]:
         """Numbers among ``nodes`` of source and target, ``[edge, 2]``."""
         number = {name: at for at, name in enumerate(self.nodes)}
-        pairs = [
-            (writer, number[reader.partition("<")[0]])
-            for stage in self.stages
-            for writer in range(stage.writers)
-            for reader in stage.readers
-        ]
-        return np.array(pairs, dtype=np.int64)
+        pairs = (edge.partition("<")[0].split("->") for edge in self.edges)
+        return np.array([[number[source], number[target]] for source, target in pairs], dtype=np.int64)
 
     def leaving(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """Of each component the sum of the scores ``[edge]`` of the edges that leave it, ``[node]``."""
@@ -216,6 +202,11 @@ class Circuit:
     scores: NDArray[np.float64] | None = None
     origin: Origin | None = None
 
+    @property
+    def size(self) -> int:
+        """Edges that are kept."""
+        return int(self.kept.sum())
+
     def require_of(self, fingerprint: str, graph: EdgeGraph, *, name: str) -> None:
         """Raises ``ModelError`` if this is a circuit of another model than ``name``, or could not be one of it."""
         own, other = (
@@ -223,10 +214,7 @@ class Circuit:
             for one in (self.graph, graph)
         )
         if self.graph.edges != graph.edges:
-            raise ModelError(
-                "The circuit is of another model.", where=name, expected=other, got=own,
-                do="Find one of this model first: wheeltap circuits find MODEL --task TASK.",
-            )  # fmt: skip
+            raise other_model(name, other, own)
         if self.origin is not None:
             self.origin.require_model(fingerprint, name=name)
 
@@ -289,6 +277,11 @@ class UnitCircuit(Origin, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.bool_)
 
     @property
+    def origin(self) -> Origin:
+        """Where it comes from."""
+        return self
+
+    @property
     def size(self) -> int:
         """Units that are kept."""
         return sum(len(one.kept) for one in self.sites)
@@ -313,13 +306,9 @@ def load(path: Path) -> UnitCircuit:
     return found
 
 
-def of_units(kept: NDArray[np.bool_], sites: tuple[tuple[str, int], ...]) -> tuple[KeptUnits, ...]:
-    """Units that are kept, by site, from flags ``[unit]`` over all sites in order and the name and size of each."""
-    ends = np.cumsum([0, *(units for _, units in sites)])
-    return tuple(
-        KeptUnits(site=name, units=units, kept=tuple(np.flatnonzero(kept[ends[at] : ends[at + 1]]).tolist()))
-        for at, (name, units) in enumerate(sites)
-    )
+def read(path: Path) -> "UnitCircuit | Circuit":
+    """A circuit of units, or one of edges in a file of MIB; see ``load`` and ``read_mib``."""
+    return read_mib(path) if is_mib(path) else load(path)
 
 
 def packed(kept: NDArray[np.bool_]) -> str:
@@ -351,6 +340,7 @@ _GZIP: Final = b"\x1f\x8b"
 _START: Final = 4096
 """Bytes that show what a file is."""
 _OWN: Final = "wheeltap"
+_NO_CIRCUIT: Final = "The file holds no circuit."
 _REWRITE: Final = "Write it with the program that made it, or find the circuit again."
 
 
@@ -359,6 +349,35 @@ def is_mib(path: Path) -> bool:
     with opened(path, "circuit", do=_REWRITE) as file:
         start = file.read(_START)
     return start.startswith(_GZIP) or any(f'"{key}"'.encode() in start for key in ("cfg", "nodes", "edges"))
+
+
+class _MibConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What a file of MIB says of the model; a width or groups that it does not name are not known, or as many as heads.
+
+    ``mlps`` is ours: MIB has no word for a model without them.
+    """
+
+    n_layers: int
+    n_heads: int
+    n_key_value_heads: int | None = None
+    d_model: int | None = None
+    parallel_attn_mlp: bool = False
+    mlps: bool = True
+
+
+class _MibMark(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a node or an edge is in the circuit; scores are not read."""
+
+    in_graph: bool
+
+
+class _MibFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file of MIB; what else it holds is not read."""
+
+    cfg: _MibConfig
+    nodes: dict[str, _MibMark]
+    edges: dict[str, _MibMark]
+    wheeltap: Origin | None = None
 
 
 def read_mib(path: Path) -> Circuit:
@@ -370,15 +389,47 @@ def read_mib(path: Path) -> Circuit:
         MissingFile: If there is no such file.
         FileFormatError: If it is too large, is not of that form, or names nodes or edges that its graph lacks.
     """
-    data = _parsed(path)
     where = str(path)
-    graph = _graph(data["cfg"], where=where)
-    try:
-        origin = msgspec.convert(data[_OWN], Origin) if _OWN in data else None
-    except msgspec.ValidationError as error:
-        raise _wrong(where, f"what {_OWN!r} says of it", str(error)[:160]) from error
-    _require_nodes(data["nodes"], graph, where=where)
-    return Circuit(graph, _kept_edges(data["edges"], graph, where=where), origin=origin)
+    with (
+        opened(path, "circuit", limit=MOST_BYTES, do=_REWRITE) as file,
+        parsing(path, _NO_CIRCUIT, expected="one JSON object of cfg, nodes and edges", do=_REWRITE),
+    ):
+        is_packed = file.read(len(_GZIP)) == _GZIP
+        file.seek(0)
+        text = (gzip.GzipFile(fileobj=file) if is_packed else file).read(MOST_BYTES + 1)
+        if len(text) > MOST_BYTES:
+            raise _wrong(where, f"at most {MOST_BYTES:,} bytes", "more")
+        # Scores of other programs may be NaN, which JSON in the strict sense has not.
+        content = msgspec.convert(json.loads(few_parts(text, where=path)), _MibFile)
+    graph = _graph(content.cfg, where=where)
+    nodes, numbers = set(graph.nodes), {name: number for number, name in enumerate(graph.edges)}
+    for name in content.nodes:
+        if name not in nodes:
+            raise _wrong(where, f"nodes such as input, a0.h0, m0, logits ({len(nodes)} of them)", f"{name!r}")
+    kept = np.zeros(len(numbers), bool)
+    for name, edge in content.edges.items():
+        if name not in numbers:
+            source, _, target = name.partition("->")
+            lost = [end for end in (source, target.partition("<")[0]) if end not in nodes]
+            got = f"{name!r}: there is no node {lost[0]!r}" if lost else f"{name!r}, which its graph does not have"
+            raise _wrong(where, "edges such as a0.h1->a2.h3<q>, a0.h1->m2, m2->logits", got)
+        kept[numbers[name]] = edge.in_graph
+    return Circuit(graph, kept, origin=content.wheeltap)
+
+
+def _graph(cfg: _MibConfig, *, where: str) -> EdgeGraph:
+    layers, heads = cfg.n_layers, cfg.n_heads
+    groups = heads if cfg.n_key_value_heads is None else cfg.n_key_value_heads
+    # Of each layer's heads, three edges from each head of each layer before: refused before any of it is built.
+    if min(layers, heads, groups) < 1 or groups > heads or 3 * (layers * heads) ** 2 // 2 > MOST_EDGES:
+        raise _wrong(where, f"a decoder with at most {MOST_EDGES:,} edges", f"{layers} layers of {heads} heads")
+    if heads % groups:
+        raise _wrong(where, "heads in groups of equal size", f"{heads} heads in {groups} groups")
+    return EdgeGraph(layers, heads, groups, cfg.d_model, parallel=cfg.parallel_attn_mlp, mlps=cfg.mlps)
+
+
+def _wrong(where: str, expected: str, got: str) -> FileFormatError:
+    return FileFormatError(_NO_CIRCUIT, where=where, expected=expected, got=got, do=_REWRITE)
 
 
 def write_mib(circuit: Circuit, path: Path) -> None:
@@ -408,75 +459,3 @@ def write_mib(circuit: Circuit, path: Path) -> None:
     whole = {"cfg": cfg, "nodes": nodes, "edges": edges, **about}
     text = json.dumps(whole, allow_nan=False).encode()
     write_whole(path, gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)
-
-
-def _parsed(path: Path) -> Mapping[str, Any]:
-    with (
-        opened(path, "circuit", limit=MOST_BYTES, do=_REWRITE) as file,
-        parsing(path, "The file holds no circuit.", expected="one JSON object", do=_REWRITE),
-    ):
-        packed = file.read(len(_GZIP)) == _GZIP
-        file.seek(0)
-        text = (gzip.GzipFile(fileobj=file) if packed else file).read(MOST_BYTES + 1)
-        if len(text) > MOST_BYTES:
-            raise _wrong(str(path), f"at most {MOST_BYTES:,} bytes", "more")
-        data = _object(json.loads(few_parts(text, where=path)), where=str(path), what="the file")
-    missing = [key for key in ("cfg", "nodes", "edges") if key not in data]
-    if missing:
-        raise _wrong(str(path), "cfg, nodes and edges", f"no {missing[0]}")
-    return data
-
-
-def _graph(held: Any, *, where: str) -> EdgeGraph:
-    cfg = _object(held, where=where, what="cfg")
-    sizes = [cfg.get("n_layers"), cfg.get("n_heads"), cfg.get("n_key_value_heads", cfg.get("n_heads"))]
-    sizes += [cfg["d_model"]] if "d_model" in cfg else []
-    flags = [cfg.get("parallel_attn_mlp", False), cfg.get("mlps", True)]
-    if not all(type(size) is int for size in sizes) or not all(isinstance(flag, bool) for flag in flags):
-        raise _wrong(where, "whole n_layers, n_heads and d_model, true or false parallel_attn_mlp", str(cfg)[:120])
-    layers, heads, groups, *width = cast("list[int]", sizes)
-    # Of each layer's heads, three edges from each head of each layer before: refused before any of it is built.
-    if min(layers, heads, groups) < 1 or groups > heads or 3 * (layers * heads) ** 2 // 2 > MOST_EDGES:
-        raise _wrong(where, f"a decoder with at most {MOST_EDGES:,} edges", f"{layers} layers of {heads} heads")
-    if heads % groups:
-        raise _wrong(where, "heads in groups of equal size", f"{heads} heads in {groups} groups")
-    return EdgeGraph(layers, heads, groups, width[0] if width else None, parallel=flags[0], mlps=flags[1])
-
-
-def _require_nodes(held: Any, graph: EdgeGraph, *, where: str) -> None:
-    """Raise ``FileFormatError`` where a file names a node that its graph does not have."""
-    for name, node in _object(held, where=where, what="nodes").items():
-        if name not in graph.nodes:
-            raise _wrong(where, f"nodes such as input, a0.h0, m0, logits ({len(graph.nodes)} of them)", f"{name!r}")
-        _flag(node, where=where, what=name)
-
-
-def _kept_edges(held: Any, graph: EdgeGraph, *, where: str) -> NDArray[np.bool_]:
-    """Return which edges a file says to be in the circuit, ``[edge]``."""
-    number = {name: at for at, name in enumerate(graph.edges)}
-    kept = np.zeros(len(number), bool)
-    for name, edge in _object(held, where=where, what="edges").items():
-        if name not in number:
-            source, _, target = name.partition("->")
-            lost = [end for end in (source, target.partition("<")[0]) if end not in graph.nodes]
-            got = f"{name!r}: there is no node {lost[0]!r}" if lost else f"{name!r}, which its graph does not have"
-            raise _wrong(where, "edges such as a0.h1->a2.h3<q>, a0.h1->m2, m2->logits", got)
-        kept[number[name]] = _flag(edge, where=where, what=name)
-    return kept
-
-
-def _object(value: Any, *, where: str, what: str) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise _wrong(where, f"{what} to be a JSON object", str(value)[:60])
-    return cast("dict[str, Any]", value)
-
-
-def _flag(held: Any, *, where: str, what: str) -> bool:
-    value = _object(held, where=where, what=what).get("in_graph")
-    if not isinstance(value, bool):
-        raise _wrong(where, f"true or false as in_graph of {what}", str(value)[:60])
-    return value
-
-
-def _wrong(where: str, expected: str, got: str) -> FileFormatError:
-    return FileFormatError("The file holds no circuit.", where=where, expected=expected, got=got, do=_REWRITE)

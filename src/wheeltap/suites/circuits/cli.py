@@ -65,8 +65,8 @@ class SearchFlags:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class SparseNetSpec:
-    """What net is trained; also the flags of ``wheeltap circuits train``."""
+class NetFlags:
+    """What net is trained."""
 
     share: Annotated[
         float, Parameter(validator=Number(gt=0, lte=1), help="Of each matrix, weights that are not 0.")
@@ -78,7 +78,7 @@ class SparseNetSpec:
     seed: Annotated[Whole, Parameter(help="Of weights and order.")] = 0
 
 
-_EXECUTION, _OUTPUT, _SEARCH, _NET = ExecutionFlags(), Output(), SearchFlags(), SparseNetSpec()
+_EXECUTION, _OUTPUT, _SEARCH, _NET = ExecutionFlags(), Output(), SearchFlags(), NetFlags()
 
 _PROCESSES = 2
 """By default, where there are as many processors: each holds the model."""
@@ -161,7 +161,7 @@ def train(
     file: Annotated[Path, Parameter(name=["--file", "-o"], help="Write the net to this file.")] = Path(
         "net.safetensors"
     ),
-    spec: SparseNetSpec = _NET,
+    net: NetFlags = _NET,
     quiet: Annotated[bool, Parameter(negative="", help="Print no progress.")] = False,
 ) -> int:
     """Trains a small decoder with sparse weights on lines that look like Python, on which its circuits can be found.
@@ -179,7 +179,7 @@ def train(
 
     require_writable(file)
     with step_progress("training", quiet=quiet) as watch:
-        made = runs.train(spec, file, watch=lambda done, total: watch("step", done, total))
+        made = runs.train(file, watch=lambda done, total: watch("step", done, total), **dataclasses.asdict(net))
     print(
         f"{file}: {made.nonzero:,} weights that are not 0; loss on sequences held out {made.loss:.4f} nats per token."
     )
@@ -209,24 +209,25 @@ def _judged(  # noqa: PLR0913 - what the two doors have in common
     data = located(f"pairs:{task.removeprefix('pairs:')}")
     with spinner(f"loading {model}"):
         subjects, examples = load((model,), data)
-        audits = (
-            runs.given(asked, subjects[0], examples) if isinstance(asked, Path) else runs.wanted(asked, subjects[0])
-        )
+        if isinstance(asked, Path):
+            audits = runs.file_audits(asked, subjects[0], examples)
+        else:
+            audits = runs.search_audits(asked, subjects[0])
         plan = planning.plan(subjects, examples, audits=audits, seed=seed, sources=(model,), data=data)
     store = execution.store or default_store(subjects[0].name)
-    place = runs.marked(asked) if isinstance(asked, Path) else ""
+    note = runs.selection_note(asked) if isinstance(asked, Path) else ""
 
     def keep() -> None:
         """Writes the best circuit so far: also where the run is killed, or the reader of the report goes away."""
-        nonlocal place
+        nonlocal note
         if file is not None:
             circuit = runs.found(plan, subjects[0], examples, store)
             size = "" if circuit is None else runs.save(circuit, file)
-            place = f"{file}: {size}" if size else f"There is no circuit: {file} was not written."
+            note = f"{file}: {size}" if size else f"There is no circuit: {file} was not written."
 
     report = run_on(plan, subjects, examples, execution=execution, output=output, after=keep)
     keep()
     code = output.give(report)
-    if place:
-        print(place)
+    if note:
+        print(note)
     return code

@@ -46,6 +46,19 @@ class PairBatch:
         """Some of the pairs, on a device."""
         return PairBatch(*(held[rows].to(device) for held in (self.clean, self.corrupted, self.answer, self.wrong)))
 
+    def both_sides(self) -> "PairBatch":
+        """Every pair, then every pair with its two sides swapped."""
+        clean, corrupted, answer, wrong = self.clean, self.corrupted, self.answer, self.wrong
+        return PairBatch(
+            torch.cat([clean, corrupted]), torch.cat([corrupted, clean]), torch.cat([answer, wrong]),
+            torch.cat([wrong, answer]),
+        )  # fmt: skip
+
+    def gaps(self, logits: Tensor) -> Tensor:
+        """Logit of the answer less that of the wrong answer, ``[pair]``, of logits ``[pair, token]``."""
+        chosen = logits.gather(1, torch.stack([self.answer, self.wrong], 1))
+        return chosen[:, 0] - chosen[:, 1]
+
 
 @final
 @dataclass(frozen=True)

@@ -15,44 +15,20 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
 from wheeltap.engine.readings.base import Reading, Readings
+from wheeltap.suites.circuits import specs
 from wheeltap.suites.circuits.circuit import unpacked
-from wheeltap.suites.circuits.engine.ablation import (
-    CircuitOnPairs,
-    EdgePairs,
-    UnitPairs,
-    alone,
-    both_sides,
-    edge_pairs,
-    halves,
-    net_of,
-    of_group,
-    other_prompts,
-    pairs_of,
-    reference,
-    require_parts,
-    unit_pairs,
-    wired,
-)
+from wheeltap.suites.circuits.engine import ablation
 from wheeltap.suites.circuits.engine.attribution import attribute
 from wheeltap.suites.circuits.engine.units import CircuitWeights, Kept, UnitNet
 from wheeltap.suites.circuits.pairs import Pairs
-from wheeltap.suites.circuits.specs import (
-    CIRCUIT_EFFECTS,
-    CIRCUIT_GRAPH,
-    DEFINITIONS,
-    KINDS,
-    RESAMPLES,
-    CircuitEffectsSettings,
-    CircuitGraphSettings,
-)
 
 
 @final
 class CircuitEffects(Reading):
     """Ablates what is outside a circuit, and the circuit, by every definition; disturbs the weights between units."""
 
-    spec = CIRCUIT_EFFECTS
-    settings: CircuitEffectsSettings
+    spec = specs.CIRCUIT_EFFECTS
+    settings: specs.CircuitEffectsSettings
 
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
         """See ``Reading.read``.
@@ -62,37 +38,38 @@ class CircuitEffects(Reading):
             DataError: If the task has no such group.
         """
         how = self.settings
-        kept, task = unpacked(how.circuit), of_group(task, how.group, rephrased=how.rephrased, most=how.pairs)
+        kept, task = unpacked(how.circuit), ablation.of_group(task, how.group, rephrased=how.rephrased, most=how.pairs)
         with torch.no_grad():
-            searched, held, counts = (edge_pairs if how.parts == "edges" else unit_pairs)(subject, task, kept)
+            pairs_of = ablation.edge_pairs if how.parts == "edges" else ablation.unit_pairs
+            searched, held, counts = pairs_of(subject, task, kept)
             root = seeds.derive(root, self.name, seed)
-            ablated = CircuitOnPairs(searched, held, kept, root, how.ablation)
-            prompts = [other_prompts(held.pairs, root=root, draw=draw) for draw in range(RESAMPLES)]
+            ablated = ablation.CircuitOnPairs(searched, held, kept, root, how.ablation)
+            prompts = [ablation.other_prompts(held.pairs, root=root, draw=draw) for draw in range(specs.RESAMPLES)]
             masks = (ablated.mask, 1.0 - ablated.mask)
             found: dict[str, NDArray[Any]] = {
-                "gap": np.stack([to_array(ablated.gaps(name)) for name in DEFINITIONS]),
+                "gap": np.stack([to_array(ablated.gaps(name)) for name in specs.DEFINITIONS]),
                 "resampled": np.stack([[to_array(held.gaps(mask, one)) for one in prompts] for mask in masks]),
-                "alone": alone(prompts[0]),
+                "alone": ablation.alone(prompts[0]),
                 "searched": to_array(ablated.fitted()),
                 "subset": np.stack([to_array(ablated.subset(draw)) for draw in range(how.subsets)]),
                 "random": np.array([ablated.random(draw, remove=False) for draw in range(how.random)]),
                 "random_removed": np.array([ablated.random(draw, remove=True) for draw in range(how.random)]),
             }  # fmt: skip
         found |= {key: np.array(count) for key, count in counts.items()}
-        if isinstance(held, UnitPairs):
+        if isinstance(held, ablation.UnitPairs):
             found["disturbed"] = self._disturbed(held, kept, root)
-        drawn = 2.0 * RESAMPLES + how.subsets + 2.0 * how.random + 2.0 * len(KINDS) * how.weight_draws
-        passes = len(DEFINITIONS) + drawn + 12.0
+        drawn = 2.0 * specs.RESAMPLES + how.subsets + 2.0 * how.random + 2.0 * len(specs.KINDS) * how.weight_draws
+        passes = len(specs.DEFINITIONS) + drawn + 12.0
         return Readings(found, forwards=passes)
 
-    def _disturbed(self, held: UnitPairs, kept: Kept, root: int) -> NDArray[Any]:
+    def _disturbed(self, held: ablation.UnitPairs, kept: Kept, root: int) -> NDArray[Any]:
         """Loss with weights disturbed, ``[kind, place, draw]``: of a copy."""
         how = self.settings
         net = UnitNet(copy.deepcopy(held.net.model), next(held.pairs.batches()).clean)
-        inside, copied = CircuitWeights(net, kept), UnitPairs(held.pairs, net, inverted=held.inverted)
-        found = np.zeros((len(KINDS), 2, how.weight_draws))
+        inside, copied = CircuitWeights(net, kept), ablation.UnitPairs(held.pairs, net, inverted=held.inverted)
+        found = np.zeros((len(specs.KINDS), 2, how.weight_draws))
         with torch.no_grad():
-            for kind, name in enumerate(KINDS):
+            for kind, name in enumerate(specs.KINDS):
                 for place in range(2):
                     for draw in range(how.weight_draws):
                         flags = inside.others(root=root, draw=draw) if place else inside.own
@@ -109,8 +86,8 @@ Floats = NDArray[np.float64]
 class CircuitGraph(Reading):
     """Units that are kept, weights between them, and what the units hold: nothing is ablated."""
 
-    spec = CIRCUIT_GRAPH
-    settings: CircuitGraphSettings
+    spec = specs.CIRCUIT_GRAPH
+    settings: specs.CircuitGraphSettings
 
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
         """See ``Reading.read``.
@@ -120,8 +97,8 @@ class CircuitGraph(Reading):
             DataError: If the task has no such group.
         """
         how = self.settings
-        kept, task = unpacked(how.circuit), of_group(task, how.group)
-        _, held = halves(pairs_of(task))
+        kept, task = unpacked(how.circuit), ablation.of_group(task, how.group)
+        _, held = ablation.halves(ablation.pairs_of(task))
         # The first few pairs that are as long as most are.
         lengths = [len(one) for one in held.clean]
         usual = max(sorted(set(lengths)), key=lengths.count)
@@ -135,9 +112,10 @@ class CircuitGraph(Reading):
         if how.parts == "edges":
             return Readings(shown | _edge_graph(subject, some, kept, most=how.edges), forwards=12.0)
         with torch.no_grad():
-            net = net_of(subject, kept, held)
+            net = UnitNet(subject.model, next(held.batches()).clean)
+            ablation.require_parts(subject, kept, net.units, "units")
             numbers = np.flatnonzero(kept)
-            mean, spread = _moments(net, numbers, reference(task))
+            mean, spread = _moments(net, numbers, ablation.reference(task))
             found = _weights(net, numbers, spread, most=how.edges)
             sizes = [site.units for site in net.sites]
             sites = np.repeat(np.arange(len(sizes)), sizes)
@@ -196,10 +174,10 @@ def _edge_graph(subject: Subject, pairs: Pairs, kept: Kept, *, most: int) -> dic
     Raises:
         ModelError: If its edges are not known, or the circuit is of another model.
     """
-    known = wired(subject, pairs)
+    known = ablation.wired(subject, pairs)
     graph = known.graph
-    require_parts(subject, kept, len(graph.edges), "edges")
-    rows = [both_sides(batch).part(slice(row, row + 1)) for batch in pairs.batches() for row in range(2 * len(batch))]
+    ablation.require_parts(subject, kept, len(graph.edges), "edges")
+    rows = [batch.both_sides().part(slice(row, row + 1)) for batch in pairs.batches() for row in range(2 * len(batch))]
     # Clean sides first, 0 for edges outside the circuit, [row, edge].
     scores = np.stack([attribute(known, [row]) * kept for row in rows])
     numbers = np.flatnonzero(graph.touched(kept))
@@ -220,5 +198,5 @@ def _edge_graph(subject: Subject, pairs: Pairs, kept: Kept, *, most: int) -> dic
         "mean": np.zeros(len(numbers)), "spread": np.ones(len(numbers)),
         "held": held[:, numbers].reshape(2, len(pairs), len(numbers)),
         "source": place[graph.ends[first, 0]], "target": place[graph.ends[first, 1]], "weight": worth[first],
-        "edges": np.array(kept.sum()), "gap": EdgePairs(pairs, known).gaps(None).cpu().numpy(),
+        "edges": np.array(kept.sum()), "gap": ablation.EdgePairs(pairs, known).gaps(None).cpu().numpy(),
     }  # fmt: skip

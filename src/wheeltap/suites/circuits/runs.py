@@ -5,11 +5,10 @@ For example: ``task = wt.circuits.task("pairs.jsonl")``, ``found = wt.circuits.f
 """
 
 import tempfile
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple, final
+from typing import Final, NamedTuple, final
 
 import msgspec
 import numpy as np
@@ -19,6 +18,7 @@ from wheeltap.audits.case import Arrays
 from wheeltap.core.canon import Scalar
 from wheeltap.core.choices import ChoiceTask, Tokenizer
 from wheeltap.core.errors import ModelError, UsageError
+from wheeltap.core.settings import require
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.plans.artifacts import Artifacts
@@ -40,21 +40,16 @@ from wheeltap.suites.circuits.circuit import (
     FORMAT,
     Circuit,
     EdgeGraph,
+    KeptUnits,
     Origin,
     UnitCircuit,
-    is_mib,
-    load,
-    of_units,
     packed,
-    read_mib,
+    read,
     write_mib,
 )
 from wheeltap.suites.circuits.engine.ablation import pairs_of, wired
 from wheeltap.suites.circuits.engine.units import UnitNet
 from wheeltap.suites.circuits.specs import CHANCE, DENSE_TRAINING
-
-if TYPE_CHECKING:
-    from wheeltap.suites.circuits.cli import SparseNetSpec
 
 MASKED: Final = 5_000_000
 """Weights up to which units are searched by default: for more, masks would take hours, and edges are searched."""
@@ -108,7 +103,10 @@ def found(plan: Plan, subject: Subject, task: BaseTask, store: Path) -> UnitCirc
         graph, scores = EdgeGraph.of_numbers(searches[at]["decoder"]), searches[at]["score"].astype(np.float64)
         return Circuit(graph, kept, scores, origin)
     net = UnitNet(subject.model, next(pairs_of(task).batches()).clean)
-    sites = of_units(kept, tuple((site.name, site.units) for site in net.sites))
+    sites = tuple(
+        KeptUnits(site=site.name, units=site.units, kept=tuple(np.flatnonzero(kept[net.slices[site.name]]).tolist()))
+        for site in net.sites
+    )
     return UnitCircuit(format=FORMAT, sites=sites, **msgspec.structs.asdict(origin))
 
 
@@ -132,29 +130,26 @@ def save(circuit: UnitCircuit | Circuit, path: Path) -> str:
     """Writes a circuit to its file, one of edges as MIB's JSON; gives its size, and why it is undecided if it is."""
     if isinstance(circuit, UnitCircuit):
         circuit.save(path)
-        return f"{circuit.size:,} units. {undecided(circuit)}".strip()
-    write_mib(circuit, path)
-    return f"{int(circuit.kept.sum()):,} edges, in the JSON of MIB. {undecided(circuit)}".strip()
+        noun = "units"
+    else:
+        write_mib(circuit, path)
+        noun = "edges, in the JSON of MIB"
+    return f"{circuit.size:,} {noun}. {undecided(circuit)}".strip()
 
 
-def marked(path: Path) -> str:
-    """Says that a circuit's file is undecided, where it is.
-
-    Raises:
-        MissingFile: If there is no such file.
-        FileFormatError: If it is no circuit.
-    """
-    why = undecided(read_mib(path) if is_mib(path) else load(path))
+def selection_note(path: Path) -> str:
+    """Says that a circuit's file is undecided, where it is."""
+    why = undecided(read(path))
     return f"{path}: {why}" if why else ""
 
 
 def undecided(circuit: UnitCircuit | Circuit) -> str:
     """Why a circuit is only the best of what was tried, in capitals first; empty where a search reached its target."""
-    origin = circuit if isinstance(circuit, UnitCircuit) else circuit.origin
+    origin = circuit.origin
     return f"UNDECIDED: {origin.undecided}" if origin is not None and origin.undecided else ""
 
 
-def wanted(asked: dict[str, Scalar], subject: Subject) -> tuple[AuditSpec, ...]:
+def search_audits(asked: Mapping[str, Scalar], subject: Subject) -> tuple[AuditSpec, ...]:
     """The audits that search for a circuit as asked; what is not said, as fits the size of the model."""
     method = asked.get("method", "masks" if subject.record.parameters <= MASKED else "eap-ig")
     return _specs({"method": method, **({} if method == "masks" else EDGES), **asked})
@@ -165,7 +160,7 @@ def _specs(settings: dict[str, Scalar]) -> tuple[AuditSpec, ...]:
     return tuple(AuditSpec(name, {**cheap, **settings}) for name in AUDITS)
 
 
-def given(path: Path, subject: Subject, task: BaseTask) -> tuple[AuditSpec, ...]:
+def file_audits(path: Path, subject: Subject, task: BaseTask) -> tuple[AuditSpec, ...]:
     """The audits that judge the circuit in a file, searching for others as it was searched for.
 
     Args:
@@ -180,20 +175,17 @@ def given(path: Path, subject: Subject, task: BaseTask) -> tuple[AuditSpec, ...]
         ModelError: If it is a circuit of another model.
         UsageError: If it is one of another task, or of no edges.
     """
-    if is_mib(path):
-        edges = read_mib(path)
-        edges.require_of(subject.record.fingerprint, _graph(subject, task), name=subject.name)
-        origin, kept = edges.origin, edges.kept
+    circuit = read(path)
+    if isinstance(circuit, Circuit):
+        circuit.require_of(subject.record.fingerprint, _graph(subject, task), name=subject.name)
     else:
-        origin = load(path)
-        origin.require_model(subject.record.fingerprint, name=subject.name)
-        kept = origin.kept
-    if not kept.any():
+        circuit.require_model(subject.record.fingerprint, name=subject.name)
+    if not circuit.size:
         raise UsageError("The circuit is empty.", where=str(path), expected="one unit or edge that is kept", got="none",
                          do="Mark the edges of it (in_graph), or find one: wheeltap circuits find.")  # fmt: skip
-    flags: dict[str, Scalar] = {"circuit": packed(kept)}
-    if origin is None:
-        return _specs({**_OTHERS, **flags})
+    origin, flags = circuit.origin, {"circuit": packed(circuit.kept)}
+    if origin is None:  # how it was searched for is not known
+        return _specs({"method": "eap-ig", **EDGES, **flags})
     if origin.examples != task.digest:
         raise UsageError("The circuit is of another task.", where=str(path), expected=f"{origin.task} as it was then",
                          got=task.name, do="Give the task that it was found on: --task.")  # fmt: skip
@@ -215,10 +207,6 @@ def _graph(subject: Subject, task: BaseTask) -> EdgeGraph:
                          do="Give pairs in ids of its own tokenizer, or as text.") from error  # fmt: skip
 
 
-_OTHERS: Final[dict[str, Scalar]] = {"method": "eap-ig", **EDGES}
-"""How other circuits are searched for where a file does not say how its own was."""
-
-
 @final
 class SparseNet(NamedTuple):
     """What was trained.
@@ -232,21 +220,32 @@ class SparseNet(NamedTuple):
     loss: float
 
 
-def train(asked: "SparseNetSpec", out: Path, *, watch: Watch | None = None) -> SparseNet:
+def train(
+    path: str | Path, *, share: float = 0.05, dense: bool = False, steps: int | None = None, seed: int = 0,
+    watch: Watch | None = None,
+) -> SparseNet:  # fmt: skip
     """Train the small decoder of the recipe ``sparse`` and write it to a file.
 
     States are kept in the user's cache, so an interrupted call is resumed by the same call.
 
+    Args:
+        path: Of the file, ``.safetensors``.
+        share: Of each matrix, weights that are not 0.
+        dense: Whether its twin of equal loss is trained, with all weights.
+        steps: Batches in all; by default what the two nets need.
+        seed: Of weights and order.
+        watch: Called with the steps taken and the steps in all.
+
     Raises:
         WheeltapError: If it cannot be trained or written.
     """
-    cache, share = place("circuits"), 1.0 if asked.dense else asked.share
-    settings: dict[str, Scalar] = {"share": share}
-    if asked.steps is not None:
-        settings["steps"] = asked.steps
-    spec = base.spec("sparse", {**DENSE_TRAINING, **settings} if share == 1.0 else settings, seed=asked.seed)
+    require(dense, bool, of="dense")
+    settings: dict[str, Scalar] = {**DENSE_TRAINING} if dense or share == 1.0 else {"share": share}
+    if steps is not None:
+        settings["steps"] = steps
+    spec, cache = base.spec("sparse", settings, seed=seed), place("circuits")
     made = make(base.Given(spec), base.recipe_of(spec), Artifacts(cache) if cache else None, watch=watch)
-    artifact.save(made.done(f"recipe {spec.recipe}"), spec, out)
+    artifact.save(made.done(f"recipe {spec.recipe}"), spec, Path(path))
     return SparseNet(int(made.report["nonzero"][0]), float(made.report["validation"][-1]))
 
 
@@ -322,10 +321,11 @@ def find(
         WheeltapError: If the model's units (edges) are not known, or the task has no pairs.
     """
     (own,) = subjects_of(model)
-    made = plan([own], task, audits=wanted(settings, own), seed=seed)
-    with _place(store) as place:
-        report = run(made, [own], task, store=place, workers=workers)
-        return CircuitSearchResult(report, found(made, own, task, place))
+    made = plan([own], task, audits=search_audits(settings, own), seed=seed)
+    with tempfile.TemporaryDirectory() as folder:
+        outcomes = Path(folder) / "circuits.wheeltap" if store is None else Path(store)
+        report = run(made, [own], task, store=outcomes, workers=workers)
+        return CircuitSearchResult(report, found(made, own, task, outcomes))
 
 
 def check(
@@ -338,12 +338,5 @@ def check(
         WheeltapError: If it is no circuit, or one of another model or task.
     """
     (own,) = subjects_of(model)
-    made = plan([own], task, audits=given(Path(circuit), own, task), seed=seed)
-    with _place(store) as place:
-        return run(made, [own], task, store=place, workers=workers)
-
-
-@contextmanager
-def _place(store: str | Path | None) -> Generator[Path]:
-    with tempfile.TemporaryDirectory() as folder:
-        yield Path(folder) / "circuits.wheeltap" if store is None else Path(store)
+    made = plan([own], task, audits=file_audits(Path(circuit), own, task), seed=seed)
+    return run(made, [own], task, store=store, workers=workers)

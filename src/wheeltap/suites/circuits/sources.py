@@ -6,7 +6,7 @@ From lines that look like Python, from the agreement task, or from a user's ``.j
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, cast, final
+from typing import Annotated, Final, cast, final
 
 import msgspec
 
@@ -142,6 +142,9 @@ def _other_number(context: str) -> str:
     return opener + comma + " ".join(said)
 
 
+_Id = Annotated[int, msgspec.Meta(ge=0)]
+
+
 class PairLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One line of a user's file; text, or token ids.
 
@@ -152,10 +155,10 @@ class PairLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         wrong: What should follow ``corrupted``.
     """
 
-    clean: str | list[int]
-    corrupted: str | list[int]
-    answer: str | int
-    wrong: str | int
+    clean: str | list[_Id]
+    corrupted: str | list[_Id]
+    answer: str | _Id
+    wrong: str | _Id
 
 
 def load(path: Path, tokenizer: Tokenizer | None = None) -> ChoiceTask:
@@ -198,8 +201,8 @@ def _pair(line: bytes, tokenizer: Tokenizer | None, where: str) -> tuple[_Row, _
     def tokens(given: str | list[int] | int, what: str, *, start: bool = False) -> list[int]:
         """Token ids of a field."""
         if not isinstance(given, str):
-            ids = [given] if isinstance(given, int) else given
-        elif tokenizer is None:
+            return [given] if isinstance(given, int) else given
+        if tokenizer is None:
             raise DataError(
                 "A pair is text, and the model has no tokenizer.",
                 where=f"{where}: {what}",
@@ -207,21 +210,10 @@ def _pair(line: bytes, tokenizer: Tokenizer | None, where: str) -> tuple[_Row, _
                 got=repr(given[:40]),
                 do="Write token ids, or give a model that comes with its tokenizer.",
             )
-        else:
-            try:
-                ids = tokenizer.start(given) if start else tokenizer.more(given)
-            except DataError as error:
-                raise error.at(f"{where}: {what}") from error
-        strange = [number for number in ids if number < 0]
-        if strange:
-            raise DataError(
-                f"A {what} has an unknown token.",
-                where=where,
-                expected="ids from 0",
-                got=str(strange[0])[:40],
-                do="Write ids of this model's own tokenizer.",
-            )
-        return ids
+        try:
+            return tokenizer.start(given) if start else tokenizer.more(given)
+        except DataError as error:
+            raise error.at(f"{where}: {what}") from error
 
     clean, corrupted = (
         tuple(jsonl.bounded(list(tokens(given, "context", start=True)), "context", where))

@@ -67,6 +67,11 @@ EASY: Final = 0.1
 """Loss that is low enough for any circuit, nats, where no target is given: one that just reaches it is clearly within
 what the audits call sufficient."""
 
+SHARES: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""Of all edges, how many the circuits of MIB keep.
+
+Source: Mueller et al. 2025, "MIB: A Mechanistic Interpretability Benchmark", section 3.2."""
+
 CIRCUIT_SEARCH: Final = ReadingSpec(
     name="circuit-search",
     title="Search for the smallest circuit",
@@ -75,7 +80,7 @@ CIRCUIT_SEARCH: Final = ReadingSpec(
     arrays={
         "rank": Array("unit", "place of each unit (edge) by its threshold (score), the highest first, from 0", "count"),
         "score": Array("unit", "threshold of each unit; score of each edge, in logits"),
-        "faithful": Array("ranking share", "of the shares of edges in stats.SHARES, by score, then by "
+        "faithful": Array("ranking share", "of the shares of edges in SHARES, by score, then by "
                           "its size: share of the model's mean score difference on held-out pairs that is kept; other "
                           "edges carry what they carry on the corrupted side", optional=True),
         "decoder": Array("number", f"where parts are edges, of the model: {', '.join(EdgeGraph.NUMBERS)}", "count",

@@ -105,9 +105,9 @@ class OrganizedNet(Recipe):
         settings = TrainSettings(
             seed=seeds.derive(given.spec.seed, self.name, "order"), epochs=how.epochs, batch=how.batch, rate=how.rate
         )
-        missing = self._missing(model, given)
-        held = [TrainingMask([layer.weight for layer, _ in missing], [gone.to(given.device) for _, gone in missing])]
-        return Fit(model, loss, examples=how.examples, settings=settings, hooks=held if missing else [])
+        absent = [(layer.weight, gone.to(given.device)) for layer, gone in self._missing(model, given)]
+        hooks = [TrainingMask(absent)] if absent else []
+        return Fit(model, loss, examples=how.examples, settings=settings, hooks=hooks)
 
     def _missing(self, model: nn.Module, given: Given) -> list[tuple[nn.Linear, Tensor]]:
         """Layers some of whose weights are not there, and which, ``[unit, input]``."""
@@ -131,17 +131,15 @@ class TrainingMask(Hook):
     """Weights that are not there stay 0.
 
     Attributes:
-        weights: Of some layers.
-        absent: Which of each are not there.
+        absent: Weights of some layers, and which of each are not there.
     """
 
-    weights: Sequence[Tensor]
-    absent: Sequence[Tensor]
+    absent: Sequence[tuple[Tensor, Tensor]]
 
     def after_step(self, fit: Fit) -> None:
         """See ``Hook.after_step``."""
         with torch.no_grad():
-            for weight, gone in zip(self.weights, self.absent, strict=True):
+            for weight, gone in self.absent:
                 weight.masked_fill_(gone, 0.0)
 
 

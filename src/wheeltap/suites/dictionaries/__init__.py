@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 from wheeltap.core.lazy import lazy
 
 if TYPE_CHECKING:
-    from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel, Entry
+    from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel
     from wheeltap.suites.dictionaries.doors import check, load, save, train
 
-__all__ = ["Dictionary", "DictionaryModel", "Entry", "check", "load", "save", "train"]
+__all__ = ["Dictionary", "DictionaryModel", "check", "load", "save", "train"]
 
 __getattr__ = lazy(
     __name__,
     {
-        "Dictionary": "dictionary", "DictionaryModel": "dictionary", "Entry": "dictionary",
+        "Dictionary": "dictionary", "DictionaryModel": "dictionary",
         "check": "doors", "train": "doors", "load": "doors", "save": "doors",
     },
 )  # fmt: skip

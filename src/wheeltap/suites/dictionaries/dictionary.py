@@ -1,10 +1,10 @@
-"""Dictionaries: features of one site of a net, what they make of its vectors, and nets with such dictionaries beside.
+"""Dictionaries: features of a site of a net, what they make of its vectors, and nets with such dictionaries beside.
 
 Tensors have SAELens' names and layout, so that files of both mean the same. The architectures are the published ones;
 ``linear`` has signed codes (identity, PCA), and in ``supervised`` features are values of known attributes.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Final, Literal, cast, final
 
 import msgspec
@@ -82,6 +82,7 @@ class Dictionary(nn.Module):
 
     Attributes:
         settings: What it is. Its ``shapes`` name the tensors that it has.
+        kind: What it is among the dictionaries of its site.
         origin: What a file says that it is of, such as a hook of a model.
     """
 
@@ -96,9 +97,12 @@ class Dictionary(nn.Module):
     attribute: Tensor  # [feature], of supervised: which attribute each feature is of
     value: Tensor  # [feature], of supervised: which value of it
 
-    def __init__(self, settings: DictionarySettings, state: Mapping[str, Tensor] | None = None) -> None:
+    def __init__(
+        self, settings: DictionarySettings, state: Mapping[str, Tensor] | None = None, *, kind: Kind = "own"
+    ) -> None:
         super().__init__()
         self.settings, self.origin = settings, ""
+        self.kind: Kind = kind
         for name, shape in settings.shapes.items():
             if name in ("attribute", "value"):
                 self.register_buffer(name, torch.zeros(shape, dtype=torch.int64))
@@ -289,57 +293,34 @@ class SparseTopK(torch.autograd.Function):
 
 
 @final
-class Entry(nn.ModuleList):
-    """One dictionary for each site, made in one way.
-
-    Attributes:
-        kind: In which.
-    """
-
-    def __init__(self, dictionaries: Iterable[Dictionary], *, kind: Kind = "own") -> None:
-        super().__init__(dictionaries)
-        self.kind: Kind = kind
-
-
-@final
 class DictionaryModel(nn.Module):
-    """A net with dictionaries of its sites beside it; it answers as the net does.
+    """A net with dictionaries of one of its sites beside it; it answers as the net does.
 
     Their numbers become buffers: no disturbance of weights touches them.
 
     Attributes:
         net: The net.
-        sites: Module paths in it, whose outputs the dictionaries are of.
-        entries: The first one is under test, all others stand beside it.
+        site: Module path in it, whose output the dictionaries are of.
+        entries: The dictionaries: the first one is under test, all others stand beside it.
 
     Raises:
-        ModelError: If an entry has not one dictionary for each site, or there is no such site.
+        ModelError: If there is no such site.
     """
 
-    def __init__(self, net: nn.Module, sites: Sequence[str], entries: Iterable[Entry]) -> None:
+    def __init__(self, net: nn.Module, site: str, dictionaries: Iterable[Dictionary]) -> None:
         super().__init__()
-        self.net, self.sites = net, tuple(sites)
-        self.entries = nn.ModuleList(entries)
-        known = {name for name, _ in named_modules(net)}
-        if missing := [site for site in self.sites if not site or site not in known]:
-            raise ModelError("The net has no such site.", where=missing[0], got=repr(missing[0]),
+        self.net, self.site = net, site
+        self.entries = nn.ModuleList(dictionaries)
+        if not site or site not in {name for name, _ in named_modules(net)}:
+            raise ModelError("The net has no such site.", where=site, got=repr(site),
                              expected="the path of a module of the net")  # fmt: skip
-        for at, entry in enumerate(self.all):
-            if len(entry) != len(self.sites):
-                raise ModelError("An entry has one dictionary for each site.", where=f"entry {at} ({entry.kind})",
-                                 expected=f"{len(self.sites)}: {', '.join(self.sites)}", got=str(len(entry))
-                                 )  # fmt: skip
-            for dictionary in entry:
-                cast("Dictionary", dictionary).freeze()
+        for dictionary in self.dictionaries:
+            dictionary.freeze()
 
     @property
-    def all(self) -> tuple[Entry, ...]:
+    def dictionaries(self) -> tuple[Dictionary, ...]:
         """Its entries."""
-        return cast("tuple[Entry, ...]", tuple(self.entries))
-
-    def dictionary(self, entry: int, site: int = 0) -> Dictionary:
-        """The dictionary of an entry, by the site's number."""
-        return cast("Dictionary", self.all[entry][site])
+        return cast("tuple[Dictionary, ...]", tuple(self.entries))
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the net answers."""

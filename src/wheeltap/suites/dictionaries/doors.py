@@ -3,7 +3,6 @@
 A task is cut in two, always in the same way: dictionaries are fitted on one part, and judged on the other.
 """
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, cast, get_args
@@ -32,7 +31,7 @@ from wheeltap.runs.studying import split
 from wheeltap.sources.examples import Examples, task_of
 from wheeltap.suites.dictionaries.activations import ROWS, Positions, collect, of_array, width_of
 from wheeltap.suites.dictionaries.audits.claims import AUDITS
-from wheeltap.suites.dictionaries.dictionary import Dictionary, Entry
+from wheeltap.suites.dictionaries.dictionary import Dictionary
 from wheeltap.suites.dictionaries.files import read as load
 from wheeltap.suites.dictionaries.files import write as save
 from wheeltap.suites.dictionaries.recipes import DictionaryRecipe, WithDictionary, kept
@@ -152,11 +151,11 @@ def prepared(  # noqa: PLR0913 - a door: each is a choice of its own
     notes = [f"Left out: {kind}. {why}" for kind, why in missing.items() if why]
     if given.origin and given.origin.partition(" of ")[0] not in (training.site, f"{training.site}.hook_resid_post"):
         notes.append(f"The file says that the dictionary is of {given.origin}. It is checked at {training.site}.")
-    own, kinds = Entry([given]), [kind for kind, count in counts.items() for _ in range(count)]
+    kinds = [kind for kind, count in counts.items() for _ in range(count)]
     settings = {**msgspec.structs.asdict(_like(given, net, fitted, training)), "entries": ",".join(kinds)}
     spec = specified(WithDictionary, settings, seed=seed, data=fitted.digest,
-                     of=(net.record.fingerprint, digest(weights(own))))  # fmt: skip
-    whole = WithDictionary(settings, watch=watch).start(Given(spec, (net.model, own), fitted, net.device)).made()
+                     of=(net.record.fingerprint, digest(weights(given))))  # fmt: skip
+    whole = WithDictionary(settings, watch=watch).start(Given(spec, (net.model, given), fitted, net.device)).made()
     subject, entries = Subject(whole, name=net.name), ",".join(["own", *kinds])
     first, *others = (AuditSpec(name, {"entries": entries}) for name in AUDITS)
     if notes:
@@ -209,6 +208,4 @@ def check(
             model fails on the examples.
     """
     subject, judged, asked = prepared(model, dictionary, task, site=site, **how)
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "dictionary.wheeltap" if store is None else Path(store)
-        return run(asked, [subject], judged, store=place, workers=workers)
+    return run(asked, [subject], judged, store=store, workers=workers)

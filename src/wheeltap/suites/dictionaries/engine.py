@@ -1,4 +1,4 @@
-"""A net's answers with the vectors of its sites exchanged, what dictionaries make of these vectors, twins of nets."""
+"""A net's answers with the vectors of a site exchanged, what dictionaries make of these vectors, twins of nets."""
 
 import copy
 import inspect
@@ -40,12 +40,12 @@ _BATCH: Final = 64  # contexts of one length whose keys and values are kept toge
 @final
 @dataclass
 class SiteBench:
-    """A net on a task, with the vectors of its sites."""
+    """A net on a task, with the vectors of a site."""
 
     subject: Subject
     task: BaseTask  # the examples, of which each has options
-    places: tuple[Place, ...]
-    vectors: tuple[Tensor, ...]  # of each site, [example, width], in single precision, where the net is
+    place: Place
+    vectors: Tensor  # of the site, [example, width], in single precision, where the net is
     clean: Tensor  # undisturbed scores [example, option]
     last: "LastTokens | None"  # passes over last tokens alone, where the net allows them
     forwards: float  # passes over the whole task so far
@@ -53,86 +53,78 @@ class SiteBench:
     known: dict[bytes, Tensor] = field(default_factory=dict[bytes, Tensor])
 
     @classmethod
-    def of(
-        cls, net: nn.Module, sites: Sequence[str], task: BaseTask, *, name: str, proven: bool = False
-    ) -> "SiteBench":
-        """Reads the vectors of sites, module paths, of a net in eval mode.
+    def of(cls, net: nn.Module, site: str, task: BaseTask, *, name: str, proven: bool = False) -> "SiteBench":
+        """Reads the vectors of a site, a module path, of a net in eval mode.
 
         Where it is ``proven``, passes over last tokens gave the scores of whole ones in a net of the same modules.
 
         Raises:
             DataError: If the task has wanted outputs in place of options.
-            ModelError: If a site does not hold one finite vector per example.
+            ModelError: If the site does not hold one finite vector per example.
         """
         if task.targets.is_floating_point():
             raise DataError("The task has no options.", where=task.name, expected="examples with options to choose "
                             "from", got="wanted outputs")  # fmt: skip
-        places, subject = tuple(Place(site, site) for site in sites), Subject(net, name=name)
+        place, subject = Place(site, site), Subject(net, name=name)
         choices = task if isinstance(task, ChoiceTask) else None
-        last = LastTokens.of(net, choices, places) if choices and proven else None
+        last = LastTokens.of(net, choices, place) if choices and proven else None
         if last is not None and last.sound:
-            return cls(subject, task, places, last.floats, last.clean, last, 1.0)
-        held, clean = read(subject, task, Places("named", places, tuple(range(len(places)))))
-        if missing := [place.name for place in places if place not in held]:
+            return cls(subject, task, place, last.vectors.float(), last.clean, last, 1.0)
+        known, clean = read(subject, task, Places("named", (place,), (0,)))
+        if place not in known:
             raise ModelError(
-                "A site does not hold one vector per example.", where=f"{name}: {missing[0]}",
+                "A site does not hold one vector per example.", where=f"{name}: {site}",
                 expected=f"a module that is called once a pass and gives one row of at most {WIDEST:,} finite numbers "
                 "for each example", got="none, or NaN or infinite numbers",
                 do="Name the output of a block or of a layer.",
             )  # fmt: skip
-        last = LastTokens.of(net, choices, places) if choices and not proven else None
+        last = LastTokens.of(net, choices, place) if choices and not proven else None
         if last is not None and last.sound and float((last.clean - clean).abs().max()) <= _NEAR:
-            return cls(subject, task, places, last.floats, clean, last, 2.0)
-        vectors = tuple(held[place].float().to(subject.device) for place in places)
-        return cls(subject, task, places, vectors, clean, None, 2.0 if choices else 1.0)
+            return cls(subject, task, place, last.vectors.float(), clean, last, 2.0)
+        vectors = known[place].float().to(subject.device)
+        return cls(subject, task, place, vectors, clean, None, 2.0 if choices else 1.0)
 
     def beside(self, net: nn.Module, what: str) -> "SiteBench":
         """The bench of another net of the same modules; raises as ``of``."""
-        sites, name = [place.name for place in self.places], f"{self.subject.name}, {what}"
-        return SiteBench.of(net, sites, self.task, name=name, proven=self.last is not None)
+        name = f"{self.subject.name}, {what}"
+        return SiteBench.of(net, self.place.name, self.task, name=name, proven=self.last is not None)
 
-    def scores(self, changes: Sequence[Change], rows: Tensor | None = None) -> Tensor:
-        """Scores ``[row, option]`` of some examples (of all) with the vectors of the sites changed.
+    def scores(self, change: Change, rows: Tensor | None = None) -> Tensor:
+        """Scores ``[row, option]`` of some examples (of all) with the vectors of the site changed.
 
         Args:
-            changes: Of each site, from its vectors ``[some, width]`` and the number ``[some]`` of each among ``rows``
-                to what is put there.
+            change: From vectors ``[some, width]`` and the number ``[some]`` of each among ``rows`` to what is put
+                there.
             rows: Examples ``[row]``; one may stand several times.
         """
         rows = torch.arange(len(self.task.targets)) if rows is None else rows
         share = len(rows) / len(self.task.targets)
         if self.last is not None:
             self.forwards += share * self.last.cost
-            return self.last.scores(changes, rows)
+            return self.last.scores(change, rows)
         self.forwards += share
         found = self.clean[rows].clone()
         for some in _apart(self.task, rows):
             part = self.task.part(rows[some])
-            numbered = [(place, partial(_numbered, one, some)) for place, one in zip(self.places, changes, strict=True)]
-            with changed(self.subject, part, numbered):
+            with changed(self.subject, part, [(self.place, partial(_numbered, change, some))]):
                 found[some] = part.scores(self.subject.model)
         return found
 
-    def exchanged(self, vectors: Sequence[Tensor], rows: Tensor | None = None) -> Tensor:
-        """The same with given vectors ``[row, width]`` in the sites."""
-
-        def put(own: Tensor) -> Change:
-            return lambda values, at: own[at.to(own.device)]
-
-        return self.scores([put(one) for one in vectors], rows)
+    def exchanged(self, vectors: Tensor, rows: Tensor | None = None) -> Tensor:
+        """The same with given vectors ``[row, width]`` in the site."""
+        return self.scores(lambda values, at: vectors[at.to(vectors.device)], rows)
 
     def averaged(self) -> Tensor:
-        """Scores ``[example, option]`` with the mean vectors in the sites."""
+        """Scores ``[example, option]`` with the mean vector in the site."""
         if b"" not in self.known:
-            self.known[b""] = self.exchanged([one.mean(0).expand_as(one) for one in self.vectors])
+            self.known[b""] = self.exchanged(self.vectors.mean(0).expand_as(self.vectors))
         return self.known[b""]
 
     def patched(self, rows: NDArray[np.int64], others: NDArray[np.int64]) -> Tensor:
-        """Answers ``[pair]`` of examples with other ones' vectors in the sites, both ``[pair]``."""
+        """Answers ``[pair]`` of examples with other ones' vectors in the site, both ``[pair]``."""
         key = rows.tobytes() + others.tobytes()
         if key not in self.known:
-            at = to_tensor(others)
-            put = [one[at.to(one.device)] for one in self.vectors]
+            put = self.vectors[to_tensor(others).to(self.vectors.device)]
             self.known[key] = self.exchanged(put, to_tensor(rows)).argmax(1)
         return self.known[key]
 
@@ -160,8 +152,8 @@ class SiteBench:
 _benches: WeakKeyDictionary[nn.Module, tuple[tuple[object, ...], SiteBench]] = WeakKeyDictionary()
 
 
-def bench_of(subject: Subject, task: BaseTask, sites: Sequence[int]) -> SiteBench:
-    """The bench of sites of a ``DictionaryModel``; that of the last call where net, task and sites are the same.
+def bench_of(subject: Subject, task: BaseTask) -> SiteBench:
+    """The bench of a ``DictionaryModel``; that of the last call where net and task are the same.
 
     Raises:
         ModelError: If it is another model; as ``SiteBench.of``.
@@ -170,13 +162,12 @@ def bench_of(subject: Subject, task: BaseTask, sites: Sequence[int]) -> SiteBenc
     model: nn.Module = subject.model
     if not isinstance(model, DictionaryModel):
         raise ModelError("The model has no dictionaries.", where=subject.name, expected="a net with dictionaries of "
-                         "its sites (recipe with-dictionary; wt.dictionaries)", got=type(model).__name__)  # fmt: skip
-    names = tuple(model.sites[at] for at in sites)
+                         "a site (recipe with-dictionary; wt.dictionaries)", got=type(model).__name__)  # fmt: skip
     held = [*model.net.parameters(), *model.net.buffers()]
-    key = (tuple(zlib.crc32(tensor_parts(one)[2]) for one in held), task.digest, names)
+    key = (tuple(zlib.crc32(tensor_parts(one)[2]) for one in held), task.digest)
     if model in _benches and _benches[model][0] == key:
         return replace(_benches[model][1], forwards=0.0)
-    bench = SiteBench.of(model.net, names, task, name=subject.name)
+    bench = SiteBench.of(model.net, model.site, task, name=subject.name)
     _benches[model] = key, bench
     return replace(bench)
 
@@ -207,22 +198,22 @@ class LastTokens:
     """
 
     net: nn.Module
-    places: tuple[Place, ...]
+    place: Place
     cached: str  # what the model calls what it keeps, of _CACHES
     options: Tensor  # tokens of the task's options, [example, option]
     order: Tensor  # batch and row within it of each example, [example, 2]
-    skipped: tuple[str, ...]  # blocks up to the first site, where it is one and only the next one reads what it gives
+    skipped: tuple[str, ...]  # blocks up to the site, where it is one and only the next one reads what it gives
     cost: float  # of a pass over all examples, in passes over whole contexts through all blocks
     # Of contexts of one length: last tokens [context, 1], and what is kept of those before.
     batches: list[tuple[Tensor, Any]]
-    vectors: list[Tensor]  # of each site, [example, width]
+    vectors: Tensor  # of the site, [example, width]; empty until the first pass
     clean: Tensor  # scores [example, option]
     sound: bool = False  # whether scores and vectors are finite
 
     @classmethod
     @torch.no_grad()
-    def of(cls, net: nn.Module, task: ChoiceTask, places: tuple[Place, ...], *, short: bool = True) -> Self | None:
-        """Such passes, ``short`` ones without blocks before sites; ``None`` where a model keeps no keys and values."""
+    def of(cls, net: nn.Module, task: ChoiceTask, place: Place, *, short: bool = True) -> Self | None:
+        """Such passes, ``short`` ones without blocks before a site; ``None`` where a model keeps no keys and values."""
         known = inspect.signature(net.forward).parameters.keys()
         cached = next((name for name in _CACHES if {name, "use_cache"} <= known), "")
         lengths = torch.tensor([len(context) for context in task.contexts])
@@ -231,13 +222,13 @@ class LastTokens:
             return None
         options = torch.tensor(task.choices)[:, :, 0]
         # Blocks up to a site that is one of a list, and how many that has.
-        stack, _, number = places[0].module.rpartition(".")
+        stack, _, number = place.module.rpartition(".")
         blocks = net.get_submodule(stack) if short and number.isdecimal() else None
         listed = isinstance(blocks, nn.ModuleList)
         skipped = tuple(f"{stack}.{at}" for at in range(int(number) + 1)) if listed else ()
         cost = (1.0 - len(skipped) / (len(blocks) if listed else 1)) / float(lengths.float().mean())
-        found = cls(net, places, cached, options, torch.zeros(len(lengths), 2, dtype=torch.long), skipped, cost, [], [],
-                    torch.zeros(options.shape))  # fmt: skip
+        order = torch.zeros(len(lengths), 2, dtype=torch.long)
+        found = cls(net, place, cached, options, order, skipped, cost, [], torch.zeros(0), torch.zeros(options.shape))
         few, device = {"logits_to_keep": 1} if "logits_to_keep" in known else {}, next(net.parameters()).device
         for length in range(int(lengths.max()) + 1):
             for some in cast("tuple[Tensor, ...]", (lengths == length).nonzero()[:, 0].split(_BATCH)):  # pyright: ignore[reportUnknownMemberType]
@@ -251,36 +242,30 @@ class LastTokens:
                     found.batches.append((ids[:, -1:], cache))
                     if not found._read(some):
                         return None
-        found.sound = all(bool(torch.isfinite(one).all()) for one in (found.clean, *found.vectors))
+        found.sound = all(bool(torch.isfinite(one).all()) for one in (found.clean, found.vectors))
         if found.sound and skipped:
             try:
-                again = found.scores([_same] * len(places), torch.arange(len(lengths)))
+                again = found.scores(lambda values, at: values, torch.arange(len(lengths)))
             except Exception:  # whatever a model's own code raises where later blocks read more than the last one gives
                 again = torch.full_like(found.clean, torch.inf)
             if not float((again - found.clean).abs().max()) <= _NEAR:
-                return cls.of(net, task, places, short=False)
+                return cls.of(net, task, place, short=False)
         return found
-
-    @property
-    def floats(self) -> tuple[Tensor, ...]:
-        """The vectors in single precision."""
-        return tuple(one.float() for one in self.vectors)
 
     def _read(self, some: Tensor) -> bool:
         """Takes scores and vectors of the last batch, these examples, from a pass through all blocks; if it has any."""
-        taken = dict[str, Tensor]()
+        taken = list[Tensor]()
 
-        def take(name: str, values: Tensor, at: Tensor) -> Tensor:
-            taken[name] = values
+        def take(values: Tensor, at: Tensor) -> Tensor:
+            taken.append(values)
             return values
 
-        self.clean[some] = self._pass(some, [partial(take, place.name) for place in self.places], ())
-        if len(taken) < len(self.places):
+        self.clean[some] = self._pass(some, take, ())
+        if not taken:
             return False
-        if not self.vectors:
-            self.vectors = [one.new_zeros(len(self.order), one.shape[1]) for one in taken.values()]
-        for whole, place in zip(self.vectors, self.places, strict=True):
-            whole[some] = taken[place.name]
+        if not len(self.vectors):
+            self.vectors = taken[0].new_zeros(len(self.order), taken[0].shape[1])
+        self.vectors[some] = taken[-1]
         # Of blocks that are not run again only the length is asked.
         for layer in getattr(self.batches[-1][1], "layers", [])[: len(self.skipped)]:
             for name in ("keys", "values"):
@@ -289,16 +274,16 @@ class LastTokens:
         return True
 
     @torch.no_grad()
-    def scores(self, changes: Sequence[Change], rows: Tensor) -> Tensor:
+    def scores(self, change: Change, rows: Tensor) -> Tensor:
         """See ``SiteBench.scores``."""
         found = torch.zeros(len(rows), self.options.shape[1])
         for batch in range(len(self.batches)):
             own = (self.order[rows, 0] == batch).nonzero()[:, 0]
             for at in cast("tuple[Tensor, ...]", own.split(_BATCH)) if len(own) else ():  # pyright: ignore[reportUnknownMemberType]
-                found[at] = self._pass(rows[at], [partial(_numbered, one, at) for one in changes], self.skipped)
+                found[at] = self._pass(rows[at], partial(_numbered, change, at), self.skipped)
         return found
 
-    def _pass(self, examples: Tensor, changes: Sequence[Change], skipped: Sequence[str]) -> Tensor:
+    def _pass(self, examples: Tensor, change: Change, skipped: Sequence[str]) -> Tensor:
         """Scores of examples of one batch."""
         last, kept = self.batches[int(self.order[examples[0], 0])]
         some, cache = self.order[examples, 1].to(last.device), copy.deepcopy(kept)  # a pass adds to it
@@ -307,21 +292,16 @@ class LastTokens:
             for path in skipped[:-1]:
                 undo.enter_context(computing(self.net.get_submodule(path), _passed))
             if skipped:
-                given = self.vectors[0][examples.to(last.device), None]
+                given = self.vectors[examples.to(last.device), None]
                 undo.enter_context(computing(self.net.get_submodule(skipped[-1]), lambda *_, **__: given))
-            for place, change in zip(self.places, changes, strict=True):
-                hook = partial(_last_changed, change, torch.arange(len(examples)))
-                undo.callback(self.net.get_submodule(place.module).register_forward_hook(hook).remove)
+            hook = partial(_last_changed, change, torch.arange(len(examples)))
+            undo.callback(self.net.get_submodule(self.place.module).register_forward_hook(hook).remove)
             logits = as_scores(self.net(last[some], use_cache=True, **{self.cached: cache}))
         return logits[:, -1].float().log_softmax(-1).cpu().gather(1, self.options[examples])
 
 
 def _passed(first: Any, *_: Any, **__: Any) -> Any:
     return first
-
-
-def _same(values: Tensor, at: Tensor) -> Tensor:
-    return values
 
 
 def _last_changed(change: Change, at: Tensor, module: nn.Module, args: Any, output: Any) -> Any:
@@ -336,7 +316,7 @@ def _last_changed(change: Change, at: Tensor, module: nn.Module, args: Any, outp
 
 
 def site_twin(bench: SiteBench, *, root: int) -> tuple[SiteBench, str, Tensor] | None:
-    """A copy of the net that computes the same, with the vectors of its first site in another basis.
+    """A copy of the net that computes the same, with the vectors of the site in another basis.
 
     Returns:
         The copy on the task, ``rotation`` (of the residual stream) or ``permutation`` (of hidden units), and what
@@ -349,13 +329,13 @@ def site_twin(bench: SiteBench, *, root: int) -> tuple[SiteBench, str, Tensor] |
     except WheeltapError:
         return None
     offers = () if isinstance(family, gauge.Refusal) else family.offers
-    before = bench.vectors[0].double().cpu()
+    before = bench.vectors.double().cpu()
     for move, kind in (("rotate", "rotation"), ("permute", "permutation")):
         if move not in offers or isinstance(family, gauge.Refusal):
             continue
         net = gauge.twin(model, gauge.describe(family, move, seed=seed), run, family=family).eval()
         other = bench.beside(net, "gauge twin")
-        after = other.vectors[0].double().cpu()
+        after = other.vectors.double().cpu()
         if float((before - after).abs().max()) <= 1e-6 * float(before.abs().max()):
             continue
         if kind == "rotation":

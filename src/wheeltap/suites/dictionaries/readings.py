@@ -19,7 +19,7 @@ from torch import Tensor
 from wheeltap import perturb
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError, UsageError
-from wheeltap.core.settings import LARGE, Settings
+from wheeltap.core.settings import LARGE
 from wheeltap.core.site import WHOLE
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
@@ -38,38 +38,32 @@ Index = NDArray[np.int64]
 
 
 class EntryReading(Reading):
-    """What all have in common: the entry that they are of, the sites, and the attributes.
+    """What all have in common: the entry that they are of, the site, and the attributes.
 
     They raise as ``opened`` and, where they ask for attributes, as ``attributes_of``.
     """
 
     def require(self, subject: Subject, task: BaseTask) -> None:
-        """See ``Reading.require``: the entries and the site."""
+        """See ``Reading.require``: the entries."""
         if isinstance(subject.model, DictionaryModel):
-            entries, sites = len(subject.model.all), len(subject.model.sites)
-            own = self.settings
-            numbers = own.numbers if isinstance(own, specs.DictionaryDisturbedSettings) else [getattr(own, "entry", 0)]
-            numbered = (("entry", max(numbers), entries), ("site", getattr(own, "site", 0), sites))
-            for name, asked, count in numbered:
-                if asked >= count:
-                    raise UsageError(f"The model has no such {name}.", where=f"{subject.name}: setting {name}",
-                                     expected=f"0 to {count - 1}", got=str(asked))  # fmt: skip
+            own, count = self.settings, len(subject.model.dictionaries)
+            asked = max(own.numbers) if isinstance(own, specs.DictionaryDisturbedSettings) else own.entry
+            if asked >= count:
+                raise UsageError("The model has no such entry.", where=f"{subject.name}: setting entry",
+                                 expected=f"0 to {count - 1}", got=str(asked))  # fmt: skip
 
     def opened(self, subject: Subject, task: BaseTask, *entries: int) -> tuple[SiteBench, list[Dictionary], Arrays]:
-        """A bench, the dictionary of each of its sites (or of each entry, at its one site), and the kinds of entries.
+        """A bench, the dictionary of the settings (or of each entry), and the kinds of all.
 
         Raises:
-            ModelError: If the model has no dictionaries, or a site holds no vector per example.
+            ModelError: If the model has no dictionaries, or the site holds no vector per example.
             DataError: If the task has no options, or does not know an attribute of a supervised dictionary.
         """
-        settings: Settings = self.settings
-        one = getattr(settings, "site", None)
-        sites = [one] if one is not None else range(len(getattr(subject.model, "sites", ())))
-        bench, model = bench_of(subject, task, sites), subject.model
+        bench, model = bench_of(subject, task), subject.model
         assert isinstance(model, DictionaryModel)  # bench_of refuses others
+        kinds = np.array([specs.KINDS.index(one.kind) for one in model.dictionaries])
         asked = entries or (self.settings.entry,)
-        dictionaries = [model.dictionary(entry, site) for entry in asked for site in sites]
-        return bench, dictionaries, {"kinds": np.array([specs.KINDS.index(entry.kind) for entry in model.all])}
+        return bench, [model.dictionaries[entry] for entry in asked], {"kinds": kinds}
 
 
 def attributes_of(task: BaseTask) -> dict[str, Index]:
@@ -98,36 +92,33 @@ class DictionaryReconstruction(EntryReading):
 
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
         """See ``Reading.read``; three passes over the task."""
-        bench, dictionaries, found = self.opened(subject, task)
-        both = list(zip(dictionaries, bench.vectors, strict=True))
+        bench, (dictionary,), found = self.opened(subject, task)
+        vectors = bench.vectors
         scores = [bench.clean, bench.averaged()]
         for replacement in specs.REPLACEMENTS[2:]:
-            scores.append(bench.scores([partial(_replaced, bench, one, own.mean(0), replacement) for one, own in both]))
-        codes = [bench.codes(one, own) for one, own in both]
-        made = [one.decode(some, own) for (one, own), some in zip(both, codes, strict=True)]
-        active = [one != 0 for one in codes]
+            scores.append(bench.scores(partial(_replaced, bench, dictionary, replacement)))
+        codes = bench.codes(dictionary, vectors)
+        active = codes != 0
         found |= {
             "margin": np.stack([bench.margins(one) for one in scores]),
-            "error": _squares([own - one for own, one in zip(bench.vectors, made, strict=True)]),
-            "spread": _squares([own - own.mean(0) for own in bench.vectors]),
-            "active": torch.cat(active, 1).sum(1).cpu().numpy(),
-            "dead": np.array(sum(int((~one.any(0)).sum()) for one in active)),
-            "features": np.array(sum(one.shape[1] for one in active)),
+            "error": _squares(vectors - dictionary.decode(codes, vectors)),
+            "spread": _squares(vectors - vectors.mean(0)),
+            "active": active.sum(1).cpu().numpy(),
+            "dead": np.array(int((~active.any(0)).sum())),
+            "features": np.array(active.shape[1]),
         }  # fmt: skip
         return Readings(found, bench.forwards)
 
 
-def _replaced(
-    bench: SiteBench, dictionary: Dictionary, mean: Tensor, replacement: str, values: Tensor, at: Tensor
-) -> Tensor:
-    """What stands in the place of a site's vectors, which earlier sites may have changed."""
+def _replaced(bench: SiteBench, dictionary: Dictionary, replacement: str, values: Tensor, at: Tensor) -> Tensor:
+    """What stands in the place of the site's vectors."""
     values = values.float()
     made = dictionary.decode(bench.codes(dictionary, values, at), values)
-    return made if replacement == "reconstructed" else mean + (values - made)
+    return made if replacement == "reconstructed" else bench.vectors.mean(0) + (values - made)
 
 
-def _squares(vectors: Sequence[Tensor]) -> NDArray[Any]:
-    return torch.cat(list(vectors), 1).double().square().sum(1).cpu().numpy()
+def _squares(vectors: Tensor) -> NDArray[Any]:
+    return vectors.double().square().sum(1).cpu().numpy()
 
 
 Pairs = tuple[Index, Index]
@@ -158,7 +149,7 @@ def counterfactuals(task: BaseTask, name: str, *, root: int, most: int) -> Pairs
 
 
 def edits(
-    bench: SiteBench, site: int, dictionary: Dictionary, asked: Sequence[tuple[int, int, str]], budget: int
+    bench: SiteBench, dictionary: Dictionary, asked: Sequence[tuple[int, int, str]], budget: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Vectors of examples edited towards those of others, ``[edit, width]``; magnitudes ``[edit]``.
 
@@ -166,12 +157,11 @@ def edits(
 
     Args:
         bench: The net.
-        site: Number of the site that the dictionary is of.
         dictionary: The dictionary.
         asked: Two examples that differ in an attribute alone, and its name.
         budget: Features that an edit may change.
     """
-    vectors, made, sizes = bench.vectors[site], list[NDArray[np.float64]](), list[float]()
+    vectors, made, sizes = bench.vectors, list[NDArray[np.float64]](), list[float]()
     stretch = dictionary.normalized(vectors)[1].expand(len(vectors), 1)
     codes, lengths, atoms, rows = (
         one.double().cpu().numpy() for one in (bench.codes(dictionary, vectors), stretch, dictionary.W_dec, vectors)
@@ -194,21 +184,19 @@ def edits(
     return np.stack(made), np.array(sizes)
 
 
-def edited(
-    bench: SiteBench, dictionaries: Sequence[Dictionary], pairs: Mapping[str, Pairs], budget: int
-) -> dict[str, Arrays]:
+def edited(bench: SiteBench, dictionary: Dictionary, pairs: Mapping[str, Pairs], budget: int) -> dict[str, Arrays]:
     """What the reading ``dictionary-control`` gives of each attribute that has ``pairs``; one pass over all of them."""
     asked = [(int(row), int(other), name) for name, own in pairs.items() for row, other in zip(*own, strict=True)]
     if not asked:
         return {}
     rows, others, names = (np.array(one) for one in zip(*asked, strict=True))
-    made = [edits(bench, site, one, asked, budget) for site, one in enumerate(dictionaries)]
-    put = [to_tensor(vectors).to(own) for (vectors, _), own in zip(made, bench.vectors, strict=True)]
+    made, sizes = edits(bench, dictionary, asked, budget)
+    put = to_tensor(made).to(bench.vectors)
     patched = bench.patched(rows, others)
     whole: Arrays = {
         "rows": rows, "unedited": (bench.clean[to_tensor(rows)].argmax(1) == patched).numpy(),
         "agree": (bench.exchanged(put, to_tensor(rows)).argmax(1) == patched).numpy(),
-        "magnitude": np.mean([sizes for _, sizes in made], 0),
+        "magnitude": sizes,
     }  # fmt: skip
     return {name: {key: one[names == name] for key, one in whole.items()} for name in dict.fromkeys(names.tolist())}
 
@@ -222,9 +210,9 @@ class DictionaryControl(EntryReading):
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
         """See ``Reading.read``; two passes over the pairs."""
         labels = attributes_of(task)
-        bench, dictionaries, found = self.opened(subject, task)
+        bench, (dictionary,), found = self.opened(subject, task)
         pairs = {name: counterfactuals(task, name, root=root, most=self.settings.pairs) for name in labels}
-        made = edited(bench, dictionaries, pairs, self.settings.budget)
+        made = edited(bench, dictionary, pairs, self.settings.budget)
         for name, values in labels.items():
             arrays = {**made.get(name, {}), "status": status(values, measured=name in made)}
             found |= {f"{name}|{key}": array for key, array in arrays.items()}
@@ -268,7 +256,7 @@ class DictionaryFeatures(EntryReading):
         """See ``Reading.read``; of the entry under test five passes over the task."""
         labels = attributes_of(task)
         bench, (dictionary,), found = self.opened(subject, task)
-        vectors = bench.vectors[0]
+        vectors = bench.vectors
         codes = bench.codes(dictionary, vectors)
         half, made = FeatureHalves.of(codes, task, root), dictionary.decode(codes, vectors)
         above = np.zeros(len(half.features), dtype=np.bool_)
@@ -286,7 +274,7 @@ class DictionaryFeatures(EntryReading):
             for some in (half.features[above], rest[: int(above.sum())]):
                 mask = torch.zeros(codes.shape[1]).index_fill(0, to_tensor(some.astype(np.int64)), 1.0).to(codes)
                 parts = (dictionary.decode(codes * one, vectors) for one in (mask, 1.0 - mask))
-                scores += [bench.exchanged([one]) for one in parts]
+                scores += [bench.exchanged(one) for one in parts]
             found["margin"] = np.stack([bench.margins(one) for one in scores])
         return Readings(found, bench.forwards)
 
@@ -339,7 +327,7 @@ class DictionaryDisturbance(EntryReading):
         """See ``Reading.read``; a pass, and two over the pairs, for each disturbance; training."""
         how, labels = self.settings, attributes_of(task)
         bench, dictionaries, found = self.opened(subject, task, *how.numbers)
-        codes = [bench.codes(one, bench.vectors[0]) for one in dictionaries]
+        codes = [bench.codes(one, bench.vectors) for one in dictionaries]
         live = [((one > 0).any(0) & ~(one > 0).all(0)).nonzero()[:, 0] for one in codes]
         asked = {name: counterfactuals(task, name, root=root, most=how.pairs) for name in labels}
         rows, forwards = dict[str, list[NDArray[Any]]](), 0.0
@@ -349,10 +337,10 @@ class DictionaryDisturbance(EntryReading):
                 found["gauge"] = np.array(specs.GAUGES.index(kind))
                 owns, means = [one if turn is None else rewritten(one, turn) for one in dictionaries], list[float]()
                 for own, before, some in zip(owns, codes, live, strict=True):
-                    both = (one[:, some].cpu().numpy() for one in (before, other.codes(own, other.vectors[0])))
+                    both = (one[:, some].cpu().numpy() for one in (before, other.codes(own, other.vectors)))
                     means.append(float(stats.correlations(*both).sum()) / max(len(some), 1))
                 arrays: Arrays = {"correlation": np.array(means)}
-                made = [edited(other, [own], asked, how.budget) for own in owns]
+                made = [edited(other, own, asked, how.budget) for own in owns]
                 for name in made[0]:
                     arrays[f"{name}|agree"] = np.stack([one[name]["agree"] for one in made])
                     arrays[f"{name}|unedited"] = made[0][name]["unedited"]

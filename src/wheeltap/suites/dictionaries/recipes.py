@@ -1,4 +1,4 @@
-"""Dictionaries of the sites of a net: trained, held at random as nulls, or computed; nets with dictionaries beside."""
+"""Dictionaries of a site of a net: trained, held at random as nulls, or computed; nets with dictionaries beside."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -13,7 +13,6 @@ from wheeltap.core import seeds
 from wheeltap.core.canon import Scalar
 from wheeltap.core.errors import DataError, UsageError
 from wheeltap.core.fingerprint import weights_digest
-from wheeltap.core.settings import comma_separated
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_tensor
 from wheeltap.plans.artifacts import Artifacts
@@ -23,7 +22,7 @@ from wheeltap.recipes.make import Watch, make, place
 from wheeltap.recipes.planted import RecodingState
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.suites.dictionaries.activations import ROWS, center, collect, vectors_of, width_of
-from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel, DictionarySettings, Entry, random_like
+from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel, DictionarySettings, random_like
 from wheeltap.suites.dictionaries.specs import RANDOM, Kind, kinds_of
 from wheeltap.suites.dictionaries.supervised import least_squares_codes, mean_codes
 from wheeltap.suites.dictionaries.training import (
@@ -180,11 +179,6 @@ class WithDictionarySettings(DictionaryTrainingSettings, frozen=True, kw_only=Tr
         """Of the entries that are made, in order."""
         return kinds_of(self.entries)
 
-    @property
-    def sites(self) -> tuple[str, ...]:
-        """Of the dictionaries of each entry."""
-        return comma_separated(self.site) or ("",)
-
 
 @final
 class WithDictionary(Recipe):
@@ -199,7 +193,7 @@ class WithDictionary(Recipe):
     """
 
     name = "with-dictionary"
-    title = "net with dictionaries of some of its sites"
+    title = "net with dictionaries of one of its sites"
     version = 2
     settings_type = WithDictionarySettings
     settings: WithDictionarySettings
@@ -220,7 +214,7 @@ class WithDictionary(Recipe):
     def start(self, given: Given) -> State:
         """See ``Recipe.start``."""
         require_fit(given, self)
-        parts = len(self.settings.kinds) * len(self.settings.sites)
+        parts = len(self.settings.kinds)
 
         def made(recipe: DictionaryRecipe, asked: Given, done: int) -> nn.Module:
             def progress(step: int, steps: int) -> None:
@@ -236,33 +230,27 @@ class WithDictionary(Recipe):
         self, given: Given, net: tuple[nn.Module, ...], make: Callable[[DictionaryRecipe, Given, int], nn.Module]
     ) -> DictionaryModel:
         """The net with all entries; each dictionary is made by a recipe, after so many others."""
-        how, entries = self.settings, [*given.of[1:]]
-        keys = [[key] * len(how.sites) for key in given.spec.of[1:]]
-        if not net or not all(isinstance(entry, Entry) for entry in entries) or (
+        how, entries, keys = self.settings, [*given.of[1:]], [*given.spec.of[1:]]
+        if not net or not all(isinstance(entry, Dictionary) for entry in entries) or (
             not entries and (not how.kinds or how.kinds[0] in RANDOM)
         ):  # fmt: skip
             raise UsageError("Dictionaries stand beside a net, random ones beside another.",
                              where=f"recipe with-dictionary, entries {how.entries!r}",
-                             expected="a net, then entries; or a kind to begin with, such as own",
+                             expected="a net, then dictionaries; or a kind to begin with, such as own",
                              got=", ".join(type(one).__name__ for one in given.of) or "nothing")  # fmt: skip
         shared = cast("dict[str, Scalar]", msgspec.structs.asdict(how))
         del shared["entries"]
         for at, kind in enumerate(how.kinds):
-            again, first, made = how.kinds[:at].count(kind), given.spec.seed, list[Dictionary]()
+            again, seed = how.kinds[:at].count(kind), given.spec.seed
             if again or kind == "reseed":
-                first = seeds.derive(first, self.name, kind, again)
-            keys.append([])
-            for number, site in enumerate(how.sites):
-                of, names, seed = given.of[:1], given.spec.of[:1], first
-                if kind in RANDOM:
-                    of, names = (*of, *cast("Entry", entries[0])[number : number + 1]), (*names, keys[0][number])
-                if number:
-                    seed = seeds.derive(first, self.name, site)
-                settings = shared | {"kind": kind, "site": site}
-                spec = specified(DictionaryRecipe, settings, seed=seed, of=names, data=given.spec.data)
-                recipe = DictionaryRecipe(dict(spec.settings))
-                asked = Given(spec, of, given.task, given.device)
-                made.append(cast("Dictionary", make(recipe, asked, at * len(how.sites) + number)))
-                keys[-1].append(spec.key)
-            entries.append(Entry(made, kind=kind))
-        return DictionaryModel(net[0], how.sites, cast("list[Entry]", copy.deepcopy(entries))).eval()
+                seed = seeds.derive(seed, self.name, kind, again)
+            of, names = given.of[:1], given.spec.of[:1]
+            if kind in RANDOM:
+                of, names = (*of, entries[0]), (*names, keys[0])
+            spec = specified(DictionaryRecipe, shared | {"kind": kind}, seed=seed, of=names, data=given.spec.data)
+            asked = Given(spec, of, given.task, given.device)
+            made = cast("Dictionary", make(DictionaryRecipe(dict(spec.settings)), asked, at))
+            made.kind = kind
+            entries.append(made)
+            keys.append(spec.key)
+        return DictionaryModel(net[0], how.site, cast("list[Dictionary]", copy.deepcopy(entries))).eval()

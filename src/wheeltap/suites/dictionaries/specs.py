@@ -34,7 +34,7 @@ have the same; ``too few examples``: no two that differ in this attribute alone,
 """
 
 REPLACEMENTS: Final = ("clean", "mean", "reconstructed", "residual")
-"""What stands in the sites: their vectors; the mean vector of the task's examples; what the dictionary makes of the
+"""What stands in the site: its vectors; the mean vector of the task's examples; what the dictionary makes of the
 vector; the mean vector with what the dictionary leaves out added.
 
 Source: Makelov, Lange and Nanda 2024, arXiv:2405.08366, section 4 (tests of sufficiency and necessity)."""
@@ -72,11 +72,11 @@ class DictionaryEntrySettings(Settings, frozen=True, kw_only=True):
 
 DICTIONARY_RECONSTRUCTION: Final = ReadingSpec(
     name="dictionary-reconstruction",
-    title="Answers with the vectors of sites replaced by what a dictionary makes of them",
+    title="Answers with the vectors of a site replaced by what a dictionary makes of them",
     settings_type=DictionaryEntrySettings,
     arrays=_KINDS | {
         "margin": Array("replacement example", "score of the right option less the best other one, logits, with the "
-                        "replacements of REPLACEMENTS in all sites"),
+                        "replacements of REPLACEMENTS in the site"),
         "error": Array("example", "squared distance of the vectors from their reconstructions"),
         "spread": Array("example", "squared distance of the vectors from the mean vectors"),
         "active": Array("example", "features that are not 0", "count"),
@@ -84,7 +84,7 @@ DICTIONARY_RECONSTRUCTION: Final = ReadingSpec(
         "features": Array("", "features of the dictionary", "count"),
     },
 )  # fmt: skip
-"""WT401. A task must have options; where there are several sites, all but the margins are sums over them."""
+"""WT401. A task must have options."""
 
 
 def kinds_of(text: str) -> tuple[Kind, ...]:
@@ -128,7 +128,7 @@ DICTIONARY_CONTROL: Final = ReadingSpec(
 )  # fmt: skip
 """WT402. Pairs are the same whatever the entry. The edit is the one of at most so many features that brings the vector
 nearest to the other example's; of a supervised dictionary, the attribute's old value is removed and its new one added,
-whatever the budget. All sites are edited at once; the magnitude is the mean over them.
+whatever the budget.
 
 Source: Makelov, Lange and Nanda 2024, arXiv:2405.08366, section 4 (sparse controllability)."""
 
@@ -140,21 +140,11 @@ a value that its features must be active on."""
 UNION: Final = 10  # values of an attribute that a feature may stand for, at most; never more than half of them
 
 
-class DictionaryFeaturesSettings(DictionaryEntrySettings, frozen=True, kw_only=True):
-    """Which dictionary.
-
-    Attributes:
-        site: Number of the site among the model's.
-    """
-
-    site: Count = 0
-
-
 DICTIONARY_FEATURES: Final = ReadingSpec(
     name="dictionary-features",
     title="Features of a dictionary beside the values of attributes",
     version=2,
-    settings_type=DictionaryFeaturesSettings,
+    settings_type=DictionaryEntrySettings,
     each="attribute",
     arrays=_KINDS | _STATUS | {
         "features": Array("live", "numbers of the features that are active in some examples and not in all", "count"),
@@ -187,7 +177,6 @@ class DictionaryDisturbedSettings(Settings, frozen=True, kw_only=True):
 
     Attributes:
         dictionaries: Numbers of the entries that read each disturbed net, separated by commas.
-        site: Number of the site among the model's.
         noise: Relative standard deviation of the weight noise.
         steps: Of fine-tuning on the task itself.
         rate: First step size, as in the perturbation ``fine-tune``.
@@ -196,7 +185,6 @@ class DictionaryDisturbedSettings(Settings, frozen=True, kw_only=True):
     """
 
     dictionaries: str = "0"
-    site: Count = 0
     noise: Annotated[float, msgspec.Meta(gt=0.0, le=10.0)] = 0.1
     steps: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 8
     rate: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 3e-3

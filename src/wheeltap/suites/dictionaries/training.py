@@ -41,8 +41,7 @@ class DictionaryTrainingSettings(Settings, frozen=True, kw_only=True):
     """Which dictionary, and how it is trained.
 
     Attributes:
-        site: Module path whose output is meant; only a name, where vectors are given themselves. Of a net with
-            dictionaries several, separated by commas: each entry has one dictionary of each.
+        site: Module path whose output is meant; only a name, where vectors are given themselves.
         architecture: See ``Trained``.
         features: How many there are.
         k: How many are active in a vector, on average: penalties are steered to it.

@@ -22,8 +22,8 @@ class DictionaryView(EntryReading):
 
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
         """See ``Reading.read``; a pass over its examples for each feature."""
-        bench, (one, *_), found = self.opened(subject, task)
-        vectors = bench.vectors[0]
+        bench, (one,), found = self.opened(subject, task)
+        vectors = bench.vectors
         codes = bench.codes(one, vectors)
         atoms, length = one.W_dec, one.normalized(vectors)[1].expand(len(vectors), 1)
         size = codes.square().sum(0) * atoms.square().sum(1)
@@ -36,7 +36,7 @@ class DictionaryView(EntryReading):
             rows = (codes[:, feature] != 0).nonzero()[:, 0].cpu()
             gone = codes[rows, feature][:, None] * atoms[feature] * length[rows]
             scores = bench.clean.clone()
-            scores[rows] = bench.exchanged([vectors[rows] - gone], rows).to(scores)
+            scores[rows] = bench.exchanged(vectors[rows] - gone, rows).to(scores)
             lost.append(float((margins - bench.margins(scores))[rows].mean()))
             changed.append(float((scores.argmax(1) != answers)[rows].float().mean()))
         wording = task.annotation(AttributeWords)

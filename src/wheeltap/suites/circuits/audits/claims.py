@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from typing import Final, final
 
@@ -9,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.audits.base import Case, Hypothesis, NoAnswer, Verdict
-from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import Words
 from wheeltap.core.plain import many
 from wheeltap.core.records import Estimate, FindingStatus, SubjectRecord, Trial
@@ -18,11 +18,10 @@ from wheeltap.stats.effect import mean_effect
 from wheeltap.stats.evidence import Members
 from wheeltap.stats.members import NumberScale, difference
 from wheeltap.stats.sample import Sample
-from wheeltap.suites.circuits.audits.common import NO_OTHERS, NULLS, CircuitAudit, CircuitRead, two_sided
+from wheeltap.suites.circuits.audits.common import NO_OTHERS, NULLS, CircuitAudit, CircuitRead, Claim, two_sided
 from wheeltap.suites.circuits.audits.headline import TITLES
 from wheeltap.suites.circuits.audits.view import graphs, section, views
-from wheeltap.suites.circuits.specs import CHANCE, KINDS, Null
-from wheeltap.suites.circuits.stats import SHARES, area
+from wheeltap.suites.circuits.specs import CHANCE, KINDS, SHARES, Null
 
 ABLATIONS: Final = {
     "keep mean": "mean ablation",
@@ -65,32 +64,29 @@ class CircuitSufficientAudit(CircuitAudit):
         verdict.sections += map(section, views(self, case))
         return verdict
 
-    def titles(self) -> tuple[str, ...]:
+    def claims(self) -> dict[str, Claim]:
         """One for each ablation."""
-        return tuple(f"{self.title}: {words}" for words in ABLATIONS.values())
-
-    def singles(self, case: Case, subject: SubjectRecord, read: CircuitRead) -> list[Hypothesis]:
-        """One claim for each ablation."""
-        mean, *others = (self._claim(read, key) for key in ABLATIONS)
-        return [replace(mean, beside=(*mean.beside, *self._areas(case, subject))), *others]
+        return {f"{self.title}: {words}": partial(self._claim, key) for key, words in ABLATIONS.items()}
 
     def _areas(self, case: Case, subject: SubjectRecord) -> Iterator[Estimate]:
-        """What MIB sums up all sizes of a circuit of edges by, where the search for it has run."""
+        """What MIB sums up all sizes of a circuit of edges by, where the search for it has run.
+
+        Source: Mueller et al. 2025, "MIB: A Mechanistic Interpretability Benchmark", section 3.2 (CPR, CMD).
+        """
         searched = [case.reading(trial) for trial in self.searches(case.plan, subject)]
         if not searched or "faithful" not in searched[0]:
             return
-        shares, (signed, large) = np.array(SHARES), searched[0]["faithful"].astype(np.float64)
-        performance, distance = area(shares, signed), area(shares, np.abs(1.0 - large))
-        for name, value in (
-            ("CPR: area under faithfulness by share of edges", performance),
-            ("CMD: area between faithfulness and 1", distance),
+        signed, large = searched[0]["faithful"].astype(np.float64)
+        for name, values in (
+            ("CPR: area under faithfulness by share of edges", signed),
+            ("CMD: area between faithfulness and 1", np.abs(1.0 - large)),
         ):
-            yield Estimate.exact(name, value, "share")
+            yield Estimate.exact(name, float(np.trapezoid(values, SHARES)), "share")
 
-    def _claim(self, read: CircuitRead, key: str) -> Hypothesis:
-        words, title = ABLATIONS[key], f"{self.title}: {ABLATIONS[key]}"
+    def _claim(self, key: str, case: Case, subject: SubjectRecord, read: CircuitRead) -> Hypothesis:
+        words = ABLATIONS[key]
         if not read.asked(key):
-            return unasked(title, NO_OTHERS)
+            return unasked(NO_OTHERS)
         sample = read.rises(key, share=self.settings.tolerance)
         rise = sample.effect(margin=sample.margin, name=f"rise of the loss, {words}", unit="nats")
         about = f"{read.size}." if key == "keep mean" else read.left_out(key)
@@ -98,8 +94,10 @@ class CircuitSufficientAudit(CircuitAudit):
             f"With everything else ablated ({words}) the loss is {read.loss(key).mean():.3f} nats, of the whole net "
             f"{read.whole(key).mean():.3f}, of a guess 0.693: a rise of {rise}; {sample.margin:.3f} would do. {about}"
         ).strip()
-        claim = measured(title, rise, sample, _SUFFICIENT, f"The circuit is not sufficient under {words}. ", numbers)
-        return replace(claim, beside=read.faithfulness()) if key == "keep mean" else claim
+        claim = measured(rise, sample, _SUFFICIENT, f"The circuit is not sufficient under {words}. ", numbers)
+        if key != "keep mean":
+            return claim
+        return replace(claim, beside=(*read.faithfulness(), *self._areas(case, subject)))
 
 
 REMOVED: Final = {"remove mean": "mean ablation", "remove zero": "zero ablation",
@@ -128,19 +126,15 @@ class CircuitNecessaryAudit(CircuitAudit):
         "without it. Also whether disturbing the circuit's weights costs more than disturbing as many others."
     )
 
-    def titles(self) -> tuple[str, ...]:
-        """One for each ablation, one for each disturbance of weights."""
-        ablations = (f"{self.title}: {words}" for words in REMOVED.values())
-        return (*ablations, *(f"Weights of the circuit: {kind}" for kind in KINDS))
+    def claims(self) -> dict[str, Claim]:
+        """What is left without it, by each ablation; what disturbing its weights costs beyond as many others."""
+        left: dict[str, Claim] = {f"{self.title}: {words}": partial(self._left, key) for key, words in REMOVED.items()}
+        return left | {f"Weights of the circuit: {kind}": partial(_weights, at) for at, kind in enumerate(KINDS)}
 
-    def singles(self, case: Case, subject: SubjectRecord, read: CircuitRead) -> list[Hypothesis]:
-        """What is left without it; what disturbing its weights costs beyond as many others."""
-        return [*(self._left(read, key) for key in REMOVED), *(_weights(read, at) for at in range(len(KINDS)))]
-
-    def _left(self, read: CircuitRead, key: str) -> Hypothesis:
+    def _left(self, key: str, case: Case, subject: SubjectRecord, read: CircuitRead) -> Hypothesis:
         words = REMOVED[key]
         if not read.asked(key):
-            return unasked(f"{self.title}: {words}", NO_OTHERS)
+            return unasked(NO_OTHERS)
         loss = read.loss(key)
         half = self.settings.half
         sample = Sample((CHANCE - loss)[None, :], margins=half * (CHANCE - read.whole(key)), least=1.0 / half)
@@ -151,14 +145,13 @@ class CircuitNecessaryAudit(CircuitAudit):
             f"{read.left_out(key)}"
         ).strip()
         said = f"The circuit is not necessary ({words}): the rest does the task without it. "
-        return measured(f"{self.title}: {words}", left, sample, _NECESSARY, said, numbers)
+        return measured(left, sample, _NECESSARY, said, numbers)
 
 
-def _weights(read: CircuitRead, at: int) -> Hypothesis:
+def _weights(at: int, case: Case, subject: SubjectRecord, read: CircuitRead) -> Hypothesis:
     """What one disturbance of the circuit's weights costs beyond the same on as many others."""
-    title = f"Weights of the circuit: {KINDS[at]}"
     if not read.weights:
-        return unasked(title, _NO_WEIGHTS)
+        return unasked(_NO_WEIGHTS)
     own, others = (read.read["disturbed"][at, place].astype(np.float64) for place in range(2))
     gap = mean_effect((own - others)[:, None], margin=_SMALL * read.beyond, name=f"{KINDS[at]}: rise in the circuit "
                       "beyond as many others", unit="nats")  # fmt: skip
@@ -169,7 +162,6 @@ def _weights(read: CircuitRead, at: int) -> Hypothesis:
     return Hypothesis(
         test=gap, margin=_SMALL * read.beyond, evidence=Sample((own - others)[:, None]), words=_WEIGHTS,
         by_example=False, one_sided=True, alarm=False,
-        title=title,
         found=f"Disturbing the circuit's weights costs more than disturbing others. {numbers}",
         otherwise=f"Disturbing the circuit's weights is not shown to cost more than disturbing others. {numbers}",
     )  # fmt: skip
@@ -212,20 +204,19 @@ class CircuitNullsAudit(CircuitAudit):
         seeds = range(self.settings.tries)
         return [self.search(case.plan, subject, penalty=penalty, null=null, seed=at) for at in seeds]
 
-    def titles(self) -> tuple[str, ...]:
-        """Of every claim."""
-        return (f"{self.title}: random circuits", *(f"{self.title}: {_TITLES[null]}" for null in self.searched))
-
-    def singles(self, case: Case, subject: SubjectRecord, read: CircuitRead) -> list[Hypothesis]:
+    def claims(self) -> dict[str, Claim]:
         """Beside random circuits, and in each null."""
-        return [self._random(read), *(self._null(case, subject, null) for null in self.searched)]
+        nulls: dict[str, Claim] = {
+            f"{self.title}: {_TITLES[null]}": partial(self._null, null) for null in self.searched
+        }
+        return {f"{self.title}: random circuits": self._random} | nulls
 
     @property
     def searched(self) -> tuple[Null, ...]:
         """Nulls that are searched in. Where edges are patched, an empty circuit swaps the answers."""
         return tuple(null for null in NULLS if null != "labels" or self.settings.ablation != "patch")
 
-    def _random(self, read: CircuitRead) -> Hypothesis:
+    def _random(self, case: Case, subject: SubjectRecord, read: CircuitRead) -> Hypothesis:
         by = self.settings.ablation
         own, removed = (float(read.loss(f"{what} {by}").mean()) for what in ("keep", "remove"))
         kept, gone = read.read["random"].astype(np.float64), read.read["random_removed"].astype(np.float64)
@@ -247,19 +238,17 @@ class CircuitNullsAudit(CircuitAudit):
         if as_well:
             says = f"{NOT_EVIDENCE}: random circuits of its size do as well."
         return Hypothesis(
-            test=None, title=f"{self.title}: random circuits", alarm=not better,
+            test=None, alarm=not better,
             status="excluded" if better else "found" if as_well else "inconclusive", found=f"{says} {numbers}",
             words=Words("not evidence", "better than these", "may be no evidence"),
             beside=(Estimate.exact("p, beside random circuits", p, "probability", n=len(kept)),),
         )  # fmt: skip
 
-    def _null(self, case: Case, subject: SubjectRecord, null: Null) -> Hypothesis:
-        found, title = list[Arrays](), f"{self.title}: {_TITLES[null]}"
-        for trial in self._searches(case, subject, null):
-            try:
-                found.append(case.reading(trial))
-            except NoAnswer as gap:
-                return unasked(title, gap.because, gap.status)
+    def _null(self, null: Null, case: Case, subject: SubjectRecord, read: CircuitRead) -> Hypothesis:
+        try:
+            found = [case.reading(trial) for trial in self._searches(case, subject, null)]
+        except NoAnswer as gap:
+            return unasked(gap.because, gap.status)
         reached = [int(one["size"]) for one in found if int(one["size"])]
         target = float(found[0]["target"])
         lows = ", ".join(f"{float(one['losses'].min()):.3f}" for one in found)
@@ -272,7 +261,7 @@ class CircuitNullsAudit(CircuitAudit):
         else:
             says = f"In {NULLS[null]}, the same search does not reach the target in {len(found)} tries."
         return Hypothesis(
-            test=None, title=title, status="found" if reached else "excluded", alarm=bool(reached),
+            test=None, status="found" if reached else "excluded", alarm=bool(reached),
             found=f"{says} {numbers}", words=_NULLS,
         )  # fmt: skip
 
@@ -316,19 +305,17 @@ class CircuitStableAudit(CircuitAudit):
         _, penalty = self.chosen(case, subject)
         return [self.search(case.plan, subject, penalty=penalty, seed=1 + at) for at in range(self.settings.again)]
 
-    def titles(self) -> tuple[str, ...]:
-        """Of the claims."""
-        return (f"{self.title}: held-out pairs", f"{self.title}: rephrased", f"{self.title}: other searches")
-
-    def singles(self, case: Case, subject: SubjectRecord, read: CircuitRead) -> list[Hypothesis]:
+    def claims(self) -> dict[str, Claim]:
         """On held-out pairs, on rephrased ones, and beside other searches."""
-        return [self._held(read), self._worded(case, subject), self._again(case, subject)]
+        claims: dict[str, Claim] = {
+            "held-out pairs": self._held, "rephrased": self._worded, "other searches": self._again,
+        }  # fmt: skip
+        return {f"{self.title}: {name}": claim for name, claim in claims.items()}
 
-    def _held(self, read: CircuitRead) -> Hypothesis:
+    def _held(self, case: Case, subject: SubjectRecord, read: CircuitRead) -> Hypothesis:
         """Whether the loss is higher on held-out pairs than it is on those that the circuit was searched on."""
-        title = self.titles()[0]
         if self.settings.circuit and not self.settings.searched_here:
-            return replace(unasked(title, _UNKNOWN), brief=_UNKNOWN)
+            return replace(unasked(_UNKNOWN), brief=_UNKNOWN)
         searched, held = two_sided(read.read["searched"]), read.loss(f"keep {self.settings.ablation}")
         # Other pairs, so two samples: the loss on those searched has noise of its own.
         name = "rise of the loss on held-out pairs"
@@ -346,44 +333,40 @@ class CircuitStableAudit(CircuitAudit):
                 f"doing the task. Give at least {2 * FEW} pairs (half are searched on)."
             )
         return Hypothesis(
-            test=rise, margin=margin, evidence=Members(test, "more"), words=_HELD, one_sided=True, title=title,
+            test=rise, margin=margin, evidence=Members(test, "more"), words=_HELD, one_sided=True,
             found=f"The circuit fits the pairs that it was searched on and does worse on others. {brief} Rise {rise}.",
             otherwise=f"{brief} Rise {rise}.", brief=brief,
         )  # fmt: skip
 
-    def _worded(self, case: Case, subject: SubjectRecord) -> Hypothesis:
-        title = self.titles()[1]
+    def _worded(self, case: Case, subject: SubjectRecord, read: CircuitRead) -> Hypothesis:
         try:
             read = self.parsed(subject, case.reading(self.effects(case, subject, rephrased=True)))
         except NoAnswer as gap:
-            return unasked(title, gap.because)
+            return unasked(gap.because)
         how = f"keep {self.settings.ablation}"
         sample = read.rises(how, share=self.settings.tolerance)
         rise = sample.effect(margin=sample.margin, name="rise of the loss on rephrased pairs", unit="nats")
         numbers = f"The loss is {read.loss(how).mean():.3f} nats, of the whole net {read.own:.3f}: a rise of {rise}."
         fails = "The circuit fails on prompts that say the same in other words. "
-        claim = measured(title, rise, sample, _STABLE, fails, numbers)
+        claim = measured(rise, sample, _STABLE, fails, numbers)
         return replace(claim, otherwise=f"On prompts that say the same in other words: {numbers}")
 
-    def _again(self, case: Case, subject: SubjectRecord) -> Hypothesis:
-        title, kept = self.titles()[2], list[NDArray[np.bool_]]()
-        for trial in self._searches(case, subject):
-            try:
-                found = case.reading(trial)
-            except NoAnswer as gap:
-                return unasked(title, gap.because, gap.status)
-            if int(found["size"]):
-                kept.append(found["rank"] < int(found["size"]))
+    def _again(self, case: Case, subject: SubjectRecord, read: CircuitRead) -> Hypothesis:
+        try:
+            found = [case.reading(trial) for trial in self._searches(case, subject)]
+        except NoAnswer as gap:
+            return unasked(gap.because, gap.status)
+        kept: list[NDArray[np.bool_]] = [one["rank"] < int(one["size"]) for one in found if int(one["size"])]
         if len(kept) < 2:
             says = f"Of {self.settings.again} searches by other seeds {len(kept)} reach the target."
-            return unasked(title, says, "inconclusive")
+            return unasked(says, "inconclusive")
         shared = [float((one & two).sum() / (one | two).sum()) for one, two in combinations(kept, 2)]
         often = np.mean(kept, axis=0)
         unit = f"share of {self.parts}"
         always, once = int((often == 1.0).sum()), int((often > 0.0).sum())
         sizes = ", ".join(f"{int(one.sum()):,}" for one in kept)
         return Hypothesis(
-            test=None, title=title, status="measured", alarm=False,
+            test=None, status="measured", alarm=False,
             beside=(Estimate.exact("shared by two searches", float(np.mean(shared)), unit, n=len(shared)),
                     Estimate.exact("in every one", always / once, unit, n=len(kept))),
             found=f"{len(kept)} searches by other seeds find circuits of {sizes} {self.parts}. Two of them share "
@@ -391,14 +374,14 @@ class CircuitStableAudit(CircuitAudit):
         )  # fmt: skip
 
 
-def unasked(title: str, why: str, status: FindingStatus = "not_applicable") -> Hypothesis:
+def unasked(why: str, status: FindingStatus = "not_applicable") -> Hypothesis:
     """A claim that was not tested, and why."""
-    return Hypothesis(test=None, title=title, status=status, found=why, alarm=False)
+    return Hypothesis(test=None, status=status, found=why, alarm=False)
 
 
-def measured(title: str, test: Estimate, sample: Sample, words: Words, said: str, numbers: str) -> Hypothesis:
+def measured(test: Estimate, sample: Sample, words: Words, said: str, numbers: str) -> Hypothesis:
     """A claim on losses of pairs: what is said where the effect is above the margin, and its numbers in any case."""
     return Hypothesis(
-        test=test, margin=sample.margin, evidence=sample, words=words, one_sided=True, title=title,
+        test=test, margin=sample.margin, evidence=sample, words=words, one_sided=True,
         found=f"{said}{numbers}", otherwise=numbers,
     )  # fmt: skip

@@ -15,27 +15,18 @@ from wheeltap.core.records import Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
 from wheeltap.stats._scipy import t_quantile
 from wheeltap.stats.sample import Sample
+from wheeltap.suites.circuits import specs
 from wheeltap.suites.circuits.audits.headline import lines
 from wheeltap.suites.circuits.circuit import packed
-from wheeltap.suites.circuits.specs import (
-    CHANCE,
-    CIRCUIT_EFFECTS,
-    CIRCUIT_SEARCH,
-    DEFINITIONS,
-    RESAMPLED,
-    CircuitEffectsSettings,
-    CircuitSearchSettings,
-    Null,
-    Randoms,
-    Subsets,
-    WeightDraws,
-)
 
 Floats = NDArray[np.float64]
 
+Claim = Callable[[Case, SubjectRecord, "CircuitRead"], Hypothesis]
+"""A claim on the circuit of one subject, from what was read of it."""
+
 Statistic = Callable[[NDArray[np.intp]], float]
 
-NULLS: Final[dict[Null, str]] = {
+NULLS: Final[dict[specs.Null, str]] = {
     "weights": "the same net with its weights in random order",
     "labels": "the net as it is, with the two answers swapped",
 }
@@ -63,10 +54,10 @@ class CircuitRead:
         """
         if definition == "subsets":
             return np.mean([two_sided(one) for one in self.read["subset"]], axis=0)
-        if definition in RESAMPLED:
-            draws = self.read["resampled"][RESAMPLED.index(definition)]
+        if definition in specs.RESAMPLED:
+            draws = self.read["resampled"][specs.RESAMPLED.index(definition)]
             return np.mean([two_sided(one) for one in draws], axis=0)[self.comparable]
-        return two_sided(self.read["gap"][DEFINITIONS.index(definition)])
+        return two_sided(self.read["gap"][specs.DEFINITIONS.index(definition)])
 
     @property
     def comparable(self) -> NDArray[np.bool_]:
@@ -75,15 +66,15 @@ class CircuitRead:
 
     def whole(self, definition: str) -> Floats:
         """Loss of the whole net on the pairs that a definition is measured on, ``[pair]``."""
-        return self.loss("whole")[self.comparable] if definition in RESAMPLED else self.loss("whole")
+        return self.loss("whole")[self.comparable] if definition in specs.RESAMPLED else self.loss("whole")
 
     def asked(self, definition: str) -> bool:
         """Whether there is a pair that a definition can be measured on."""
-        return definition not in RESAMPLED or bool(self.comparable.any())
+        return definition not in specs.RESAMPLED or bool(self.comparable.any())
 
     def left_out(self, definition: str) -> str:
         """How many pairs a definition leaves out, in words; empty where it leaves out none."""
-        missing = int((~self.comparable).sum()) if definition in RESAMPLED else 0
+        missing = int((~self.comparable).sum()) if definition in specs.RESAMPLED else 0
         if not missing:
             return ""
         return f"{missing:,} of {len(self.comparable):,} pairs are left out: no other pair is as long."
@@ -96,7 +87,7 @@ class CircuitRead:
     @property
     def beyond(self) -> float:
         """What the net does beyond chance, nats."""
-        return CHANCE - self.own
+        return specs.CHANCE - self.own
 
     @property
     def size(self) -> str:
@@ -115,7 +106,8 @@ class CircuitRead:
         """How much higher the loss is than the whole net's; the margin is a share of what that does beyond chance."""
         whole = self.whole(definition)
         # A pair that nobody drew may lose all that the net does.
-        return Sample((self.loss(definition) - whole)[None, :], margins=share * (CHANCE - whole), least=1.0 / share)
+        margins = share * (specs.CHANCE - whole)
+        return Sample((self.loss(definition) - whole)[None, :], margins=margins, least=1.0 / share)
 
     def faithfulness(self) -> tuple[Estimate, Estimate]:
         """Share of what is between the ablated and the whole net that the circuit gives under mean ablation.
@@ -126,7 +118,7 @@ class CircuitRead:
         Source: Wang et al. 2022, arXiv:2211.00593, section 4; the logarithm is ours.
         """
         names = ("whole", "empty", "keep mean")
-        gaps = [self.read["gap"][DEFINITIONS.index(name)].astype(np.float64).mean(0) for name in names]
+        gaps = [self.read["gap"][specs.DEFINITIONS.index(name)].astype(np.float64).mean(0) for name in names]
         losses = [self.loss(name) for name in names]
         linear = _jackknife(
             lambda rows: _share(*(float(one[rows].mean()) for one in gaps)), len(gaps[0]),
@@ -174,7 +166,7 @@ _OTHER_VERSION: Final = (
 )
 
 
-class CircuitAuditSettings(CircuitSearchSettings, frozen=True, kw_only=True):
+class CircuitAuditSettings(specs.CircuitSearchSettings, frozen=True, kw_only=True):
     """How a circuit is searched for, or which one is given; what is drawn; thresholds.
 
     Attributes:
@@ -194,9 +186,9 @@ class CircuitAuditSettings(CircuitSearchSettings, frozen=True, kw_only=True):
 
     target: Annotated[float, msgspec.Meta(ge=0.0, lt=0.69)] = 0.0
     circuit: str = ""
-    subsets: Subsets = 8
-    random: Randoms = 39
-    weight_draws: WeightDraws = 8
+    subsets: specs.Subsets = 8
+    random: specs.Randoms = 39
+    weight_draws: specs.WeightDraws = 8
     penalties: Listed = "5e-4,1e-3,2.5e-3"
     tolerance: Share = 0.2
     half: Share = 0.5
@@ -215,12 +207,8 @@ class CircuitAudit(Audit):
     settings: CircuitAuditSettings
 
     @abstractmethod
-    def singles(self, case: Case, subject: SubjectRecord, read: CircuitRead) -> list[Hypothesis]:
-        """What is claimed of the circuit of one subject."""
-
-    @abstractmethod
-    def titles(self) -> tuple[str, ...]:
-        """Of the claims."""
+    def claims(self) -> dict[str, Claim]:
+        """What is claimed of the circuit of one subject, by title."""
 
     def more(self, case: Case, subject: SubjectRecord) -> list[Trial]:
         """Trials of its own, once the circuit is known."""
@@ -233,13 +221,13 @@ class CircuitAudit(Audit):
     # ---- asking -----------------------------------------------------------------------------------------------
 
     def search(
-        self, plan: Plan, subject: SubjectRecord, *, penalty: float, null: Null = "none", seed: int = 0
+        self, plan: Plan, subject: SubjectRecord, *, penalty: float, null: specs.Null = "none", seed: int = 0
     ) -> Trial:
         """One search, by this audit's settings."""
         given: dict[str, Scalar] = {
-            name: getattr(self.settings, name) for name in CircuitSearchSettings.__struct_fields__
+            name: getattr(self.settings, name) for name in specs.CircuitSearchSettings.__struct_fields__
         }
-        return plan.reading(subject, CIRCUIT_SEARCH.name, {**given, "penalty": penalty, "null": null}, seed=seed)
+        return plan.reading(subject, specs.CIRCUIT_SEARCH.name, {**given, "penalty": penalty, "null": null}, seed=seed)
 
     def searches(self, plan: Plan, subject: SubjectRecord) -> list[Trial]:
         """One for each penalty; none where a circuit is given."""
@@ -279,13 +267,13 @@ class CircuitAudit(Audit):
         Raises:
             NoAnswer: If there is none, or the plan is of another version of a reading.
         """
-        for spec in (CIRCUIT_SEARCH, CIRCUIT_EFFECTS):
+        for spec in (specs.CIRCUIT_SEARCH, specs.CIRCUIT_EFFECTS):
             if (version := case.plan.versions.get(spec.name, spec.version)) != spec.version:
                 raise NoAnswer("not_applicable", _OTHER_VERSION.format(version, spec.name, spec.version))
-        names = set(CircuitEffectsSettings.__struct_fields__) & set(CircuitAuditSettings.__struct_fields__)
+        names = set(specs.CircuitEffectsSettings.__struct_fields__) & set(CircuitAuditSettings.__struct_fields__)
         given: dict[str, Scalar] = {name: getattr(self.settings, name) for name in sorted(names)}
         own = {"circuit": self.chosen(case, subject)[0], "rephrased": rephrased, "parts": self.parts}
-        return case.plan.reading(subject, CIRCUIT_EFFECTS.name, {**given, **own})
+        return case.plan.reading(subject, specs.CIRCUIT_EFFECTS.name, {**given, **own})
 
     def ask(self, case: Case) -> list[Trial]:
         """The searches; then what the circuit does, and more."""
@@ -303,12 +291,16 @@ class CircuitAudit(Audit):
         """Every search, the reading and what is more."""
         return len(plan.subjects) * (len(self.searches(plan, plan.reference)) + 1 + self.most_more())
 
+    def more_may_follow(self, case: Case) -> bool:
+        """While searches run, or where no circuit is known: what is asked of it follows."""
+        return len(self.ask(case)) < self.most(case.plan)
+
     def most_passes(self, plan: Plan) -> float:
         """What they cost at most: a search is many small batches, forward and back."""
         how = self.settings
         steps = how.steps * how.batch * 6.0 / max(plan.task.examples, 1) if how.method == "masks" else 30.0
         each = steps + 30.0
-        reading = 12.0 + len(DEFINITIONS) + how.subsets + 2.0 * how.random + 6.0 * how.weight_draws
+        reading = 12.0 + len(specs.DEFINITIONS) + how.subsets + 2.0 * how.random + 6.0 * how.weight_draws
         searches = len(self.searches(plan, plan.reference)) + self.most_more()
         return len(plan.subjects) * (searches * each + 2.0 * reading)
 
@@ -331,10 +323,13 @@ class CircuitAudit(Audit):
     def _drafts(self, case: Case, subject: SubjectRecord) -> list[Hypothesis]:
         try:
             trials = [*self.searches(case.plan, subject), self.effects(case, subject), *self.more(case, subject)]
-            claims = self.singles(case, subject, self.parsed(subject, case.reading(self.effects(case, subject))))
+            read = self.parsed(subject, case.reading(self.effects(case, subject)))
+            drafts: list[Hypothesis] = []
+            for title, claim in self.claims().items():
+                drafts.append(self.draft(case, subject.name, claim(case, subject, read), trials, title=title))
         except NoAnswer as gap:
-            return [self.unanswered(subject.name, gap, title=title) for title in self.titles()]
-        return [self.draft(case, subject.name, claim, trials) for claim in claims]
+            return [self.unanswered(subject.name, gap, title=title) for title in self.claims()]
+        return drafts
 
 
 def _none(subject: SubjectRecord, found: list[Arrays]) -> str:
@@ -343,7 +338,7 @@ def _none(subject: SubjectRecord, found: list[Arrays]) -> str:
     if own > target:
         return (
             f"{subject.name} cannot do the task as well as asked: its own loss is {own:.3f} nats, the target is "
-            f"{target:.3g}, a guess has {CHANCE:.3f}. There is nothing to explain; set a higher target."
+            f"{target:.3g}, a guess has {specs.CHANCE:.3f}. There is nothing to explain; set a higher target."
         )
     lows = ", ".join(f"{float(one['losses'].min()):.3f}" for one in found)
     return (
@@ -353,12 +348,10 @@ def _none(subject: SubjectRecord, found: list[Arrays]) -> str:
 
 def unable(own: float) -> bool:
     """Whether a net of this loss hardly does better than a guess: there is nothing to explain."""
-    return own > (1.0 - ABLE) * CHANCE
+    return own > (1.0 - ABLE) * specs.CHANCE
 
 
 def _require_able(name: str, own: float) -> None:
     if unable(own):
-        raise NoAnswer(
-            "not_applicable",
-            f"{name} cannot do the task: its own loss is {own:.3f} nats, a guess has {CHANCE:.3f}. Nothing to explain.",
-        )
+        because = f"{name} cannot do the task: its own loss is {own:.3f} nats, a guess has {specs.CHANCE:.3f}."
+        raise NoAnswer("not_applicable", f"{because} Nothing to explain.")

@@ -8,7 +8,7 @@ from typing import Final, Literal, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from wheeltap.core import seeds
@@ -17,8 +17,9 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_tensor
 from wheeltap.engine.apply import differentiable
+from wheeltap.suites.circuits.circuit import other_model
 from wheeltap.suites.circuits.engine.attribution import Method, attribute, weights_still
-from wheeltap.suites.circuits.engine.edges import Ablated, EdgeDecoder, EdgeRun, differences, proven
+from wheeltap.suites.circuits.engine.edges import Ablated, EdgeDecoder, proven
 from wheeltap.suites.circuits.engine.units import Kept, UnitNet, Values, two_sided
 from wheeltap.suites.circuits.pairs import BATCH, PairBatch, Pairs, Tokens
 
@@ -267,15 +268,15 @@ class EdgePairs(PairRunner):
         tokens = None if instead is None or isinstance(instead, str) else contexts(self.pairs, instead)
 
         def of(whole: PairBatch) -> Tensor:
-            if tokens is not None and mask is not None:
-                return EdgeRun(self.wired).scores(replace(whole, corrupted=next(tokens)), mask)
-            if mask is not None:
-                return (self._run(whole) if instead is None else EdgeRun(self.wired, "zero")).scores(whole, mask)
-            batch = whole.part(slice(None), device=self.device)
-            with torch.no_grad():
-                return differences(self.wired.logits(batch.clean), batch)
+            if mask is None:
+                batch = whole.part(slice(None), device=self.device)
+                with torch.no_grad():
+                    return batch.gaps(self.wired.logits(batch.clean))
+            if tokens is not None:
+                return self.wired.ablated_gaps(replace(whole, corrupted=next(tokens)), mask, "patch")
+            return self.wired.ablated_gaps(whole, mask, self._ablated(whole) if instead is None else "zero")
 
-        return torch.cat([of(both_sides(batch)).view(2, -1) for batch in self.pairs.batches()], 1)
+        return torch.cat([of(batch.both_sides()).view(2, -1) for batch in self.pairs.batches()], 1)
 
     def slope(self, mask: Tensor) -> tuple[float, Tensor]:
         """See ``PairRunner.slope``: a few pairs at a time."""
@@ -284,27 +285,19 @@ class EdgePairs(PairRunner):
         loss, slope = 0.0, torch.zeros_like(mask)
         with weights_still(self.wired.model), differentiable(self.wired.model), torch.enable_grad():
             for whole in self.pairs.batches():
-                for batch in self.wired.split(both_sides(whole), tokens=SLOPE_BYTES // each):
+                for batch in self.wired.split(whole.both_sides(), tokens=SLOPE_BYTES // each):
                     free = mask.clone().requires_grad_()
-                    gap = differences(self._run(batch).logits(batch, free), batch)
+                    gap = batch.gaps(self.wired.ablated_logits(batch, free, self._ablated(batch)))
                     value = functional.softplus(gap if self.inverted else -gap).sum() / (2 * len(self.pairs))
                     slope += torch.autograd.grad(value, free)[0]
                     loss += float(value.detach())
         return loss, slope
 
-    def _run(self, batch: PairBatch) -> EdgeRun:
+    def _ablated(self, batch: PairBatch) -> Ablated:
+        """What ablated edges carry, at as many places as a batch has."""
         if isinstance(self.ablated, str):
-            return EdgeRun(self.wired, self.ablated)
-        return EdgeRun(self.wired, [part[:, : batch.clean.shape[1]] for part in self.ablated])
-
-
-def both_sides(batch: PairBatch) -> PairBatch:
-    """Every pair, then every pair with its two sides swapped."""
-    clean, corrupted, answer, wrong = batch.clean, batch.corrupted, batch.answer, batch.wrong
-    return PairBatch(
-        torch.cat([clean, corrupted]), torch.cat([corrupted, clean]), torch.cat([answer, wrong]),
-        torch.cat([wrong, answer]),
-    )  # fmt: skip
+            return self.ablated
+        return [part[:, : batch.clean.shape[1]] for part in self.ablated]
 
 
 def wired(subject: Subject, pairs: Pairs) -> EdgeDecoder:
@@ -364,28 +357,26 @@ def unit_pairs(subject: Subject, task: BaseTask, kept: Kept) -> tuple[UnitPairs,
     Raises:
         ModelError: If the circuit is of another model.
     """
-    searched, held = halves(pairs_of(task))
-    net = net_of(subject, kept, searched)
-    values, every = net.means(reference(task)), np.ones(net.units, dtype=np.bool_)
-    counts = {"units": int(kept.sum()), "edges": net.edges(kept), "all_units": net.units, "all_edges": net.edges(every)}
-    return UnitPairs(searched, net, values), UnitPairs(held, net, values), counts
-
-
-def net_of(subject: Subject, kept: Kept, pairs: Pairs) -> UnitNet:
-    """The units of the model; ``ModelError`` if a circuit is of other than so many."""
-    net = UnitNet(subject.model, next(pairs.batches()).clean)
+    searched, held = unit_sides(subject.model, task)
+    net = searched.net
     require_parts(subject, kept, net.units, "units")
-    return net
+    every = np.ones(net.units, dtype=np.bool_)
+    counts = {"units": int(kept.sum()), "edges": net.edges(kept), "all_units": net.units, "all_edges": net.edges(every)}
+    return searched, held, counts
+
+
+def unit_sides(model: nn.Module, task: BaseTask, *, inverted: bool = False) -> tuple[UnitPairs, UnitPairs]:
+    """Pairs that are searched on and pairs that are held out; units are ablated at their means."""
+    searched, held = halves(pairs_of(task))
+    net = UnitNet(model, next(searched.batches()).clean)
+    values = net.means(reference(task))
+    return UnitPairs(searched, net, values, inverted=inverted), UnitPairs(held, net, values, inverted=inverted)
 
 
 def require_parts(subject: Subject, kept: Kept, count: int, parts: str) -> None:
     """Raises ``ModelError`` if a circuit is of other than so many units or edges."""
     if len(kept) != count:
-        raise ModelError(
-            "The circuit is of another model.", where=subject.name, expected=f"{count:,} {parts}",
-            got=f"{len(kept):,}",
-            do="Find one of this model: wheeltap circuits find MODEL --task TASK.",
-        )  # fmt: skip
+        raise other_model(subject.name, f"{count:,} {parts}", f"{len(kept):,}")
 
 
 def scored(of: EdgePairs, method: Method, *, seed: int, again: bool) -> NDArray[np.float64]:
@@ -403,7 +394,7 @@ def scored(of: EdgePairs, method: Method, *, seed: int, again: bool) -> NDArray[
     if again:
         rows = seeds.generator(seed, "pairs that edges are scored on").integers(len(pairs), size=len(pairs))
         pairs = pairs.part(rows.tolist())
-    batches = [both_sides(batch) for batch in pairs.batches()]
+    batches = [batch.both_sides() for batch in pairs.batches()]
     if of.inverted:
         batches = [PairBatch(one.clean, one.corrupted, one.wrong, one.answer) for one in batches]
     return attribute(of.wired, batches, method)

@@ -1,6 +1,6 @@
 """Scores of edges to first order: edge attribution patching, also with integrated gradients."""
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wheeltap.core.errors import ModelError, UsageError
+from wheeltap.core.errors import ModelError
 from wheeltap.engine.apply import differentiable
 from wheeltap.suites.circuits.circuit import Stage
 from wheeltap.suites.circuits.engine.calls import Change, hooked
-from wheeltap.suites.circuits.engine.edges import EdgeDecoder, differences
+from wheeltap.suites.circuits.engine.edges import EdgeDecoder
 from wheeltap.suites.circuits.pairs import PairBatch
 
 Method = Literal["eap", "eap-ig"]
@@ -29,13 +29,45 @@ _ACTIVATIONS: Final = 24
 Scores = NDArray[np.float64]
 
 
-def attribute(
-    wired: EdgeDecoder,
-    batches: Iterable[PairBatch],
-    method: Method = "eap-ig",
-    *,
-    steps: int = 5,
-) -> Scores:
+@final
+@dataclass(eq=False)
+class _Taps:
+    """The tensors of one pass whose gradients are wanted, and the streams that heads were given.
+
+    Attributes:
+        tensors: Outputs of projections, and what each MLP, and the end, is given, by module path.
+        streams: What is given to the first of the modules before the projections, by layer.
+    """
+
+    tensors: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+    streams: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
+
+    def hooked(self, wired: EdgeDecoder) -> AbstractContextManager[None]:
+        """While the block runs, a pass fills them."""
+        wiring, before, after = wired.wiring, dict[str, Change](), dict[str, Change]()
+
+        def project(path: str, output: Tensor) -> Tensor:
+            self.tensors[path] = output
+            return output
+
+        def note(layer: int, stream: Tensor) -> Tensor:
+            self.streams[layer] = stream.detach()
+            return stream
+
+        def single(path: str, stream: Tensor) -> Tensor:
+            # The stream goes on past the reader: what the gradient is wanted by is the way into the reader alone.
+            self.tensors[path] = stream.view_as(stream)
+            return self.tensors[path]
+
+        for layer, block in enumerate(wiring.blocks):
+            after |= {affine.path: partial(project, affine.path) for affine in wiring.projections(layer)}
+            if block.through:
+                before[block.through[0]] = partial(note, layer)
+        readers = [block.reader for block in wiring.blocks if block.mlp] + [wiring.end]
+        return hooked(wired.model, before | {path: partial(single, path) for path in readers}, after)
+
+
+def attribute(wired: EdgeDecoder, batches: Sequence[PairBatch], method: Method = "eap-ig", *, steps: int = 5) -> Scores:
     """Return the score of every edge, mean over pairs, ``[edge]``.
 
     The metric is the logit of the answer less that of the wrong answer: a score says by how much it falls.
@@ -49,55 +81,7 @@ def attribute(
 
     Raises:
         ModelError: If the metric or a gradient is not finite.
-        UsageError: If there are no pairs.
     """
-    held = [batch for batch in batches if len(batch.clean)]
-    if not held:
-        raise UsageError("There are no pairs to score edges on.", expected="one pair or more", got="none")
-    return _first_order(wired, held, steps if method == "eap-ig" else 1)
-
-
-@final
-@dataclass(eq=False)
-class _Taps:
-    """The tensors of one pass whose gradients are wanted, and the streams that heads were given.
-
-    Attributes:
-        projected: Outputs of projections, by module path.
-        single: What each MLP, and the end, is given, by module path.
-        streams: What is given to the first of the modules before the projections, by layer.
-    """
-
-    projected: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
-    single: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
-    streams: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
-
-    def hooked(self, wired: EdgeDecoder) -> AbstractContextManager[None]:
-        """While the block runs, a pass fills them."""
-        wiring, before, after = wired.wiring, dict[str, Change](), dict[str, Change]()
-
-        def project(path: str, output: Tensor) -> Tensor:
-            self.projected[path] = output
-            return output
-
-        def note(layer: int, stream: Tensor) -> Tensor:
-            self.streams[layer] = stream.detach()
-            return stream
-
-        def single(path: str, stream: Tensor) -> Tensor:
-            # The stream goes on past the reader: what the gradient is wanted by is the way into the reader alone.
-            self.single[path] = stream.view_as(stream)
-            return self.single[path]
-
-        for layer, block in enumerate(wiring.blocks):
-            after |= {affine.path: partial(project, affine.path) for affine in wiring.projections(layer)}
-            if block.through:
-                before[block.through[0]] = partial(note, layer)
-        readers = [block.reader for block in wiring.blocks if block.mlp] + [wiring.end]
-        return hooked(wired.model, before | {path: partial(single, path) for path in readers}, after)
-
-
-def _first_order(wired: EdgeDecoder, batches: Sequence[PairBatch], steps: int) -> Scores:
     graph, pairs = wired.graph, sum(len(batch.clean) for batch in batches)
     sums = [torch.zeros(stage.writers, len(stage.readers), dtype=torch.float64, device=wired.subject.device)
             for stage in graph.stages]  # fmt: skip
@@ -105,7 +89,7 @@ def _first_order(wired: EdgeDecoder, batches: Sequence[PairBatch], steps: int) -
     tokens = BYTES // (number * (_ACTIVATIONS * graph.layers + 2 * _READERS))
     with weights_still(wired.model), differentiable(wired.model):
         for batch in (part for whole in batches for part in wired.split(whole, tokens=tokens)):
-            _Attribution(wired, batch).add_to(sums, steps)
+            _Attribution(wired, batch).add_to(sums, steps if method == "eap-ig" else 1)
     scores = torch.cat([total.flatten() for total in sums]).cpu().numpy() / pairs
     if not np.isfinite(scores).all():
         raise ModelError(
@@ -148,16 +132,11 @@ class _Attribution:
             taps.hooked(wired),
             wired.replacing({0: lambda _: start.clone()}),
         ):  # blocks may add to it in place
-            value = differences(wired.logits(self.batch.clean), self.batch).sum()
-        after = {**taps.projected, **taps.single}
-        wanted = {path: tensor for path, tensor in after.items() if tensor.requires_grad}
+            value = self.batch.gaps(wired.logits(self.batch.clean)).sum()
+        wanted = {path: tensor for path, tensor in taps.tensors.items() if tensor.requires_grad}
         found = torch.autograd.grad(value, [*wanted.values()], allow_unused=True, materialize_grads=True)
         slopes = {path: slope[:, self.since :] for path, slope in zip(wanted, found, strict=True)}
-        streams = {layer: stream[:, self.since :] for layer, stream in taps.streams.items()}
-        projected, single = (
-            {path: slopes[path] for path in kind if path in slopes} for kind in (taps.projected, taps.single)
-        )
-        return _Taps(projected, single, streams)
+        return _Taps(slopes, {layer: stream[:, self.since :] for layer, stream in taps.streams.items()})
 
     def _add(self, sums: list[Tensor], slopes: _Taps, *, weight: float) -> None:
         """Adds products of differences and gradients; each part is spread over its heads once for many readers."""
@@ -184,21 +163,21 @@ class _Attribution:
         """Gradient by the stream that each reader of a stage is given, ``[reader, row, place, width]``."""
         wired = self.wired
         if stage.layer == wired.graph.layers:
-            return slopes.single[wired.wiring.end][None]
+            return slopes.tensors[wired.wiring.end][None]
         block, found = wired.wiring.blocks[stage.layer], list[Tensor]()
         if "<" in stage.readers[0]:
             heads = sum(wired.wiring.counts().values())
-            normed = slopes.single[wired.wiring.end].new_zeros(0)
+            normed = slopes.tensors[wired.wiring.end].new_zeros(0)
             for affine, columns in wired.channels(stage.layer):
                 maps, rows = wired.maps(affine, len(columns))
-                own = slopes.projected[affine.path][..., rows]
+                own = slopes.tensors[affine.path][..., rows]
                 own = own.view(*own.shape[:2], len(columns), -1)
                 own = torch.einsum("bphw,hwd->hbpd", own, maps)
                 normed = normed if len(normed) else own.new_zeros(heads, *own.shape[1:])
                 normed[columns] = own
             found.append(self._back(block.through, slopes.streams.get(stage.layer), normed))
         if not stage.readers[-1].endswith(">"):
-            single = slopes.single[block.reader][None]
+            single = slopes.tensors[block.reader][None]
             found.append(self._back(block.before, slopes.streams.get(stage.layer), single))
         return torch.cat(found)
 

@@ -18,6 +18,13 @@ from wheeltap.suites.circuits.engine.calls import Change, hooked
 from wheeltap.suites.circuits.engine.wiring import DecoderMap, find, head_outputs, output_bias
 from wheeltap.suites.circuits.pairs import PairBatch
 
+Ablated = Literal["patch", "zero"] | Sequence[Tensor]
+"""What is read over an edge that is not kept: what its source wrote on the corrupted context, nothing, or the mean of
+each part over rows and places of other contexts."""
+
+BYTES: Final = 2**27
+"""What components write and read, one by one, may take, where rows can be taken in parts."""
+
 
 @final
 @dataclass(frozen=True)
@@ -79,6 +86,27 @@ class EdgeDecoder:
         """Of the last place, ``[row, token]``; at the others the head is left out, where it is a layer of its own."""
         with hooked(self.model, {self.wiring.head: lambda states: states[:, -1:]} if self.wiring.head else None):
             return as_scores(self.model(tokens))[:, -1]
+
+    def ablated_logits(self, batch: PairBatch, keep: Tensor, ablated: Ablated) -> Tensor:
+        """Logits of the last place, ``[pair, token]``, with the edges ``keep [edge]`` and the others ablated.
+
+        Has a gradient by ``keep``, if that has one.
+        """
+        # A pass on the clean context in which the ablated values of each part take the place of what is not kept.
+        if isinstance(ablated, str):
+            values = self.written(batch.corrupted) if ablated == "patch" else None
+        else:
+            values = ablated
+        with _Pass(self, values, keep.to(next(self.model.parameters()))).hooked():
+            return self.logits(batch.clean)
+
+    @torch.no_grad()
+    def ablated_gaps(self, pairs: PairBatch, keep: Tensor, ablated: Ablated) -> Tensor:
+        """Logit of the answer less that of the wrong answer, ``[pair]``; see ``ablated_logits``."""
+        most = len(self.graph.writers) + max(len(stage.readers) for stage in self.graph.stages)
+        tokens = BYTES // (most * self.wiring.width * next(self.model.parameters()).element_size())
+        parts = self.split(pairs, tokens=tokens)
+        return torch.cat([part.gaps(self.ablated_logits(part, keep, ablated)) for part in parts])
 
     def spread(self, at: int, values: Tensor) -> Tensor:
         """What each writer of a part adds to the stream, ``[writer, row, place, width]``."""
@@ -142,15 +170,6 @@ class EdgeDecoder:
         return flat.view(*stream.shape[:2], *flat.shape[1:])
 
 
-def differences(logits: Tensor, batch: PairBatch) -> Tensor:
-    """Logit of the answer less that of the wrong answer, ``[pair]``, of logits ``[pair, token]``."""
-    chosen = logits.gather(1, torch.stack([batch.answer, batch.wrong], 1))
-    return chosen[:, 0] - chosen[:, 1]
-
-
-BYTES: Final = 2**27
-"""What components write and read, one by one, may take, where rows can be taken in parts."""
-
 _PROOF: Final = 1e-4
 """By how much a pass edge by edge may miss the plain one, as a share of the largest logit."""
 
@@ -179,12 +198,12 @@ def proven(subject: Subject, pairs: PairBatch) -> EdgeDecoder:
         )
     few = slice(0, _TRIED)
     wired = EdgeDecoder(subject, find(subject, pairs.clean[few].to(subject.device)))
-    tried, run = pairs.part(few, device=subject.device), EdgeRun(wired)
+    tried = pairs.part(few, device=subject.device)
     for keep, tokens in ((1.0, tried.clean), (0.0, tried.corrupted)):
         with torch.no_grad():
             plain = as_scores(wired.model(tokens))[:, -1]
             edges = torch.full((len(wired.graph.edges),), keep, dtype=plain.dtype, device=plain.device)
-            gap = (run.logits(tried, edges) - plain).abs().max() / plain.abs().max()
+            gap = (wired.ablated_logits(tried, edges, "patch") - plain).abs().max() / plain.abs().max()
         if not float(gap) <= _PROOF:
             raise ModelError(
                 "The edges of this model are not all that it computes by.",
@@ -194,46 +213,6 @@ def proven(subject: Subject, pairs: PairBatch) -> EdgeDecoder:
                 do="Leave out what goes around the residual stream (a table of bigrams), or use units: --method masks.",
             )
     return wired
-
-
-Ablated = Literal["patch", "zero"] | Sequence[Tensor]
-"""What is read over an edge that is not kept: what its source wrote on the corrupted context, nothing, or the mean of
-each part over rows and places of other contexts."""
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class EdgeRun:
-    """Runs a decoder with some edges kept and the others ablated.
-
-    Attributes:
-        wired: The decoder.
-        ablated: What is read over an edge that is not kept.
-    """
-
-    wired: EdgeDecoder
-    ablated: Ablated = "patch"
-
-    @torch.no_grad()
-    def scores(self, pairs: PairBatch, keep: Tensor) -> Tensor:
-        """Logit of the answer less that of the wrong answer, ``[pair]``, with the edges ``keep [edge]``."""
-        graph = self.wired.graph
-        most = len(graph.writers) + max(len(stage.readers) for stage in graph.stages)
-        size = next(self.wired.model.parameters()).element_size()
-        tokens = BYTES // (most * self.wired.wiring.width * size)
-        found = [differences(self.logits(batch, keep), batch) for batch in self.wired.split(pairs, tokens=tokens)]
-        return torch.cat(found)
-
-    def logits(self, batch: PairBatch, keep: Tensor) -> Tensor:
-        """Logits of the last place, ``[pair, token]``; has a gradient by ``keep``, if that has one."""
-        # A pass on the clean context in which the ablated values of each part take the place of what is not kept.
-        if isinstance(self.ablated, str):
-            ablated = self.wired.written(batch.corrupted) if self.ablated == "patch" else None
-        else:
-            ablated = self.ablated
-        one = _Pass(self.wired, ablated, keep.to(next(self.wired.model.parameters())))
-        with one.hooked():
-            return self.wired.logits(batch.clean)
 
 
 @final

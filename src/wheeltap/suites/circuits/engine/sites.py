@@ -102,14 +102,14 @@ def sublayers(model: nn.Module, tokens: Tensor) -> tuple[Sublayer, ...]:
     others = [group for group in rest if group.paths != (head,)]  # a vocabulary may be as wide as the stream
     if not found or any(group.outputs == (stream,) for group in others) or sum(len(one.paths) for one in rest) > 1:
         listed = "; ".join(f"{', '.join(group.paths)} [{group.width} -> {group.outputs}]" for group in groups[:4])
-        raise ModelError(
-            "The units of this model are not known.", where="circuits",
-            expected="layers that read the residual stream, then one that writes to it, again and again; each called "
-            "once",
-            got=f"a stream of {stream}: {listed}"[:300] if groups else "no linear layer",
-            do="Use a decoder made of attention and MLPs with plain linear layers.",
-        )  # fmt: skip
+        expected = "layers that read the residual stream, then one that writes to it, again and again; each called once"
+        raise _unknown(expected, f"a stream of {stream}: {listed}"[:300] if groups else "no linear layer")
     return tuple(found)
+
+
+def _unknown(expected: str, got: str) -> ModelError:
+    return ModelError("The units of this model are not known.", where="circuits", expected=expected, got=got,
+                      do="Use a decoder made of attention and MLPs with plain linear layers.")  # fmt: skip
 
 
 def sources(model: nn.Module, tokens: Tensor, layer: Sublayer) -> Tensor:
@@ -145,23 +145,16 @@ def sources(model: nn.Module, tokens: Tensor, layer: Sublayer) -> Tensor:
 _ROWS: Final = 512
 
 
-class _Enough(Exception):
-    """What was wanted has been seen: the rest of the pass is not needed."""
-
-
 def _hidden_of(model: nn.Module, tokens: Tensor, out: str) -> Tensor:
     """What the layer ``out`` is given, ``[example, place, unit]``."""
     held: list[Tensor] = []
 
     def take(given: Tensor) -> Tensor:
-        held.append(given.detach())
-        raise _Enough
+        held.append(given.detach().clone())  # later layers may add to it in place
+        return given
 
-    try:
-        with torch.no_grad(), hooked(model, {out: take}):
-            model(tokens)
-    except _Enough:
-        pass
+    with torch.no_grad(), hooked(model, {out: take}):
+        model(tokens)
     return held[0]
 
 
@@ -196,11 +189,8 @@ def _grouped(model: nn.Module, tokens: Tensor) -> tuple[list[_Group], str]:
     linear = [call for call in calls if type(model.get_submodule(call.path)).__name__ in LAYERS]
     shaped = all(call.took.shape[:-1] == tokens.shape for call in linear)
     if not shaped or any(counts[call.path] > 1 for call in linear):
-        raise ModelError(
-            "The units of this model are not known.", where="circuits",
-            expected="linear layers that are called once for each pass, with [example, place, unit]",
-            got="a layer that is called twice" if shaped else "inputs of another shape",
-        )  # fmt: skip
+        expected = "linear layers that are called once for each pass, with [example, place, unit]"
+        raise _unknown(expected, "a layer that is called twice" if shaped else "inputs of another shape")
     groups: list[list[ModuleCall]] = []
     for call in linear:
         if not groups or not torch.equal(groups[-1][0].took, call.took):

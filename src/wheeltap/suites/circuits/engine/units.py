@@ -112,13 +112,9 @@ class UnitNet:
 
         ``[example, ...]`` values must hold both sides: the clean ones first.
         """
-        tokens = torch.cat([batch.clean, batch.corrupted]).to(self.device)
-        right = torch.cat([batch.answer, batch.wrong]).to(self.device)
-        other = torch.cat([batch.wrong, batch.answer]).to(self.device)
-        scores = self.scores(tokens, mask, values)
-        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-        rows = torch.arange(len(tokens), device=self.device)
-        return (scores[rows, right] - scores[rows, other]).view(2, -1)
+        both = batch.both_sides().part(slice(None), device=self.device)
+        scores = self.scores(both.clean, mask, values)
+        return both.gaps(scores.to(torch.promote_types(scores.dtype, torch.float32))).view(2, -1)
 
     # ---- edges ------------------------------------------------------------------------------------------------
 

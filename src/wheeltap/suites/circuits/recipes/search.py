@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, cast, final
 
 import numpy as np
@@ -19,23 +19,11 @@ from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.recipes.fit import Fit, Hook, TrainSettings
 from wheeltap.recipes.randomness import own_random_numbers, reproducible
 from wheeltap.suites.circuits.circuit import EdgeGraph
-from wheeltap.suites.circuits.engine.ablation import (
-    EdgePairs,
-    PairRunner,
-    UnitPairs,
-    halves,
-    mean_loss,
-    of_group,
-    pairs_of,
-    place_means,
-    reference,
-    scored,
-    wired,
-)
-from wheeltap.suites.circuits.engine.edges import EdgeDecoder, EdgeRun
+from wheeltap.suites.circuits.engine import ablation
+from wheeltap.suites.circuits.engine.attribution import weights_still
+from wheeltap.suites.circuits.engine.edges import EdgeDecoder
 from wheeltap.suites.circuits.engine.units import Kept, UnitNet
-from wheeltap.suites.circuits.specs import CHANCE, CIRCUIT_SEARCH, EASY, CircuitSearchSettings
-from wheeltap.suites.circuits.stats import SHARES, faithfulness
+from wheeltap.suites.circuits.specs import CHANCE, CIRCUIT_SEARCH, EASY, SHARES, CircuitSearchSettings
 
 _DECAY: Final = 1e-3
 """Share of every threshold lost in a step, over the rate."""
@@ -87,31 +75,23 @@ class ThresholdBounds(Hook):
                 parameter.clamp_(-1.0, 1.0)
 
 
-def mask_fit(given: nn.Module, task: BaseTask, how: CircuitSearchSettings, *, seed: int) -> Fit:
-    """Return the training of masks over the units of a decoder on the pairs of a task that are searched on.
-
-    The weights of the decoder stay as they are, and without gradients.
-    """
-    searched = halves(pairs_of(task))[0]
-    model = copy.deepcopy(given).requires_grad_(False).eval()
-    net = UnitNet(model, next(searched.batches()).clean)
-    masks = Masks(net.units).to(net.device)
+def mask_fit(searched: ablation.UnitPairs, how: CircuitSearchSettings, *, seed: int) -> Fit:
+    """Return the training of masks over the units of a decoder, whose weights stay as they are."""
+    masks = Masks(searched.net.units).to(searched.device)
     with reproducible(seeds.derive(seed, "circuit", "init")):
-        noise = torch.randn(net.units)
+        noise = torch.randn(searched.net.units)
     with torch.no_grad():
         masks.thresholds.copy_(_START + _SPREAD * noise)
-    values = net.means(reference(task))
 
     def loss(rows: Tensor, step: int) -> Tensor:
-        mask, batch = masks(), searched.part([*map(int, rows)])
-        pairs = UnitPairs(batch, net, values, inverted=how.null == "labels")
-        return pairs.loss(mask) + how.penalty * mask.sum()
+        mask, batch = masks(), replace(searched, pairs=searched.pairs.part([*map(int, rows)]))
+        return batch.loss(mask) + how.penalty * mask.sum()
 
     settings = TrainSettings(
         seed=seeds.derive(seed, "circuit", "order"), steps=how.steps, batch=how.batch, rate=how.rate, decay=_DECAY,
         optimizer="adamw",
     )  # fmt: skip
-    return Fit(masks, loss, examples=len(searched), settings=settings, hooks=[ThresholdBounds()])
+    return Fit(masks, loss, examples=len(searched.pairs), settings=settings, hooks=[ThresholdBounds()])
 
 
 SCANNED: Final = 24
@@ -143,7 +123,7 @@ class CircuitSearch(Reading):
             DataError: If it has no such group.
         """
         how = self.settings
-        task = of_group(task, how.group, most=how.pairs)
+        task = ablation.of_group(task, how.group, most=how.pairs)
         null = how.null == "weights"
         model = (
             drawn_again(subject.model, seed=seeds.derive(root, self.name, "weights", seed)) if null else subject.model
@@ -152,10 +132,10 @@ class CircuitSearch(Reading):
         with torch.no_grad():
             target = how.target
             if not target:  # the loss of what does a share of what the whole net does beyond chance
-                target = max(EASY, CHANCE - how.recovered * (CHANCE - mean_loss(ranked.whole.gaps(None))))
+                target = max(EASY, CHANCE - how.recovered * (CHANCE - ablation.mean_loss(ranked.whole.gaps(None))))
             found = ranked.found(target)
             held = ranked.sides[1]
-            if not seed and how.null == "none" and isinstance(held, EdgePairs):
+            if not seed and how.null == "none" and isinstance(held, ablation.EdgePairs):
                 found |= _accounted(held, ranked.scores)
         passes = SCANNED + REFINED + (how.steps * how.batch / max(len(task.targets), 1) if how.method == "masks" else
                                       GRADIENTS[how.method]) * 6.0  # fmt: skip
@@ -163,35 +143,33 @@ class CircuitSearch(Reading):
 
     def _units(self, subject: Subject, model: nn.Module, task: BaseTask, *, root: int, seed: int) -> "_PartOrder":
         """By thresholds of masks."""
-        how, (searched, held) = self.settings, halves(pairs_of(task))
+        how = self.settings
         if how.ablation != "mean":
             raise UsageError("Masks are learned with ablated units at their mean.", where="ablation",
                              expected="mean", got=how.ablation,
                              do="Give --ablation mean, or search edges: --method eap-ig.")  # fmt: skip
-        with own_random_numbers():
-            fit = mask_fit(model, task, how, seed=seeds.derive(root, self.name, seed))
+        sides = ablation.unit_sides(model, task, inverted=how.null == "labels")
+        net, pairs = sides[0].net, sides[0].pairs
+        with own_random_numbers(), weights_still(model):
+            fit = mask_fit(sides[0], how, seed=seeds.derive(root, self.name, seed))
             fit.advance(fit.steps)
         thresholds = to_array(fit.made().get_parameter("thresholds"))
-        net = UnitNet(model, next(searched.batches()).clean)
-        with torch.no_grad():
-            values = net.means(reference(task))
-        sides = [UnitPairs(pairs, net, values, inverted=how.null == "labels") for pairs in (searched, held)]
-        whole = UnitPairs(searched, UnitNet(subject.model, next(searched.batches()).clean))
+        whole = ablation.UnitPairs(pairs, UnitNet(subject.model, next(pairs.batches()).clean))
         return _PartOrder(
             _places(thresholds), thresholds.astype(np.float64), int((thresholds > 0).sum()), sides, whole, net.edges
         )
 
     def _edges(self, subject: Subject, model: nn.Module, task: BaseTask, *, root: int, seed: int) -> "_PartOrder":
         """By scores of edges. A net whose weights were drawn again has the edges of the one that it was made of."""
-        how, halved = self.settings, halves(pairs_of(task))
+        how, halved = self.settings, ablation.halves(ablation.pairs_of(task))
         assert how.method != "masks"
-        known = wired(subject, halved[0])
-        whole = EdgePairs(halved[0], known)
+        known = ablation.wired(subject, halved[0])
+        whole = ablation.EdgePairs(halved[0], known)
         if model is not subject.model:
             known = EdgeDecoder(Subject(model, name=subject.name), known.wiring)
-        ablated = place_means(known, task) if how.ablation == "mean" else "patch"
-        sides = [EdgePairs(pairs, known, ablated, inverted=how.null == "labels") for pairs in halved]
-        scores = scored(sides[0], how.method, seed=seeds.derive(root, self.name, seed), again=seed > 0)
+        ablated = ablation.place_means(known, task) if how.ablation == "mean" else "patch"
+        sides = [ablation.EdgePairs(pairs, known, ablated, inverted=how.null == "labels") for pairs in halved]
+        scores = ablation.scored(sides[0], how.method, seed=seeds.derive(root, self.name, seed), again=seed > 0)
         above = int((scores > 0.0).sum())
         return _PartOrder(_places(scores), scores, above, sides, whole, lambda kept: int(kept.sum()), known.graph)
 
@@ -206,25 +184,28 @@ def drawn_again(model: nn.Module, *, seed: int) -> nn.Module:
     return other
 
 
-def _accounted(held: EdgePairs, scores: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
-    """How much of the model circuits of MIB's sizes account for; nothing where both sides get the same answer.
+def _accounted(held: ablation.EdgePairs, scores: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+    """How much of the way from the empty circuit to the whole model circuits of MIB's sizes account for.
+
+    Nothing where both sides get the same answer: then there is nothing to account for.
 
     MIB ranks edges signed where a circuit should do the task best (CPR), by size where it should behave as the model
     does (CMD).
     """
-    run, batches, total = EdgeRun(held.wired), list(held.pairs.batches()), len(scores)
+    batches, total = list(held.pairs.batches()), len(scores)
     like = next(held.wired.model.parameters())
 
     def gap(kept: NDArray[np.bool_]) -> np.float64:
         keep = to_tensor(kept.astype(np.float64), like=like)
-        return torch.cat([run.scores(batch, keep) for batch in batches]).double().cpu().numpy().mean()
+        gaps = [held.wired.ablated_gaps(batch, keep, "patch") for batch in batches]
+        return torch.cat(gaps).double().cpu().numpy().mean()
 
     empty, full = (gap(np.full(total, keep)) for keep in (False, True))
     if full == empty:
         return {}
     ranks = [_places(by) for by in (scores, np.abs(scores))]
     gaps = [np.array([gap(rank < int(share * total)) for share in SHARES]) for rank in ranks]
-    return {"faithful": np.stack([faithfulness(one, empty=empty, full=full) for one in gaps])}
+    return {"faithful": (np.stack(gaps) - empty) / (full - empty)}
 
 
 def _places(values: NDArray[Any]) -> NDArray[np.int64]:
@@ -251,8 +232,8 @@ class _PartOrder:
     rank: NDArray[np.int64]
     scores: NDArray[np.float64]
     above: int
-    sides: Sequence[PairRunner]
-    whole: PairRunner
+    sides: Sequence[ablation.PairRunner]
+    whole: ablation.PairRunner
     weights: Callable[[Kept], int]
     graph: EdgeGraph | None = None
     gaps: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
@@ -261,7 +242,7 @@ class _PartOrder:
         """Every array of the reading."""
         above, total, held = self.above, len(self.rank), self.sides[1]
         size = self._smallest(target)
-        whole, none = (mean_loss(held.gaps(mask)) for mask in (None, torch.zeros(total, device=held.device)))
+        whole, none = (ablation.mean_loss(held.gaps(mask)) for mask in (None, torch.zeros(total, device=held.device)))
         tried = sorted(self.gaps)
         decoder = {} if self.graph is None else {"decoder": self.graph.numbers}
         return decoder | {
@@ -269,7 +250,7 @@ class _PartOrder:
             "size": np.array(size), "edges": np.array(self._edges(size)), "edges_above": np.array(self._edges(above)),
             "loss": np.array(self._held(size)), "loss_above": np.array(self._held(above)),
             "own": np.array(whole), "empty": np.array(none), "sizes": np.array(tried),
-            "losses": np.array([mean_loss(self.gaps[one]) for one in tried]),
+            "losses": np.array([ablation.mean_loss(self.gaps[one]) for one in tried]),
             "weights": np.array(self._edges(total)), "target": np.array(target),
         }  # fmt: skip
 
@@ -277,7 +258,7 @@ class _PartOrder:
         """The fewest parts whose loss is at most the target; 0 where there are none."""
         scanned = SCANNED if self.graph is None else SCANNED_EDGES
         points = {int(size) for size in np.geomspace(1, len(self.rank), scanned).round()} | {max(self.above, 1)}
-        enough = [size for size in sorted(points) if mean_loss(self._of(size)) <= target]
+        enough = [size for size in sorted(points) if ablation.mean_loss(self._of(size)) <= target]
         if not enough:
             return 0
         high = enough[0]
@@ -286,7 +267,7 @@ class _PartOrder:
             if high - low <= 1:
                 break
             middle = (low + high) // 2
-            low, high = (low, middle) if mean_loss(self._of(middle)) <= target else (middle, high)
+            low, high = (low, middle) if ablation.mean_loss(self._of(middle)) <= target else (middle, high)
         return high
 
     def _of(self, size: int) -> Tensor:
@@ -294,7 +275,7 @@ class _PartOrder:
             self.gaps[size] = self._alone(size, self.sides[0])
         return self.gaps[size]
 
-    def _alone(self, size: int, pairs: PairRunner) -> Tensor:
+    def _alone(self, size: int, pairs: ablation.PairRunner) -> Tensor:
         """Score gaps of the circuit of so many parts on some pairs."""
         return pairs.gaps(to_tensor((self.rank < size).astype(np.float32)).to(pairs.device)).cpu()
 
@@ -304,4 +285,4 @@ class _PartOrder:
 
     def _held(self, size: int) -> float:
         """Loss on pairs that were held out; chance where there is no circuit."""
-        return mean_loss(self._alone(size, self.sides[1])) if size else CHANCE
+        return ablation.mean_loss(self._alone(size, self.sides[1])) if size else CHANCE

@@ -29,22 +29,7 @@ from wheeltap.engine.places import (
     read,
     slopes,
 )
-from wheeltap.suites.decodable.engine.subspaces import (
-    FEWEST,
-    Eraser,
-    Geometry,
-    LinearProbe,
-    ProbeHalves,
-    angles,
-    control_labels,
-    explained,
-    haar,
-    majority,
-    projection,
-    read_off,
-    steepest,
-    telling,
-)
+from wheeltap.suites.decodable.engine import subspaces
 from wheeltap.suites.decodable.specs import STATUSES, DecodableSettings
 
 _TINY: Final = torch.finfo(torch.float64).tiny
@@ -72,7 +57,7 @@ class Bench:
     subject: Subject
     task: BaseTask
     part: BaseTask
-    halves: ProbeHalves
+    halves: subspaces.ProbeHalves
     clean: Tensor
     scores: Tensor
     vectors: Mapping[Place, Tensor]
@@ -89,15 +74,15 @@ class Bench:
             ModelError: If no layer, or not one that a user named, holds a vector per example.
         """
         usable = apart(task)
-        if len(usable) < FEWEST:
+        if len(usable) < subspaces.FEWEST:
             raise DataError(
                 "There are too few examples to fit a probe on one half and measure it on the other.",
                 where=task.name,
-                expected=f"at least {FEWEST} examples",
+                expected=f"at least {subspaces.FEWEST} examples",
                 got=str(len(usable)),
                 do="Give more examples.",
             )
-        halves = ProbeHalves.drawn(usable, rng)
+        halves = subspaces.ProbeHalves.drawn(usable, rng)
         vectors, scores = read(subject, task, where)
         missing = [place.name for place in where.all if place not in vectors]
         if not vectors or (missing and where.kind == "named"):
@@ -165,7 +150,7 @@ class LayerVectors:
 
     place: Place
     vectors: Tensor
-    geometry: Geometry
+    geometry: subspaces.Geometry
     slopes: Tensor | None
     size: float
 
@@ -183,7 +168,7 @@ def laid_out(bench: Bench, where: Places, *, most: int, rng: np.random.Generator
         rng: Draws them where there are more.
     """
     fitted = bench.halves.fitted
-    geometries = {place: Geometry.of(bench.vectors[place][fitted]) for place in where.all}
+    geometries = {place: subspaces.Geometry.of(bench.vectors[place][fitted]) for place in where.all}
     rows: dict[Place, list[Tensor]] = {place: [] for place in geometries}
     chunk = _CHUNK if isinstance(bench.task, ChoiceTask) else len(fitted)
     options = bench.scores.shape[1]
@@ -202,7 +187,7 @@ def laid_out(bench: Bench, where: Places, *, most: int, rng: np.random.Generator
 
 
 def _slopes(
-    bench: Bench, geometries: Mapping[Place, Geometry], index: Tensor, chosen: list[int]
+    bench: Bench, geometries: Mapping[Place, subspaces.Geometry], index: Tensor, chosen: list[int]
 ) -> dict[Place, Tensor]:
     """Weighted slopes ``[row, direction]`` of the outputs in whitened coordinates, of some examples."""
     part, scores = bench.task.part(index), bench.scores[index]
@@ -242,7 +227,7 @@ class Yardstick:
         angle: Mean smallest principal angle between these, in degrees.
     """
 
-    random: Sequence[Eraser]
+    random: Sequence[subspaces.Eraser]
     values: dict[str, Tensor]
     drawn: Tensor
     steep: Tensor
@@ -289,8 +274,8 @@ class FactorAblation:
         if status != "measured":
             return values
         values["labels"] = to_array(labels[halves.measured])
-        values["majority"] = to_array(majority(labels, halves))
-        values["targets"] = to_array(torch.stack(explained(bench.part.targets, labels[halves.measured])))
+        values["majority"] = to_array(subspaces.majority(labels, halves))
+        values["targets"] = to_array(torch.stack(subspaces.explained(bench.part.targets, labels[halves.measured])))
         rows = [self._layer(layer, labels, rng, blind=blind) for layer in layers]
         return values | {name: np.stack([to_array(one[name]) for one in rows]) for name in rows[0]}
 
@@ -302,14 +287,14 @@ class FactorAblation:
         self, layer: LayerVectors, labels: Tensor, rng: np.random.Generator, *, blind: bool
     ) -> dict[str, Tensor]:
         bench, geometry, vectors, halves = self.bench, layer.geometry, layer.vectors, self.bench.halves
-        basis = telling(geometry.whitened(vectors[halves.fitted]), labels[halves.fitted])
+        basis = subspaces.telling(geometry.whitened(vectors[halves.fitted]), labels[halves.fitted])
         if blind:
-            basis = haar(geometry.directions, basis.shape[1], rng)
+            basis = subspaces.haar(geometry.directions, basis.shape[1], rng)
             vectors = geometry.mean - geometry.eraser(basis).change(vectors)  # what lies in the subspace alone
-        probe, correct = read_off(vectors, labels, halves, geometry)
-        randoms = [control_labels(labels, bench.inputs, rng) for _ in range(self.how.controls)]
-        control = torch.stack([read_off(vectors, drawn, halves, geometry)[1] for drawn in randoms])
-        baseline = max(float(control.mean()), float(majority(labels, halves).mean()))
+        probe, correct = subspaces.read_off(vectors, labels, halves, geometry)
+        randoms = [subspaces.control_labels(labels, bench.inputs, rng) for _ in range(self.how.controls)]
+        control = torch.stack([subspaces.read_off(vectors, drawn, halves, geometry)[1] for drawn in randoms])
+        baseline = max(float(control.mean()), float(subspaces.majority(labels, halves).mean()))
         decoded = float(correct.mean()) > baseline and layer.slopes is not None
         fits = 0 < basis.shape[1] < geometry.directions
         rank = float(basis.shape[1] * decoded if fits else -basis.shape[1])
@@ -332,13 +317,13 @@ class FactorAblation:
         }
 
     def _effects(
-        self, layer: LayerVectors, probe: LinearProbe, basis: Tensor, rng: np.random.Generator
+        self, layer: LayerVectors, probe: subspaces.LinearProbe, basis: Tensor, rng: np.random.Generator
     ) -> dict[str, Tensor]:
         bench, geometry, rank = self.bench, layer.geometry, basis.shape[1]
         vectors = layer.vectors[bench.halves.measured]
         beside = self._yardstick(layer, rank)
-        eraser, aside = geometry.eraser(basis), projection(geometry.mean, probe.directions)
-        held = [haar(geometry.directions, rank, rng) for _ in range(self.how.held)]
+        eraser, aside = geometry.eraser(basis), subspaces.projection(geometry.mean, probe.directions)
+        held = [subspaces.haar(geometry.directions, rank, rng) for _ in range(self.how.held)]
         # Held-out random subspaces go the way of the factor's, so that what is wrong with it is wrong with them.
         scores = [bench.run(layer.place, geometry.eraser(one)) for one in (basis, *held)]
         effects = torch.stack([bench.effect(one) for one in scores])
@@ -353,7 +338,7 @@ class FactorAblation:
             "matched": torch.stack([bench.effect(one) for one in matched]),
             "lost": bench.lost(scores[0]),
             "sizes": sizes / max(layer.size, _TINY),
-            "angles": torch.tensor([float(angles(beside.steep, basis)[0]), beside.angle]),
+            "angles": torch.tensor([float(subspaces.angles(beside.steep, basis)[0]), beside.angle]),
         }
 
     def _yardstick(self, layer: LayerVectors, rank: int) -> Yardstick:
@@ -363,8 +348,8 @@ class FactorAblation:
             return self.beside[key]
         assert layer.slopes is not None, "without slopes nothing is ablated"
         vectors, rng = layer.vectors[bench.halves.measured], self.stream("beside", layer.place.name, str(rank))
-        steep = steepest(layer.slopes, rank)
-        nulls = [haar(geometry.directions, rank, rng) for _ in range(how.draws * self.factors)]
+        steep = subspaces.steepest(layer.slopes, rank)
+        nulls = [subspaces.haar(geometry.directions, rank, rng) for _ in range(how.draws * self.factors)]
         steepest_eraser, *random = (geometry.eraser(one) for one in (steep, *nulls))
         scores = [bench.run(layer.place, one) for one in random]
         effects = torch.stack([bench.effect(one) for one in scores])
@@ -376,7 +361,7 @@ class FactorAblation:
             "expected": rank / geometry.directions * layer.slopes.square().sum() / most.clamp_min(_TINY),
         }
         sizes = steepest_eraser.size(vectors), float(np.mean([one.size(vectors) for one in random]))
-        angle = float(np.mean([float(angles(steep, one)[0]) for one in nulls]))
+        angle = float(np.mean([float(subspaces.angles(steep, one)[0]) for one in nulls]))
         self.beside[key] = Yardstick(random[: self._matched], values, effects.mean(1), steep, sizes, angle)
         return self.beside[key]
 
@@ -384,6 +369,6 @@ class FactorAblation:
         """Whether a new probe, fitted on every other measured example without the subspace, is right on the rest."""
         measured = self.bench.halves.measured
         vectors = layer.vectors[measured]
-        again = ProbeHalves(torch.arange(0, len(vectors), 2), torch.arange(1, len(vectors), 2))
+        again = subspaces.ProbeHalves(torch.arange(0, len(vectors), 2), torch.arange(1, len(vectors), 2))
         without = vectors + layer.geometry.eraser(basis).change(vectors)
-        return read_off(without, labels[measured], again, Geometry.of(without[again.fitted]))[1]
+        return subspaces.read_off(without, labels[measured], again, subspaces.Geometry.of(without[again.fitted]))[1]

@@ -130,14 +130,10 @@ class DictionaryAudit(SingleReadingAudit[Arrays]):
         """Of all dictionaries."""
         return kinds_of(self.settings.entries)
 
-    def of_kind(self, *kinds: str) -> list[int]:
-        """Numbers of the dictionaries of these kinds."""
-        return [at for at, kind in enumerate(self.kinds) if kind in kinds]
-
     @property
     def one_of_each(self) -> list[int]:
         """The dictionary, one with a frozen decoder and a random one."""
-        return [one for kind in ("own", "frozen decoder", "random") for one in self.of_kind(kind)[:1]]
+        return [self.kinds.index(kind) for kind in ("own", "frozen decoder", "random") if kind in self.kinds]
 
     def readings(self, plan: Plan, subject: SubjectRecord) -> list[Trial]:
         """One of each dictionary."""
