@@ -288,6 +288,9 @@ def test_what_cannot_be_verified_is_refused() -> None:
     for wrong in (model.forward, other):
         with pytest.raises(ModelError):
             verify(wrong, seal)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ModelError) as refused:
+        verify(Subject(other, name="hf:deployed"), seal)
+    assert (refused.value.exit_code, refused.value.where) == (2, "hf:deployed")
     with torch.autocast("cpu", torch.bfloat16), pytest.raises(ModelError):
         verify(model, seal)
 

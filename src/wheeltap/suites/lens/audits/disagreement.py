@@ -41,7 +41,6 @@ from wheeltap.suites.lens.stats.votes import (
     js_distance,
     kl_divergence,
     manhattan,
-    probabilities,
     soft_accuracy,
     squared_to_all,
     total_variation,
@@ -276,11 +275,12 @@ class DisagreementAudit(SingleReadingAudit[Beliefs]):
 
     def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> Beliefs:
         """See ``SingleReadingAudit.parsed``."""
-        panel, p = self._panel(case, subject), probabilities(read["probability"])
+        panel, p = self._panel(case, subject), read["probability"].astype(np.float64)
         if p.shape[1] != panel.votes.shape[1]:
             why = f"It has probabilities of {p.shape[1]} labels, and people voted on {panel.votes.shape[1]}."
             raise NoAnswer("not_applicable", why)
-        return Beliefs(subject.name, panel, p[panel.rows])
+        p = p[panel.rows]
+        return Beliefs(subject.name, panel, p / p.sum(1, keepdims=True))  # kept in single precision
 
     def _panel(self, case: Case, subject: SubjectRecord) -> Panel:
         read, names = case.reading(self._voted(case.plan, subject)), case.plan.names
