@@ -14,6 +14,7 @@ import wheeltap as wt
 from wheeltap import gauge
 from wheeltap.core.errors import FileFormatError, ModelError, UsageError
 from wheeltap.core.fingerprint import weights_digest
+from wheeltap.core.subject import Subject
 from wheeltap.sources import load
 from wheeltap.suites.seal import values
 from wheeltap.suites.seal.inputs import draw, drawn_again
