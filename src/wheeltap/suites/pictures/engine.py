@@ -345,23 +345,19 @@ class Sight:
 
 def measured(net: Cppn, sight: Sight, how: NumbersSettings, *, root: int) -> dict[str, Number]:
     """Every metric of a net, by key; those that the picture or the net does not allow are left out."""
-    return {**_responses(net, sight, how, root), **_maps(net, sight)}
+    numbers = dict[str, Number]()
+    if sight.symmetry is not None:
+        sweep = swept(net, sight, how, root=root)
+        mean = sweep.symmetry
+        if mean.clusters > 1:  # the spread of a single weight is unknown
+            numbers["response_symmetry"] = Number(mean.value, mean.se, mean.clusters, sweep.unreached)
+    return {**numbers, **_maps(net, sight)}
 
 
 def swept(net: Cppn, sight: Sight, how: MovedSettings, *, root: int) -> Sweep:
     """The net's single weights, each moved to the wanted effect in both directions."""
     picture = Evaluation(net, sight.inputs, symmetry=sight.symmetry)
     return at_equal_effect(picture, chosen_weights(net, how, root=root), effect=how.effect)
-
-
-def _responses(net: Cppn, sight: Sight, how: NumbersSettings, root: int) -> dict[str, Number]:
-    if sight.symmetry is None:
-        return {}
-    sweep = swept(net, sight, how, root=root)
-    mean = sweep.symmetry
-    if mean.clusters < 2:  # the spread of a single weight is unknown
-        return {}
-    return {"response_symmetry": Number(mean.value, mean.se, mean.clusters, sweep.unreached)}
 
 
 def _maps(net: Cppn, sight: Sight) -> dict[str, Number]:

@@ -1,7 +1,7 @@
 """WT502: does a model see that a sentence has several readings? The tests of AmbiEnt, item by item, with intervals."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final, final
 
@@ -256,13 +256,11 @@ def sets(probability: FloatArray, threshold: float) -> Flags:
 def of_rewrites(read: Arrays) -> TestScores:
     """Items of which people confirm every gold rewrite: the ceiling of whoever writes readings."""
     right = read["right"].astype(bool)
-    share = _plain(right, CONFIRMED)
-    published = wilson(*PUBLISHED, name="gpt-4")
-    ends = f"{fixed(100 * (published.low or 0.0), 1)}, {fixed(100 * (published.high or 0.0), 1)}"
+    share, published = _plain(right, CONFIRMED), Share("gpt-4", wilson(*PUBLISHED, name="gpt-4"), 50, 50)
     words = (
         f"confirm all gold rewrites, each as plausible and with its label, of {share.said}: {int(right.sum()):,} of "
         f"{len(right):,}. The published figure for rewrites of gpt-4 is {PUBLISHED[0]} of {PUBLISHED[1]} items, "
-        f"{fixed(100 * PUBLISHED[0] / PUBLISHED[1], 1)} % [{ends}]."
+        f"{fixed(100 * PUBLISHED[0] / PUBLISHED[1], 1)} % [{published.ends}]."
     )
     return TestScores(CONFIRMED, np.arange(len(right)), right.astype(float), None, (share,), words)
 
@@ -384,14 +382,13 @@ class AmbiguityAudit(Audit):
         def arrays(trials: list[Trial]) -> list[Arrays] | None:
             return None if recorded and not case.known(trials) else [case.reading(trial) for trial in trials]
 
-        made: list[TestScores | None] = []
-        by_parts: list[tuple[ReadingSpec, Callable[[Sequence[Arrays]], TestScores | None]]] = [
-            (STATEMENTS, of_statements), (CONTINUATIONS, of_continuations),
-        ]  # fmt: skip
         right = arrays([plan.reading(subject, LABEL_SETS.name, {})])
-        for spec, scored in by_parts:
-            parts = arrays(self._parts(plan, subject, spec))
-            made.append(None if parts is None else scored(parts))
+        statements = arrays(self._parts(plan, subject, STATEMENTS))
+        continuations = arrays(self._parts(plan, subject, CONTINUATIONS))
+        made = [
+            None if statements is None else of_statements(statements),
+            None if continuations is None else of_continuations(continuations),
+        ]
         p = arrays([plan.reading(subject, LABEL_PROBABILITIES.name, {})])
         if right is not None and p is not None and case.plan.task.examples >= FEWEST_LABELLED:
             made.append(of_labels(p[0]["probability"], right[0]["right"].astype(bool), seed=plan.seed))

@@ -173,7 +173,7 @@ class AnswerTable:
         """
         at = self.item(item, group)
         if (before := self._voted_on.setdefault(at, line)) != line:
-            raise _twice(self._where, item, (before, line))
+            raise twice(self._where, item, (before, line))
         for label, count in counts.items():
             if count > MOST_VOTES:
                 raise _too_large("count of votes", count, MOST_VOTES, f"{self._where}, line {line}")
@@ -248,10 +248,10 @@ class AnswerTable:
         items, scores = _ints(held.items), np.asarray(held.scores)
         order = np.lexsort((np.asarray(held.samples), items))
         ordered, numbers = items[order], np.asarray(held.samples)[order]
-        twice = np.flatnonzero((ordered[1:] == ordered[:-1]) & (numbers[1:] == numbers[:-1]))
-        if len(twice):
-            one, two = sorted(held.lines[int(order[at])] for at in (twice[0], twice[0] + 1))
-            raise _twice(self._where, names[int(ordered[twice[0]])], (one, two), more=len(twice) - 1)
+        again = np.flatnonzero((ordered[1:] == ordered[:-1]) & (numbers[1:] == numbers[:-1]))
+        if len(again):
+            one, two = sorted(held.lines[int(order[at])] for at in (again[0], again[0] + 1))
+            raise twice(self._where, names[int(ordered[again[0]])], (one, two), more=len(again) - 1)
         samples = np.bincount(items, minlength=len(names)).astype(np.int32)
         right = score = None
         if held.graded:
@@ -332,7 +332,8 @@ def _too_large(what: str, got: float, most: float, where: str) -> DataError:
     )
 
 
-def _twice(where: str, item: str, lines: tuple[int, int], *, more: int = 0) -> DataError:
+def twice(where: str, item: str, lines: tuple[int, int], *, more: int = 0) -> DataError:
+    """The error of an item that is on two lines, and of more such lines."""
     return DataError(
         "An item is there twice.",
         where=f"{where}, line {lines[1]}",

@@ -356,22 +356,18 @@ class PictureStudy(Study):
 
     def controls(self, case: Case, table: MemberTable) -> list[Control]:
         """See ``Study.controls``."""
-        own = case.whole.reference
+        own, twin, mirror = case.whole.reference, dict[str, Single](), False
+        if case.known([self.graph(case)]):
+            with suppress(NoAnswer):
+                twin = _singles(case.reading(self._numbers(case, own, reordered=True)))
+            with suppress(NoAnswer):
+                mirror = bool(case.reading(self._numbers(case, own))["mirror"])
         return [
             same_function(case, self.graph(case)),
-            recoded(table.numbers.get(own.name, {}), self._twin(case, own)),
-            symmetric_inputs(table, FOLDED, mirror=self._mirror(case)),
+            recoded(table.numbers.get(own.name, {}), twin),
+            symmetric_inputs(table, FOLDED, mirror=mirror),
             training(case),
         ]
-
-    def _twin(self, case: Case, own: SubjectRecord) -> Numbers:
-        trial = self._numbers(case, own, reordered=True) if case.known([self.graph(case)]) else self.graph(case)
-        outcome = case.outcome(trial)
-        return _singles(case.reading(trial)) if outcome is not None and "there" in outcome.values else {}
-
-    def _mirror(self, case: Case) -> bool:
-        outcome = case.outcome(self._numbers(case, case.whole.reference)) if case.known([self.graph(case)]) else None
-        return outcome is not None and bool(outcome.values.get("mirror", False))
 
     def said(self, case: Case, table: MemberTable, findings: Sequence[Finding]) -> StudyAnswer:
         """See ``Study.said``."""
