@@ -175,7 +175,11 @@ class RewardedNet(ArithmeticRecipe):
     title = "net that does modular arithmetic, trained by rewards for its own answers"
     settings_type = RewardedSettings
     settings: RewardedSettings  # pyright: ignore[reportIncompatibleVariableOverride]  (never set again)
-    nets = 1
+
+    @property
+    def nets(self) -> int:
+        """See ``ArithmeticRecipe``: the net before training."""
+        return 1
 
     def loss(self, given: Given, model: nn.Module, rows: Tensor) -> Callable[[Tensor, int], Tensor]:
         """See ``ArithmeticRecipe``."""

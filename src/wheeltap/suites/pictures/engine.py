@@ -134,11 +134,8 @@ class Evaluation:
     Args:
         net: The net.
         inputs: ``[pixel, 4]``; any points, in any order.
-        symmetry: Acts on these pixels; S is 0 without one.
+        symmetry: Acts on these pixels, in their order; S is 0 without one.
         dtype: Of the computation.
-
-    Raises:
-        DataError: If the symmetry does not fit the inputs.
     """
 
     def __init__(
@@ -149,14 +146,6 @@ class Evaluation:
         symmetry: Symmetry | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        pixels = len(inputs)
-        if symmetry is not None and symmetry.size != pixels:
-            raise DataError(
-                "The symmetry does not fit the picture.",
-                where=symmetry.name,
-                expected=f"a group acting on {pixels} pixels",
-                got=f"one acting on {symmetry.size}",
-            )
         self._spans = net.layout.spans
         self._symmetry = symmetry
         self._weights = [layer.weight.detach().to(dtype) for layer in net.dense]

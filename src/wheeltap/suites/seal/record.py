@@ -454,8 +454,11 @@ def _key(path: Path, kind: Literal["private", "public"]) -> Any:
     """The Ed25519 key in a PEM file; a private one that others than its owner can read is refused."""
     serialization, ed25519 = _cryptography()
     data = contents(path, "key", limit=_LARGEST)
-    if kind == "private":
-        _require_private(path)
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if kind == "private" and os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise UsageError("Others can read the private key.", where=str(path), expected="a file for its owner alone",
+                         got=f"mode {mode:04o}", do=f"chmod 600 {path}; if others had it, make a new pair.",
+                         )  # fmt: skip
     wrong = FileFormatError(
         f"The file holds no {kind} key.", where=str(path), got="something else",
         expected=f"an Ed25519 {kind} key in PEM form, without a password",
@@ -472,15 +475,6 @@ def _key(path: Path, kind: Literal["private", "public"]) -> Any:
     if not isinstance(key, (ed25519.Ed25519PrivateKey, ed25519.Ed25519PublicKey)):
         raise wrong
     return key
-
-
-def _require_private(path: Path) -> None:
-    """Raises ``UsageError`` if others than the owner may read a private key; where there are such rights."""
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise UsageError("Others can read the private key.", where=str(path), expected="a file for its owner alone",
-                         got=f"mode {mode:04o}", do=f"chmod 600 {path}; if others had it, make a new pair.",
-                         )  # fmt: skip
 
 
 def _cryptography() -> tuple[Any, Any]:

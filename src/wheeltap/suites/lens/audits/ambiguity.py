@@ -423,30 +423,28 @@ class AmbiguityAudit(Audit):
     ) -> list[Hypothesis]:
         """For each test that both took, the second's score minus the first's on the items that both were asked."""
         names = (one[0].name, two[0].name)
+        margin = case.plan.margin if self.settings.margin is None else self.settings.margin
         trials = [trial for subject, _ in (one, two) for trial in self._known(case, subject)]
         drafts: list[Hypothesis] = []
         for name, first in one[1].items():
             if name not in two[1] or name == CONFIRMED:
                 continue
-            claim = self._difference(case, names, first, two[1][name])
+            second = two[1][name]
+            _, at, to = np.intersect1d(first.items, second.items, return_indices=True)
+            cells = (second.values[to] - first.values[at])[None, :]
+            sample = Sample(cells, 1.0, groups=_of_items(case, first.items[at]))
+            test = sample.effect(margin=margin, name=f"difference ({names[1]} - {names[0]})", unit="share of items")
+            said = (
+                f"In the test of {name}, {names[1]} scores {fixed(100 * second.values[to].mean(), 1)} % and "
+                f"{names[0]} {fixed(100 * first.values[at].mean(), 1)} % in the mean of {len(at):,} items (difference "
+                f"{amount(test)})."
+            )
+            claim = Hypothesis(
+                test=test, margin=margin, evidence=sample, words=PAIR, alarm=(test.value or 0.0) < 0.0,
+                title=f"{_TITLES.get(name, self.title)}: difference", found=said, otherwise=said, brief=said,
+            )  # fmt: skip
             drafts.append(self.draft(case, " vs ".join(names), claim, trials))
         return drafts
-
-    def _difference(self, case: Case, names: tuple[str, str], first: TestScores, second: TestScores) -> Hypothesis:
-        _, at, to = np.intersect1d(first.items, second.items, return_indices=True)
-        cells = (second.values[to] - first.values[at])[None, :]
-        margin = case.plan.margin if self.settings.margin is None else self.settings.margin
-        sample = Sample(cells, 1.0, groups=_of_items(case, first.items[at]))
-        test = sample.effect(margin=margin, name=f"difference ({names[1]} - {names[0]})", unit="share of items")
-        said = (
-            f"In the test of {first.test}, {names[1]} scores {fixed(100 * second.values[to].mean(), 1)} % and "
-            f"{names[0]} {fixed(100 * first.values[at].mean(), 1)} % in the mean of {len(at):,} items (difference "
-            f"{amount(test)})."
-        )
-        return Hypothesis(
-            test=test, margin=margin, evidence=sample, words=PAIR, alarm=(test.value or 0.0) < 0.0,
-            title=f"{_TITLES.get(first.test, self.title)}: difference", found=said, otherwise=said, brief=said,
-        )  # fmt: skip
 
 
 def _table(shares: Mapping[tuple[str, str], Share]) -> list[Section]:

@@ -279,8 +279,10 @@ class AnswerTable:
                 f"Which answers {name} gave is left out: {items:,} items with up to {most:,} answers are too many."
             )
             return None
-        given = np.asarray(held.answers)[order]
-        numbers = _numbered(whose, given, none=hash(_NONE))
+        seen, numbers, none = dict[int, dict[int, int]](), list[int](), hash(_NONE)
+        for item, answer in zip(whose.tolist(), np.asarray(held.answers)[order].tolist(), strict=True):
+            known = seen.setdefault(item, {})
+            numbers.append(-1 if answer == none else known.setdefault(answer, len(known)))
         table = np.full((items, most), -1, dtype=np.int32)
         starts = np.cumsum(counts) - counts
         table[whose, np.arange(len(whose)) - starts[whose]] = numbers
@@ -361,16 +363,6 @@ def group_in(given: Any) -> str:
 
 def _ints(column: "array[int]") -> NDArray[np.int32]:
     return np.asarray(column, dtype=np.int32)
-
-
-def _numbered(whose: NDArray[Any], given: NDArray[Any], *, none: int) -> list[int]:
-    """Which of its item's distinct answers each row gave, from 0 in the order in which they came; -1 for none."""
-    seen = dict[int, dict[int, int]]()
-    numbers = list[int]()
-    for item, answer in zip(whose.tolist(), given.tolist(), strict=True):
-        known = seen.setdefault(item, {})
-        numbers.append(-1 if answer == none else known.setdefault(answer, len(known)))
-    return numbers
 
 
 def in_order(labels: Sequence[str]) -> tuple[tuple[str, ...], bool]:

@@ -30,14 +30,14 @@ CHEAPEST: Final = "output-gain"
 HIDING: Final = 64  # steps in which a group is hidden in a copy: the control
 
 TIERS: Final = (
-    "one gain and one bias for each unit of the last layer", "the training on these alone", "the strongest attack",
-    "no training but the best of {copies} noisy copies",
-)  # fmt: skip
+    ("one gain and one bias for each unit of the last layer", "by few numbers", 0.3),
+    ("the training on these alone", "after {steps} steps", 0.3),
+    ("the strongest attack", "by the strongest attack on each", 0.3),
+    ("no training but the best of {copies} noisy copies", "under noise, best of {copies}", 0.1),
+)
 """What is tested of a pair: what cannot hold anything new, what is slow to learn it, the strongest of all, and noise,
-which can tell a net nothing."""
-
-SHARES: Final = (0.3, 0.3, 0.3, 0.1)
-"""Of alpha, in this order. What noise brings back of a net that hides the group is large, so that little is enough.
+which can tell a net nothing. Each in words, in the name of its estimate, and its share of alpha: what noise brings back
+of a net that hides the group is large, so that little is enough.
 
 Source: Genovese, Roeder & Wasserman (2006, Biometrika 93), weighted Bonferroni.
 """

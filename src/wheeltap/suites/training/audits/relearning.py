@@ -18,7 +18,6 @@ from wheeltap.stats.evidence import Largest
 from wheeltap.stats.sample import Sample
 from wheeltap.suites.training.audits.recovery import (
     HIDING,
-    SHARES,
     TIERS,
     TUNE,
     AttackPower,
@@ -274,17 +273,15 @@ class RelearningAudit(Audit):
     def _tier(self, case: Case, both: tuple[NetRecovery, NetRecovery], at: int, margin: float) -> "_Tier":
         """How much more the first of two recovers by one tier."""
         one, two = both
-        by = (
-            "by few numbers", f"after {self.settings.steps[-1]} steps", "by the strongest attack on each",
-            f"under noise, best of {self._copies}",
-        )[at]  # fmt: skip
+        means, by, share = TIERS[at]
+        named = {"copies": self._copies, "steps": self.settings.steps[-1]}
         values = one.recovered(one.tiers[at]) - two.recovered(two.tiers[at])
-        gap = estimate(case, (values, one.inside), f"gap {by}", margin=margin, limits=one.apart(two))
+        gap = estimate(case, (values, one.inside), f"gap {by.format(**named)}", margin=margin, limits=one.apart(two))
         more = one if (gap.value or 0.0) >= 0.0 else two
         above = more.tiers[at] - more.best_noise, more.inside
         beyond = estimate(case, above, f"{_BEYOND}: {more.subject.name}", margin=0.0)
-        means, noisy = TIERS[at].format(copies=self._copies), at == len(TIERS) - 1
-        return _Tier(means, gap, more.subject.name, None if noisy else beyond, SHARES[at])
+        noisy = at == len(TIERS) - 1
+        return _Tier(means.format(**named), gap, more.subject.name, None if noisy else beyond, share)
 
     def _gaps(self, case: Case, one: NetRecovery, two: NetRecovery) -> list[Estimate]:
         """How much more the first recovers, by each disturbance that is not tested."""
