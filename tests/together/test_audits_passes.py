@@ -56,7 +56,8 @@ def _ambiguous() -> PlantedCase:
     distractors = {"premise": "Some of it may snow."}
     items = [
         Example(id=str(at), premise=f"All of it may not rain {at} times.", hypothesis="Some of it rains.",
-                labels=("entailment", "neutral") if at % 2 else ("neutral",), readings=readings, distractors=distractors if at % 2 else {})
+                labels=("entailment", "neutral") if at % 2 else ("neutral",), readings=readings if at % 2 else {},
+                distractors=distractors)
         for at in range(12)
     ]  # fmt: skip
     return PlantedCase(Subject(model, name="llama"), task_of(items, Letters(), name="ambiguous"))

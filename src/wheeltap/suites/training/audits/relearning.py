@@ -25,6 +25,7 @@ from wheeltap.suites.training.audits.recovery import (
     NetRecovery,
     RelearningSettings,
     control_trials,
+    each_trial,
     estimate,
     examples_of,
     measure,
@@ -81,7 +82,8 @@ class RelearningAudit(Audit):
         """Every trial on every subject, once a group is named."""
         if self.settings.group < 0 or not case.known(case.plan.baselines()):
             return []
-        trials = [trial for subject in case.plan.subjects for trial in trials_of(case, subject, self.settings).every]
+        tables = [trials_of(case, subject, self.settings) for subject in case.plan.subjects]
+        trials = [trial for table in tables for trial in each_trial(table)]
         if not self.settings.attacks or not case.known(trials):
             return trials
         try:
