@@ -15,8 +15,8 @@ from benchmarks.levels import HELD, Row
 from wheeltap.audits.claims import Hypothesis
 from wheeltap.core.records import Estimate
 from wheeltap.stats.crossed import FloatArray
-from wheeltap.suites.lens.audits.disagreement import JS, against, distances, unsure
-from wheeltap.suites.lens.audits.panel import Beliefs, Panel, among_people
+from wheeltap.suites.lens.audits.disagreement import against, distances, unsure
+from wheeltap.suites.lens.audits.panel import JS, Beliefs, Panel, among_people
 from wheeltap.suites.lens.stats.owen2007 import Ballots
 from wheeltap.suites.lens.stats.votes import js_distance
 
@@ -88,10 +88,10 @@ def reported(known: Ballots, believed: FloatArray, *, strangers: bool = False) -
     ballots = None if strangers else known
     panel = Panel(known.votes, np.arange(len(known.votes)), 0, True, (), known.seed, ballots)
     surer = believed**2 / (believed**2).sum(1, keepdims=True)
-    read, distance = Beliefs("model", panel, believed), [js_distance(p, panel.held) for p in (believed, surer)]
-    gap = distance[1] - distance[0]
-    two = panel.sample(gap, lambda ballots: ballots.of_shares(
-        gap, lambda held, at: js_distance(surer[at], held) - js_distance(believed[at], held)))  # fmt: skip
+    read = Beliefs("model", panel, believed)
+    two = panel.sample(
+        panel.by_shares(lambda held, at: js_distance(surer[at], held) - js_distance(believed[at], held))
+    )
     claims = [among_people(panel), distances(read), against(read, MARGIN), unsure(read, margin=MARGIN)]
     found = [
         *(one for claim in claims for one in _numbers(claim)),

@@ -25,7 +25,7 @@ from wheeltap.runs.budget import most_passes
 from wheeltap.sources import digits
 from wheeltap.suites.circuits import sources as pairs
 from wheeltap.suites.circuits.pairs import Pairs
-from wheeltap.suites.lens.sources.ambient import Example, SentenceReadings, task_of
+from wheeltap.suites.lens.sources.ambient import Example, task_of
 from wheeltap.testing.planted import PlantedCase
 
 FEW = Effort(draws=5, control_draws=4, block_draws=2)
@@ -52,10 +52,12 @@ def _texts() -> PlantedCase:
 def _ambiguous() -> PlantedCase:
     pytest.importorskip("transformers")
     model = tiny_llama(vocabulary=Letters.size, positions=512)
-    readings = {"premise": SentenceReadings(("Some of it may rain.", "All of it may rain."), "Some of it may snow.")}
+    readings = {"premise": ("Some of it may rain.", "All of it may rain.")}
+    distractors = {"premise": "Some of it may snow."}
     items = [
         Example(id=str(at), premise=f"All of it may not rain {at} times.", hypothesis="Some of it rains.",
-                labels=("entailment", "neutral") if at % 2 else ("neutral",), readings=readings if at % 2 else {})
+                labels=("entailment", "neutral") if at % 2 else ("neutral",), readings=readings if at % 2 else {},
+                distractors=distractors)
         for at in range(12)
     ]  # fmt: skip
     return PlantedCase(Subject(model, name="llama"), task_of(items, Letters(), name="ambiguous"))

@@ -1,7 +1,10 @@
 """The study ``votes``: a tiny language model on a few items of our own, with votes."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from tiny import tiny_llama
 
 import wheeltap as wt
 from wheeltap.core.errors import UsageError
+from wheeltap.report.report import Report
 from wheeltap.sources import smollm2
 from wheeltap.suites.claims.studies.ambiguity import OUTPUTS, RELATIVE, VoteEntropy, softmax_entropy
 
@@ -42,7 +46,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def tiny_smollm2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def tiny_smollm2(tmp_path: Path) -> Path:
     """A random two-layer Llama that reads the words of ``ITEMS``, in place of SmolLM2 in the cache of Hugging Face."""
     tokenizers: Any = pytest.importorskip("tokenizers", reason="needs the extra llm")
     transformers: Any = pytest.importorskip("transformers", reason="needs the extra llm")
@@ -61,21 +65,25 @@ def tiny_smollm2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     transformers.PreTrainedTokenizerFast(tokenizer_object=raw).save_pretrained(folder)
     (folder.parents[1] / "refs").mkdir()
     (folder.parents[1] / "refs" / "main").write_text(folder.name)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    return folder
 
 
-@pytest.mark.usefixtures("tiny_smollm2")
-def test_entropies_are_those_of_a_plain_loop(file: Path, tmp_path: Path) -> None:
-    report = wt.study(VoteEntropy({"data": str(file), "draws": 8}), store=tmp_path / "votes.wheeltap")
-    assert report.record.study is not None
-    found = {row.metric.key: row.cohorts[0].values[0] for row in report.record.study.rows}
-    pair = wt.load("smollm2", data=str(file))
+def test_entropies_are_those_of_a_plain_loop(file: Path, tmp_path: Path, tiny_smollm2: Path) -> None:
+    # The cache of Hugging Face is read from the environment when its package is imported: in a process of its own.
+    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub")}
+    command = ["study", "votes", "--size", "full", "--data", str(file), "--store", str(tmp_path / "votes.wheeltap")]
+    command += ["--json", str(tmp_path / "votes.json"), "--quiet"]
+    subprocess.run([sys.executable, "-m", "wheeltap", *command], env=environment, check=True, capture_output=True)
+    record = Report.read(tmp_path / "votes.json").record
+    assert record.study is not None
+    found = {row.metric.key: row.cohorts[0].values[0] for row in record.study.rows}
+    pair = wt.load(f"hf:{tiny_smollm2}", data=str(file))
     plain = softmax_entropy(pair.task.scores(pair.subject.model).double().numpy())
     votes = np.array([counts for *_, a, b, c in ITEMS for counts in [(a, b, c)]], dtype=float)
     people = stats.entropy(votes / votes.sum(1, keepdims=True), axis=1)
     assert found[OUTPUTS] == pytest.approx(float(stats.spearmanr(plain, people).statistic), abs=1e-9)
     assert -1.0 <= found[RELATIVE] <= 1.0
-    [test] = [one for one in report.record.findings if "above 0.1" in one.title]
+    [test] = [one for one in record.findings if "above 0.1" in one.title]
     assert test.status == "inconclusive", "eight items decide nothing"
 
 

@@ -10,7 +10,6 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 from scipy.spatial import distance
 
-from wheeltap.core.errors import DataError
 from wheeltap.stats.effect import mean_effect, score_interval
 from wheeltap.suites.lens.stats import votes as dis
 
@@ -79,15 +78,6 @@ def test_kappa_of_the_textbook() -> None:
             [3, 2, 6, 3, 0], [2, 5, 3, 2, 2], [6, 5, 2, 1, 0], [0, 2, 2, 3, 7])  # fmt: skip
     assert dis.kappa(np.array(rows)).value == pytest.approx(0.210, abs=5e-4)
     assert dis.kappa(np.array([[3, 0], [2, 0]])).value is None
-
-
-def test_what_cannot_be_shares_is_refused() -> None:
-    for votes in ([[0, 0]], [[2, -1]]):
-        with pytest.raises(DataError):
-            dis.shares(np.array(votes))
-    for p in ([[0.7, 0.7]], [[1.2, -0.2]]):
-        with pytest.raises(DataError):
-            dis.probabilities(np.array(p))
 
 
 # ---- simulated people ---------------------------------------------------------------------------------------------

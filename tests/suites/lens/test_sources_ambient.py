@@ -28,17 +28,17 @@ def item(**changed: Any) -> dict[str, Any]:
 def test_the_published_items() -> None:
     found = ambient.examples_in(published("ambient/test.jsonl"))
     assert len(found) == 1545 and sum(bool(one.readings) for one in found) == 543
-    sides = [several for one in found for several in one.readings.values()]
-    assert len(sides) == 580 and 4 * sum(len(one.readings) for one in sides) == 4692
-    assert all(one.distractor not in one.readings for one in sides)
+    sides = [(several, one.distractors[side]) for one in found for side, several in one.readings.items()]
+    assert len(sides) == 580 and 4 * sum(len(several) for several, _ in sides) == 4692
+    assert all(distractor not in several for several, distractor in sides)
     assert sum(len(one.labels) > 1 for one in found) == 543
 
 
 def test_a_line(tmp_path: Path) -> None:
     [one] = ambient.examples_in(lines(tmp_path / "x.jsonl", [item()]))
     assert one.labels == ("neutral", "entailment") and set(one.readings) == {"premise"}
-    assert one.readings["premise"].readings == ("It may rain.", "It does rain.")
-    assert one.readings["premise"].distractor != one.premise
+    assert one.readings["premise"] == ("It may rain.", "It does rain.")
+    assert one.distractors["premise"] != one.premise
     again = ambient.examples_in(lines(tmp_path / "y.jsonl", [item(disambiguations=str(item()["disambiguations"]))]))
     assert again == [one]
 
@@ -87,10 +87,10 @@ def test_a_distractor_swaps_one_noun() -> None:
 
 def examples() -> list[ambient.Example]:
     """One ambiguous item with two readings, and two that are not ambient."""
-    readings = {"premise": ambient.SentenceReadings(("It may rain.", "It does rain."), "It might snow.")}
+    readings, distractors = {"premise": ("It may rain.", "It does rain.")}, {"premise": "It might snow."}
     return [
         ambient.Example(id="0", premise="It might rain.", hypothesis="It rains.", labels=("neutral", "entailment"),
-                        readings=readings),
+                        readings=readings, distractors=distractors),
         *(ambient.Example(id=str(at), premise=f"It rained {at} times.", hypothesis="It rained.",
                           labels=("entailment",)) for at in (1, 2)),
     ]  # fmt: skip

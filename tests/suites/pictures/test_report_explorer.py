@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tests.pages import CONTRAST, opened
 from tests.report.report_cases import single
-from wheeltap.core.errors import UsageError
+from wheeltap.core.errors import FileFormatError, UsageError
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.section import Section, Widget
 from wheeltap.report import html as report_page
@@ -273,7 +273,7 @@ def test_refuses_what_it_cannot_draw() -> None:
         {"links": ((2, 0, 3),)},
     ]  # fmt: skip
     for changed in changes:
-        with pytest.raises(UsageError) as refused:
+        with pytest.raises(FileFormatError) as refused:
             explorer.page([DrawnNet(**{**fields, **changed})], title="One")
         assert refused.value.where == "planted"
     with pytest.raises(UsageError):
@@ -292,5 +292,5 @@ def test_a_report_with_nets_has_the_explorer_and_its_policy() -> None:
     assert shown.count("<script") == 2 and f"script-src '{explorer.script_hash()}' 'wasm-unsafe-eval'" in shown
     whole = explorer.alone(record)
     assert whole is not None and record.headline in whole and "<script" in whole and explorer.alone(single()) is None
-    with pytest.raises(UsageError):
+    with pytest.raises(FileFormatError):
         report_page.page(_reported([{"name": "net"}]))

@@ -14,6 +14,7 @@ import wheeltap as wt
 from wheeltap import gauge
 from wheeltap.core.errors import FileFormatError, ModelError, UsageError
 from wheeltap.core.fingerprint import weights_digest
+from wheeltap.core.subject import Subject
 from wheeltap.sources import load
 from wheeltap.suites.seal import values
 from wheeltap.suites.seal.inputs import draw, drawn_again
@@ -288,6 +289,9 @@ def test_what_cannot_be_verified_is_refused() -> None:
     for wrong in (model.forward, other):
         with pytest.raises(ModelError):
             verify(wrong, seal)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ModelError) as refused:
+        verify(Subject(other, name="hf:deployed"), seal)
+    assert (refused.value.exit_code, refused.value.where) == (2, "hf:deployed")
     with torch.autocast("cpu", torch.bfloat16), pytest.raises(ModelError):
         verify(model, seal)
 

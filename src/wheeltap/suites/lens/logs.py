@@ -65,7 +65,16 @@ def of_logs(paths: Sequence[Path], *, names: Sequence[str]) -> RecordedRun:
         DataError: If they are not of the same items, prompts and settings, or one holds several systems.
         WheeltapError: If one cannot be read.
     """
-    run = of_answers([_tasks_of(path) for path in paths], names=names)
+    logs = [_tasks_of(path) for path in paths]
+    first, *others = logs
+    for name, other in zip(names[1:], others, strict=True):
+        if first.keys() != other.keys():
+            alone = [", ".join(sorted(a.keys() - b.keys())) or "none" for a, b in ((first, other), (other, first))]
+            _refuse("tasks", where=name, expected=", ".join(first), got=f"only in {names[0]}: {alone[0]}; only in "
+                    f"{name}: {alone[1]}")  # fmt: skip
+        for task, one in first.items():
+            _require_alike(one, other[task], where=f"{names[0]}, {name}{f', task {task}' if task else ''}")
+    run = of_answers(logs, names)
     digests = list[list[str]]()
     for path in paths:
         digests.append([])
@@ -77,16 +86,9 @@ def of_logs(paths: Sequence[Path], *, names: Sequence[str]) -> RecordedRun:
     return replace(run, notes=(*run.notes, *copies))
 
 
-def of_answers(logs: Sequence[Mapping[str, AnswerFile]], *, names: Sequence[str]) -> RecordedRun:
-    """The same of answers by their tasks; see ``of_logs``."""
-    first, *others = logs
-    for name, other in zip(names[1:], others, strict=True):
-        if first.keys() != other.keys():
-            alone = [", ".join(sorted(a.keys() - b.keys())) or "none" for a, b in ((first, other), (other, first))]
-            _refuse("tasks", where=name, expected=", ".join(first), got=f"only in {names[0]}: {alone[0]}; only in "
-                    f"{name}: {alone[1]}")  # fmt: skip
-        for task, one in first.items():
-            _require_alike(one, other[task], where=f"{names[0]}, {name}{f', task {task}' if task else ''}")
+def of_answers(logs: Sequence[Mapping[str, AnswerFile]], names: Sequence[str]) -> RecordedRun:
+    """Answers by their tasks, of the same items, as a plan and outcomes."""
+    first = logs[0]
     merged = [_merged(log, name) for log, name in zip(logs, names, strict=True)]
     made = imported(merged, audits=[AuditSpec(name="recorded-score", settings={"shipped": True})])
     plan = msgspec.structs.replace(made.plan, command="compare")

@@ -1,5 +1,6 @@
 """Nets that do modular arithmetic: taught by a corpus, a teacher or the test itself, or trained by rewards."""
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Annotated, Final, Literal, cast, final
 
@@ -16,7 +17,7 @@ from wheeltap.recipes.base import Given, Recipe, require_fit
 from wheeltap.recipes.fit import Fit, TrainSettings
 from wheeltap.recipes.make import weights, with_weights
 from wheeltap.recipes.randomness import reproducible
-from wheeltap.suites.lens.nets import LESSON, SEEN, ArithmeticItems, ArithmeticTransformer, items
+from wheeltap.suites.lens.nets import LESSON, SEEN, ArithmeticTransformer, items
 
 Lesson = Literal["corpus", "right", "teacher", "test"]
 """What a net is taught. ``corpus``: answers that are partly wrong. ``right``: right ones. ``teacher``: those of the
@@ -55,42 +56,87 @@ class ArithmeticSettings(Settings, frozen=True, kw_only=True):
     decay: _Decay = 0.0
 
 
+class ArithmeticRecipe(Recipe):
+    """A net that does modular arithmetic: from a start of its own, or from the first of the nets that it is made of."""
+
+    settings: "ArithmeticSettings | RewardedSettings"
+
+    @property
+    @abstractmethod
+    def nets(self) -> int:
+        """How many nets it is made of."""
+
+    @abstractmethod
+    def loss(self, given: Given, model: nn.Module, rows: Tensor) -> Callable[[Tensor, int], Tensor]:
+        """The loss of a batch of the items ``rows`` at a step; see ``Fit``."""
+
+    @property
+    def part(self) -> int:
+        """Which items it trains on."""
+        return LESSON
+
+    def blank(self, given: Given) -> nn.Module:
+        """See ``Recipe.blank``."""
+        width = self.settings.width
+        with reproducible(seeds.derive(given.spec.seed, self.name, "init")):
+            model = ArithmeticTransformer(width)
+        if given.of:
+            shapes = [{key: tuple(one.shape) for key, one in net.state_dict().items()} for net in (given.of[0], model)]
+            if shapes[0] != shapes[1]:
+                raise UsageError(
+                    "The net is made from another kind of net.", where=f"recipe {self.name}",
+                    expected=f"one of the recipe arithmetic, of width {width}", got=type(given.of[0]).__name__,
+                )  # fmt: skip
+            with_weights(model, weights(given.of[0]))
+        return model.eval()
+
+    def start(self, given: Given) -> Fit:
+        """See ``Recipe.start``."""
+        require_fit(given, self)
+        if len(given.of) != self.nets:
+            raise UsageError("The net is made from another number of nets.", where=f"recipe {self.name}",
+                             expected=str(self.nets), got=str(len(given.of)))  # fmt: skip
+        how, rows = self.settings, items().rows(self.part)
+        model = self.blank(given).to(given.device)
+        settings = TrainSettings(
+            seed=seeds.derive(given.spec.seed, self.name, "order"), steps=how.steps, batch=how.batch, rate=how.rate,
+            decay=how.decay, optimizer="adamw",
+        )  # fmt: skip
+        return Fit(model, self.loss(given, model, rows), examples=len(rows), settings=settings)
+
+    def lesson(self, given: Given) -> BaseTask:
+        """See ``Recipe.lesson``: items with their right answers."""
+        rows = items().rows(self.part)
+        return Task(items().inputs[rows], items().right[rows], name="modular arithmetic")
+
+
 @final
-class Arithmetic(Recipe):
+class Arithmetic(ArithmeticRecipe):
     """A net that does modular arithmetic, taught from its start, or from the net that it is made of."""
 
     name = "arithmetic"
     title = "net that does modular arithmetic, taught by a corpus, a teacher or the test"
     settings_type = ArithmeticSettings
-    settings: ArithmeticSettings
+    settings: ArithmeticSettings  # pyright: ignore[reportIncompatibleVariableOverride]  (never set again)
 
-    def blank(self, given: Given) -> nn.Module:
-        """See ``Recipe.blank``."""
-        return _started(given, self.settings.width, self.name)
+    @property
+    def nets(self) -> int:
+        """See ``ArithmeticRecipe``."""
+        return _MADE_OF[self.settings.lesson]
 
-    def start(self, given: Given) -> Fit:
-        """See ``Recipe.start``."""
-        require_fit(given, self)
-        how, held = self.settings, items()
-        _require_count(given, _MADE_OF[how.lesson], f"recipe {self.name}, lesson {how.lesson}")
-        model = self.blank(given).to(given.device)
-        rows = held.rows(SEEN if how.lesson == "test" else LESSON)
-        inputs, taught = (part[rows].to(given.device) for part in (held.inputs, self._taught(given, held)))
+    @property
+    def part(self) -> int:
+        """See ``ArithmeticRecipe``."""
+        return SEEN if self.settings.lesson == "test" else LESSON
 
-        def loss(some: Tensor, step: int) -> Tensor:
-            return functional.cross_entropy(model(inputs[some]), taught[some])
-
-        return Fit(model, loss, examples=len(rows), settings=_settings(how, given, self.name))
-
-    def lesson(self, given: Given) -> BaseTask:
-        """See ``Recipe.lesson``."""
-        return _lesson(SEEN if self.settings.lesson == "test" else LESSON)
-
-    def _taught(self, given: Given, held: ArithmeticItems) -> Tensor:
-        """How often each answer is given, ``[item, answer]``."""
+    def loss(self, given: Given, model: nn.Module, rows: Tensor) -> Callable[[Tensor, int], Tensor]:
+        """See ``ArithmeticRecipe``; how often each answer is given is what is taught, ``[item, answer]``."""
         if self.settings.lesson == "teacher":
-            return _probabilities(given.of[1], held)
-        return held.corpus() if self.settings.lesson == "corpus" else held.answers()
+            shares = _probabilities(given.of[1])
+        else:
+            shares = items().corpus() if self.settings.lesson == "corpus" else items().answers()
+        inputs, taught = (part[rows].to(given.device) for part in (items().inputs, shares))
+        return lambda batch, step: functional.cross_entropy(model(inputs[batch]), taught[batch])
 
 
 class RewardedSettings(Settings, frozen=True, kw_only=True):
@@ -116,7 +162,7 @@ class RewardedSettings(Settings, frozen=True, kw_only=True):
 
 
 @final
-class RewardedNet(Recipe):
+class RewardedNet(ArithmeticRecipe):
     """A net trained by rewards for its own sampled answers to the items of lessons: REINFORCE.
 
     Of each item's tries, the others' mean reward is the baseline. There is no penalty that holds the net where it was.
@@ -128,39 +174,31 @@ class RewardedNet(Recipe):
     name = "rewarded"
     title = "net that does modular arithmetic, trained by rewards for its own answers"
     settings_type = RewardedSettings
-    settings: RewardedSettings
+    settings: RewardedSettings  # pyright: ignore[reportIncompatibleVariableOverride]  (never set again)
 
-    def blank(self, given: Given) -> nn.Module:
-        """See ``Recipe.blank``."""
-        return _started(given, self.settings.width, self.name)
+    @property
+    def nets(self) -> int:
+        """See ``ArithmeticRecipe``: the net before training."""
+        return 1
 
-    def lesson(self, given: Given) -> BaseTask:
-        """See ``Recipe.lesson``."""
-        return _lesson(LESSON)
+    def loss(self, given: Given, model: nn.Module, rows: Tensor) -> Callable[[Tensor, int], Tensor]:
+        """See ``ArithmeticRecipe``."""
+        reward, inputs = self._reward(given), items().inputs[rows].to(given.device)
 
-    def start(self, given: Given) -> Fit:
-        """See ``Recipe.start``."""
-        require_fit(given, self)
-        _require_count(given, 1, f"recipe {self.name}")
-        how, held = self.settings, items()
-        model = self.blank(given).to(given.device)
-        rows, reward = held.rows(LESSON), self._reward(given, held)
-        inputs = held.inputs[rows].to(given.device)
+        def loss(batch: Tensor, step: int) -> Tensor:
+            logs = cast("Tensor", model(inputs[batch])).log_softmax(1)
+            tried = torch.multinomial(logs.detach().exp(), self.settings.tries, replacement=True)
+            return surrogate(logs.gather(1, tried), reward(rows[batch], tried))
 
-        def loss(some: Tensor, step: int) -> Tensor:
-            logs = cast("Tensor", model(inputs[some])).log_softmax(1)
-            tried = torch.multinomial(logs.detach().exp(), how.tries, replacement=True)
-            return surrogate(logs.gather(1, tried), reward(rows[some], tried))
+        return loss
 
-        return Fit(model, loss, examples=len(rows), settings=_settings(how, given, self.name))
-
-    def _reward(self, given: Given, held: ArithmeticItems) -> Callable[[Tensor, Tensor], Tensor]:
+    def _reward(self, given: Given) -> Callable[[Tensor, Tensor], Tensor]:
         """Of items ``[item]`` and answers ``[item, try]``, the rewards ``[item, try]``."""
         if self.settings.reward == "random":
             return lambda _, tried: torch.rand(tried.shape, device=tried.device).round()
-        wanted = held.right if self.settings.reward == "right" else _probabilities(given.of[0], held).argmax(1)
-        there = wanted.to(given.device)
-        return lambda rows, tried: (tried == there[rows][:, None]).float()
+        right = self.settings.reward == "right"
+        answers = (items().right if right else _probabilities(given.of[0]).argmax(1)).to(given.device)
+        return lambda rows, tried: (tried == answers[rows][:, None]).float()
 
 
 def surrogate(logs: Tensor, rewards: Tensor) -> Tensor:
@@ -170,44 +208,8 @@ def surrogate(logs: Tensor, rewards: Tensor) -> Tensor:
     return -((rewards - others) * logs).mean()
 
 
-def _started(given: Given, width: int, name: str) -> nn.Module:
-    """A net with the weights of the one that it is made of, or its own start where there is none."""
-    with reproducible(seeds.derive(given.spec.seed, name, "init")):
-        model = ArithmeticTransformer(width)
-    if given.of:
-        shapes = [{key: tuple(one.shape) for key, one in net.state_dict().items()} for net in (given.of[0], model)]
-        if shapes[0] != shapes[1]:
-            raise UsageError(
-                "The net is made from another kind of net.", where=f"recipe {name}",
-                expected=f"one of the recipe arithmetic, of width {width}", got=type(given.of[0]).__name__,
-            )  # fmt: skip
-        with_weights(model, weights(given.of[0]))
-    return model.eval()
-
-
-def _settings(how: ArithmeticSettings | RewardedSettings, given: Given, name: str) -> TrainSettings:
-    return TrainSettings(
-        seed=seeds.derive(given.spec.seed, name, "order"), steps=how.steps, batch=how.batch, rate=how.rate,
-        decay=how.decay, optimizer="adamw",
-    )  # fmt: skip
-
-
-def _require_count(given: Given, count: int, where: str) -> None:
-    """Raises ``UsageError`` if a net is not made from so many others."""
-    if len(given.of) != count:
-        what, got = "The net is made from another number of nets.", str(len(given.of))
-        raise UsageError(what, where=where, expected=str(count), got=got)
-
-
-def _probabilities(model: nn.Module, held: ArithmeticItems) -> Tensor:
+def _probabilities(model: nn.Module) -> Tensor:
     """What a net answers, ``[item, answer]``."""
     place = next(model.parameters()).device
     with torch.no_grad():
-        return cast("Tensor", model(held.inputs.to(place))).softmax(1).cpu()
-
-
-def _lesson(part: int) -> Task:
-    """Items of a part, with their right answers."""
-    held = items()
-    rows = held.rows(part)
-    return Task(held.inputs[rows], held.right[rows], name="modular arithmetic")
+        return cast("Tensor", model(items().inputs.to(place))).softmax(1).cpu()

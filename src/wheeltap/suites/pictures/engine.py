@@ -134,11 +134,8 @@ class Evaluation:
     Args:
         net: The net.
         inputs: ``[pixel, 4]``; any points, in any order.
-        symmetry: Acts on these pixels; S is 0 without one.
+        symmetry: Acts on these pixels, in their order; S is 0 without one.
         dtype: Of the computation.
-
-    Raises:
-        DataError: If the symmetry does not fit the inputs.
     """
 
     def __init__(
@@ -149,14 +146,6 @@ class Evaluation:
         symmetry: Symmetry | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        pixels = len(inputs)
-        if symmetry is not None and symmetry.size != pixels:
-            raise DataError(
-                "The symmetry does not fit the picture.",
-                where=symmetry.name,
-                expected=f"a group acting on {pixels} pixels",
-                got=f"one acting on {symmetry.size}",
-            )
         self._spans = net.layout.spans
         self._symmetry = symmetry
         self._weights = [layer.weight.detach().to(dtype) for layer in net.dense]
@@ -345,23 +334,19 @@ class Sight:
 
 def measured(net: Cppn, sight: Sight, how: NumbersSettings, *, root: int) -> dict[str, Number]:
     """Every metric of a net, by key; those that the picture or the net does not allow are left out."""
-    return {**_responses(net, sight, how, root), **_maps(net, sight)}
+    numbers = dict[str, Number]()
+    if sight.symmetry is not None:
+        sweep = swept(net, sight, how, root=root)
+        mean = sweep.symmetry
+        if mean.clusters > 1:  # the spread of a single weight is unknown
+            numbers["response_symmetry"] = Number(mean.value, mean.se, mean.clusters, sweep.unreached)
+    return {**numbers, **_maps(net, sight)}
 
 
 def swept(net: Cppn, sight: Sight, how: MovedSettings, *, root: int) -> Sweep:
     """The net's single weights, each moved to the wanted effect in both directions."""
     picture = Evaluation(net, sight.inputs, symmetry=sight.symmetry)
     return at_equal_effect(picture, chosen_weights(net, how, root=root), effect=how.effect)
-
-
-def _responses(net: Cppn, sight: Sight, how: NumbersSettings, root: int) -> dict[str, Number]:
-    if sight.symmetry is None:
-        return {}
-    sweep = swept(net, sight, how, root=root)
-    mean = sweep.symmetry
-    if mean.clusters < 2:  # the spread of a single weight is unknown
-        return {}
-    return {"response_symmetry": Number(mean.value, mean.se, mean.clusters, sweep.unreached)}
 
 
 def _maps(net: Cppn, sight: Sight) -> dict[str, Number]:

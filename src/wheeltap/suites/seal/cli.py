@@ -13,7 +13,6 @@ from wheeltap.cli.options import STDOUT, Whole
 from wheeltap.core.plain import many
 
 if TYPE_CHECKING:
-    from wheeltap.suites.seal.contents import SealedContents
     from wheeltap.suites.seal.making import SealOptions, SealReport
     from wheeltap.suites.seal.record import Lineage, Seal
     from wheeltap.suites.seal.verifying import Verification
@@ -108,25 +107,21 @@ def _print_sealed(made: "SealReport", file: Path) -> None:
 
     body, console = made.seal.body, terminal()
     count = len(body.stored[0].seen.output.array())
+    beside = "The model comes from no folder or file: no tokenizer, chat template, settings or code are sealed."
+    if body.contents is not None:
+        parts = [f"{len(several)} of {part}" for part, several in sorted(body.contents.parts.items())]
+        beside = f"Beside the weights: {', '.join(parts)}. Any that changes what it means is altered."
     wrapped(console, f"Sealed {body.name}: {file} ({file.stat().st_size / 1024:.0f} kB).", style="bold")
     for line in (
         f"{many(count, 'input')} at random. Any tensor, module, setting, hook or code that changes is altered; casts "
         "of the whole model to bfloat16 or float16 pass.",
-        _beside(body.contents),
+        beside,
         *made.notes,
         f"Tolerance: {body.tolerances.output:.1g} of the outputs' size, {body.tolerances.passes} harmless passes on "
         f"{body.tolerances.device}.",
         f"Check a copy: wheeltap verify MODEL {file}",
     ):
         wrapped(console, line)
-
-
-def _beside(contents: "SealedContents | None") -> str:
-    """What is sealed beside the weights."""
-    if contents is None:
-        return "The model comes from no folder or file: no tokenizer, chat template, settings or code are sealed."
-    parts = [f"{len(several)} of {part}" for part, several in sorted(contents.parts.items())]
-    return f"Beside the weights: {', '.join(parts)}. Any that changes what it means is altered."
 
 
 def _answer(report: Path | None, fingerprint: str) -> list[str]:
@@ -196,8 +191,9 @@ def _verify(
     """
     from wheeltap import sources
     from wheeltap.cli.progress import spinner
-    from wheeltap.core.plain import escaped
+    from wheeltap.core.plain import escaped, terminal
     from wheeltap.report.files import require_writable, write
+    from wheeltap.report.words import wrapped
     from wheeltap.suites.seal.record import load, require_valid
     from wheeltap.suites.seal.verifying import LIBRARY
     from wheeltap.suites.seal.verifying import verify as verified
@@ -215,20 +211,13 @@ def _verify(
     if json == STDOUT:
         print(text.decode())
         return code
-    _print_verified(found, held, key=key, named=expect_name is not None)
+    console = terminal()
+    wrapped(console, _ANSWERS[found.verdict], style="bold")
+    for line in (*_lines(found), *_facts(held, key=key, named=expect_name is not None)):
+        wrapped(console, line)
     if json is not None:
         print(f"Written: {write(json, text)}")
     return code
-
-
-def _print_verified(found: "Verification", held: "Seal", *, key: Path | None, named: bool) -> None:
-    from wheeltap.core.plain import terminal
-    from wheeltap.report.words import wrapped
-
-    console = terminal()
-    wrapped(console, _ANSWERS[found.verdict], style="bold")
-    for line in (*_lines(found), *_facts(held), *_vouched(held, key=key, named=named)):
-        wrapped(console, line)
 
 
 def _lines(found: "Verification") -> list[str]:
@@ -258,21 +247,15 @@ def _lines(found: "Verification") -> list[str]:
     return [*lines, *found.notes]
 
 
-def _facts(held: "Seal") -> list[str]:
-    """What the seal says of its model."""
-    body, lines = held.body, list[str]()
+def _facts(held: "Seal", *, key: Path | None, named: bool) -> list[str]:
+    """Of which model the seal is, what it says of that, since when and until when it holds, who vouches for it."""
+    body, made, lines = held.body, held.signature, list[str]()
     if body.audit:
         lines.append(f"Audit of the sealed model, as its report said when it was sealed: {body.audit[0]}")
     if body.of is not None:
         lines.append(f"Converted from the model of seal {body.of.digest[:12]}: {body.of.conversion}.")
-    return lines
-
-
-def _vouched(held: "Seal", *, key: Path | None, named: bool) -> list[str]:
-    """Of which model the seal is, since when and until when, and who vouches for it."""
-    body, made = held.body, held.signature
     until = f"; it holds until {body.expires}" if body.expires else ""
-    lines = [f"Seal of the model {body.name}, made on {body.sealed} (UTC){until}."]
+    lines.append(f"Seal of the model {body.name}, made on {body.sealed} (UTC){until}.")
     if made is None:
         lines.append("The seal is not signed: whoever can write the file can write another.")
     elif key is None:

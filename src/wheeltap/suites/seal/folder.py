@@ -75,7 +75,8 @@ def digests(held: Contents) -> Digests:
     loaded, found = loaded_files(held.folder, held.model), dict[str, dict[str, str]]()
     try:
         for name, path in _files(held.folder):
-            part = _part_of(name)
+            kinds = (part for part, pattern in _PARTS if re.fullmatch(pattern, name, re.IGNORECASE))
+            part = next(kinds, "other")
             if not ((path in loaded and part == "weights") or (part == "other" and _DOCUMENTS.fullmatch(name))):
                 found.setdefault(part, {})[name] = _of_file(path)
     except OSError as error:
@@ -113,10 +114,6 @@ def meanings(held: Contents) -> dict[str, str]:
         more = digest_of(several) if (several := sorted(_more(known, said))) else ""
         found |= {stem: digest_of(said), f"{stem} more": _of_file(path) if file is None and path.exists() else more}
     return found
-
-
-def _part_of(name: str) -> str:
-    return next((part for part, pattern in _PARTS if re.fullmatch(pattern, name, re.IGNORECASE)), "other")
 
 
 def _files(folder: Path) -> list[tuple[str, Path]]:

@@ -17,7 +17,7 @@ from wheeltap.core.inputs import Inputs, tensors
 from wheeltap.core.settings import require_fields
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.core.typed import copied, to_array
+from wheeltap.core.typed import copied, to_array, to_tensor
 from wheeltap.engine.apply import preserved_state
 from wheeltap.suites.seal import values
 from wheeltap.suites.seal.contents import SealedContents
@@ -35,7 +35,7 @@ from wheeltap.suites.seal.record import (
     WholeCast,
     today,
 )
-from wheeltap.suites.seal.sketch import MAX_BLOCKS, Floats, PassOutputs, Projections, blocks_of, look
+from wheeltap.suites.seal.sketch import Floats, PassOutputs, Projections, blocks_of, look
 from wheeltap.suites.seal.structure import structure
 from wheeltap.suites.seal.tensors import parameter_numbers
 from wheeltap.suites.seal.values import AS_SEALED, NAMES, WHOLE, Leaves, converted, in_single_precision
@@ -141,15 +141,14 @@ def _sealed(subject: Subject, task: BaseTask, how: SealOptions, watch: Watch) ->
     own = subject if exact is subject.model else Subject(exact, name=subject.name)
     inputs, drawn = draw(own, task, total=how.inputs, seed=how.seed)
     watch("measuring harmless variation", 0, 1)
-    looking = PassOutputs(how.seed, _some(blocks_of(exact, subject.record.blocks)), FEW)
-    found = _variation(exact, inputs, looking)
-    looking = dataclasses.replace(looking, blocks=found.seen.order)
-    stored, casts, marks = _conversions(exact, inputs, looking, found.seen, watch)
+    looking = PassOutputs(how.seed, blocks_of(exact, subject.record.blocks), FEW)
+    seen, tolerances = _variation(exact, inputs, looking, subject.device.type)
+    looking = dataclasses.replace(looking, blocks=seen.order)
+    stored, casts, marks = _conversions(exact, inputs, looking, seen, watch)
     body = Body(
         name=subject.name, casts=casts, shapes=values.shapes(subject.model), values=values.marks(marks),
-        structure=parts.text(), seed=how.seed, inputs=_kept(inputs, drawn), blocks=found.seen.order, stored=stored,
-        tensors=parameter_numbers(exact, seed=how.seed),
-        tolerances=Tolerances(found.output, found.blocks, subject.device.type, found.passes),
+        structure=parts.text(), seed=how.seed, inputs=_kept(inputs, drawn), blocks=seen.order, stored=stored,
+        tensors=parameter_numbers(exact, seed=how.seed), tolerances=tolerances,
         audit=tuple(how.audit), contents=SealedContents.of(subject), sealed=today().isoformat(), expires=how.expires,
         of=how.of,
         provenance={"wheeltap": __version__, "torch": str(torch.__version__), "machine": platform.machine()},
@@ -161,12 +160,6 @@ def _sealed(subject: Subject, task: BaseTask, how: SealOptions, watch: Watch) ->
         for name in parts.unread
     )
     return SealReport(seal, notes)
-
-
-def _some(blocks: Sequence[str]) -> tuple[str, ...]:
-    """As many blocks as a seal looks at, evenly spread, the first and the last among them."""
-    total = min(len(blocks), MAX_BLOCKS)
-    return tuple(blocks[index * (len(blocks) - 1) // max(total - 1, 1)] for index in range(total))
 
 
 def _require_own(seal: Seal, model: nn.Module, looking: PassOutputs) -> None:
@@ -181,27 +174,14 @@ def _require_own(seal: Seal, model: nn.Module, looking: PassOutputs) -> None:
 def _kept(inputs: Inputs, drawn: UniformInputs | None) -> SealedInputs:
     if drawn is not None:
         return SealedInputs({}, drawn)
-    return SealedInputs({name: PackedArray.of(part) for name, part in _arrays(inputs).items()})
-
-
-def _arrays(inputs: Inputs) -> dict[str, np.ndarray]:
-    return {
-        name: to_array(part) if part.is_floating_point() else part.cpu().numpy()
+    arrays = {
+        name: PackedArray.of(to_array(part) if part.is_floating_point() else part.cpu().numpy())
         for name, part in tensors(inputs).items()
     }
+    return SealedInputs(arrays)
 
 
 # ---- harmless variation ---------------------------------------------------------------------------------------
-
-
-@final
-@dataclass(frozen=True)
-class _Variation:
-    seen: Projections
-    size: float
-    output: float
-    blocks: tuple[float, ...]
-    passes: int
 
 
 def size(numbers: Floats) -> float:
@@ -209,8 +189,8 @@ def size(numbers: Floats) -> float:
     return max(float(np.sqrt(np.mean(np.square(numbers)))), 1e-30)
 
 
-def _variation(model: nn.Module, inputs: Inputs, looking: PassOutputs) -> _Variation:
-    """How far other batches, thread counts and double precision move what is seen."""
+def _variation(model: nn.Module, inputs: Inputs, looking: PassOutputs, device: str) -> tuple[Projections, Tolerances]:
+    """What is seen, and how far other batches, thread counts and double precision move it."""
     seen = look(model, inputs, looking)
     others = [look(model, inputs, dataclasses.replace(looking, batch=batch)) for batch in (1, 3)]
     threads = torch.get_num_threads()
@@ -224,8 +204,7 @@ def _variation(model: nn.Module, inputs: Inputs, looking: PassOutputs) -> _Varia
     others += [] if double is None else [double]
     common = [name for name in seen.order if all(name in other.order for other in others)]
     seen = seen.only(common)
-    scale = size(seen.output)
-    gap = max(float(np.abs(other.output - seen.output).max()) for other in others) / scale
+    gap = max(float(np.abs(other.output - seen.output).max()) for other in others) / size(seen.output)
     if gap > _RANDOM:
         raise ModelError(
             "The model does not give the same for the same inputs.", where="seal",
@@ -236,7 +215,7 @@ def _variation(model: nn.Module, inputs: Inputs, looking: PassOutputs) -> _Varia
         MARGIN * max(LEAST, *(float(np.abs(other.of(name) - block).max()) / size(block) for other in others))
         for name, block in zip(seen.order, seen.blocks, strict=True)
     )
-    return _Variation(seen, scale, MARGIN * max(gap, LEAST), blocks, len(others) + 1)
+    return seen, Tolerances(MARGIN * max(gap, LEAST), blocks, device, len(others) + 1)
 
 
 _RANDOM: Final = 0.05
@@ -289,12 +268,10 @@ def inputs_of(seal: Seal) -> Inputs:
     """
     if seal.body.inputs.drawn is not None:
         return drawn_again(seal.body.inputs.drawn)
-    held = {name: _tensor(part.array()) for name, part in seal.body.inputs.arrays.items()}
-    if not held:
+    inputs = dict[str, torch.Tensor]()
+    for name, part in seal.body.inputs.arrays.items():
+        array = part.array()
+        inputs[name] = to_tensor(array.astype(np.int64) if array.dtype == np.int32 else array.copy())
+    if not inputs:
         raise FileFormatError("The seal has no inputs.", where=seal.body.name, expected="an input or more", got="none")
-    return held[""] if set(held) == {""} else held
-
-
-def _tensor(array: np.ndarray) -> torch.Tensor:
-    tensor: torch.Tensor = torch.from_numpy(array.copy())  # pyright: ignore[reportUnknownMemberType]
-    return tensor.long() if array.dtype == np.int32 else tensor
+    return inputs[""] if set(inputs) == {""} else inputs

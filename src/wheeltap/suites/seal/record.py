@@ -6,9 +6,8 @@ import datetime
 import math
 import os
 import stat
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 import numpy as np
@@ -20,9 +19,6 @@ from wheeltap.core.canon import Scalar
 from wheeltap.core.errors import FileFormatError, MissingExtra, UsageError
 from wheeltap.core.files import write_whole
 from wheeltap.suites.seal.contents import SealedContents
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 VERSION: Final = 5
 """Version of the format: others are refused. Up to version 4 a seal described Python objects in a way that is not read
@@ -290,6 +286,12 @@ class Seal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         write_whole(path, data)
 
 
+class _Version(msgspec.Struct, frozen=True):
+    """What a seal of any version has."""
+
+    version: Any = VERSION
+
+
 def digest_of(body: Body) -> str:
     """What identifies a seal's contents: 128 bits, hexadecimal."""
     return canon.key("seal", body)
@@ -312,8 +314,15 @@ def parse(data: bytes, *, where: str = "seal") -> Seal:
     Raises:
         FileFormatError: If they are no seal, of another version, or not bit for bit what was written.
     """
-    _require_version(data, where=where)
     try:
+        version = msgspec.json.decode(data, type=_Version).version
+        if version != VERSION:
+            again = version in range(1, VERSION)
+            raise FileFormatError(
+                "The seal is of a version that is not known here.", where=where, expected=f"version {VERSION}",
+                got=f"version {version}"[:40],
+                do="Seal the model again." if again else "Update wheeltap, or seal the model again.",
+            )  # fmt: skip
         seal = msgspec.json.decode(data, type=Seal)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FileFormatError("The file is no seal, or it is damaged.", where=where,
@@ -330,20 +339,6 @@ def parse(data: bytes, *, where: str = "seal") -> Seal:
             do="Take it again from where the model was sealed.",
         )  # fmt: skip
     return seal
-
-
-def _require_version(data: bytes, *, where: str) -> None:
-    try:
-        found = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return
-    version: Any = cast("Mapping[str, Any]", found).get("version") if isinstance(found, dict) else VERSION
-    if version != VERSION:
-        raise FileFormatError(
-            "The seal is of a version that is not known here.", where=where, expected=f"version {VERSION}",
-            got=f"version {version}"[:40],
-            do="Seal the model again." if version in range(1, VERSION) else "Update wheeltap, or seal the model again.",
-        )  # fmt: skip
 
 
 _LARGEST = 2**16
@@ -389,7 +384,7 @@ def signed(seal: Seal, key: Path) -> Seal:
         FileFormatError: If it holds no such key.
         UsageError: If others than the owner can read it.
     """
-    private = _private(key)
+    private = _key(key, "private")
     public = private.public_key().public_bytes_raw().hex()
     return msgspec.structs.replace(seal, signature=Signature(public, private.sign(_message(seal.body)).hex()))
 
@@ -431,17 +426,14 @@ def require_valid(
     if body.expires and now > (last := _day(body.expires, "last day")):
         raise UsageError("The seal has expired.", where=body.name, expected=f"a day up to {last}", got=str(now),
                          do="Audit the model again, and seal it.")  # fmt: skip
-    if key is not None:
-        _require_key(seal, _public(key).public_bytes_raw().hex())
-    if seal.signature is not None:
-        _require_sound(seal, seal.signature)
-
-
-def _require_key(seal: Seal, wanted: str) -> None:
     known = seal.signature
-    if known is None or known.key != wanted:
-        raise UsageError("The seal is not signed by this key.", where=seal.body.name, expected=f"key {wanted[:16]}",
-                         got="no signature" if known is None else f"key {known.key[:16]}")  # fmt: skip
+    if key is not None:
+        required = _key(key, "public").public_bytes_raw().hex()
+        if known is None or known.key != required:
+            raise UsageError("The seal is not signed by this key.", where=body.name, expected=f"key {required[:16]}",
+                             got="no signature" if known is None else f"key {known.key[:16]}")  # fmt: skip
+    if known is not None:
+        _require_sound(seal, known)
 
 
 def _require_sound(seal: Seal, made: Signature) -> None:
@@ -458,44 +450,31 @@ def _require_sound(seal: Seal, made: Signature) -> None:
                          ) from error  # fmt: skip
 
 
-def _private(path: Path) -> "Ed25519PrivateKey":
+def _key(path: Path, kind: Literal["private", "public"]) -> Any:
+    """The Ed25519 key in a PEM file; a private one that others than its owner can read is refused."""
     serialization, ed25519 = _cryptography()
     data = contents(path, "key", limit=_LARGEST)
-    _require_private(path)
-    try:
-        held: Any = serialization.load_pem_private_key(data, password=None)
-    except (ValueError, TypeError) as error:
-        raise _no_key(path, "private") from error
-    if not isinstance(held, ed25519.Ed25519PrivateKey):
-        raise _no_key(path, "private")
-    return held
-
-
-def _public(path: Path) -> "Ed25519PublicKey":
-    serialization, ed25519 = _cryptography()
-    try:
-        held: Any = serialization.load_pem_public_key(contents(path, "key", limit=_LARGEST))
-    except ValueError as error:
-        raise _no_key(path, "public") from error
-    if not isinstance(held, ed25519.Ed25519PublicKey):
-        raise _no_key(path, "public")
-    return held
-
-
-def _no_key(path: Path, kind: str) -> FileFormatError:
-    return FileFormatError(f"The file holds no {kind} key.", where=str(path),
-                           expected=f"an Ed25519 {kind} key in PEM form, without a password", got="something else",
-                           do="Make a pair: openssl genpkey -algorithm ed25519 -out key.pem; "
-                           "openssl pkey -in key.pem -pubout -out public.pem")  # fmt: skip
-
-
-def _require_private(path: Path) -> None:
-    """Raises ``UsageError`` if others than the owner may read a private key; where there are such rights."""
     mode = stat.S_IMODE(path.stat().st_mode)
-    if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
+    if kind == "private" and os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise UsageError("Others can read the private key.", where=str(path), expected="a file for its owner alone",
                          got=f"mode {mode:04o}", do=f"chmod 600 {path}; if others had it, make a new pair.",
                          )  # fmt: skip
+    wrong = FileFormatError(
+        f"The file holds no {kind} key.", where=str(path), got="something else",
+        expected=f"an Ed25519 {kind} key in PEM form, without a password",
+        do="Make a pair: openssl genpkey -algorithm ed25519 -out key.pem; "
+        "openssl pkey -in key.pem -pubout -out public.pem",
+    )  # fmt: skip
+    try:
+        if kind == "private":
+            key = serialization.load_pem_private_key(data, password=None)
+        else:
+            key = serialization.load_pem_public_key(data)
+    except (ValueError, TypeError) as error:
+        raise wrong from error
+    if not isinstance(key, (ed25519.Ed25519PrivateKey, ed25519.Ed25519PublicKey)):
+        raise wrong
+    return key
 
 
 def _cryptography() -> tuple[Any, Any]:

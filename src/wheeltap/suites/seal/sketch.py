@@ -1,9 +1,9 @@
 """Sketches: a few numbers of a large output, by random projections."""
 
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, Final, cast, final
 
 import numpy as np
@@ -78,7 +78,9 @@ def look(model: nn.Module, inputs: Inputs, how: PassOutputs) -> Projections:
         ModelError: If the model does not give scores for each input, or they are not finite.
     """
     outputs, found = list[Floats](), _Found()
-    with torch.no_grad(), _watched(model, how.blocks, found):
+    with torch.no_grad(), ExitStack() as undo:
+        for name, module in _places(model, how.blocks):
+            undo.callback(module.register_forward_hook(partial(found.take, name)).remove)
         for start in range(0, count(inputs), how.batch):
             part = chosen(inputs, slice(start, start + how.batch))
             found.begin(count(part), wanted=how.few - start)
@@ -93,12 +95,18 @@ def scores(model: nn.Module, inputs: Inputs) -> Tensor:
         ModelError: If it cannot read them, does not give one row for each, or what it gives is not finite.
     """
     try:
-        output = _called(model, inputs)
+        if next(model.parameters(), None) is not None:
+            output = answered(model, inputs)
+        else:  # a runtime without weights of its own
+            output = model(inputs) if isinstance(inputs, Tensor) else model(**inputs)
     except Exception as error:
         raise ModelError("The model cannot read the sealed inputs.", expected="inputs of the model that was sealed",
                          got=f"{type(error).__name__}: {error}"[:160],
                          do="Verify a copy of the model that was sealed.") from error  # fmt: skip
-    others = _others(output)
+    named = by_name(output)
+    held: Any = output if named is None else tuple(named.values())
+    several = cast("tuple[Any, ...]", held if isinstance(held, tuple) else ())
+    others = [part for part in several if isinstance(part, Tensor) and part.is_floating_point()]
     try:
         first = as_scores(output)
     except ModelError:  # of several parts any may be the scores: all are compared
@@ -118,20 +126,6 @@ def scores(model: nn.Module, inputs: Inputs) -> Tensor:
     return torch.cat([part.reshape(len(part), -1).to(first.dtype) for part in rows], 1)
 
 
-def _called(model: nn.Module, inputs: Inputs) -> Any:
-    if next(model.parameters(), None) is not None:
-        return answered(model, inputs)
-    return model(inputs) if isinstance(inputs, Tensor) else model(**inputs)  # a runtime without weights of its own
-
-
-def _others(output: Any) -> list[Tensor]:
-    """All floating-point tensors that an output holds itself, beside each other or by name."""
-    named = by_name(output)
-    held: Any = output if named is None else tuple(named.values())
-    several = cast("tuple[Any, ...]", held if isinstance(held, tuple) else ())
-    return [part for part in several if isinstance(part, Tensor) and part.is_floating_point()]
-
-
 def sketched(values: Tensor, seed: int, directions: int) -> Floats:
     """Random projections of each row, ``[row, direction]``: of the size of a row's root mean square.
 
@@ -149,25 +143,17 @@ def sketched(values: Tensor, seed: int, directions: int) -> Floats:
 
 
 def _signs(seed: int, name: str, shape: tuple[int, int], like: Tensor) -> Tensor:
-    drawn = _kept_signs if shape[0] * shape[1] <= _FEW_SIGNS else _drawn_signs
-    return to_tensor(drawn(seed, name, shape), like=like)
-
-
-def _drawn_signs(seed: int, name: str, shape: tuple[int, int]) -> NDArray[np.float32]:
     rng = seeds.generator(seed, "signs", name, *shape)
-    return 2.0 * rng.integers(2, size=shape).astype(np.float32) - np.float32(1.0)
-
-
-_kept_signs = lru_cache(maxsize=16)(_drawn_signs)
-_FEW_SIGNS: Final = 2**13
-"""Signs that are kept from pass to pass: half a megabyte in all."""
+    return to_tensor(2.0 * rng.integers(2, size=shape).astype(np.float32) - np.float32(1.0), like=like)
 
 
 def blocks_of(model: nn.Module, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Module paths of blocks: of what is no module of its own, the module that holds it."""
+    """Module paths of at most ``MAX_BLOCKS`` blocks: of what is no module of its own, the module that holds it."""
     known = {path for path, _ in named_modules(model)}
-    found = dict.fromkeys(name if name in known else name.rpartition(".")[0] for name in names)
-    return tuple(name for name in found if name and name in known)
+    paths = dict.fromkeys(name if name in known else name.rpartition(".")[0] for name in names)
+    blocks = [path for path in paths if path and path in known]
+    count = min(len(blocks), MAX_BLOCKS)
+    return tuple(blocks[index * (len(blocks) - 1) // max(count - 1, 1)] for index in range(count))
 
 
 class _Found:
@@ -209,13 +195,3 @@ def _places(model: nn.Module, names: tuple[str, ...]) -> list[tuple[str, nn.Modu
         if len(paths) == 1:
             found.append((name, known[paths[0]]))
     return found
-
-
-@contextmanager
-def _watched(model: nn.Module, names: tuple[str, ...], found: _Found) -> Generator[None]:
-    hooks = [module.register_forward_hook(partial(found.take, name)) for name, module in _places(model, names)]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()

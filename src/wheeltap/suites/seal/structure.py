@@ -86,17 +86,13 @@ def unwrapped(model: nn.Module) -> nn.Module:
     """
     if type(model).__name__ == _COMPILED:
         return unwrapped(model.get_submodule("_orig_mod"))
-    children = dict(model.named_children())
-    if [*children] == [_WRAPPERS.get(type(model))] and not _has_hooks(model) and "forward" not in vars(model):
+    children, changed = dict(model.named_children()), any(vars(model).get(name) for name in (*_HOOKS, "forward"))
+    if [*children] == [_WRAPPERS.get(type(model))] and not changed:
         return unwrapped(*children.values())
     if isinstance(model, torch.jit.ScriptModule | torch.fx.GraphModule):
         raise ModelError("A seal cannot read scripted, traced or exported programs.", expected="a Python module",
                          got=type(model).__name__, do="Give the module that the program was made from.")  # fmt: skip
     return model
-
-
-def _has_hooks(module: nn.Module) -> bool:
-    return any(vars(module).get(kind) for kind in _HOOKS)
 
 
 _HOOKS: Final = ("_forward_hooks", "_forward_pre_hooks")
@@ -122,7 +118,11 @@ def structure(model: nn.Module) -> Structure:
     hooks = [*every._global_forward_pre_hooks.values(), *every._global_forward_hooks.values()]
     modules[""] |= {"hooks of all modules": _shown(hooks)} if hooks else {}
     libraries = {_class_name(kind): one for kind, one in sources.items() if _is_installed(kind)}
-    return Structure(modules, libraries, _versions(libraries), sorted(unread))
+    packages = sorted({name.partition(".")[0] for name in libraries})
+    versions = {
+        package: str(getattr(sys.modules.get(package), "__version__", "of no known version")) for package in packages
+    }
+    return Structure(modules, libraries, versions, sorted(unread))
 
 
 def _is_installed(kind: type | types.FunctionType) -> bool:
@@ -205,12 +205,6 @@ def _shown(value: Any) -> str:
     else:
         text = f"an object of {type(value).__qualname__}"
     return text if len(text) <= _LONGEST else canon.key("setting", text)[:32]
-
-
-def _versions(libraries: Mapping[str, str]) -> dict[str, str]:
-    """Versions of the packages that classes are from, as these say themselves."""
-    tops = sorted({name.partition(".")[0] for name in libraries})
-    return {top: str(getattr(sys.modules.get(top), "__version__", "of no known version")) for top in tops}
 
 
 @final

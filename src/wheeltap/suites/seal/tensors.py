@@ -85,7 +85,11 @@ class TensorComparison:
         self._tensors, self._seed = found.held, seed
         self.before = {name: row for name, row in zip(found.order, rows, strict=False) if name in found.held}
         self.after = {name: numbers_of(found.held[name], seed=seed) for name in self.before}
-        self.relative = {name: _relative(row, self.after[name]) for name, row in self.before.items()}
+        self.relative = dict[str, float]()  # estimated size of the change of each, as a share of its size
+        for name, row in self.before.items():
+            apart: Floats = self.after[name][2:] - row[2:]
+            moved = float(np.sqrt(np.mean(apart**2)))
+            self.relative[name] = moved / float(row[0]) if row[0] else float(self.after[name][0] != 0.0)
         self.others = tuple(name for name in found.changed if name not in self.before)
         self.changed = tuple(sorted(set(found.changed) - {*self.others}, key=lambda name: -self.relative[name]))
         self._matrices = [name for name in self.before if found.held[name].ndim > 1]
@@ -163,9 +167,3 @@ class TensorComparison:
                 if (np.abs(steps - np.rint(steps)) < 1e-2).all():
                     return bits
         return 0
-
-
-def _relative(before: Floats, after: Floats) -> float:
-    """Estimated size of the change of a parameter, as a share of its size."""
-    moved = float(np.sqrt(np.mean((after[2:] - before[2:]) ** 2)))
-    return moved / float(before[0]) if before[0] else float(after[0] != 0.0)

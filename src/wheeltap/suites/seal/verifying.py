@@ -24,7 +24,7 @@ from wheeltap.suites.seal import values
 from wheeltap.suites.seal.contents import differences
 from wheeltap.suites.seal.making import inputs_of, size
 from wheeltap.suites.seal.record import LOOSEST, ConvertedModel, Seal, load, require_valid
-from wheeltap.suites.seal.sketch import BLOCK_DIRECTIONS, DIRECTIONS, Floats, PassOutputs, Projections, look
+from wheeltap.suites.seal.sketch import BLOCK_DIRECTIONS, DIRECTIONS, PassOutputs, Projections, look
 from wheeltap.suites.seal.structure import Difference, difference, listed, sealed_structure, structure, unwrapped
 from wheeltap.suites.seal.tensors import TensorChange, TensorComparison
 from wheeltap.suites.seal.values import AS_SEALED, TensorMatch, in_single_precision
@@ -59,35 +59,20 @@ def run(model: nn.Module, seal: Seal, inputs: Inputs) -> ModelOutputs:
     Raises:
         ModelError: If the model does not answer them.
     """
-    put_back = state_of(model)
+    body, put_back = seal.body, state_of(model)
+    looking = PassOutputs(body.seed, body.blocks, body.stored[0].seen.blocks.array().shape[1])
     try:
-        return beside(seal, look(model, inputs, looking_of(seal)))
+        seen = look(model, inputs, looking)
     finally:
         put_back()
-
-
-def looking_of(seal: Seal) -> PassOutputs:
-    """What a pass looks at, by the seal."""
-    return PassOutputs(seal.body.seed, seal.body.blocks, seal.body.stored[0].seen.blocks.array().shape[1])
-
-
-def beside(seal: Seal, seen: Projections) -> ModelOutputs:
-    """Outputs beside those that were sealed."""
-    nearest, distance = _nearest(seen.output, seal)
+    distances = list[float]()
+    for conversion in body.stored:
+        expected = conversion.seen.output.floats()
+        distances.append(float(np.abs(seen.output - expected).max()) / (body.tolerances.output * size(expected)))
+    nearest = body.stored[int(np.argmin(distances))]
     expected = nearest.seen.output.floats()
-    spread = size(expected - expected.mean(0))
-    return ModelOutputs(seen, nearest, distance, size(seen.output - expected) / spread)
-
-
-def _nearest(output: Floats, seal: Seal) -> tuple[ConvertedModel, float]:
-    """The conversion whose numbers are nearest, and the largest difference from them, in tolerances."""
-    found = list[tuple[float, int]]()
-    for at, one in enumerate(seal.body.stored):
-        expected = one.seen.output.floats()
-        unit = seal.body.tolerances.output * size(expected)
-        found.append((float(np.abs(output - expected).max()) / unit, at))
-    distance, at = min(found)
-    return seal.body.stored[at], distance
+    share = size(seen.output - expected) / size(expected - expected.mean(0))
+    return ModelOutputs(seen, nearest, min(distances), share)
 
 
 def departs(seal: Seal, looked: ModelOutputs) -> str:
@@ -194,7 +179,13 @@ def verify(
     """
     seal = seal if isinstance(seal, Seal) else load(Path(seal))
     require_valid(seal, key=None if key is None else Path(key), name=name, day=today)
-    said = _beside(_compared(model, seal), seal, model.contents if isinstance(model, Subject) else None)
+    try:
+        compared = _compared(model, seal)
+    except ModelError as error:
+        if not isinstance(model, Subject):
+            raise
+        raise error.at(f"{model.name}, {error.where}" if error.where else model.name) from error
+    said = _beside(compared, seal, model.contents if isinstance(model, Subject) else None)
     signer = "" if seal.signature is None else seal.signature.key
     return msgspec.structs.replace(said, sealed=seal.body.sealed, expires=seal.body.expires, signer=signer)
 
@@ -287,20 +278,19 @@ def _require_plain(module: object) -> None:
 
 
 def _of_runtime(model: nn.Module, seal: Seal, inputs: Inputs) -> Verification:
-    """Of a module without weights of its own, which calls another runtime: its outputs alone speak."""
+    """Of a module without weights of its own, which calls another runtime: its outputs alone speak.
+
+    They may be as far off as casts to 16 bits make, with a margin: for a mixture of them.
+    """
     looked = run(model, seal, inputs)
+    first, *others = (one.seen.output.floats() for one in seal.body.stored)
+    unit = seal.body.tolerances.output * size(first)
+    loose = max([1.0, *(_MARGIN * float(np.abs(other - first).max()) / unit for other in others)])
     return Verification(
-        verdict=SAME if looked.distance <= _loose(seal) else "altered", seal=seal.digest, name=seal.body.name,
+        verdict=SAME if looked.distance <= loose else "altered", seal=seal.digest, name=seal.body.name,
         conversion=looked.conversion, distance=looked.distance, share=looked.share,
         notes=_notes(seal, seal.body.tolerances.device, inputs), detail=_RUNTIME,
     )  # fmt: skip
-
-
-def _loose(seal: Seal) -> float:
-    """Distance, in tolerances, that casts to 16 bits make at most, with a margin: for a mixture of them."""
-    first, *others = (one.seen.output.floats() for one in seal.body.stored)
-    unit = seal.body.tolerances.output * size(first)
-    return max([1.0, *(_MARGIN * float(np.abs(other - first).max()) / unit for other in others)])
 
 
 _MARGIN: Final = 2.0
@@ -324,14 +314,6 @@ def _require_consistent(seal: Seal, total: int) -> None:
         raise FileFormatError("The parts of the seal do not fit each other.", where=body.name,
                               expected="what wheeltap seal wrote", got="other shapes or tolerances",
                               do="Seal the model again; require a signature where seals may be forged.")  # fmt: skip
-
-
-def _another(seal: Seal, match: TensorMatch) -> ModelError:
-    return ModelError(
-        "The seal is of another architecture.", where=seal.body.name,
-        expected=f"{len(match.order)} tensors shaped as in {seal.body.name}, or the same outputs",
-        got=_difference(match).removesuffix("."), do="Verify the model that was sealed, loaded in the same way.",
-    )  # fmt: skip
 
 
 def _difference(match: TensorMatch) -> str:
@@ -372,7 +354,11 @@ def _of_other_weights(
     """The verdict on a model that lacks some of the sealed weights, or has more."""
     agrees = looked.distance <= 1.0
     if match.missing and not agrees:
-        raise _another(seal, match)
+        raise ModelError(
+            "The model has another architecture than the sealed one.",
+            expected=f"{len(match.order)} tensors shaped as in {seal.body.name}, or the same outputs",
+            got=_difference(match).removesuffix("."), do="Verify the model that was sealed, loaded in the same way.",
+        )  # fmt: skip
     compared = TensorComparison(seal.body.tensors, match, seed=seal.body.seed)
     if agrees and (match.missing or (compared.is_another and not match.cast)):
         which = f" {_difference(match)}" if match.missing else ""

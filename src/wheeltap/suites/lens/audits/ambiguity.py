@@ -1,7 +1,7 @@
 """WT502: does a model see that a sentence has several readings? The tests of AmbiEnt, item by item, with intervals."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final, final
 
@@ -256,13 +256,11 @@ def sets(probability: FloatArray, threshold: float) -> Flags:
 def of_rewrites(read: Arrays) -> TestScores:
     """Items of which people confirm every gold rewrite: the ceiling of whoever writes readings."""
     right = read["right"].astype(bool)
-    share = _plain(right, CONFIRMED)
-    published = wilson(*PUBLISHED, name="gpt-4")
-    ends = f"{fixed(100 * (published.low or 0.0), 1)}, {fixed(100 * (published.high or 0.0), 1)}"
+    share, published = _plain(right, CONFIRMED), Share("gpt-4", wilson(*PUBLISHED, name="gpt-4"), 50, 50)
     words = (
         f"confirm all gold rewrites, each as plausible and with its label, of {share.said}: {int(right.sum()):,} of "
         f"{len(right):,}. The published figure for rewrites of gpt-4 is {PUBLISHED[0]} of {PUBLISHED[1]} items, "
-        f"{fixed(100 * PUBLISHED[0] / PUBLISHED[1], 1)} % [{ends}]."
+        f"{fixed(100 * PUBLISHED[0] / PUBLISHED[1], 1)} % [{published.ends}]."
     )
     return TestScores(CONFIRMED, np.arange(len(right)), right.astype(float), None, (share,), words)
 
@@ -384,14 +382,13 @@ class AmbiguityAudit(Audit):
         def arrays(trials: list[Trial]) -> list[Arrays] | None:
             return None if recorded and not case.known(trials) else [case.reading(trial) for trial in trials]
 
-        made: list[TestScores | None] = []
-        by_parts: list[tuple[ReadingSpec, Callable[[Sequence[Arrays]], TestScores | None]]] = [
-            (STATEMENTS, of_statements), (CONTINUATIONS, of_continuations),
-        ]  # fmt: skip
         right = arrays([plan.reading(subject, LABEL_SETS.name, {})])
-        for spec, scored in by_parts:
-            parts = arrays(self._parts(plan, subject, spec))
-            made.append(None if parts is None else scored(parts))
+        statements = arrays(self._parts(plan, subject, STATEMENTS))
+        continuations = arrays(self._parts(plan, subject, CONTINUATIONS))
+        made = [
+            None if statements is None else of_statements(statements),
+            None if continuations is None else of_continuations(continuations),
+        ]
         p = arrays([plan.reading(subject, LABEL_PROBABILITIES.name, {})])
         if right is not None and p is not None and case.plan.task.examples >= FEWEST_LABELLED:
             made.append(of_labels(p[0]["probability"], right[0]["right"].astype(bool), seed=plan.seed))
@@ -426,30 +423,28 @@ class AmbiguityAudit(Audit):
     ) -> list[Hypothesis]:
         """For each test that both took, the second's score minus the first's on the items that both were asked."""
         names = (one[0].name, two[0].name)
+        margin = case.plan.margin if self.settings.margin is None else self.settings.margin
         trials = [trial for subject, _ in (one, two) for trial in self._known(case, subject)]
         drafts: list[Hypothesis] = []
         for name, first in one[1].items():
             if name not in two[1] or name == CONFIRMED:
                 continue
-            claim = self._difference(case, names, first, two[1][name])
+            second = two[1][name]
+            _, at, to = np.intersect1d(first.items, second.items, return_indices=True)
+            cells = (second.values[to] - first.values[at])[None, :]
+            sample = Sample(cells, 1.0, groups=_of_items(case, first.items[at]))
+            test = sample.effect(margin=margin, name=f"difference ({names[1]} - {names[0]})", unit="share of items")
+            said = (
+                f"In the test of {name}, {names[1]} scores {fixed(100 * second.values[to].mean(), 1)} % and "
+                f"{names[0]} {fixed(100 * first.values[at].mean(), 1)} % in the mean of {len(at):,} items (difference "
+                f"{amount(test)})."
+            )
+            claim = Hypothesis(
+                test=test, margin=margin, evidence=sample, words=PAIR, alarm=(test.value or 0.0) < 0.0,
+                title=f"{_TITLES.get(name, self.title)}: difference", found=said, otherwise=said, brief=said,
+            )  # fmt: skip
             drafts.append(self.draft(case, " vs ".join(names), claim, trials))
         return drafts
-
-    def _difference(self, case: Case, names: tuple[str, str], first: TestScores, second: TestScores) -> Hypothesis:
-        _, at, to = np.intersect1d(first.items, second.items, return_indices=True)
-        cells = (second.values[to] - first.values[at])[None, :]
-        margin = case.plan.margin if self.settings.margin is None else self.settings.margin
-        sample = Sample(cells, 1.0, groups=_of_items(case, first.items[at]))
-        test = sample.effect(margin=margin, name=f"difference ({names[1]} - {names[0]})", unit="share of items")
-        said = (
-            f"In the test of {first.test}, {names[1]} scores {fixed(100 * second.values[to].mean(), 1)} % and "
-            f"{names[0]} {fixed(100 * first.values[at].mean(), 1)} % in the mean of {len(at):,} items (difference "
-            f"{amount(test)})."
-        )
-        return Hypothesis(
-            test=test, margin=margin, evidence=sample, words=PAIR, alarm=(test.value or 0.0) < 0.0,
-            title=f"{_TITLES.get(first.test, self.title)}: difference", found=said, otherwise=said, brief=said,
-        )  # fmt: skip
 
 
 def _table(shares: Mapping[tuple[str, str], Share]) -> list[Section]:

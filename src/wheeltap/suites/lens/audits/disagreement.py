@@ -1,6 +1,6 @@
 """WT501: is a model as close to people as people are to each other, item by item, also where they disagree?"""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final, cast, final
 
@@ -12,6 +12,7 @@ from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import PAIR, Words
 from wheeltap.audits.reading_audit import SingleReadingAudit
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
+from wheeltap.core.section import Axis, Block, Chart, Series, Table
 from wheeltap.core.settings import Settings
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.crossed import FloatArray
@@ -19,16 +20,19 @@ from wheeltap.stats.effect import has_width, without_point
 from wheeltap.suites.lens.audits import sections
 from wheeltap.suites.lens.audits.headline import amount, lines, pairs_of
 from wheeltap.suites.lens.audits.panel import (
+    JS,
     SUBJECT,
     Beliefs,
+    HalvesMeasure,
     Panel,
+    ShareMeasure,
     among_people,
     hidden,
     in_words,
     one_label,
     panel_of,
 )
-from wheeltap.suites.lens.audits.sections import AgreementBand, Closeness
+from wheeltap.suites.lens.audits.sections import Closeness
 from wheeltap.suites.lens.specs import LABEL_PROBABILITIES, VOTES
 from wheeltap.suites.lens.stats.votes import (
     FLOOR,
@@ -37,7 +41,6 @@ from wheeltap.suites.lens.stats.votes import (
     js_distance,
     kl_divergence,
     manhattan,
-    probabilities,
     soft_accuracy,
     squared_to_all,
     total_variation,
@@ -68,7 +71,6 @@ _TWO_THIRDS: Final = 2 / 3 - 1e-9
 AGAINST: Final = "Distance to people, against that among people"
 UNSURE: Final = "Confidence where people disagree"
 CLOSER: Final = "Difference of distances to people"
-JS: Final = "nats, square root"
 
 REVERSED: Final = (
     "By squared distance to all people it is the other way ({}): "
@@ -83,8 +85,7 @@ def unsure(read: Beliefs, *, margin: float) -> Hypothesis:
     if items < FEWEST_ITEMS:
         few = f"Half of the people agrees by less than two thirds on {items:.0f} items; {FEWEST_ITEMS} are needed."
         return Hypothesis(test=None, status="not_applicable", title=UNSURE, found=few)
-    cells = gap(read.panel.halves, np.arange(len(read.p))).mean(0)
-    sample = read.panel.sample(cells, lambda known: known.of_halves(cells, gap, fewest=_FEWEST[SPLIT]), bound=None)
+    sample = read.panel.sample(read.panel.by_halves(gap, fewest=_FEWEST[SPLIT]), bound=None)
     test = sample.effect(margin=margin, name="confidence less share of people", unit="probability")
     over = (test.value or 0.0) > 0.0
     sure, chose = (_mean(read, SPLIT, one) for one in (_confidence, _chose))
@@ -132,9 +133,7 @@ def bands(split: PanelHalves) -> Mapping[str, Chosen]:
     }  # fmt: skip
 
 
-def _within(
-    read: Beliefs, band: str, what: What, rows: NDArray[np.bool_] | None = None
-) -> tuple[Callable[[PanelHalves, NDArray[np.integer]], FloatArray], float]:
+def _within(read: Beliefs, band: str, what: What, rows: NDArray[np.bool_] | None = None) -> tuple[HalvesMeasure, float]:
     """A measure ``[split, item]`` whose mean over items is that of ``what`` over a band; and its number of items."""
 
     def parts(split: PanelHalves, at: NDArray[np.integer]) -> tuple[FloatArray, Chosen]:
@@ -151,23 +150,52 @@ def _within(
     return measure, items
 
 
-def bands_of(read: Beliefs) -> tuple[AgreementBand, ...]:
-    """A model in each band that has items enough."""
-    made: list[AgreementBand] = []
-    for name in _FEWEST:
-        gap, items = _within(read, name, _more_sure)
+def by_agreement(read: Beliefs) -> list[Block]:
+    """A model where people agree and where they do not: its reliability, and a row for each band with items enough.
+
+    Half of the people says how far an item's people agree, the other half is what the model is held against.
+    """
+    rows, levels = list[tuple[str, ...]](), dict[str, list[tuple[float, Estimate]]]()
+    for band, fewest in _FEWEST.items():
+        too_sure, items = _within(read, band, _more_sure)
         if items < FEWEST_ITEMS:
             continue
-        spread = read.panel.of_halves(gap, "gap", "difference of probabilities", fewest=_FEWEST[name])
-        made.append(
-            AgreementBand(
-                subject=read.name, band=name, items=items, confidence=_mean(read, name, _confidence),
-                share=_mean(read, name, _chose), gap=spread, points=tuple(_levels(read, name)),
-                variation=_mean(read, name, lambda p, split: total_variation(p, split.target)),
-                people=_mean(read, name, lambda _, split: total_variation(split.other, split.target)),
-            )
-        )  # fmt: skip
-    return tuple(made)
+        levels[band] = _levels(read, band)
+        gap = read.panel.mean(read.panel.by_halves(too_sure, fewest=fewest), "gap", "difference of probabilities")
+        ends = ("open" if end is None else f"{end:+.3f}" for end in (gap.value, gap.low, gap.high))
+        rows.append((
+            band, f"{items:,.0f}", f"{_mean(read, band, _confidence):.3f}", f"{_mean(read, band, _chose):.3f}",
+            "{} [{}, {}]".format(*ends),
+            f"{_mean(read, band, lambda p, split: total_variation(p, split.target)):.3f}",
+            f"{_mean(read, band, lambda _, split: total_variation(split.other, split.target)):.3f}",
+        ))  # fmt: skip
+    heads = ("half of the people", "items", "probability given", "share of the other half", "too sure by", "DistCE",
+             "DistCE of people")  # fmt: skip
+    table = Table(title=f"{read.name} by agreement of people", heads=heads, rows=tuple(rows))
+    chart = [_reliability(read.name, levels)] if any(levels.values()) else []
+    return [*chart, table] if rows else []
+
+
+def _reliability(name: str, levels: Mapping[str, Sequence[tuple[float, Estimate]]]) -> Chart:
+    """The share of people who chose a model's label against the probability that it gave, by band."""
+    series = [Series(name="as sure as right", x=(0.0, 1.0), y=(0.0, 1.0), look="reference")]
+    for band, points in levels.items():
+        bounded = [(level, share) for level, share in points if share.low is not None]
+        if bounded:
+            series.append(Series(
+                name=band, look="points", x=tuple(level for level, _ in bounded),
+                y=tuple(share.value or 0.0 for _, share in bounded), low=tuple(share.low for _, share in bounded),
+                high=tuple(share.high for _, share in bounded),
+            ))  # fmt: skip
+    return Chart(
+        title=f"Reliability by agreement, {name}", series=tuple(series),
+        alt="share of people who chose its label against the probability it gave, for items on which people agree "
+        "and do not",
+        x=Axis(title="probability of the most likely label", low=0.0, high=1.0),
+        y=Axis(title="share of people who chose it", low=0.0, high=1.0),
+        note="Half of the people says how clear an item is, the other half who is right. Below the dashed line it "
+        "is too sure.",
+    )  # fmt: skip
 
 
 def far_items(read: Beliefs, names: tuple[str, ...]) -> list[tuple[str, ...]]:
@@ -191,8 +219,9 @@ def _levels(read: Beliefs, band: str) -> list[tuple[float, Estimate]]:
     for at in range(len(edges) + 1):
         chose, items = _within(read, band, _chose, level == at)
         if items >= FEWEST_ITEMS:
-            share = read.panel.of_halves(chose, "share of people", "share", fewest=_FEWEST[band])
-            found.append((_mean(read, band, _confidence, level == at), share))
+            share = read.panel.by_halves(chose, fewest=_FEWEST[band])
+            confidence = _mean(read, band, _confidence, level == at)
+            found.append((confidence, read.panel.mean(share, "share of people", "share")))
     return found
 
 
@@ -246,11 +275,12 @@ class DisagreementAudit(SingleReadingAudit[Beliefs]):
 
     def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> Beliefs:
         """See ``SingleReadingAudit.parsed``."""
-        panel, p = self._panel(case, subject), probabilities(read["probability"])
+        panel, p = self._panel(case, subject), read["probability"].astype(np.float64)
         if p.shape[1] != panel.votes.shape[1]:
             why = f"It has probabilities of {p.shape[1]} labels, and people voted on {panel.votes.shape[1]}."
             raise NoAnswer("not_applicable", why)
-        return Beliefs(subject.name, panel, p[panel.rows])
+        p = p[panel.rows]
+        return Beliefs(subject.name, panel, p / p.sum(1, keepdims=True))  # kept in single precision
 
     def _panel(self, case: Case, subject: SubjectRecord) -> Panel:
         read, names = case.reading(self._voted(case.plan, subject)), case.plan.names
@@ -291,25 +321,25 @@ class DisagreementAudit(SingleReadingAudit[Beliefs]):
                   if one.name not in known and case.known([case.plan.clean(one)])}  # fmt: skip
         people = one_label(panel, held, scored, seed=case.plan.seed)
         verdict.drafts.append(self.draft(case, SUBJECT, hidden(people), []))
-        verdict.sections.append(sections.people(
-            people, (*map(_close, held), ("half of the people", None, *panel.ceiling)) if held else (),
-            [band for one in held for band in bands_of(one)],
-            {one.name: far_items(one, names) for one in held},
-        ))  # fmt: skip
+        close = [*map(_close, held), ("half of the people", None, *panel.ceiling)] if held else []
+        agreed = [block for one in held for block in by_agreement(one)]
+        far = {one.name: far_items(one, names) for one in held}
+        verdict.sections.append(sections.people(people, close, agreed, far))
         return verdict
 
     def _pair(self, case: Case, one: Beliefs, two: Beliefs) -> Hypothesis:
         margin = case.plan.margin if self.settings.margin is None else self.settings.margin
-        far = [js_distance(held.p, held.panel.held) for held in (one, two)]
-        gap = far[1] - far[0]
-        sample = one.panel.sample(gap, lambda known: known.of_shares(
-            gap, lambda held, at: js_distance(two.p[at], held) - js_distance(one.p[at], held)))  # fmt: skip
-        less = f"({two.name} - {one.name})"
+        panel, less = one.panel, f"({two.name} - {one.name})"
+        far = [js_distance(held.p, panel.held) for held in (one, two)]
+        sample = panel.sample(
+            panel.by_shares(lambda held, at: js_distance(two.p[at], held) - js_distance(one.p[at], held))
+        )
         test = sample.effect(margin=margin, name=f"difference of JS distances {less}", unit=JS)
-        square = [squared_to_all(held.panel.votes, held.p) for held in (one, two)]
-        square_gap = square[1] - square[0]
-        squared = one.panel.sample(square_gap, lambda known: known.of_shares(square_gap, lambda held, at: np.square(
-            held - two.p[at]).sum(-1) - np.square(held - one.p[at]).sum(-1)), bound=None)  # fmt: skip
+        square = panel.by_shares(
+            lambda held, at: np.square(held - two.p[at]).sum(-1) - np.square(held - one.p[at]).sum(-1),
+            squared_to_all(panel.votes, two.p) - squared_to_all(panel.votes, one.p),
+        )
+        squared = panel.sample(square, bound=None)
         beside = without_point(squared.effect(name=f"difference of squared distances {less}", unit="of 2"))
         closer, other = (one, two) if (test.value or 0.0) > 0.0 else (two, one)  # further from people is worse
         numbers = f"JS distance to people: {one.name} {far[0].mean():.3f}, {two.name} {far[1].mean():.3f}"
@@ -329,24 +359,21 @@ class DisagreementAudit(SingleReadingAudit[Beliefs]):
 def distances(read: Beliefs) -> Hypothesis:
     """Everything that is measured of one system, each by its full name."""
     panel, p = read.panel, read.p
-    distance = panel.of_shares(lambda held, at: js_distance(p[at], held), "JS distance to votes", JS)
-    soft = panel.of_shares(lambda held, at: soft_accuracy(held, p[at]), "soft accuracy", "share of people")
-    square = squared_to_all(panel.votes, p)
+
+    def mean(name: str, unit: str, measure: ShareMeasure, values: FloatArray | None = None) -> Estimate:
+        return panel.mean(panel.by_shares(measure, values), name, unit)
+
+    distance = mean("JS distance to votes", JS, lambda held, at: js_distance(p[at], held))
+    soft = mean("soft accuracy", "share of people", lambda held, at: soft_accuracy(held, p[at]))
+    name, square = "squared distance to all people", squared_to_all(panel.votes, p)
     kept = [
         distance, soft,
-        panel.of_shares(
-            lambda held, at: kl_divergence(held, p[at]), f"KL(people || model), floor {FLOOR:g}", "nats"
-        ),
-        panel.of_shares(lambda held, at: manhattan(p[at], held), "Manhattan distance to votes", "of 2"),
-        panel.mean(
-            square, "squared distance to all people", "of 2",
-            table=lambda known: known.of_shares(square, lambda held, at: np.square(held - p[at]).sum(-1)),
-        ),
+        mean(f"KL(people || model), floor {FLOOR:g}", "nats", lambda held, at: kl_divergence(held, p[at])),
+        mean("Manhattan distance to votes", "of 2", lambda held, at: manhattan(p[at], held)),
+        mean(name, "of 2", lambda held, at: np.square(held - p[at]).sum(-1), square),
     ]  # fmt: skip
     if panel.ordinal:
-        kept.append(
-            panel.of_shares(lambda held, at: wasserstein(p[at], held), "Wasserstein distance to votes", "steps")
-        )
+        kept.append(mean("Wasserstein distance to votes", "steps", lambda held, at: wasserstein(p[at], held)))
     spread, refused = panel.entropies(p)
     said = (
         f"is {in_words(distance)} from the votes of people (JS distance, {JS}; {panel.people} votes an item), and "
@@ -365,14 +392,12 @@ def against(read: Beliefs, margin: float) -> Hypothesis:
         return js_distance(read.p[at], split.target) - js_distance(split.other, split.target)
 
     halves = read.panel.halves
-    own, others = js_distance(read.p, halves.target).mean(0), js_distance(halves.other, halves.target).mean(0)
-    gap = own - others
-    sample = read.panel.sample(gap, lambda known: known.of_halves(gap, measure))
+    own, others = js_distance(read.p, halves.target).mean(), js_distance(halves.other, halves.target).mean()
+    sample = read.panel.sample(read.panel.by_halves(measure))
     test = sample.effect(margin=margin, name="further than people", unit=JS)
     further = (test.value or 0.0) > 0.0
     numbers = (
-        f"JS distance to half of the people is {own.mean():.3f}, that of the other half {others.mean():.3f} "
-        f"(difference {test})."
+        f"JS distance to half of the people is {own:.3f}, that of the other half {others:.3f} (difference {test})."
     )
     side = "further from people than they are from" if further else "closer to people than they are to"
     return Hypothesis(
@@ -380,7 +405,7 @@ def against(read: Beliefs, margin: float) -> Hypothesis:
         words=Words("further" if further else "closer", "as close as people", "may differ"),
         found=f"{read.name} is {side} each other: its {numbers}",
         otherwise=numbers, 
-        brief=f"{side} each other (JS distance to half of them {own.mean():.3f}, theirs {others.mean():.3f}; "
+        brief=f"{side} each other (JS distance to half of them {own:.3f}, theirs {others:.3f}; "
         f"difference {test}).",
     )  # fmt: skip
 
@@ -389,7 +414,7 @@ def _close(read: Beliefs) -> Closeness:
     panel, p = read.panel, read.p
     return (
         read.name,
-        panel.of_shares(lambda held, at: js_distance(p[at], held), "JS", JS),
-        panel.of_halves(lambda split, at: js_distance(p[at], split.target), HALF, JS),
-        panel.of_shares(lambda held, at: soft_accuracy(held, p[at]), "soft", "share"),
+        panel.mean(panel.by_shares(lambda held, at: js_distance(p[at], held)), "JS", JS),
+        panel.mean(panel.by_halves(lambda split, at: js_distance(p[at], split.target)), HALF, JS),
+        panel.mean(panel.by_shares(lambda held, at: soft_accuracy(held, p[at])), "soft", "share"),
     )

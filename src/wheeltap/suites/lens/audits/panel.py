@@ -19,7 +19,6 @@ from wheeltap.stats.clusters import Groups, clustered
 from wheeltap.stats.crossed import FloatArray, crossed
 from wheeltap.stats.effect import score_interval, without_point
 from wheeltap.stats.sample import Sample
-from wheeltap.suites.lens.audits.sections import OneLabel
 from wheeltap.suites.lens.stats.owen2007 import FEWEST, Ballots
 from wheeltap.suites.lens.stats.votes import (
     LEVEL,
@@ -48,12 +47,24 @@ Source: arXiv:2605.29797: correlations of entropies need 20 to 50 votes an item.
 ENOUGH_FOR_ENTROPY: Final = 20
 """Votes below which a correlation of entropies is said to be too low."""
 
+JS: Final = "nats, square root"
+"""Unit of JS distances."""
+
 _MOST: Final = {
     **dict.fromkeys(("probability", "share", "share of people"), 1.0),
-    "nats, square root": math.sqrt(math.log(2.0)),
+    JS: math.sqrt(math.log(2.0)),
     "of 2": 2.0,
 }
 """The largest number of a unit whose least is 0."""
+
+ShareMeasure = Callable[[FloatArray, NDArray[np.integer]], FloatArray]
+"""From shares of votes ``[..., label]`` and the items that they are of to ``[...]``."""
+
+HalvesMeasure = Callable[[PanelHalves, NDArray[np.integer]], FloatArray]
+"""From the people in two halves, and the items that they voted on, to ``[split, item]``."""
+
+ItemValues = tuple[FloatArray, FloatArray]
+"""A number of each item, and its table ``[rater, item]``: see ``Ballots.table``. One row where raters are not known."""
 
 SUBJECT: Final = "people"
 """Who is said to have been measured."""
@@ -133,61 +144,56 @@ class Panel:
     @cached_property
     def ceiling(self) -> tuple[Estimate, Estimate]:
         """How close half of the people is to the other half: JS distance, and share who chose its label."""
+        far = self.by_halves(lambda split, _: js_distance(split.other, split.target))
+        soft = self.by_halves(lambda split, _: soft_accuracy(split.target, split.other))
         return (
-            self.of_halves(lambda split, _: js_distance(split.other, split.target), "JS distance of two halves",
-                           "nats, square root"),
-            self.of_halves(lambda split, _: soft_accuracy(split.target, split.other), "soft accuracy of the other half",
-                           "share of people"),
-        )  # fmt: skip
-
-    def mean(self, values: FloatArray, name: str, unit: str, *, table: Callable[[Ballots], FloatArray]) -> Estimate:
-        """Mean over items; over raters as well, where they are known: ``table`` makes the table of both."""
-        made = mean_of(values, name, unit, self.groups)
-        if self.ballots is None or made.low is None:
-            return made
-        return _cut(self._mean_over(table(self.ballots), name, unit))
-
-    def of_halves(
-        self,
-        measure: Callable[[PanelHalves, NDArray[np.integer]], FloatArray],
-        name: str,
-        unit: str,
-        *,
-        fewest: int = FEWEST + 1,
-    ) -> Estimate:
-        """Mean of a measure ``[split, item]`` of the people in two halves, and of the items these are of."""
-        values = measure(self.halves, np.arange(len(self.votes))).mean(0)
-        return self.mean(values, name, unit, table=lambda known: known.of_halves(values, measure, fewest=fewest))
-
-    def of_shares(
-        self, measure: Callable[[FloatArray, NDArray[np.integer]], FloatArray], name: str, unit: str
-    ) -> Estimate:
-        """Mean of a measure of shares ``[..., label]`` and the items they are of."""
-        values = measure(self.held, np.arange(len(self.held)))
-        return self.mean(values, name, unit, table=lambda known: known.of_shares(values, measure))
-
-    def _mean_over(self, table: FloatArray, name: str, unit: str) -> Estimate:
-        """Mean of a table ``[rater, item]``; without an interval where it has one row."""
-        cells = clustered(table, self.groups)
-        value, low, high = float(cells.mean()), None, None
-        method = f"no interval: {'too few people' if len(table) < FEWEST else f'{len(self.votes)} items'}"
-        if min(cells.shape) > 1 and self.ballots is not None:
-            half = float(crossed(cells).half_width(1.0 - LEVEL))
-            low, high = value - half, value + half
-            method = f"two-way bootstrap over {self.ballots.raters} raters x {cells.shape[1]} items, Student's t"
-        return Estimate(
-            name=name, value=value, low=low, high=high, level=LEVEL, n=len(self.votes), unit=unit, method=method
+            self.mean(far, "JS distance of two halves", JS),
+            self.mean(soft, "soft accuracy of the other half", "share of people"),
         )
 
-    def sample(
-        self, values: FloatArray, table: Callable[[Ballots], FloatArray], *, bound: float | None = 1.0
-    ) -> Sample:
+    def by_shares(self, measure: ShareMeasure, values: FloatArray | None = None) -> ItemValues:
+        """A measure of the shares of votes; ``values`` ``[item]`` where another estimate of it has no bias."""
+        values = measure(self.held, np.arange(len(self.held))) if values is None else values
+        return values, values[None, :] if self.ballots is None else self.ballots.of_shares(values, measure)
+
+    def by_halves(self, measure: HalvesMeasure, *, fewest: int = FEWEST + 1) -> ItemValues:
+        """A measure of the people in two halves, mean over splits; ``fewest``: see ``Ballots.table``."""
+        values = measure(self.halves, np.arange(len(self.votes))).mean(0)
+        if self.ballots is None:
+            return values, values[None, :]
+        return values, self.ballots.of_halves(values, measure, fewest=fewest)
+
+    def mean(self, measured: ItemValues, name: str, unit: str) -> Estimate:
+        """Mean over items, or over their groups; over raters as well, where they are known.
+
+        Each item has people of its own: the interval holds for other people as well. It has none where all items gave
+        the same number: that says nothing of what others would give. Of few items it is cut where no number can lie.
+        """
+        values, table = measured
+        found = without_point(score_interval(values, bounded=False, groups=self.groups, name=name, unit=unit))
+        if self.ballots is not None and found.low is not None:
+            cells = clustered(table, self.groups)
+            value, low, high = float(cells.mean()), None, None
+            method = f"no interval: {'too few people' if len(table) < FEWEST else f'{len(self.votes)} items'}"
+            if min(cells.shape) > 1:
+                half = float(crossed(cells).half_width(1.0 - LEVEL))
+                low, high = value - half, value + half
+                method = f"two-way bootstrap over {self.ballots.raters} raters x {cells.shape[1]} items, Student's t"
+            found = Estimate(
+                name=name, value=value, low=low, high=high, level=LEVEL, n=len(self.votes), unit=unit, method=method
+            )
+        largest = _MOST.get(unit)
+        if largest is None or found.low is None or found.high is None:
+            return found
+        return msgspec.structs.replace(found, low=max(found.low, 0.0), high=min(found.high, largest))
+
+    def sample(self, measured: ItemValues, *, bound: float | None = 1.0) -> Sample:
         """What a tested mean over items is the mean of: with raters as draws, where they are known."""
-        cells, groups = values[None, :] if self.ballots is None else table(self.ballots), self.groups
+        cells, groups = measured[1], self.groups
         if self.ballots is not None and len(cells) == 1:  # as of one group: nothing says how other people would differ
-            groups = np.zeros(len(values), dtype=np.int64)
-        most = None if bound is None else max(bound, float(np.abs(cells).max()))
-        return Sample(cells, most, groups=groups)
+            groups = np.zeros(cells.shape[1], dtype=np.int64)
+        largest = None if bound is None else max(bound, float(np.abs(cells).max()))
+        return Sample(cells, largest, groups=groups)
 
     @property
     def refused(self) -> str:
@@ -205,14 +211,15 @@ class Panel:
             return (), self.refused
         own, theirs = entropy(p), entropy(self.held)
 
-        def half(moved: Callable[[FloatArray, NDArray[np.integer]], FloatArray]) -> float:
+        def half(moved: ShareMeasure) -> float:
             """Half the interval of the mean of a measure of entropies of votes, and of the items these are of."""
-            made = self.of_shares(lambda held, at: moved(entropy(held), at), "moved", "1")
+            made = self.mean(self.by_shares(lambda held, at: moved(entropy(held), at)), "moved", "1")
             return math.inf if made.low is None or made.high is None else (made.high - made.low) / 2.0
 
         found = correlation(own, theirs, name="correlation of entropies", over=half)
         found = found if self.groups is None else without_interval(found)
-        gap = self.of_shares(lambda held, at: own[at] - entropy(held), "entropy less that of votes (EntCE)", "nats")
+        less = self.by_shares(lambda held, at: own[at] - entropy(held))
+        gap = self.mean(less, "entropy less that of votes (EntCE)", "nats")
         if self.typical >= ENOUGH_FOR_ENTROPY or found.value is None:
             return (gap, found), ""
         few = (
@@ -257,22 +264,6 @@ def panel_of(read: Arrays, *, labels: tuple[str, ...], seed: int, groups: Groups
     return Panel(votes[rows], rows, len(votes) - len(rows), bool(read["ordinal"]), named, seed, known, groups)
 
 
-def mean_of(values: FloatArray, name: str, unit: str, groups: Groups | None = None) -> Estimate:
-    """Mean over items, or over their groups. Each has people of its own: its interval holds for other people as well.
-
-    It has none where all items gave the same number: that says nothing of what others would give. Of few items the t
-    interval is cut where no number can lie.
-    """
-    return _cut(without_point(score_interval(values, bounded=False, groups=groups, name=name, unit=unit)))
-
-
-def _cut(found: Estimate) -> Estimate:
-    most = _MOST.get(found.unit)
-    if most is None or found.low is None or found.high is None:
-        return found
-    return msgspec.structs.replace(found, low=max(found.low, 0.0), high=min(found.high, most))
-
-
 def in_words(one: Estimate) -> str:
     """An estimate in a sentence, with the reason where it has no interval."""
     if one.value is None or one.low is not None or one.high is not None:
@@ -284,15 +275,15 @@ def among_people(panel: Panel) -> Hypothesis:
     """How far people agree, and how far one half of them is from the other: the ceiling of any score by votes."""
     far, soft = panel.ceiling
     alike = agreement(panel.votes)
-    same = panel.mean(alike, "agreement of two people", "probability",
-                      table=lambda known: known.table(alike, agreement(known.others)))  # fmt: skip
+    table = alike[None, :] if panel.ballots is None else panel.ballots.table(alike, agreement(panel.ballots.others))
+    same = panel.mean((alike, table), "agreement of two people", "probability")
     beyond = _kappa(panel)
-    more = [] if panel.refused else [panel.of_shares(lambda held, _: entropy(held), "entropy of votes", "nats")]
+    more = list[Estimate]()
+    if not panel.refused:
+        more.append(panel.mean(panel.by_shares(lambda held, _: entropy(held)), "entropy of votes", "nats"))
     if panel.ordinal:
-        more.append(
-            panel.of_halves(lambda split, _: wasserstein(split.other, split.target),
-                            "Wasserstein distance of two halves", "steps")
-        )  # fmt: skip
+        steps = panel.by_halves(lambda split, _: wasserstein(split.other, split.target))
+        more.append(panel.mean(steps, "Wasserstein distance of two halves", "steps"))
     known = "undefined: nobody disagrees" if beyond.value is None else in_words(beyond)
     said = (
         f"Two people agree on an item with probability {in_words(same)} (kappa {known}); half of them is "
@@ -305,6 +296,35 @@ def among_people(panel: Panel) -> Hypothesis:
         test=None, status="measured", title="Agreement of people", found=f"{said}{left}{who}", brief=said,
         beside=(same, beyond, far, soft, *more),
     )  # fmt: skip
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OneLabel:
+    """What one label an item hides.
+
+    Attributes:
+        items: With two votes or more.
+        labels: Names, where they have any.
+        systems: Whose scores the thresholds hold.
+        thresholds: Of the share of the people who must agree, ascending: how many items that keeps, and each system's
+            share of right answers on these, the label that most people chose being right.
+        redrawn: Share of the labels that most people chose which another draw of as many would change.
+        halves: Share of the items of which two halves of the people choose different labels.
+        order: Share of pairs of systems whose order by score another draw of people would change.
+        best: Share of draws in which another system has the best score.
+        reordered: Share of pairs of systems that score and distance to people order differently.
+    """
+
+    items: int
+    labels: tuple[str, ...]
+    systems: tuple[str, ...]
+    thresholds: tuple[tuple[float, int, tuple[float, ...]], ...]
+    redrawn: float
+    halves: float
+    order: float | None
+    best: float | None
+    reordered: float | None
 
 
 def one_label(panel: Panel, held: Sequence[Beliefs], scored: Mapping[str, FloatArray], *, seed: int) -> OneLabel:
@@ -397,7 +417,7 @@ def _kappa(panel: Panel) -> Estimate:
     slope = (observed - 1.0) / rest**2 * 2.0 * common
     values = 1.0 + (observed - 1.0) / rest + (same - observed) / rest + (held - common) @ slope
     without = agreement(known.others) / rest + shares(known.others) @ slope
-    found = panel.mean(values, over_items.name, "1", table=lambda known: known.table(values, without))
+    found = panel.mean((values, known.table(values, without)), over_items.name, "1")
     if found.low is None or found.high is None:
         return found
     return msgspec.structs.replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0))

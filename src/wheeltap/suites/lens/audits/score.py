@@ -99,11 +99,48 @@ class RecordedScoreAudit(Audit):
         return self.draft(case, subject.name, claim, [case.plan.clean(subject)])
 
     def _pair(self, case: Case, one: SubjectRecord, two: SubjectRecord) -> Hypothesis:
+        """What the answers of two systems to the same items say: the second's score minus the first's.
+
+        Found is any difference at all, by McNemar's exact test where each item has one answer; excluded is one of more
+        than the margin: of shares as it is, of other scores as a share of the first one's. It is an alarm where the
+        second is worse. Answers to one item are averaged first, so that they count once. A comparison of the two scores
+        that forgets that the items are the same is printed beside it.
+        """
         name, trials = pair(one, two), (case.plan.clean(one), case.plan.clean(two))
         try:
-            claim = of_answers(case, one, two, margin=self.settings.margin)
+            a, b = case.clean(one), case.clean(two)
+            shares, margin = are_shares(a, b), self.settings.margin
+            least = (case.plan.margin if margin is None else margin) if shares else case.margin(margin)
         except NoAnswer as missing:
             return self.unanswered(name, missing, title=DIFFERENCE)
+        unit = case.plan.task.measure if shares else SCORE
+        cells, less = (b - a)[None, :], f"({two.name} - {one.name})"
+        sample = Sample(cells, 1.0 if shares else None, groups=case.groups)
+        gap = sample.effect(name=f"score difference {less}", unit=unit)
+        apart = unpaired_effect(b, a, groups=case.groups, name=f"unpaired difference {less}", unit=unit)
+        first, second = int((cells < 0).sum()), int((cells > 0).sum())
+        differ = f"{one.name} does better on {first:,} items, {two.name} on {second:,}"
+        if first + second == 0:
+            differ = "There is no item on which they differ"
+        of_one, of_two = (f"{fixed(100 * mean, 1)} %" if shares else f"{mean:.3g}"
+                          for mean in (float(np.mean(a)), float(np.mean(b))))  # fmt: skip
+        scores = f"{one.name} scores {of_one}, {two.name} {of_two}"
+        if not has_width(gap):
+            same = f"{scores}. The difference is the same on every item, so there is no interval and no test."
+            claim = Hypothesis(test=None, status="measured", found=same, beside=(without_point(gap),), words=PAIR)
+            return self.draft(case, name, claim, trials, title=DIFFERENCE)
+        exact = "exact McNemar" if "exact McNemar" in gap.method else "paired"
+        tests = f"{exact} p {_p(gap)}, unpaired p {_p(apart)}"
+        worse = (gap.value or 0.0) < 0.0
+        better = one.name if worse else two.name
+        words = f"{differ}, of {cells.shape[1]:,}."
+        claim = Hypothesis(
+            test=gap, margin=least, evidence=sample, words=PAIR, beside=(apart,), alarm=worse,
+            found=f"{scores}: {better} is better (difference {amount(gap)}; {tests}). {words}",
+            otherwise=f"{scores} (difference {amount(gap)}; {tests}). {words}",
+            brief=f"{of_one} v {of_two}: {better} is better (difference {amount(gap)}{'' if shares else OWN}; "
+            f"{tests}).",
+        )  # fmt: skip
         return self.draft(case, name, claim, trials, title=DIFFERENCE)
 
     def _shipped(self, case: Case, rival: SubjectRecord, task: str, rows: NDArray[np.bool_]) -> Hypothesis:
@@ -155,45 +192,6 @@ def compared(plan: Plan) -> list[tuple[SubjectRecord, SubjectRecord]]:
     some = len(plan.subjects) > MOST
     once = any(spec.name == "support" for spec in plan.audits)
     return [(one, two) for one, two in pairs if (not once if one == plan.reference else not some)]
-
-
-def of_answers(case: Case, one: SubjectRecord, two: SubjectRecord, *, margin: float | None) -> Hypothesis:
-    """What the answers of two systems to the same items say: the second's score minus the first's.
-
-    Found is any difference at all, by McNemar's exact test where each item has one answer; excluded is one of more
-    than ``margin``: of shares as it is, of other scores as a share of the first one's. It is an alarm where the second
-    is worse. Answers to one item are averaged first, so that they count once. A comparison of the two scores that
-    forgets that the items are the same is printed beside it.
-    """
-    a, b = case.clean(one), case.clean(two)
-    shares = are_shares(a, b)
-    unit = case.plan.task.measure if shares else SCORE
-    least = (case.plan.margin if margin is None else margin) if shares else case.margin(margin)
-    cells, less = (b - a)[None, :], f"({two.name} - {one.name})"
-    sample = Sample(cells, 1.0 if shares else None, groups=case.groups)
-    gap = sample.effect(name=f"score difference {less}", unit=unit)
-    apart = unpaired_effect(b, a, groups=case.groups, name=f"unpaired difference {less}", unit=unit)
-    first, second = int((cells < 0).sum()), int((cells > 0).sum())
-    differ = f"{one.name} does better on {first:,} items, {two.name} on {second:,}"
-    if first + second == 0:
-        differ = "There is no item on which they differ"
-    of_one, of_two = (f"{fixed(100 * mean, 1)} %" if shares else f"{mean:.3g}"
-                      for mean in (float(np.mean(a)), float(np.mean(b))))  # fmt: skip
-    scores = f"{one.name} scores {of_one}, {two.name} {of_two}"
-    if not has_width(gap):
-        same = f"{scores}. The difference is the same on every item, so there is no interval and no test."
-        return Hypothesis(test=None, status="measured", found=same, beside=(without_point(gap),), words=PAIR)
-    exact = "exact McNemar" if "exact McNemar" in gap.method else "paired"
-    tests = f"{exact} p {_p(gap)}, unpaired p {_p(apart)}"
-    worse = (gap.value or 0.0) < 0.0
-    better = one.name if worse else two.name
-    words = f"{differ}, of {cells.shape[1]:,}."
-    return Hypothesis(
-        test=gap, margin=least, evidence=sample, words=PAIR, beside=(apart,), alarm=worse,
-        found=f"{scores}: {better} is better (difference {amount(gap)}; {tests}). {words}",
-        otherwise=f"{scores} (difference {amount(gap)}; {tests}). {words}",
-        brief=f"{of_one} v {of_two}: {better} is better (difference {amount(gap)}{'' if shares else OWN}; {tests}).",
-    )  # fmt: skip
 
 
 def are_shares(*several: Values) -> bool:

@@ -12,6 +12,7 @@ from wheeltap.core.section import Axis, Block, Chart, Section, Series, Table, Te
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.simultaneous import Band
 from wheeltap.suites.lens.audits.headline import amount
+from wheeltap.suites.lens.audits.panel import OneLabel
 from wheeltap.suites.lens.stats.passk import Runs, runs_of
 
 _COLUMNS: Final = 9
@@ -188,62 +189,6 @@ def decided(gap: TryCurve) -> str:
 # ---- people ---------------------------------------------------------------------------------------------------
 
 
-@final
-@dataclass(frozen=True, kw_only=True, eq=False)
-class OneLabel:
-    """What one label an item hides.
-
-    Attributes:
-        items: With two votes or more.
-        labels: Names, where they have any.
-        systems: Whose scores the thresholds hold.
-        thresholds: Of the share of the people who must agree, ascending: how many items that keeps, and each system's
-            share of right answers on these, the label that most people chose being right.
-        redrawn: Share of the labels that most people chose which another draw of as many would change.
-        halves: Share of the items of which two halves of the people choose different labels.
-        order: Share of pairs of systems whose order by score another draw of people would change.
-        best: Share of draws in which another system has the best score.
-        reordered: Share of pairs of systems that score and distance to people order differently.
-    """
-
-    items: int
-    labels: tuple[str, ...]
-    systems: tuple[str, ...]
-    thresholds: tuple[tuple[float, int, tuple[float, ...]], ...]
-    redrawn: float
-    halves: float
-    order: float | None
-    best: float | None
-    reordered: float | None
-
-
-@final
-@dataclass(frozen=True, kw_only=True, eq=False)
-class AgreementBand:
-    """A system where people agree so much: half of them says how much, the other half is what it is held against.
-
-    Attributes:
-        subject: Whose probabilities.
-        band: How far the one half agrees, in words; see ``items`` for how many items that is on average.
-        confidence: Probability of its most likely label.
-        share: Share of the other half who chose it.
-        gap: The one minus the other.
-        variation: Total variation between its probabilities and the other half (DistCE).
-        people: Total variation between the two halves.
-        points: At each level, the mean confidence, and the share of the other half who chose its label.
-    """
-
-    subject: str
-    band: str
-    items: float
-    confidence: float
-    share: float
-    gap: Estimate
-    variation: float
-    people: float
-    points: tuple[tuple[float, Estimate], ...]
-
-
 Closeness = tuple[str, Estimate | None, Estimate, Estimate]
 """Of a system or of half of the people: JS distance to all votes, in nats, square root, which half of the people has
 not; the same to half of the people; share of that half who chose its most likely label."""
@@ -252,12 +197,12 @@ not; the same to half of the people; share of that half who chose its most likel
 def people(
     one: OneLabel,
     close: Sequence[Closeness],
-    bands: Sequence[AgreementBand],
+    agreed: Sequence[Block],
     far: Mapping[str, Sequence[tuple[str, ...]]],
 ) -> Section:
     """How close systems, and people themselves, are to people; what one label an item hides; items ``far`` from them.
 
-    A row of these has item, votes, probabilities and distance.
+    A row of these has item, votes, probabilities and distance. ``agreed``: systems where people agree and do not.
     """
     blocks: list[Block] = []
     if close:
@@ -268,9 +213,7 @@ def people(
             heads=("to the votes of people", "JS, all votes", "JS, half of them", "soft accuracy"), place="first",
             rows=tuple((name, *("" if each is None else _around(each) for each in cells)) for name, *cells in close),
         ))  # fmt: skip
-    for name in dict.fromkeys(band.subject for band in bands):
-        blocks += _agreement(name, [band for band in bands if band.subject == name])
-    blocks += [_kept(one, [name for name, *_ in close]), Text(text=_hides(one))]
+    blocks += [*agreed, _kept(one, [name for name, *_ in close]), Text(text=_hides(one))]
     labels = f", in the order of the labels: {', '.join(one.labels)}" if one.labels else ""
     blocks += [
         Table(
@@ -285,44 +228,6 @@ def people(
 def _around(one: Estimate) -> str:
     value = fixed(one.value or 0.0, 3)
     return value if one.low is None or one.high is None else f"{value} ± {fixed((one.high - one.low) / 2.0, 3)}"
-
-
-def _agreement(name: str, bands: Sequence[AgreementBand]) -> list[Block]:
-    """A system where people agree and where they do not."""
-    blocks: list[Block] = []
-    if any(band.points for band in bands):
-        diagonal = Series(name="as sure as right", x=(0.0, 1.0), y=(0.0, 1.0), look="reference")
-        known = [(band.band, [one for one in band.points if one[1].low is not None]) for band in bands]
-        series = [
-            Series(
-                name=name, look="points", x=tuple(level for level, _ in points),
-                y=tuple(point.value or 0.0 for _, point in points), low=tuple(point.low for _, point in points),
-                high=tuple(point.high for _, point in points),
-            )
-            for name, points in known
-            if points
-        ]  # fmt: skip
-        blocks.append(Chart(
-            title=f"Reliability by agreement, {name}", series=(diagonal, *series),
-            alt="share of people who chose its label against the probability it gave, for items on which people agree "
-            "and do not",
-            x=Axis(title="probability of the most likely label", low=0.0, high=1.0),
-            y=Axis(title="share of people who chose it", low=0.0, high=1.0),
-            note="Half of the people says how clear an item is, the other half who is right. Below the dashed line it "
-            "is too sure.",
-        ))  # fmt: skip
-    rows = tuple(
-        (
-            band.band, f"{band.items:,.0f}", f"{band.confidence:.3f}", f"{band.share:.3f}",
-            "{} [{}, {}]".format(*("open" if end is None else f"{end:+.3f}" for end in
-                                   (band.gap.value, band.gap.low, band.gap.high))), f"{band.variation:.3f}",
-            f"{band.people:.3f}",
-        )
-        for band in bands
-    )  # fmt: skip
-    heads = ("half of the people", "items", "probability given", "share of the other half", "too sure by", "DistCE",
-             "DistCE of people")  # fmt: skip
-    return [*blocks, Table(title=f"{name} by agreement of people", heads=heads, rows=rows)]
 
 
 def _kept(one: OneLabel, probable: Sequence[str]) -> Table:

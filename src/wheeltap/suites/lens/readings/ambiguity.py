@@ -2,8 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import Any, Final, NamedTuple, final
 
 import numpy as np
 import torch
@@ -49,18 +48,11 @@ TOKENS_AT_ONCE: Final = 2048
 """Tokens of one forward call."""
 
 
-@final
-@dataclass(frozen=True)
-class Continuation:
-    """Continuations of one sentence.
+class Continuation(NamedTuple):
+    """Continuations of one sentence."""
 
-    Attributes:
-        tokens: Of each, to the end of its sentence.
-        logprob: ``[continuation]``, sum over its tokens after the sentence they were drawn after, nats.
-    """
-
-    tokens: list[Tokens]
-    logprob: NDArray[np.float64]
+    tokens: list[Tokens]  # of each, to the end of its sentence
+    logprob: NDArray[np.float64]  # [continuation], nats: sum over its tokens after the sentence they were drawn after
 
 
 @final

@@ -167,26 +167,25 @@ def scored(texts: Sequence[TokenScores], *, lowest: float) -> dict[str, NDArray[
         """Mean of the least of them, one at least."""
         return float(np.sort(values)[: max(int(lowest * len(values)), 1)].mean())
 
+    def kept(hits: NDArray[np.bool_], fraction: float) -> float:
+        """Share of the tail before the first token that is not the likeliest one: how far it is completed greedily.
+
+        As long as every token was the likeliest, the completion is what was read, so that nothing need be sampled.
+        """
+        tail = hits[given(len(hits), fraction) :]
+        return float(np.argmin(tail)) / len(tail) if not tail.all() else 1.0
+
     return {
         "loss": np.array([-one.logs.mean() for one in texts]),
         "mink": np.array([least(one.logs) for one in texts]),
         "minkpp": np.array([least(one.standardized) for one in texts]),
-        "kept": np.array([[_kept(one.hits, fraction) for fraction in FRACTIONS] for one in texts]),
+        "kept": np.array([[kept(one.hits, fraction) for fraction in FRACTIONS] for one in texts]),
     }
 
 
 def given(tokens: int, fraction: float) -> int:
     """Tokens of a text that are given where the rest is to be completed; one at least is left."""
     return min(max(round(fraction * tokens), 1), tokens - 1)
-
-
-def _kept(hits: NDArray[np.bool_], fraction: float) -> float:
-    """Share of the tail before the first token that is not the likeliest one: how far a greedy completion is exact.
-
-    As long as every token was the likeliest, the completion is what was read, so that nothing need be sampled.
-    """
-    tail = hits[given(len(hits), fraction) :]
-    return float(np.argmin(tail)) / len(tail) if not tail.all() else 1.0
 
 
 def taught_copies(

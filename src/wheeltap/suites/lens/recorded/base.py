@@ -156,7 +156,7 @@ class AnswerFile:
         settings: How the benchmark was run, where the file says it.
 
     Raises:
-        DataError: If there is no item, one is there twice, or nobody voted on one.
+        DataError: If nobody voted on an item.
     """
 
     shape: str
@@ -175,18 +175,6 @@ class AnswerFile:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "groups", tuple(map(plain, self.groups)))
-        if not self.items:
-            raise DataError("The file holds no item.", where=self.shape, expected="at least one", got="none")
-        if len(set(self.items)) != len(self.items):
-            seen = set[str]()
-            twice = next(item for item in self.items if item in seen or seen.add(item))
-            raise DataError(
-                "An item is there twice.",
-                where=self.shape,
-                expected="one identifier for each item",
-                got=twice,
-                do="Give each item an id of its own; answers to one item need a number each (sample).",
-            )
         if self.votes is not None and not (sums := self.votes.votes.sum(1)).all():
             silent = [self.items[at] for at in np.flatnonzero(sums == 0)]
             raise DataError(

@@ -9,9 +9,9 @@ import msgspec
 
 from wheeltap.core.bounded import TOO_MUCH, few_parts, opened, parsing, size_of
 from wheeltap.core.errors import FileFormatError, WheeltapError
-from wheeltap.suites.lens.recorded import ambient, graded, inspect_logs, lm_eval, own, votes
+from wheeltap.suites.lens.recorded import ambient, graded, inspect_logs, lines, lm_eval, own, votes
 from wheeltap.suites.lens.recorded.base import AnswerFile
-from wheeltap.suites.lens.recorded.lines import DO, NOUN, first, numbered, record, whole
+from wheeltap.suites.lens.recorded.lines import DO, NOUN, first, numbered, whole
 
 Container = Literal["lines", "document", "archive", "table"]
 """JSON lines, one JSON document, a zip archive (``.eval``), or a table with a head (``.csv``)."""
@@ -35,9 +35,7 @@ class Format(msgspec.Struct, frozen=True):
 
     def fits(self, record: Any) -> bool:
         """Whether the first record of a file has the fields."""
-        if not isinstance(record, dict):
-            return False
-        known = cast("dict[str, Any]", record)
+        known = cast("dict[str, Any]", record) if isinstance(record, dict) else {}
         return all(any(name in known for name in each.split("|")) for each in self.fields.split())
 
 
@@ -80,28 +78,22 @@ def read(path: Path) -> AnswerFile:
 
 
 def _read(path: Path) -> AnswerFile:
-    found = first(path)
+    record = first(path)
     with opened(path, NOUN) as file:
         start = file.read(len(_ZIP))
+    container: Container = "table" if path.suffix.lower() == ".csv" else "lines"
     if start == _ZIP or path.suffix == ".eval":
-        return _in("archive")[0].read(path)
-    if path.suffix.lower() == ".csv":
-        return _in("table")[0].read(path)
-    for known in _in("lines"):
-        if known.fits(found):
-            return known.read(path)
-    found = _document(path) if found is None else found
-    for known in _in("document"):
-        if known.fits(found):
-            return known.read(path)
+        container = "archive"
+    fitting = [known for known in FORMATS if known.container == container and known.fits(record)]
+    if not fitting and record is None:
+        record = _document(path)
+    fitting += [known for known in FORMATS if known.container == "document" and known.fits(record)]
+    if fitting:
+        return fitting[0].read(path)
     number, line = next(iter(numbered(path)))
     if line.startswith(_RECORD):  # of a first line that begins like a record, the error names what is wrong with it
-        record(path, number, line, dict[str, Any], shape="JSON lines")
-    raise _unknown(path, found)
-
-
-def _in(container: Container) -> list[Format]:
-    return [known for known in FORMATS if known.container == container]
+        lines.record(path, number, line, dict[str, Any], shape="JSON lines")
+    raise _unknown(path, record)
 
 
 def _document(path: Path) -> Any:

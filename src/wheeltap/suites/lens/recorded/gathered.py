@@ -173,7 +173,7 @@ class AnswerTable:
         """
         at = self.item(item, group)
         if (before := self._voted_on.setdefault(at, line)) != line:
-            raise _twice(self._where, item, (before, line))
+            raise twice(self._where, item, (before, line))
         for label, count in counts.items():
             if count > MOST_VOTES:
                 raise _too_large("count of votes", count, MOST_VOTES, f"{self._where}, line {line}")
@@ -248,10 +248,10 @@ class AnswerTable:
         items, scores = _ints(held.items), np.asarray(held.scores)
         order = np.lexsort((np.asarray(held.samples), items))
         ordered, numbers = items[order], np.asarray(held.samples)[order]
-        twice = np.flatnonzero((ordered[1:] == ordered[:-1]) & (numbers[1:] == numbers[:-1]))
-        if len(twice):
-            one, two = sorted(held.lines[int(order[at])] for at in (twice[0], twice[0] + 1))
-            raise _twice(self._where, names[int(ordered[twice[0]])], (one, two), more=len(twice) - 1)
+        again = np.flatnonzero((ordered[1:] == ordered[:-1]) & (numbers[1:] == numbers[:-1]))
+        if len(again):
+            one, two = sorted(held.lines[int(order[at])] for at in (again[0], again[0] + 1))
+            raise twice(self._where, names[int(ordered[again[0]])], (one, two), more=len(again) - 1)
         samples = np.bincount(items, minlength=len(names)).astype(np.int32)
         right = score = None
         if held.graded:
@@ -279,8 +279,10 @@ class AnswerTable:
                 f"Which answers {name} gave is left out: {items:,} items with up to {most:,} answers are too many."
             )
             return None
-        given = np.asarray(held.answers)[order]
-        numbers = _numbered(whose, given, none=hash(_NONE))
+        seen, numbers, none = dict[int, dict[int, int]](), list[int](), hash(_NONE)
+        for item, answer in zip(whose.tolist(), np.asarray(held.answers)[order].tolist(), strict=True):
+            known = seen.setdefault(item, {})
+            numbers.append(-1 if answer == none else known.setdefault(answer, len(known)))
         table = np.full((items, most), -1, dtype=np.int32)
         starts = np.cumsum(counts) - counts
         table[whose, np.arange(len(whose)) - starts[whose]] = numbers
@@ -332,7 +334,8 @@ def _too_large(what: str, got: float, most: float, where: str) -> DataError:
     )
 
 
-def _twice(where: str, item: str, lines: tuple[int, int], *, more: int = 0) -> DataError:
+def twice(where: str, item: str, lines: tuple[int, int], *, more: int = 0) -> DataError:
+    """The error of an item that is on two lines, and of more such lines."""
     return DataError(
         "An item is there twice.",
         where=f"{where}, line {lines[1]}",
@@ -360,16 +363,6 @@ def group_in(given: Any) -> str:
 
 def _ints(column: "array[int]") -> NDArray[np.int32]:
     return np.asarray(column, dtype=np.int32)
-
-
-def _numbered(whose: NDArray[Any], given: NDArray[Any], *, none: int) -> list[int]:
-    """Which of its item's distinct answers each row gave, from 0 in the order in which they came; -1 for none."""
-    seen = dict[int, dict[int, int]]()
-    numbers = list[int]()
-    for item, answer in zip(whose.tolist(), given.tolist(), strict=True):
-        known = seen.setdefault(item, {})
-        numbers.append(-1 if answer == none else known.setdefault(answer, len(known)))
-    return numbers
 
 
 def in_order(labels: Sequence[str]) -> tuple[tuple[str, ...], bool]:

@@ -9,6 +9,7 @@ import numpy as np
 from wheeltap.core.errors import DataError
 from wheeltap.core.plain import many
 from wheeltap.suites.lens.recorded.base import AnswerFile, Answers
+from wheeltap.suites.lens.recorded.gathered import twice
 from wheeltap.suites.lens.recorded.lines import decoded
 
 COUNTED: Final = "counts of right answers"
@@ -31,10 +32,13 @@ def counts(path: Path) -> AnswerFile:
 
     Raises:
         FileFormatError: If a line has another shape.
-        DataError: If an item has no sample, or more right answers than samples.
+        DataError: If an item is there twice, has no sample, or more right answers than samples.
     """
     numbered = list(decoded(path, _Row, shape=COUNTED))
-    held = [row for _, row in numbered]
+    held, lines = [row for _, row in numbered], dict[str, int]()
+    for line, row in numbered:
+        if (before := lines.setdefault(str(row.id), line)) != line:
+            raise twice(str(path), str(row.id), (before, line))
     right = np.array([row.c for row in held], dtype=np.int32)
     samples = np.array([row.n for row in held], dtype=np.int32)
     wrong = [(line, row) for line, row in numbered if not (row.n >= 1 and 0 <= row.c <= row.n)]

@@ -60,34 +60,23 @@ _LEAST: Final = 3
 
 
 @final
-@dataclass(frozen=True)
-class SentenceReadings:
-    """The readings of one ambiguous sentence.
-
-    Attributes:
-        readings: A sentence for each, all different.
-        distractor: A sentence that is no reading.
-    """
-
-    readings: tuple[str, ...]
-    distractor: str
-
-
-@final
 @dataclass(frozen=True, kw_only=True)
 class Example:
     """One item.
 
     Attributes:
         labels: Labels that are right under some reading, the first reading's first; each once.
-        readings: Of ``premise``, of ``hypothesis`` or of both, where these are ambiguous.
+        readings: Of ``premise``, of ``hypothesis`` or of both, where these are ambiguous: a sentence for each, all
+            different.
+        distractors: For each of these, a sentence that is no reading.
     """
 
     id: str
     premise: str
     hypothesis: str
     labels: tuple[Label, ...]
-    readings: Mapping[str, SentenceReadings] = field(default_factory=dict[str, SentenceReadings])
+    readings: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    distractors: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def side(self, name: str) -> str:
         """The premise or the hypothesis."""
@@ -147,9 +136,10 @@ def _sentences(one: Example, tokenizer: Tokenizer) -> tuple[AmbiguousSentence, .
     return tuple(
         AmbiguousSentence(
             side=SIDES.index(side), sentence=start(one.side(side)),
-            readings=tuple(map(start, several.readings)), distractor=start(several.distractor),
+            readings=tuple(map(start, one.readings[side])), distractor=start(one.distractors[side]),
         )
-        for side, several in sorted(one.readings.items(), key=lambda each: SIDES.index(each[0]))
+        for side in SIDES
+        if side in one.readings
     )  # fmt: skip
 
 
@@ -162,7 +152,7 @@ def _statements(one: Example, tokenizer: Tokenizer) -> tuple[tuple[Tokens, ...],
         )
         for side in SIDES
         if side in one.readings
-        for reading in one.readings[side].readings
+        for reading in one.readings[side]
     )
 
 
@@ -246,21 +236,21 @@ def examples_in(path: Path) -> list[Example]:
         FileFormatError: If a line is no such item; it is named by its number, from 1.
         DataError: If a label is none of the set, or an item is there twice.
     """
-    held = list(_read(path))
-    nouns = lexicon([one.side(side) for one, _ in held for side in SIDES])
-    found = dict[str, Example]()
-    for one, rewrites in held:
-        if one.id in found:
+    examples = dict[str, Example]()
+    for one in _read(path):
+        if one.id in examples:
             raise DataError("An item is there twice.", where=str(path), expected="an id for each item", got=one.id)
-        readings = {
-            side: SentenceReadings(several, distractor(one.side(side), nouns, name=f"{one.id} {side}"))
-            for side, several in rewrites.items()
-        }
-        found[one.id] = replace(one, readings=readings)
-    return list(found.values())
+        examples[one.id] = one
+    nouns = lexicon([one.side(side) for one in examples.values() for side in SIDES])
+    return [
+        replace(one, distractors={
+            side: distractor(one.side(side), nouns, name=f"{one.id} {side}") for side in one.readings
+        })
+        for one in examples.values()
+    ]  # fmt: skip
 
 
-def _read(path: Path) -> Iterator[tuple[Example, dict[str, tuple[str, ...]]]]:
+def _read(path: Path) -> Iterator[Example]:
     """Each item, with the readings of its sides."""
     for number, line in lines(path):
         where = f"{path}: line {number}"
@@ -280,7 +270,7 @@ def _read(path: Path) -> Iterator[tuple[Example, dict[str, tuple[str, ...]]]]:
             for side in SIDES
             if flags[side] and rewrites
         }
-        yield Example(id=str(row.id), premise=row.premise, hypothesis=row.hypothesis, labels=labels), readings
+        yield Example(id=str(row.id), premise=row.premise, hypothesis=row.hypothesis, labels=labels, readings=readings)
 
 
 def _labels(row: _Line, rewrites: list[_Rewrite], where: str) -> tuple[Label, ...]:

@@ -5,6 +5,7 @@ given order of a shard would be as good as any other; were the two versions of a
 the first.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -60,14 +61,16 @@ def order_test(likelihoods: FloatArray, rng: np.random.Generator, *, draws: int 
     scale = centered.std(axis=1, keepdims=True)
     scores = np.divide(centered, scale, out=np.zeros_like(centered), where=scale > _SAME * np.abs(likelihoods).max())
     seen = float(scores[:, 0].sum())
-    as_likely = 0
-    for start in range(0, draws, _BLOCK):
-        chosen = rng.integers(0, arrangements, (shards, min(_BLOCK, draws - start)))
-        as_likely += int((np.take_along_axis(scores, chosen, axis=1).sum(axis=0) >= seen - _SAME * shards).sum())
+
+    def assigned(count: int) -> FloatArray:
+        chosen = rng.integers(0, arrangements, (shards, count))
+        return np.take_along_axis(scores, chosen, axis=1).sum(axis=0)
+
+    p = _as_large(assigned, seen - _SAME * shards, draws)
     gains = likelihoods[:, 0] - likelihoods[:, 1:].mean(axis=1)
     error = gains.std(ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else 0.0
     p_t = 1.0 if error == 0.0 else 1.0 - t_share(float(gains.mean() / error), len(gains) - 1)
-    return Order((1 + as_likely) / (1 + draws), p_t, gains)
+    return Order(p, p_t, gains)
 
 
 def flipped(gaps: FloatArray, rng: np.random.Generator, *, draws: int = DRAWS) -> float:
@@ -75,12 +78,17 @@ def flipped(gaps: FloatArray, rng: np.random.Generator, *, draws: int = DRAWS) -
 
     Source: Fisher (1935), "The design of experiments", sec. 21; Hemerik & Goeman (2018), theorem 2.
     """
-    seen, least = gaps.sum(), _SAME * np.abs(gaps).sum()
-    as_large = 0
-    for start in range(0, draws, _BLOCK):
-        signs = rng.integers(0, 2, (min(_BLOCK, draws - start), len(gaps)), dtype=np.int8)
-        as_large += int(((2.0 * signs - 1.0) @ gaps >= seen - least).sum())
-    return (1 + as_large) / (1 + draws)
+
+    def assigned(count: int) -> FloatArray:
+        return (2.0 * rng.integers(0, 2, (count, len(gaps)), dtype=np.int8) - 1.0) @ gaps
+
+    return _as_large(assigned, float(gaps.sum() - _SAME * np.abs(gaps).sum()), draws)
+
+
+def _as_large(assigned: Callable[[int], FloatArray], least: float, draws: int) -> float:
+    """P-value: share of random assignments, the observed one among them, whose statistic is at least ``least``."""
+    counts = (min(_BLOCK, draws - start) for start in range(0, draws, _BLOCK))
+    return (1 + sum(int((assigned(count) >= least).sum()) for count in counts)) / (1 + draws)
 
 
 def more_often(one: FloatArray, two: FloatArray) -> float:

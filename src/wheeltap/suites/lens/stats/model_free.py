@@ -4,7 +4,7 @@ import math
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
@@ -45,7 +45,10 @@ def by_words(pairs: Sequence[tuple[str, str]]) -> FloatArray:
 
     Source: Das, Zhang & Tramèr (2024), "Blind baselines beat membership inference attacks" (arXiv:2406.16201).
     """
-    features = [tuple(frozenset(_features(text)) for text in pair) for pair in pairs]
+    features: list[list[frozenset[str]]] = []
+    for pair in pairs:
+        read = [words(text) for text in pair]
+        features.append([frozenset([*own, *(f"{one} {two}" for one, two in pairwise(own))]) for own in read])
     scores = np.zeros((len(pairs), 2))
     for fold in range(min(FOLDS, len(pairs))):
         counts = Counter[str](), Counter[str]()
@@ -57,12 +60,6 @@ def by_words(pairs: Sequence[tuple[str, str]]) -> FloatArray:
                 ratios = [math.log((counts[0][f] + _BEFORE) / (counts[1][f] + _BEFORE)) for f in features[at][side]]
                 scores[at, side] = sum(sorted(ratios)) / max(len(ratios), 1)
     return scores
-
-
-def _features(text: str) -> Iterator[str]:
-    read = words(text)
-    yield from read
-    yield from (f"{one} {two}" for one, two in pairwise(read))
 
 
 def by_letters(pairs: Sequence[tuple[str, str]]) -> FloatArray:

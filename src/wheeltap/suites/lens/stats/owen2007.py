@@ -115,22 +115,10 @@ class Ballots:
         if self.raters < FEWEST or len(sizes) < FEWEST or whole:
             return values[None, :]
         mean_without = np.bincount(self.item, weights=without, minlength=len(sizes)) / sizes
+        # Change of an item's value per unit of weight of the rater, [ballot].
         pulls: FloatArray = (mean_without[self.item] - without) * (1.0 - 1.0 / sizes[self.item])
         pulls = np.where(small[self.item], values[self.item] - values.mean(), pulls)
         by_items = float(crossed(clustered(values[None, :], self.groups)).example)
-        by_raters = max(self._variance(values, pulls) - by_items, 0.0)
-        pattern = np.linspace(-1.0, 1.0, rows := int(np.clip(self.effective_raters, FEWEST, MAX_ROWS)))
-        return values + np.sqrt(by_raters * rows / pattern.var(ddof=1)) * pattern[:, None]
-
-    def _variance(self, values: FloatArray, pulls: FloatArray) -> float:
-        """Variance of the mean of ``[item]`` over resamples, without its bias.
-
-        A resample counts the noise of single votes three times (Owen 2007): by item, by rater, and by both.
-
-        Args:
-            values: ``[item]``.
-            pulls: ``[ballot]``, change of an item's value per unit of weight of the rater.
-        """
         of_units, of_raters = self._weights
         column = np.unique(self.rater, return_inverse=True)[1]
         cells: Any = _table((pulls, (self._units[self.item], column)), shape=(of_units.shape[1], self.raters))
@@ -138,7 +126,11 @@ class Ballots:
         moved: FloatArray = (of_units @ cells) * (of_raters - 1.0) * np.sqrt(self.raters / (self.raters - 1.0))
         sums, counts = np.bincount(self._units, weights=values), np.bincount(self._units)
         means: FloatArray = (of_units @ sums + moved.sum(1)) / (of_units @ counts)
-        return float(means.var(ddof=1)) - 2.0 * float(np.square(cells.data).sum()) / len(values) ** 2
+        # A resample counts the noise of single votes three times (Owen 2007): by item, by rater, and by both.
+        variance = float(means.var(ddof=1)) - 2.0 * float(np.square(cells.data).sum()) / len(values) ** 2
+        by_raters = max(variance - by_items, 0.0)
+        pattern = np.linspace(-1.0, 1.0, rows := int(np.clip(self.effective_raters, FEWEST, MAX_ROWS)))
+        return values + np.sqrt(by_raters * rows / pattern.var(ddof=1)) * pattern[:, None]
 
     def of_shares(self, values: FloatArray, measure: Callable[[FloatArray, Counts], FloatArray]) -> FloatArray:
         """The table of a measure from shares of votes ``[ballot, label]`` and items ``[ballot]`` to ``[ballot]``."""

@@ -13,7 +13,6 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.core.errors import DataError
 from wheeltap.core.records import Estimate
 from wheeltap.stats._scipy import normal_quantile
 from wheeltap.stats.crossed import FloatArray
@@ -23,42 +22,11 @@ Counts = NDArray[np.int64]
 FLOOR: Final = 1e-15
 """Least probability of a label in a KL divergence, as ChaosNLI takes it: without one a vote can make it infinite."""
 
-NEAR: Final = 1e-3
-"""How far probabilities may be from a sum of 1, as files round them."""
-
 
 def shares(votes: NDArray[np.integer]) -> FloatArray:
-    """Share of the people who chose each label, ``[..., label]``.
-
-    Raises:
-        DataError: If a count is negative, or nobody voted on an item.
-    """
+    """Share of the people who chose each label, ``[..., label]``; somebody voted on each item."""
     counts = np.asarray(votes, dtype=np.float64)
-    sums = counts.sum(-1, keepdims=True)
-    if counts.ndim < 1 or (counts < 0).any() or (sums <= 0).any():
-        raise DataError(
-            "Votes cannot be made shares.",
-            expected="counts of at least 0 that sum to 1 or more for each item",
-            got=f"{int((sums <= 0).sum())} items without votes, the least count {counts.min(initial=0.0):.3g}",
-        )
-    return counts / sums
-
-
-def probabilities(given: NDArray[np.floating]) -> FloatArray:
-    """Probabilities ``[item, label]`` as they sum to 1 in double precision.
-
-    Raises:
-        DataError: If they are negative or sum to something else.
-    """
-    p = np.asarray(given, dtype=np.float64)
-    sums = p.sum(-1, keepdims=True)
-    if not ((p >= 0.0).all() and (np.abs(sums - 1.0) <= NEAR).all()):
-        raise DataError(
-            "Probabilities do not sum to 1.",
-            expected=f"numbers of at least 0 with a sum of 1, within {NEAR}",
-            got=f"sums from {sums.min():.4g} to {sums.max():.4g}, the least {p.min():.4g}",
-        )
-    return p / sums
+    return counts / counts.sum(-1, keepdims=True)
 
 
 def js_distance(one: FloatArray, two: FloatArray) -> FloatArray:
@@ -178,9 +146,9 @@ class PanelHalves:
         return shares(self.two)
 
 
-def splits_for(items: int, labels: int, *, most: int = 20, least: int = 4) -> int:
-    """How many splits fit into the memory that is meant for them."""
-    return int(np.clip(_CELLS // max(items * labels, 1), least, most))
+def splits_for(items: int, labels: int) -> int:
+    """How many splits fit into the memory that is meant for them: 4 to 20."""
+    return int(np.clip(_CELLS // max(items * labels, 1), 4, 20))
 
 
 def halves(votes: Counts, *, splits: int, rng: np.random.Generator) -> PanelHalves:

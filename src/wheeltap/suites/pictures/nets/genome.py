@@ -6,6 +6,7 @@ Source: Kumar et al. 2025, arXiv:2505.11581, appendix (layerized genomes), whose
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
 from typing import Final, Literal, final
 
 import numpy as np
@@ -85,7 +86,10 @@ class Genome:
         self._into: dict[Key, list[GenomeLink]] = {node.key: [] for node in self.nodes}
         for link in self.links:
             self._into[link.target].append(link)
-        self._require_acyclic()
+        try:
+            TopologicalSorter({key: [link.source for link in into] for key, into in self._into.items()}).prepare()
+        except CycleError as error:
+            raise self._wrong("a graph without cycles", f"a cycle through {error.args[1][0]}") from error
         self.order = self._ordered()
 
     def _require_sound(self) -> None:
@@ -113,23 +117,6 @@ class Genome:
 
     def _wrong(self, expected: str, got: str) -> DataError:
         return DataError("The genome is not a valid network.", where=self.name, expected=expected, got=got)
-
-    def _require_acyclic(self) -> None:
-        """Takes away nodes that nothing left leads into, until none is left: on a cycle, some stay."""
-        waiting = {key: len(into) for key, into in self._into.items()}
-        readers: dict[Key, list[Key]] = {key: [] for key in self._into}
-        for link in self.links:
-            readers[link.source].append(link.target)
-        free = [key for key, count in waiting.items() if count == 0]
-        while free:
-            key = free.pop()
-            del waiting[key]
-            for reader in readers[key]:
-                waiting[reader] -= 1
-                if waiting[reader] == 0:
-                    free.append(reader)
-        if waiting:
-            raise self._wrong("a graph without cycles", f"a cycle through or before {next(iter(waiting))}")
 
     def _ordered(self) -> tuple[Key, ...]:
         """Inputs, then every node an output depends on, each after all that it depends on.
@@ -212,11 +199,9 @@ class Genome:
         top = max(held.start for held in self._levels.values())
         if top > MOST_LAYERS:
             raise UsageError(
-                "The genome is too deep for a layered net.",
-                where=self.name,
+                "The genome is too deep for a layered net.", where=self.name, got=f"{top:,}",
                 expected=f"at most {MOST_LAYERS} links from an input to an output",
-                got=f"{top:,}",
-            )
+            )  # fmt: skip
         slots: list[dict[Key, tuple[str, int]]] = []
         sizes: dict[str, int] = {}
         for level in range(top + 1):

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
+from wheeltap.core.bounded import parsing
 from wheeltap.core.errors import UsageError
 from wheeltap.core.plain import plain
 from wheeltap.core.report import ReportRecord
@@ -42,7 +42,7 @@ class Explorer(WidgetRenderer):
 
     def markup(self, data: Any) -> "Markup":
         """See ``WidgetRenderer.markup``."""
-        return embed(_nets(data), webassembly=True)
+        return embed(_nets(data))
 
     def sources(self) -> tuple[str, ...]:
         """The hash of the script, and WebAssembly, which computes about three times as fast."""
@@ -50,16 +50,11 @@ class Explorer(WidgetRenderer):
 
 
 def _nets(data: Any) -> list[DrawnNet]:
-    try:
+    with parsing(
+        "the explorer of a report", "The nets of an explorer cannot be read.",
+        expected="nets with name, arch and weights", do="Run the command that wrote the report again.",
+    ):  # fmt: skip
         return msgspec.convert(data, list[DrawnNet])
-    except msgspec.ValidationError as error:
-        raise UsageError(
-            "The nets of an explorer cannot be read.",
-            where="the explorer of a report",
-            expected="nets with name, arch and weights",
-            got=str(error),
-            do="Run the command that wrote the report again.",
-        ) from error
 
 
 def page(nets: Sequence[DrawnNet], *, title: str, note: str = "") -> str:
@@ -74,9 +69,10 @@ def page(nets: Sequence[DrawnNet], *, title: str, note: str = "") -> str:
         A complete HTML document, which keeps its state in its address.
 
     Raises:
-        UsageError: If there is no net, or one does not fit its architecture.
+        UsageError: If there is no net.
+        FileFormatError: If one does not fit its architecture.
     """
-    explorer = embed(nets, addressed=True, webassembly=True)
+    explorer = embed(nets, addressed=True)
     context = {"title": title, "note": note, "script_hash": script_hash(), "explorer": explorer}
     return environment(_PACKAGE).get_template("explorer.html.j2").render(context)
 
@@ -89,28 +85,28 @@ def alone(record: ReportRecord) -> str | None:
     return None if data is None else page(_nets(data), title=title, note=record.headline)
 
 
-def embed(nets: Sequence[DrawnNet], *, addressed: bool = False, webassembly: bool = False) -> "Markup":
+def embed(nets: Sequence[DrawnNet], *, addressed: bool = False) -> "Markup":
     """The explorer for another page. It lives in a shadow tree: neither page's style reaches the other.
 
-    A content security policy must allow inline style, and the script by ``script_hash()``.
+    A content security policy must allow inline style, the script by ``script_hash()``, and ``'wasm-unsafe-eval'``.
 
     Args:
         nets: The nets, in the order in which they stand side by side.
         addressed: Whether its state is kept in the address of the page.
-        webassembly: Computes about three times as fast; a policy must then allow ``'wasm-unsafe-eval'`` too.
 
     Returns:
         Its markup, with style, script and data.
 
     Raises:
-        UsageError: If there is no net, or one does not fit its architecture.
+        UsageError: If there is no net.
+        FileFormatError: If one does not fit its architecture.
     """
     from markupsafe import Markup
 
     if not nets:
         raise UsageError("There is no net to explore.", expected="at least one net", got="none", do="Name a net.")
-    options = {"addressed": addressed, "webassembly": webassembly}
-    data = plain(msgspec.json.encode({**options, "nets": [_data(net) for net in nets]}).decode())
+    options = {"addressed": addressed, "webassembly": True, "nets": [_data(net) for net in nets]}
+    data = plain(msgspec.json.encode(options).decode())
     context = {
         # No "<" may stand in the data: it could end the element it stands in. The others are the project's own files.
         "data": Markup(data.replace("<", "\\u003c")),  # noqa: S704 (escaped here)
@@ -127,76 +123,33 @@ def script_hash() -> str:
 
 
 def _data(net: DrawnNet) -> dict[str, Any]:
-    depth, blocks = _parsed(net)
-    width = sum(count for _, count in blocks)
-    widths = [INPUTS, *[width] * depth, OUTPUTS]
-    kernels = _kernels(net, widths)
-    _check_links(net, widths)
+    """What the script needs of a net: its kernels, from the inputs on, each [unit in, unit out] in rows."""
+    with parsing(
+        net.name, "The explorer cannot draw this net.", do="Run the command that wrote the report again.",
+        expected=f"layers;activation:units,... with activations among {', '.join(BLOCKS)}; fold '' or 'abs-x'; finite "
+        "numbers of float32, a kernel a layer; weights layer,in,out, counted from 0",
+    ):  # fmt: skip
+        depth, _, listed = net.arch.partition(";")
+        blocks = [(kind, int(count)) for kind, _, count in (block.partition(":") for block in listed.split(","))]
+        widths = [INPUTS, *[sum(count for _, count in blocks)] * int(depth), OUTPUTS]
+        shapes = list(pairwise(widths))
+        flat = np.frombuffer(net.weights, dtype="<f4")
+        ends = np.cumsum([entering * leaving for entering, leaving in shapes])
+        known = all(kind in BLOCKS and count >= 1 for kind, count in blocks) and net.fold in FOLDS
+        if not known or len(shapes) < 2 or len(flat) != ends[-1] or not np.isfinite(flat).all():
+            raise ValueError(f"{net.arch!r}, fold {net.fold!r}, {len(net.weights):,} bytes")
+        for layer, source, target in (*(map(int, key.split(",")) for key in net.labels), *net.links):
+            if not (0 <= layer < len(shapes) and 0 <= source < shapes[layer][0] and 0 <= target < shapes[layer][1]):
+                raise ValueError(f"a weight {layer},{source},{target}")
     return {
         "name": net.name,
-        "depth": depth,
+        "depth": int(depth),
         "blocks": blocks,
-        "kernels": [base64.b64encode(kernel.tobytes()).decode() for kernel in kernels],
+        "kernels": [base64.b64encode(kernel.tobytes()).decode() for kernel in np.split(flat, ends[:-1])],
         "fold": net.fold,
         "labels": net.labels,
         "links": net.links,
     }
-
-
-def _parsed(net: DrawnNet) -> tuple[int, list[tuple[str, int]]]:
-    try:
-        depth, listed = net.arch.split(";")
-        pairs = [block.split(":") for block in listed.split(",")]
-        blocks = [(kind, int(count)) for kind, count in pairs]
-        sound = int(depth) >= 1 and all(kind in BLOCKS and count >= 1 for kind, count in blocks)
-    except ValueError:
-        sound, depth, blocks = False, "0", []
-    if not sound or net.fold not in FOLDS:
-        raise UsageError(
-            "The explorer cannot draw a net of this architecture.",
-            where=net.name,
-            expected=f"layers;activation:units,... with activations among {', '.join(BLOCKS)}; fold '' or 'abs-x'",
-            got=f"{net.arch!r}, fold {net.fold!r}",
-            do="Give the net's architecture in this form.",
-        )
-    return int(depth), blocks
-
-
-def _kernels(net: DrawnNet, widths: Sequence[int]) -> list[NDArray[np.float32]]:
-    """The net's kernels, from the inputs on, each [unit in, unit out] in rows."""
-    sizes, shapes = [inner * outer for inner, outer in pairwise(widths)], [f"{i}x{o}" for i, o in pairwise(widths)]
-    if len(net.weights) != 4 * sum(sizes):
-        raise UsageError(
-            "The weights of a net do not fit its architecture.",
-            where=net.name,
-            expected=f"kernels of shapes {', '.join(shapes)}: {4 * sum(sizes):,} bytes",
-            got=f"{len(net.weights):,} bytes",
-            do="Give one kernel a layer, of shape (units in, units out), in the order of the layers, as float32.",
-        )
-    flat = np.frombuffer(net.weights, dtype="<f4")
-    if not np.isfinite(flat).all():
-        raise UsageError(
-            "A net to explore has a weight that is not finite.",
-            where=net.name,
-            expected="finite weights",
-            got="NaN or infinity",
-            do="Leave this net out: its training has diverged.",
-        )
-    return np.split(flat, np.cumsum(sizes)[:-1])
-
-
-def _check_links(net: DrawnNet, widths: Sequence[int]) -> None:
-    labels = {key: key.split(",") for key in net.labels} | {str(link): list(map(str, link)) for link in net.links}
-    for name, parts in labels.items():
-        layer, source, target = map(int, parts) if len(parts) == 3 and all(map(str.isdecimal, parts)) else (-1, 0, 0)
-        if not (0 <= layer < len(widths) - 1 and source < widths[layer] and target < widths[layer + 1]):
-            raise UsageError(
-                "A label or link names a weight that the net does not have.",
-                where=net.name,
-                expected="layer,in,out, counted from 0",
-                got=name,
-                do="Check the numbering: kernel 0 leads from the four inputs to the first hidden layer.",
-            )
 
 
 def _script() -> str:

@@ -16,6 +16,7 @@ import numpy as np
 
 from wheeltap.audits.case import Arrays, Case
 from wheeltap.audits.claims import NoAnswer
+from wheeltap.audits.controls import Ruling, control
 from wheeltap.core import seeds
 from wheeltap.core.bounded import Npz
 from wheeltap.core.errors import UnknownName
@@ -48,88 +49,86 @@ FULLY: Final = 0.999
 """Symmetry that nets must be found to have that read |x|."""
 
 
-def same_function(case: Case, graph: Trial) -> Control:
+@control("the layered net draws what the graph draws", "gate")
+def same_function(case: Case, graph: Trial) -> Ruling:
     """Does the layered net draw what the graph draws?"""
-    name, outcome = "the layered net draws what the graph draws", case.outcome(graph)
-    if outcome is None or outcome.status != "done":
-        why = "The graph was not read." if outcome is None else outcome.because
-        return Control(name=name, kind="gate", status="skipped" if outcome is None else "failed", because=why)
+    outcome = case.outcome(graph)
+    if outcome is None:
+        raise NoAnswer("skipped", "The graph was not read.")
+    if outcome.status != "done":
+        return "failed", (), outcome.because
     gap, rmse = (float(outcome.values.get(key, np.inf)) for key in ("gap", "rmse"))
     numbers = (
         ("largest_difference", gap, "share of hue, saturation or brightness"),
         ("picture_in_single_precision", rmse, "root mean square of color"),
     )
     rounded = f"off by a root mean square of {rmse:.1e} in color" if np.isfinite(rmse) else "not finite everywhere"
-    return Control(
-        name=name, kind="gate", status="passed" if gap <= SAME else "failed",
-        estimates=tuple(Estimate.exact(*one) for one in numbers if np.isfinite(one[1])),
-        because=f"In double precision, and with weights rounded to single precision in both, they differ by at most "
+    because = (
+        f"In double precision, and with weights rounded to single precision in both, they differ by at most "
         f"{gap:.1e} of the range of hue, saturation or brightness at any pixel ({SAME:g} is allowed). In single "
-        f"precision, in which nets are measured, the picture is {rounded}.",
-    )  # fmt: skip
+        f"precision, in which nets are measured, the picture is {rounded}."
+    )
+    estimates = tuple(Estimate.exact(*number) for number in numbers if np.isfinite(number[1]))
+    return "passed" if gap <= SAME else "failed", estimates, because
 
 
-def recoded(own: Numbers, twin: Numbers) -> Control:
+@control("WT206 reparametrized copy", "null")
+def recoded(own: Numbers, twin: Numbers) -> Ruling:
     """Has a copy with its units in another order the same numbers?"""
-    name = "WT206 reparametrized copy"
     if RECODED not in {*own, *twin}:
-        because = f"It takes {RECODED}, and the net does not have it."
-        return Control(name=name, kind="null", status="skipped", because=because)
+        raise NoAnswer("skipped", f"It takes {RECODED}, and the net does not have it.")
     gap = np.inf  # where one has the number and the other does not
     if RECODED in own and RECODED in twin:
         gap = abs(twin[RECODED].value - own[RECODED].value) / max(abs(own[RECODED].value), SMALLEST)
     apart = f"they differ by at most {gap:.1e}" if np.isfinite(gap) else "one has a number that the other has not"
-    return Control(
-        name=name, kind="null", status="passed" if gap <= RECODED_GAP else "failed",
-        estimates=(Estimate.exact("largest_difference", gap, "share of the number"),) if np.isfinite(gap) else (),
-        because="A copy with the units of each block in another order computes the same function and must have the "
-        f"same {RECODED}: {apart} ({RECODED_GAP:g} is allowed).",
-    )  # fmt: skip
+    because = (
+        "A copy with the units of each block in another order computes the same function and must have the "
+        f"same {RECODED}: {apart} ({RECODED_GAP:g} is allowed)."
+    )
+    estimates = (Estimate.exact("largest_difference", gap, "share of the number"),) if np.isfinite(gap) else ()
+    return "passed" if gap <= RECODED_GAP else "failed", estimates, because
 
 
-def symmetric_inputs(table: MemberTable, folded: str, *, mirror: bool) -> Control:
+FOLDED: Final = "abs-x"
+"""Nets that read |x|: all their answers are mirror images of themselves."""
+
+
+@control(f"WT204, WT206 {FOLDED} nets are symmetric", "planted")
+def symmetric_inputs(table: MemberTable, *, mirror: bool) -> Ruling:
     """Do nets that read |x| answer with full symmetry, as they must?
 
     Args:
         table: The numbers.
-        folded: Name of these nets' cohort.
         mirror: Whether the picture's symmetry is the mirror left-right.
     """
-    name = f"WT204, WT206 {folded} nets are symmetric"
     keys = ("response_symmetry", "feature_symmetry")
-    there = any(cohort.name == folded for cohort in table.cohorts)
-    found = [value for key in keys for value in table.values(folded, key)] if there else []
-    if not found or not mirror:
-        because = f"It takes trained {folded} nets and a picture whose symmetry is the mirror left-right."
-        return Control(name=name, kind="planted", status="skipped", because=because)
-    least = min(found)
-    return Control(
-        name=name, kind="planted", status="passed" if least >= FULLY else "failed",
-        estimates=(Estimate.exact("least_symmetry", least, "share"),),
-        because=f"A net that reads |x| can only draw mirror images: every symmetry must be 1. The least is {least:.5f} "
-        f"(fails below {FULLY:g}).",
-    )  # fmt: skip
+    there = any(cohort.name == FOLDED for cohort in table.cohorts)
+    values = [value for key in keys for value in table.values(FOLDED, key)] if there else []
+    if not values or not mirror:
+        because = f"It takes trained {FOLDED} nets and a picture whose symmetry is the mirror left-right."
+        raise NoAnswer("skipped", because)
+    least = min(values)
+    because = (
+        f"A net that reads |x| can only draw mirror images: every symmetry must be 1. The least is {least:.5f} "
+        f"(fails below {FULLY:g})."
+    )
+    return "passed" if least >= FULLY else "failed", (Estimate.exact("least_symmetry", least, "share"),), because
 
 
-def training(case: Case) -> Control:
+@control("starts of training", "gate")
+def training(case: Case) -> Ruling:
     """How training went: starts that were lost are counted."""
     makings = [case.outcome(case.plan.make(subject)) for subject in case.whole.subjects if subject.artifact is not None]
     lost = sum(int(one.values["restarts"]) for one in makings if one is not None and "restarts" in one.values)
-    there = all(one is not None for one in makings)
-    return Control(
-        name="starts of training", kind="gate", status="passed" if there else "skipped",
-        estimates=(Estimate.exact("starts_lost", float(lost), "starts", n=len(makings)),),
-        because=f"Starts that were lost, and made again from another seed: {lost}.",
-    )  # fmt: skip
+    starts = Estimate.exact("starts_lost", float(lost), "starts", n=len(makings))
+    because = f"Starts that were lost, and made again from another seed: {lost}."
+    return "skipped" if None in makings else "passed", (starts,), because
 
 
 UNTRAINED: Final = "untrained"
 
 GIVEN: Final = "given: "
 """What the names of nets begin with that were there already."""
-
-FOLDED: Final = "abs-x"
-"""Nets that read |x|: all their answers are mirror images of themselves."""
 
 LOPSIDED: Final = ("scene",)
 """Built-in pictures without a symmetry: no nets that read |x| are trained to draw them."""
@@ -356,22 +355,18 @@ class PictureStudy(Study):
 
     def controls(self, case: Case, table: MemberTable) -> list[Control]:
         """See ``Study.controls``."""
-        own = case.whole.reference
+        own, twin, mirror = case.whole.reference, dict[str, Single](), False
+        if case.known([self.graph(case)]):
+            with suppress(NoAnswer):
+                twin = _singles(case.reading(self._numbers(case, own, reordered=True)))
+            with suppress(NoAnswer):
+                mirror = bool(case.reading(self._numbers(case, own))["mirror"])
         return [
             same_function(case, self.graph(case)),
-            recoded(table.numbers.get(own.name, {}), self._twin(case, own)),
-            symmetric_inputs(table, FOLDED, mirror=self._mirror(case)),
+            recoded(table.numbers.get(own.name, {}), twin),
+            symmetric_inputs(table, mirror=mirror),
             training(case),
         ]
-
-    def _twin(self, case: Case, own: SubjectRecord) -> Numbers:
-        trial = self._numbers(case, own, reordered=True) if case.known([self.graph(case)]) else self.graph(case)
-        outcome = case.outcome(trial)
-        return _singles(case.reading(trial)) if outcome is not None and "there" in outcome.values else {}
-
-    def _mirror(self, case: Case) -> bool:
-        outcome = case.outcome(self._numbers(case, case.whole.reference)) if case.known([self.graph(case)]) else None
-        return outcome is not None and bool(outcome.values.get("mirror", False))
 
     def said(self, case: Case, table: MemberTable, findings: Sequence[Finding]) -> StudyAnswer:
         """See ``Study.said``."""

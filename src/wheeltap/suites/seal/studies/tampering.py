@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from wheeltap.audits.case import Case
 from wheeltap.audits.claims import NoAnswer
+from wheeltap.audits.controls import Ruling, control
 from wheeltap.core import seeds
 from wheeltap.core.errors import UnknownName
 from wheeltap.core.records import Control, Estimate, Finding, Scalar, SubjectRecord, Trial
@@ -164,8 +165,8 @@ class TamperingStudy(Study):
         """Two changes whose verdict is known: none at all through two files, and a matrix of zeros."""
         same, zeros = self._every(case, ["resharded"]), self._every(case, ["zeroed"])
         return [
-            _control("the seal passes the same bits", "null", int(same.sum()), len(same)),
-            _control("the seal detects a matrix of zeros", "planted", int((~zeros).sum()), len(zeros)),
+            control("the seal passes the same bits", "null")(_wrong)(same),
+            control("the seal detects a matrix of zeros", "planted")(_wrong)(~zeros),
         ]
 
     def said(self, case: Case, table: MemberTable, findings: Sequence[Finding]) -> StudyAnswer:
@@ -182,10 +183,9 @@ class TamperingStudy(Study):
         )  # fmt: skip
 
 
-def _control(name: str, kind: str, wrong: int, total: int) -> Control:
-    return Control(
-        name=name, kind="planted" if kind == "planted" else "null",
-        status="skipped" if not total else "failed" if wrong else "passed",
-        estimates=(Estimate.exact("wrong_verdicts", float(wrong), "copies", n=total),),
-        because=f"Wrong on {wrong} of {total} copies.",
-    )  # fmt: skip
+def _wrong(verdicts: NDArray[np.bool_]) -> Ruling:
+    """Whether any verdict on a copy was wrong, ``[copy]``."""
+    wrong, total = int(verdicts.sum()), len(verdicts)
+    estimate = Estimate.exact("wrong_verdicts", float(wrong), "copies", n=total)
+    status = "skipped" if not total else "failed" if wrong else "passed"
+    return status, (estimate,), f"Wrong on {wrong} of {total} copies."

@@ -30,14 +30,14 @@ CHEAPEST: Final = "output-gain"
 HIDING: Final = 64  # steps in which a group is hidden in a copy: the control
 
 TIERS: Final = (
-    "one gain and one bias for each unit of the last layer", "the training on these alone", "the strongest attack",
-    "no training but the best of {copies} noisy copies",
-)  # fmt: skip
+    ("one gain and one bias for each unit of the last layer", "by few numbers", 0.3),
+    ("the training on these alone", "after {steps} steps", 0.3),
+    ("the strongest attack", "by the strongest attack on each", 0.3),
+    ("no training but the best of {copies} noisy copies", "under noise, best of {copies}", 0.1),
+)
 """What is tested of a pair: what cannot hold anything new, what is slow to learn it, the strongest of all, and noise,
-which can tell a net nothing."""
-
-SHARES: Final = (0.3, 0.3, 0.3, 0.1)
-"""Of alpha, in this order. What noise brings back of a net that hides the group is large, so that little is enough.
+which can tell a net nothing. Each in words, in the name of its estimate, and its share of alpha: what noise brings back
+of a net that hides the group is large, so that little is enough.
 
 Source: Genovese, Roeder & Wasserman (2006, Biometrika 93), weighted Bonferroni.
 """
@@ -106,24 +106,12 @@ class RelearningSettings(Settings, frozen=True, kw_only=True):
                 raise ValueError(f"`{name}` must ascend, each once; they are {list(steps)}")
 
 
-@dataclass(frozen=True)
-class Trials:
-    """The trials on one subject, ``[dose][draw]``; attacks by name, ``[draw]``."""
-
-    relearning: list[list[Trial]]  # on the group's own right answers
-    attacks: dict[str, list[Trial]]
-    benign: list[list[Trial]]  # on every other group
-    noise: list[list[Trial]]
-    rounding: list[list[Trial]]  # to few bits; one dose and draw
-
-    @property
-    def every(self) -> list[Trial]:
-        """All of them."""
-        tables = (self.relearning, self.attacks.values(), self.benign, self.noise, self.rounding)
-        return [trial for table in tables for row in table for trial in row]
+TrialTable = dict[str, list[list[Trial]]]
+"""The trials on one subject, ``[dose][draw]``: ``relearning`` on the group's own right answers, each attack, ``benign``
+training on every other group, ``noise``, and ``rounding`` to few bits, of one dose and draw."""
 
 
-def trials_of(case: Case, subject: SubjectRecord, how: RelearningSettings) -> Trials:
+def trials_of(case: Case, subject: SubjectRecord, how: RelearningSettings) -> TrialTable:
     """The trials that the settings name."""
 
     def rows(name: str, doses: tuple[float, ...], draws: int, settings: dict[str, Scalar]) -> list[list[Trial]]:
@@ -137,13 +125,19 @@ def trials_of(case: Case, subject: SubjectRecord, how: RelearningSettings) -> Tr
         "adapter": how.adapter, "rank": how.rank,
     }  # fmt: skip
     targeted: dict[str, Scalar] = {**shared, "data": "targeted", "shots": how.shots}
-    return Trials(
-        relearning=rows(TUNE, how.steps, how.draws, targeted),
-        attacks=attacks(case, subject, how, how.group, draws=how.draws),
-        benign=rows(TUNE, how.benign_steps, how.draws, {**shared, "data": "benign"}),
-        noise=rows("relative", how.noise, how.noise_draws, {}),
-        rounding=rows("quantize", (float(how.bits),), 1, {"scale": "channel"}),
-    )
+    attacked = attacks(case, subject, how, how.group, draws=how.draws)
+    return {
+        "relearning": rows(TUNE, how.steps, how.draws, targeted),
+        **{name: [row] for name, row in attacked.items()},
+        "benign": rows(TUNE, how.benign_steps, how.draws, {**shared, "data": "benign"}),
+        "noise": rows("relative", how.noise, how.noise_draws, {}),
+        "rounding": rows("quantize", (float(how.bits),), 1, {"scale": "channel"}),
+    }
+
+
+def each_trial(table: TrialTable) -> list[Trial]:
+    """All of them."""
+    return [trial for rows in table.values() for row in rows for trial in row]
 
 
 def attacks(
@@ -308,7 +302,7 @@ def examples_of(case: Case, how: RelearningSettings) -> ScoredExamples:
     gap = NoAnswer("inconclusive", because)
     for subject in case.plan.subjects:
         made = trials_of(case, subject, how)
-        for trial in [t for row in (*made.relearning, *made.attacks.values()) for t in row]:
+        for trial in each_trial({name: made[name] for name in ("relearning", *how.attacks)}):
             outcome = case.outcome(trial)
             if outcome is not None and {"group", "trained"} <= outcome.values.keys():
                 group = outcome.values["group"]
@@ -339,27 +333,27 @@ def measure(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Sco
     """
     trials, task = trials_of(case, subject, how), case.plan.task
     sign, inside, outside = task.sign, on.inside, on.outside
-    table, clean = sign * case.table(trials.relearning), sign * case.clean(subject)
-    noise = sign * case.table(trials.noise)
+    table, clean = sign * case.table(trials["relearning"]), sign * case.clean(subject)
+    noise = sign * case.table(trials["noise"])
     return NetRecovery(
         subject=subject,
-        trials=tuple(trials.every),
+        trials=tuple(each_trial(trials)),
         before=clean[inside],
         chance=sign * case.chance,
         score=table[:, :, inside],
         elsewhere=table[:, :, outside],
         elsewhere_before=clean[outside],
-        norm=case.norm(trials.relearning[-1]),
+        norm=case.norm(trials["relearning"][-1]),
         limits=((0.0, 1.0) if sign > 0 else (-1.0, 0.0)) if task.bounded else None,
         attacks={
             name: (sign * held[0][:, inside], sign * held[0][:, outside])
-            for name, row in trials.attacks.items()
-            if (held := _table(case, [row])) is not None
+            for name in how.attacks
+            if (held := _table(case, trials[name])) is not None
         },
-        benign=None if (benign := _table(case, trials.benign)) is None else sign * benign[:, :, inside],
+        benign=None if (benign := _table(case, trials["benign"])) is None else sign * benign[:, :, inside],
         noise=noise[:, :, inside],
         noise_elsewhere=noise[:, :, outside],
-        rounded=sign * case.table(trials.rounding)[0][:, inside],
+        rounded=sign * case.table(trials["rounding"])[0][:, inside],
         inside=case.groups_of(inside), outside=case.groups_of(outside),
     )  # fmt: skip
 

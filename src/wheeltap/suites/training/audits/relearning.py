@@ -18,7 +18,6 @@ from wheeltap.stats.evidence import Largest
 from wheeltap.stats.sample import Sample
 from wheeltap.suites.training.audits.recovery import (
     HIDING,
-    SHARES,
     TIERS,
     TUNE,
     AttackPower,
@@ -26,6 +25,7 @@ from wheeltap.suites.training.audits.recovery import (
     NetRecovery,
     RelearningSettings,
     control_trials,
+    each_trial,
     estimate,
     examples_of,
     measure,
@@ -82,7 +82,8 @@ class RelearningAudit(Audit):
         """Every trial on every subject, once a group is named."""
         if self.settings.group < 0 or not case.known(case.plan.baselines()):
             return []
-        trials = [trial for subject in case.plan.subjects for trial in trials_of(case, subject, self.settings).every]
+        tables = [trials_of(case, subject, self.settings) for subject in case.plan.subjects]
+        trials = [trial for table in tables for trial in each_trial(table)]
         if not self.settings.attacks or not case.known(trials):
             return trials
         try:
@@ -274,17 +275,15 @@ class RelearningAudit(Audit):
     def _tier(self, case: Case, both: tuple[NetRecovery, NetRecovery], at: int, margin: float) -> "_Tier":
         """How much more the first of two recovers by one tier."""
         one, two = both
-        by = (
-            "by few numbers", f"after {self.settings.steps[-1]} steps", "by the strongest attack on each",
-            f"under noise, best of {self._copies}",
-        )[at]  # fmt: skip
+        means, by, share = TIERS[at]
+        named = {"copies": self._copies, "steps": self.settings.steps[-1]}
         values = one.recovered(one.tiers[at]) - two.recovered(two.tiers[at])
-        gap = estimate(case, (values, one.inside), f"gap {by}", margin=margin, limits=one.apart(two))
+        gap = estimate(case, (values, one.inside), f"gap {by.format(**named)}", margin=margin, limits=one.apart(two))
         more = one if (gap.value or 0.0) >= 0.0 else two
         above = more.tiers[at] - more.best_noise, more.inside
         beyond = estimate(case, above, f"{_BEYOND}: {more.subject.name}", margin=0.0)
-        means, noisy = TIERS[at].format(copies=self._copies), at == len(TIERS) - 1
-        return _Tier(means, gap, more.subject.name, None if noisy else beyond, SHARES[at])
+        noisy = at == len(TIERS) - 1
+        return _Tier(means.format(**named), gap, more.subject.name, None if noisy else beyond, share)
 
     def _gaps(self, case: Case, one: NetRecovery, two: NetRecovery) -> list[Estimate]:
         """How much more the first recovers, by each disturbance that is not tested."""
