@@ -89,9 +89,7 @@ def reported(known: Ballots, believed: FloatArray, *, strangers: bool = False) -
     panel = Panel(known.votes, np.arange(len(known.votes)), 0, True, (), known.seed, ballots)
     surer = believed**2 / (believed**2).sum(1, keepdims=True)
     read = Beliefs("model", panel, believed)
-    two = panel.sample(
-        panel.by_shares(lambda held, at: js_distance(surer[at], held) - js_distance(believed[at], held))
-    )
+    two = panel.sample(panel.by_shares(lambda held, at: js_distance(surer[at], held) - js_distance(believed[at], held)))
     claims = [among_people(panel), distances(read), against(read, MARGIN), unsure(read, margin=MARGIN)]
     found = [
         *(one for claim in claims for one in _numbers(claim)),
