@@ -77,7 +77,7 @@ ALPHA, LOWEST, HIGHEST = 0.05, 1e-6, 0.5
 """The usual chance of a false verdict, and the highest: from there on a verdict says nothing."""
 
 _LATER = ("answer", "repeats", "distinct", "alike", "found", "study", "artifact", "names", "raters", "mixes",
-          "range", "chosen", "left_out", "output", "composed")  # fmt: skip
+          "range", "chosen", "left_out", "output", "composed", "cap")  # fmt: skip
 """Fields that came after the first plans of this schema."""
 
 
