@@ -11,7 +11,8 @@ from torch import nn
 
 import wheeltap as wt
 from wheeltap.audits import base
-from wheeltap.audits.headline import enough_for, enough_for_each, headline, own_lines
+from wheeltap.audits.headline import headline, own_lines
+from wheeltap.audits.sample_sizes import enough_for, enough_for_each
 from wheeltap.core.records import UNCOVERED, Estimate, Finding, FindingStatus, Instrument, Power, SubjectRecord
 from wheeltap.plans.plan import Plan
 

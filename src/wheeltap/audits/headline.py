@@ -8,6 +8,7 @@ from typing import final
 from wheeltap.audits.base import Answer, pair
 from wheeltap.audits.case import TOO_FEW
 from wheeltap.audits.losses import GROWN, LIKELIHOODS
+from wheeltap.audits.sample_sizes import TELL, enough_for, enough_for_each
 from wheeltap.audits.score import DIFFERENCE, SAME_OUTPUTS
 from wheeltap.audits.slices import part_of
 from wheeltap.core.plain import fixed
@@ -30,15 +31,6 @@ SINGLE = "worst-weight"
 
 MEASURED = "What was measured:"
 """What follows it, in a reason, is no answer."""
-
-TELL, SHOW = "would tell", "would show"
-"""Words after how many examples would decide a row, and how many items a comparison of two systems."""
-
-FEW = 200
-"""Examples, or groups of them, below which their spread is too poorly known to foresee how many would do."""
-
-_FEW = "at least "
-"""Before a number that rests on fewer."""
 
 READ = ("census", "file")
 """Questions whose answers are read in the weights: a control that fails says nothing about them."""
@@ -145,38 +137,6 @@ def of_all(findings: Sequence[Finding]) -> list[Finding]:
 def amount(value: float, task: TaskRecord) -> str:
     """A loss of score in the words of its measure: points, for a share of right answers."""
     return f"{fixed(100 * value, 1)} points" if task.in_points else f"{value:.3g} {task.measure}"
-
-
-def enough_for(rows: Sequence[Finding], noun: str) -> str:
-    """How many examples, or groups of them, would decide all of these; empty where no number would, or there are."""
-    known = [row.power for row in rows if row.power is not None]
-    most = max((one.examples or 0 for one in known), default=0)
-    now = max((row.estimates[0].n for row in rows if row.estimates), default=0)
-    if most <= now or any(one.examples is None for one in known):
-        return ""
-    groups = max(one.groups or 0 for one in known)
-    few = _FEW if now * (groups or most) < FEW * most else ""  # there are as many groups an example now as then
-    return f"{few}{rounded(groups)} groups" if groups else f"{few}{rounded(most)} {noun}"
-
-
-def enough_for_each(rows: Sequence[Finding], noun: str) -> str:
-    """How many examples of its own decide each row, from the fewest to the most; empty where one has no number."""
-    sizes = [enough_for([row], noun) for row in sorted(rows, key=_needs)]
-    if not all(sizes) or not sizes:
-        return ""
-    fewest, most = (size.removeprefix(_FEW) for size in (sizes[0], sizes[-1]))
-    span = most if fewest == most else f"{fewest.split()[0]} to {most}"
-    return f"{_FEW if any(size.startswith(_FEW) for size in sizes) else ''}{span}"
-
-
-def _needs(row: Finding) -> int:
-    return (row.power and (row.power.groups or row.power.examples)) or 0
-
-
-def rounded(count: int) -> str:
-    """A count with two digits that mean something, rounded up."""
-    size = 10 ** max(len(str(count)) - 2, 0)
-    return f"{-(-count // size) * size:,}"
 
 
 @final

@@ -119,12 +119,16 @@ def same(keys: Sequence[str]) -> NDArray[np.int64] | None:
     return None if not keys or firsts(keys) is None else np.unique(keys, return_inverse=True)[1].astype(np.int64)
 
 
-def by_chance(inputs: Inputs, keys: Sequence[str]) -> bool:
-    """Whether equal inputs are no copies: so few inputs are possible that examples drawn one by one repeat as often.
+def by_chance(inputs: Inputs, targets: Tensor) -> bool:
+    """Whether equal inputs with several targets are no copies: so few are possible that independent examples repeat.
 
     That goes by how often two examples have the same number in each place, as if places were independent. A number that
     has many values, as a name or a measured one has, repeats in copies alone.
     """
+    keys = keys_of(inputs)
+    distinct = len(set(keys))
+    if distinct == len(keys) or len(set(keys_of(inputs, targets))) == distinct:
+        return False
     log = 0.0
     for part in tensors(inputs).values():
         for column in to_array(part.detach().cpu().reshape(len(keys), -1)[:, :_PLACES]).T:

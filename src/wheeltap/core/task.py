@@ -544,11 +544,7 @@ class Task(BaseTask):
 
     @property
     def _by_chance(self) -> bool:
-        keys = self.contents
-        if len(set(keys)) == len(keys):
-            return False
-        several = len(set(repeats.keys_of(self.inputs, self.targets))) > len(set(keys))
-        return several and repeats.by_chance(self.inputs, keys)
+        return repeats.by_chance(self.inputs, self.targets)
 
     @property
     def tokens(self) -> int:

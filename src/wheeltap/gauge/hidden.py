@@ -174,7 +174,7 @@ def kind_of(module: nn.Module) -> str:
 
 @final
 @dataclass(frozen=True)
-class Blocks:
+class UnitBlocks:
     """Blocks of units among other entries of an axis, all of one width; all grow alike.
 
     Attributes:
@@ -224,7 +224,7 @@ class AxisStage(UnitStage):
     axis: int
     before: int = 1
     after: int = 1
-    blocks: Blocks | None = None
+    blocks: UnitBlocks | None = None
 
     @property
     def path(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -384,7 +384,7 @@ class Inputs(AxisStage):
     outputs: int
     taps: bool = False
     called: bool = True
-    rows: Blocks | None = None
+    rows: UnitBlocks | None = None
 
     def view(self, model: nn.Module) -> Tensor:
         """The weight as ``[output, before, unit, after]``."""
@@ -440,7 +440,7 @@ def reading(
     width: int,
     *,
     axis: int = 1,
-    rows: Blocks | None = None,
+    rows: UnitBlocks | None = None,
 ) -> Inputs:
     """What reads the units of some groups; see ``sliced`` and ``Inputs``."""
     tensor: Tensor = getattr(module, name.rpartition(".")[2])
@@ -448,9 +448,9 @@ def reading(
     return Inputs(names=(name,), axis=axis, before=len(blocks), blocks=cut, outputs=outputs, rows=rows)
 
 
-def _blocks(tensor: Tensor, blocks: Sequence[tuple[int, int]], width: int, axis: int) -> Blocks:
+def _blocks(tensor: Tensor, blocks: Sequence[tuple[int, int]], width: int, axis: int) -> UnitBlocks:
     starts, groups = zip(*blocks, strict=True)
-    return Blocks(starts, groups, width, tensor.shape[axis])
+    return UnitBlocks(starts, groups, width, tensor.shape[axis])
 
 
 _EXPERTS: Final = "_experts_implementation_internal"

@@ -8,8 +8,9 @@ from functools import partial
 import msgspec
 
 from wheeltap.audits.deployment import SPARED
-from wheeltap.audits.headline import FULL, SHOW, TELL, enough_for, is_drawn, margin_of, of_all, percent, times
+from wheeltap.audits.headline import FULL, is_drawn, margin_of, of_all, percent, times
 from wheeltap.audits.losses import GROWN
+from wheeltap.audits.sample_sizes import SHOW, TELL, enough_for
 from wheeltap.audits.slices import part_of, title_of
 from wheeltap.core.plain import fixed
 from wheeltap.core.records import UNCOVERED, Estimate, Finding, SubjectRecord, TaskRecord

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import Final, TypeVar
 
-from wheeltap.audits.headline import SHOW, enough_for
+from wheeltap.audits.sample_sizes import SHOW, enough_for
 from wheeltap.core.plain import fixed
 from wheeltap.core.records import Estimate, Finding, SubjectRecord
 from wheeltap.core.section import Section
