@@ -65,6 +65,8 @@ def test_the_set_that_a_scheme_ruins_is_named_and_the_others_are_safe(ruined: Re
     pooled = next(one for one in ruined["WT100"] if one.scheme == "int2").estimates[0].value
     assert pooled == pytest.approx(sum(float(lost[name]) * len(y) for name, (_, y) in sets.items()) / 750, abs=1e-6)
     assert ruined.headline.startswith("SAFE ON easy, plain, COSTS ON hard: ")
+    right = {name: 100.0 * float((net()(x).argmax(1) == y).float().mean()) for name, (x, y) in sets.items()}
+    assert f"(easy {right['easy']:.1f}, plain {right['plain']:.1f}, hard {right['hard']:.1f})" in ruined.text()
     assert not ruined.passed
     ruined.check({"int2 on easy": 0.05})
     with pytest.raises(Exception, match="hard"):

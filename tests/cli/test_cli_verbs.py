@@ -128,7 +128,8 @@ def test_names_in_a_settings_file_are_a_list_or_a_text(here: Path) -> None:
         ("claims diff a.json b.json", "retest --json"),
         ("verify digits digits.seal --full", "wheeltap verify"),
         ("audit digits --audits std-noise", "relative-noise"),
-        ("audit digits --audits WT109", "list audits"),
+        ("audit digits --audits WT109", "was removed"),
+        ("study example-detection", "was removed"),
     ],
 )
 def test_a_removed_name_is_refused_with_the_one_to_use(

@@ -3,9 +3,9 @@
 import os
 import shutil
 import signal
-import warnings
 from collections.abc import Callable
 from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -50,23 +50,23 @@ def run(folder: Path, index: int, plan: Plan | None = None, watch: Callable[[Pro
     return wt.run(planned() if plan is None else plan, net(), TASK, watch=watch, **how)  # type: ignore[arg-type]
 
 
-def killed(folder: Path, index: int, *, after: int) -> None:
-    """Runs a shard in a process of its own, which is killed when it has committed so many outcomes."""
+def run_until_killed(folder: Path, index: int, after: int) -> None:
+    """Runs a shard; the process kills itself once it has committed so many outcomes."""
 
     def kill(state: Progress) -> None:
         if state.done == after:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # this process has no other thread that holds a lock
-        child = os.fork()
-    if not child:
-        try:
-            run(folder, index, watch=kill)
-        finally:
-            os._exit(0)
-    _, status = os.waitpid(child, 0)
-    assert os.WTERMSIG(status) == signal.SIGKILL
+    run(folder, index, watch=kill)
+
+
+def killed(folder: Path, index: int, *, after: int) -> None:
+    """Runs a shard in a process of its own, until it is killed."""
+    # A fork would deadlock where a thread of this process holds a lock.
+    child = get_context("spawn").Process(target=run_until_killed, args=(folder, index, after))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
 
 
 def merged(folder: Path) -> MergeResult:

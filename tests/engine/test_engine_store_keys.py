@@ -103,7 +103,7 @@ def test_a_store_without_marks_counts_only_where_it_is_trusted(
     assert "--trust" in str(caught.value)
     assert main(["report", str(path), "--trust", "--full"]) == 1
     told = " ".join(capsys.readouterr().out.split())
-    assert "outcomes: from the store (your key), not measured now." in told
+    assert "results reused from the store (same weights, same data)." in told
     assert wt.judge(path).findings == first.findings
 
 

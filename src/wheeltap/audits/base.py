@@ -276,10 +276,16 @@ def expanded(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-studies: Registry[Audit] = Registry("study", "wheeltap.studies", STUDIES, Audit)  # pyright: ignore[reportAbstractUsage]
+studies: Registry[Audit] = Registry(  # pyright: ignore[reportAbstractUsage]
+    "study", "wheeltap.studies", STUDIES, Audit, {"example-detection": ""}
+)
 """Studies by name. Each is an audit whose subjects are the members of cohorts; only ``wheeltap study`` asks for one."""
 
-audits: Registry[Audit] = Registry("audit", "wheeltap.audits", BUILTIN, Audit)  # pyright: ignore[reportAbstractUsage]
+audits: Registry[Audit] = Registry(  # pyright: ignore[reportAbstractUsage]
+    "audit", "wheeltap.audits", BUILTIN, Audit,
+    {"relative-race": "relative-noise", "std-noise": "relative-noise", "low-rank-noise": "", "item-noise": "",
+     "WT109": "", "WT406": "", "WT505": ""},
+)  # fmt: skip
 
 
 def sparing(name: str, parameters: int) -> dict[str, Scalar | list[int | float]]:
@@ -287,25 +293,9 @@ def sparing(name: str, parameters: int) -> dict[str, Scalar | list[int | float]]
     return audits.get(name).large if parameters >= LARGE else {}
 
 
-REMOVED = {
-    "relative-race": "relative-noise", "std-noise": "relative-noise", "low-rank-noise": "", "WT109": "", "WT406": "",
-    "item-noise": "", "WT505": "",
-}  # fmt: skip
-"""Audits and codes that were removed, and the one that answers the same."""
-
-
 def named(name: str) -> str:
-    """The name of an audit or group, also where its finding code was given: ``WT103`` is ``quantization``.
-
-    Raises:
-        UsageError: If it was removed.
-    """
-    if (instead := REMOVED.get(name, REMOVED.get(name.upper()))) is not None:
-        raise UsageError(
-            f"The audit {name} was removed.", where="--audits", expected="an audit of: wheeltap list audits", got=name,
-            do=f"Use {instead}." if instead else "Omit it: no other audit answers the same.",
-        )  # fmt: skip
-    return _coded(name.upper(), recorded=False) or name if name[:2].upper() == "WT" else name
+    """The name of an audit or group, also where its finding code was given: ``WT103`` is ``quantization``."""
+    return _coded(name.upper(), recorded=False) or name.upper() if name[:2].upper() == "WT" else name
 
 
 def _coded(code: str, *, recorded: bool) -> str:

@@ -1,7 +1,7 @@
 """Registries of named things, open to other packages through entry points."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
@@ -19,10 +19,13 @@ class Registry(Generic[T]):
         group: The entry-point group third parties add to.
         builtin: Name to ``module:attribute``.
         base: What an entry must subclass.
+        removed: Names that were removed, and the one to use instead; empty where there is none.
     """
 
-    def __init__(self, kind: str, group: str, builtin: dict[str, str], base: type[T]) -> None:
-        self.kind, self.group, self.base = kind, group, base
+    def __init__(
+        self, kind: str, group: str, builtin: dict[str, str], base: type[T], removed: Mapping[str, str] | None = None
+    ) -> None:
+        self.kind, self.group, self.base, self.removed = kind, group, base, removed or {}
         self._paths = dict(builtin)
         self._plugins: dict[str, str] | None = None
 
@@ -70,9 +73,14 @@ class Registry(Generic[T]):
 
         Raises:
             UnknownName: If there is none, with the nearest name as a hint.
-            UsageError: If a plug-in's entry cannot be loaded, or is not a subclass of what is expected here.
+            UsageError: If it was removed, a plug-in's entry cannot be loaded, or it is not a subclass of what is
+                expected here.
         """
         paths = self._all()
+        if name in self.removed:
+            instead = self.removed[name]
+            do = f"Use {instead}." if instead else "Omit it: none of the others does the same."
+            raise UsageError(f"The {self.kind} {name!r} was removed.", do=do)
         if name not in paths:
             raise UnknownName(self.kind, name, paths)
         module, _, attribute = paths[name].partition(":")

@@ -56,9 +56,24 @@ def heads(record: ReportRecord) -> Table:
         score = next((f.estimates[0] for f in mine if f.estimates), None)
         covered = "" if share is None else f"weights covered {percent(share)}"
         tone = "alarm" if share is not None and share < FULL else "quiet"
-        stated = "not scored" if score is None else _score(record, score.value, unit=True)
+        stated = (
+            "not scored" if score is None else _score(record, score.value, unit=True) + _scores_by_set(record, subject)
+        )
         rows.append((words.plain(subject.name), stated, Cell(word=covered, tone=tone)))
     return Table(heads=("", "", ""), rows=tuple(rows), most=1000, place="first")
+
+
+def _scores_by_set(record: ReportRecord, subject: SubjectRecord) -> str:
+    """The clean score on each of a few test sets, in parentheses: under a scheme, and what that lost."""
+    scores = dict[str, str]()
+    for row in record.findings:
+        dataset, under_scheme = part_of(row)[1], _named(row, "score")
+        if row.subject == subject.name and dataset and under_scheme and record.instrument(row.code).asks == "slices":
+            lost = row.estimates[0].value or 0.0
+            clean = (under_scheme[0].value or 0.0) + (lost if record.task.higher_is_better else -lost)
+            scores.setdefault(dataset, _score(record, clean))
+    named = [f"{words.plain(one.name)} {scores[one.name]}" for one in record.task.sets if one.name in scores]
+    return f" ({', '.join(named)})" if 0 < len(named) <= _SETS else ""
 
 
 def controls_line(record: ReportRecord) -> str:

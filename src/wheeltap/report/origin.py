@@ -25,7 +25,7 @@ def origin(record: ReportRecord) -> tuple[str, ...]:
         stated.append(f"As reported in {file}, not measured again: this file decides nothing.")
     elif cost.reused and all(subject.role != "recorded" for subject in record.subjects):
         stated.append(
-            f"{cost.reused:,} of {cost.trials + cost.reused:,} outcomes: from the store (your key), not measured now."
+            f"{cost.reused:,} of {cost.trials + cost.reused:,} results reused from the store (same weights, same data)."
         )
     if NOT_REUSED in record.provenance:
         stated.append(words.plain(str(record.provenance[NOT_REUSED])))

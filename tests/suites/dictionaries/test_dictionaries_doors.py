@@ -74,7 +74,7 @@ def test_a_planted_dictionary_is_judged_beside_its_nulls(here: Path, capsys: pyt
     asked = ["dictionary", "check", "own_pair:plain", "true.safetensors", "--store", "d.wheeltap"]
     assert main([*asked, "--site", "site", *FLAGS]) == 0
     said = capsys.readouterr().out
-    assert "edits" in said.partition(".")[0] and re.search(r"(\d+) of \1 outcomes: from the store", said)
+    assert "edits" in said.partition(".")[0] and re.search(r"(\d+) of \1 results reused", said)
     assert main(asked) == 2 and "The site is missing" in capsys.readouterr().err
     with pytest.raises(UnknownName, match="null"):
         wt.dictionaries.check(net, entry, task, site="site", nulls=("frozen",))
@@ -192,4 +192,4 @@ def test_a_dead_dictionary_fails(here: Path, capsys: pytest.CaptureFixture[str])
     assert main(asked) == 1
     said = " ".join(capsys.readouterr().out.split())
     assert "Left out: least squares" in said and "blocks.7" in said
-    assert main([*asked, "--fail-on", "never"]) == 0 and "from the store" in capsys.readouterr().out
+    assert main([*asked, "--fail-on", "never"]) == 0 and "results reused" in capsys.readouterr().out
