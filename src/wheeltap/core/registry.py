@@ -80,7 +80,7 @@ class Registry(Generic[T]):
         if name in self.removed:
             instead = self.removed[name]
             do = f"Use {instead}." if instead else "Omit it: none of the others does the same."
-            raise UsageError(f"The {self.kind} {name!r} was removed.", do=do)
+            raise UsageError(f"The {self.kind} {name!r} was removed.", got=name, do=do)
         if name not in paths:
             raise UnknownName(self.kind, name, paths)
         module, _, attribute = paths[name].partition(":")
