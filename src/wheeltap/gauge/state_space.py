@@ -25,6 +25,8 @@ _LAYERS: Final = {
 }
 _OWN: Final = {"MambaMixer": {"A_log", "D"}, "Mamba2Mixer": {"A_log", "D", "dt_bias"}}
 _NORM: Final = "cancel, dead: the norm takes all channels of a group, so none can be added"
+_NORM_CLASSES: Final = ("MambaRMSNormGated", "Mamba2RMSNormGated")
+"""The norm of a Mamba-2 layer: transformers renamed it in 5.25."""
 
 
 @final
@@ -98,8 +100,8 @@ def _reason(module: nn.Module, name: str, sharing: SharedTensors) -> str | None:
         problem = layer_reason(module.get_submodule(part), sharing, name=kind)
         if problem is not None:
             return f"{part}: {problem}"
-    if name == "Mamba2Mixer" and of_transformers(module.get_submodule("norm")) != "MambaRMSNormGated":
-        return f"norm: it is a {type(module.get_submodule('norm')).__name__}, not a MambaRMSNormGated"
+    if name == "Mamba2Mixer" and of_transformers(module.get_submodule("norm")) not in _NORM_CLASSES:
+        return f"norm: it is a {type(module.get_submodule('norm')).__name__}, not one of {', '.join(_NORM_CLASSES)}"
     parts = [module, *(module.get_submodule(part) for part in known)]
     if any(sharing.shared(part) for part in parts):
         return "it shares its weights with another module"
