@@ -151,7 +151,9 @@ class PlantedNet(nn.Module):
         super().__init__()
         values = sum(ATTRIBUTES.values())
         rows = seeds.generator(seed, "planted", "directions").standard_normal((values + NUISANCE, _SITE))
-        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        # No two lengths and no two answers weigh the same: where edits tie, rounding would decide between them.
+        uneven = seeds.generator(seed, "planted", "uneven")
+        rows *= uneven.uniform(1.0, 1.2, (len(rows), 1)) / np.linalg.norm(rows, axis=1, keepdims=True)
         combinations = np.indices(tuple(ATTRIBUTES.values())).reshape(len(ATTRIBUTES), -1).T
         starts = np.cumsum([0, *ATTRIBUTES.values()])[:-1]
         chosen = np.zeros((len(combinations), len(rows)))
@@ -166,7 +168,7 @@ class PlantedNet(nn.Module):
             "site.weight": rows.T,
             "combine.weight": chosen @ inverse.T,
             "combine.bias": np.full(len(combinations), 0.5 - len(ATTRIBUTES)),
-            "answer.weight": 10.0 * answers.T,
+            "answer.weight": uneven.uniform(10.0, 11.0, len(answers)) * answers.T,
         }
         self.load_state_dict({name: torch.tensor(array, dtype=torch.float32) for name, array in state.items()})
 

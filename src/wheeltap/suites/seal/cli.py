@@ -228,8 +228,9 @@ def _lines(found: "Verification") -> list[str]:
     if found.passed and found.conversion and found.conversion != "as sealed":
         lines.append(f"Its weights are those of {found.name}, cast: {found.conversion}.")
     if found.distance > 1.0:
+        tolerances = float(f"{found.distance:.2g}")  # further digits differ from one processor to another
         lines.append(
-            f"Outputs differ by {found.share:.2g} of their spread over inputs ({found.distance:,.0f} tolerances)."
+            f"Outputs differ by {found.share:.2g} of their spread over inputs ({tolerances:,.16g} times the tolerance)."
         )
     if found.block:
         lines.append(f"First block that changed: {found.block}.")
