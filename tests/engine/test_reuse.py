@@ -218,17 +218,33 @@ class Limited(Base):
         return scores * 0.0 if float(scores.abs().max()) > self.limit() else scores
 
 
-def test_a_limit_that_only_some_noisy_trials_exceed_is_noticed(tmp_path: Path) -> None:
-    limit = [1e9]
-    model = seeded(lambda: Limited(limit))
+class Floored(Limited):
+    """Gives no answer where all outputs stay below a limit that is kept outside of it."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        scores = self.scores(inputs)
+        return scores * 0.0 if float(scores.abs().max()) < self.limit() else scores
+
+
+@pytest.mark.parametrize(
+    ("network", "unreached", "reached", "schemes"),
+    [
+        pytest.param(Limited, 1e9, 1.2, "int4,noise30", id="some noisy trials exceed it"),
+        pytest.param(Floored, 0.0, 0.95, "int8,wanda90", id="trials with statistics stay below it"),
+    ],
+)
+def test_a_limit_that_only_some_trials_reach_is_noticed(
+    network: type[Limited], unreached: float, reached: float, schemes: str, tmp_path: Path
+) -> None:
+    limit = [unreached]
+    model = seeded(lambda: network(limit))
     task, store = task_of(model), tmp_path / "s.wheeltap"
     with torch.no_grad():
         largest = float(model(inputs()).abs().max())
-    schemes = "int4,noise30"
     first = wt.audit(wt.Subject(model, name="net"), task, schemes=schemes, store=store)
-    limit[0] = 1.2 * largest
+    limit[0] = reached * largest
     fresh = wt.audit(wt.Subject(model, name="net"), task, schemes=schemes)
-    assert results(fresh) != results(first), "some trials exceed the limit"
+    assert results(fresh) != results(first), "some trials reach the limit"
     for attempt in range(5):  # one of the repeated trials is random
         copied = tmp_path / f"{attempt}.wheeltap"
         shutil.copy(store, copied)
@@ -280,26 +296,3 @@ def test_a_shard_of_another_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError):  # by the shard that has the clean pass
         for index in range(2):
             audit(model, task, tmp_path / f"{index}.wheeltap", shard=f"{index}/2")
-
-
-class Floored(Limited):
-    """Gives no answer where all outputs stay below a limit that is kept outside of it."""
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        scores = self.scores(inputs)
-        return scores * 0.0 if float(scores.abs().max()) < self.limit() else scores
-
-
-def test_a_change_that_only_trials_with_statistics_reach_is_noticed(tmp_path: Path) -> None:
-    limit = [0.0]
-    model = seeded(lambda: Floored(limit))
-    task, store = task_of(model), tmp_path / "s.wheeltap"
-    with torch.no_grad():
-        largest = float(model(inputs()).abs().max())
-    schemes = "int8,wanda90"
-    first = wt.audit(wt.Subject(model, name="net"), task, schemes=schemes, store=store)
-    limit[0] = 0.95 * largest
-    fresh = wt.audit(wt.Subject(model, name="net"), task, schemes=schemes)
-    assert results(fresh) != results(first), "the pruned trial stays below the limit"
-    again = wt.audit(wt.Subject(model, name="net"), task, schemes=schemes, store=store)
-    assert again.cost.reused == 0 and results(again) == results(fresh)
