@@ -34,12 +34,12 @@ settings.load_profile("untimed")
 _hook = install_import_hook(SHAPED, "beartype.beartype")
 
 LONGEST = (
-    "test_page", "test_cli_verbs", "test_screens", "test_ground_contracts", "test_manual",
-    "test_audits_relearning", "test_report_explorer", "test_circuits_of_edges",
-    "test_studies_run", "test_plugin_package", "test_audits_contamination", "test_studies_pictures", "test_report",
-    "test_studies_seal_health", "test_audits_passes", "test_audits_parts", "test_engine_contamination",
-    "test_studies_rlvr", "test_zoo", "test_circuits_search", "test_cli_study",
-    "test_engine_pool", "test_recipes_rlvr", "test_audits_improvement", "test_seal_folder", "test_audits_decodable",
+    "test_engine_uncommon", "test_ground_contracts", "test_screens", "test_engine_heads", "test_audits_contamination",
+    "test_audits_relearning", "test_cli_study", "test_reuse", "test_circuits_of_edges", "test_doors_shards",
+    "test_audits_passes", "test_cli_verbs", "test_doctor", "test_dictionaries_doors", "test_engine_pool",
+    "test_report_explorer", "test_doors_generated", "test_perturb_contract", "test_audits_parts", "test_plugin_package",
+    "test_audits_heads", "test_audits_decodable", "test_studies_run", "test_near_sets", "test_engine_contamination",
+    "test_page",
 )  # fmt: skip
 """Files that take longest, as measured. Each is one process's, so they come first: else one would idle in the end."""
 
@@ -124,3 +124,19 @@ def llama_folder(tmp_path: Path) -> Path:
     tiny_llama().save_pretrained(folder)
     save_tokenizer(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def digits_task() -> Any:
+    """The demo's test split."""
+    from wheeltap.sources import digits as source
+
+    return source.task()
+
+
+@pytest.fixture(scope="session")
+def digits() -> Any:
+    """The demo's original net."""
+    from wheeltap.sources import digits as source
+
+    return source.subject(name="digits")

@@ -22,11 +22,6 @@ def nets() -> list[nn.Module]:
     return [source.train(seed) for seed in range(NETS)]
 
 
-@pytest.fixture(scope="module")
-def task() -> Task:
-    return source.task()
-
-
 def twin(model: nn.Module, *gauges: str, seed: int = 0, **settings: float) -> nn.Module:
     family = gauge.find(model)
     assert isinstance(family, gauge.Family)
@@ -70,17 +65,20 @@ class TestShare:
 
 @pytest.mark.slow
 class TestPower:
-    def test_a_copy_that_does_the_same_has_the_same_share(self, nets: list[nn.Module], task: Task) -> None:
+    def test_a_copy_that_does_the_same_has_the_same_share(self, nets: list[nn.Module], digits_task: Task) -> None:
         """And units split in two that do the same are no cancellation."""
-        ours, theirs = shares(nets[0], task)[0], shares(twin(nets[0], "permute", "rescale", "dead", seed=5), task)[0]
+        ours, theirs = (
+            shares(nets[0], digits_task)[0],
+            shares(twin(nets[0], "permute", "rescale", "dead", seed=5), digits_task)[0],
+        )
         assert np.allclose(ours, theirs, atol=1e-3)
-        assert float(shares(twin(nets[0], "split", seed=5), task)[0].mean()) < 0.1
+        assert float(shares(twin(nets[0], "split", seed=5), digits_task)[0].mean()) < 0.1
 
 
 @pytest.mark.slow
 class TestReport:
-    def test_a_planted_copy_is_found_alone_and_beside_the_original(self, nets: list[nn.Module], task: Task) -> None:
-        report = run(task, nets[0], twin(nets[0], "cancel", seed=9, pairs=8, scale=4.0))
+    def test_a_planted_copy_is_found_alone_and_in_a_pair(self, nets: list[nn.Module], digits_task: Task) -> None:
+        report = run(digits_task, nets[0], twin(nets[0], "cancel", seed=9, pairs=8, scale=4.0))
         assert not report.void
         sound, planted, pair = report["WT201"]
         assert [found.status for found in (sound, planted, pair)] == ["excluded", "found", "found"]
@@ -93,8 +91,8 @@ class TestReport:
         copies = {"reparametrized copy": "passed", "planted cancelling units": "passed"}
         assert passed == {**copies, "detection power": "skipped"}
 
-    def test_two_sound_nets_do_not_differ(self, nets: list[nn.Module], task: Task) -> None:
-        report = run(task, nets[1], nets[2])
+    def test_two_sound_nets_do_not_differ(self, nets: list[nn.Module], digits_task: Task) -> None:
+        report = run(digits_task, nets[1], nets[2])
         one, two, pair = report["WT201"]
         assert (one.status, two.status) == ("excluded", "excluded")
         # Its interval reaches half of the margin: that they differ is not shown, nor that they do not.

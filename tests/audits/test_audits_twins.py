@@ -26,11 +26,6 @@ def original() -> Subject:
     return source.subject(name="original")
 
 
-@pytest.fixture(scope="module")
-def task() -> Task:
-    return source.task()
-
-
 def copy_of(subject: Subject, operations: str, seed: int, name: str, **settings: float) -> Subject:
     family = gauge.find(subject.model)
     assert isinstance(family, gauge.Family)
@@ -52,16 +47,16 @@ def compared(
 
 @pytest.mark.release
 @pytest.mark.slow
-def test_twenty_gauge_twins(original: Subject, task: Task) -> None:
+def test_twenty_gauge_twins(original: Subject, digits_task: Task) -> None:
 
-    clean = task.scores(original.model)
+    clean = digits_task.scores(original.model)
     scale = float((clean - clean.mean(1, keepdim=True)).abs().max())
     false, alone, widths = 0, 0, list[float]()
     for seed in range(TWINS):
         # Seeds of their own: the plan's control twin is made with seed 0.
         twin = copy_of(original, "permute rescale", 1000 + seed, "twin")
-        assert float((task.scores(twin.model) - clean).abs().max()) <= 1e-4 * scale
-        report = compared(original, twin, task, BLIND if seed < WHOLE else SAMPLED, seed=seed)
+        assert float((digits_task.scores(twin.model) - clean).abs().max()) <= 1e-4 * scale
+        report = compared(original, twin, digits_task, BLIND if seed < WHOLE else SAMPLED, seed=seed)
         assert not report.void
         found = pairs(report, "twin")
         assert found.keys() == {"WT001", "WT101", "WT102", "WT105", "WT201", "WT202"}
@@ -81,10 +76,10 @@ def test_twenty_gauge_twins(original: Subject, task: Task) -> None:
 
 @pytest.mark.slow
 def test_an_imposter_of_cancelling_duplicates_is_found_by_relative_noise_and_by_ablation(
-    original: Subject, task: Task
+    original: Subject, digits_task: Task
 ) -> None:
     imposter = copy_of(original, "cancel", 5, "imposter")
-    report = compared(original, imposter, task, BLIND[:-1], seed=0)
+    report = compared(original, imposter, digits_task, BLIND[:-1], seed=0)
     found = pairs(report, "imposter")
     assert {code: finding.status for code, finding in found.items()} == {
         "WT001": "excluded", "WT101": "found", "WT102": "inconclusive", "WT105": "found", "WT201": "found",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from study_files import two_cohorts
 
 import wheeltap as wt
 from wheeltap.core.errors import DataError, UsageError
@@ -17,31 +18,13 @@ from wheeltap.runs import studying
 from wheeltap.sources import digits
 from wheeltap.studies.declared import read
 
-STUDY = """
-question = "Are nets trained with weight decay safer at 4 bits?"
-examples = "test.npz"
-[cohorts.strong]
-recipe = "classifier"
-settings = { decay = 0.1, optimizer = "adamw", epochs = 2, hidden = "8" }
-seeds = 3
-[cohorts.weak]
-recipe = "classifier"
-settings = { decay = 0.0001, optimizer = "adamw", epochs = 2, hidden = "8" }
-seeds = 3
-role = "compared"
-[metrics.loss4]
-audit = "deployment"
-settings = { schemes = "int4" }
-scheme = "int4"
-[metrics.score]
+COMMON = 'optimizer = "adamw", epochs = 2, hidden = "8"'
+STUDY = two_cohorts(
+    ("strong", f"{COMMON}, decay = 0.1"), ("weak", f"{COMMON}, decay = 0.0001"),
+    scheme="int4", seeds=3, examples="test.npz", recipe="classifier",
+) + """[metrics.score]
 audit = "score"
-[[rules]]
-metric = "loss4"
-cohorts = ["strong", "weak"]
-statistic = "difference"
-direction = "less"
-margin = 0.01
-"""
+"""  # fmt: skip
 
 
 @pytest.fixture
@@ -136,7 +119,7 @@ def test_copies_of_an_example_stay_on_one_side(folder: Path) -> None:
     ("changes", "error", "says"),
     [
         ((named('train = "train.npz"\nheld_out = 0.33'),), UsageError, "not held out"),
-        ((('seeds = 3\n[cohorts.weak]', 'seeds = 3\non_task = true\n[cohorts.weak]'),), UsageError, "Remove on_task"),
+        ((('role = "studied"', 'role = "studied"\non_task = true'),), UsageError, "Remove on_task"),
         ((named('train = "train.npz"'), ("margin = 0.01", "margin = 2.5")), UsageError, r"Did you mean 0\.025\?"),
     ],
 )  # fmt: skip

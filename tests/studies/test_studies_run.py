@@ -10,38 +10,17 @@ import time
 from pathlib import Path
 
 import pytest
+from study_files import two_cohorts
 
 import wheeltap as wt
 from wheeltap.core.errors import FileFormatError, MissingFile, UnknownName, UsageError, WheeltapError
 from wheeltap.core.report import ReportRecord
 from wheeltap.studies.declared import DeclaredStudy, read
 
-SAM = """
-question = "Are nets trained with SAM safer at 3 bits?"
-examples = "digits"
-[cohorts.sam]
-recipe = "digits"
-settings = {rho = 0.05, epochs = 3, hidden = "24"}
-seeds = 4
-on_task = false
-[cohorts.plain]
-recipe = "digits"
-settings = {epochs = 3, hidden = "24"}
-seeds = 4
-on_task = false
-role = "compared"
-[metrics.loss]
-audit = "deployment"
-settings = {schemes = "int3"}
-scheme = "int3"
-unit = "share of right answers"
-[[rules]]
-metric = "loss"
-cohorts = ["sam", "plain"]
-statistic = "difference"
-direction = "less"
-margin = 0.02
-"""
+SAM = two_cohorts(
+    ("sam", 'rho = 0.05, epochs = 3, hidden = "24"'), ("plain", 'epochs = 3, hidden = "24"'),
+    scheme="int3", seeds=4, margin=0.02, more="\non_task = false",
+)  # fmt: skip
 
 ENVIRONMENT = {
     **os.environ,

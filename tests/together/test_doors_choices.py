@@ -13,6 +13,7 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 import torch
+from study_files import two_cohorts
 from torch import nn
 
 import wheeltap as wt
@@ -222,31 +223,7 @@ def test_a_misspelled_choice_among_settings_is_refused() -> None:
 
 # ---- files ----------------------------------------------------------------------------------------------------------
 
-STUDY = """
-question = "Do wide nets lose less at 4 bits?"
-examples = "digits"
-[cohorts.wide]
-recipe = "digits"
-settings = {hidden = "64"}
-seeds = 12
-role = "studied"
-[cohorts.narrow]
-recipe = "digits"
-settings = {hidden = "16"}
-seeds = 12
-role = "compared"
-[metrics.loss4]
-audit = "deployment"
-settings = {schemes = "nf4"}
-scheme = "nf4"
-toward = "low"
-[[rules]]
-metric = "loss4"
-cohorts = ["wide", "narrow"]
-statistic = "difference"
-direction = "less"
-margin = 0.01
-"""
+STUDY = two_cohorts(("wide", 'hidden = "64"'), ("narrow", 'hidden = "16"'), scheme="nf4", seeds=12)
 
 
 def test_every_name_in_the_file_of_a_study_is_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -65,8 +65,7 @@ name = "more"
 question = "Do they score more?"
 study = "wide.toml"
 expected = {value = 0.2, low = 0.1, high = 0.3}
-[[claims.retests.rules]]
-title = "Wide nets score more"
+rules = [{title = "Wide nets score more"}]
 [[claims]]
 id = "W2"
 statement = "Nets of both widths score alike, within 90 points."
@@ -75,12 +74,9 @@ verdict = {word = "contested", date = 2026-11-26, because = "Two papers."}
 name = "alike"
 question = "Do they score alike?"
 study = "wide.toml"
-[[claims.retests.rules]]
-title = "Wide nets score more"
-supports = "excluded"
-[[claims.retests.rules]]
-title = "Wide nets score far more"
-supports = "excluded"
+rules = [
+  {title = "Wide nets score more", supports = "excluded"}, {title = "Wide nets score far more", supports = "excluded"},
+]
 """
 
 
