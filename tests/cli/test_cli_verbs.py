@@ -39,7 +39,7 @@ def test_a_profile_says_where_the_time_went(here: Path, capsys: pytest.CaptureFi
     assert main(["audit", "nets:sound", "--data", "data.npz", "--audits", "score", "--profile"]) == 1, "at chance"
     wall = time.perf_counter() - began
     said = capsys.readouterr().err
-    rows = dict(re.findall(r"^(\S.*?)  +(-?[\d.]+) +[\d.]+ +\d+$", said, flags=re.M))
+    rows = dict(re.findall(r"^(\S.*?)  +(-?[\d.]+) +-?[\d.]+ +[\d,]+$", said, flags=re.M))
     assert {"passes over the examples", "fingerprints", "loading", "everything else"} <= rows.keys()
     spent = {name: float(seconds) for name, seconds in rows.items()}
     assert abs(2 * spent["all"] - sum(spent.values())) < 0.1 * len(spent), "each second counts once"
