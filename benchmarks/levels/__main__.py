@@ -26,6 +26,7 @@ PARTS: Final = (
     "noticed",
     "studies",
     "capped",
+    "needed",
 )
 
 

@@ -174,7 +174,9 @@ def power_of(  # noqa: PLR0913 - as ``p_below``, and alpha
     else:
         sample = x if examples > 1 else x.T  # draws of a single example are the only sample, as its examples would be
         none = _Means.of(sample, bound=bound, skewed=skewed, unbounded=unbounded if examples > 1 else Unbounded(0.0))
-        twice, worlds = replace(none, mean=2.0 * edge), [replace(none, mean=mean) for mean in truths]
+        wider = _with_imaginary(sample, unbounded)
+        world = _Means.of(wider, bound=bound, skewed=skewed, unbounded=none.unbounded)
+        twice, worlds = replace(none, mean=2.0 * edge), [replace(world, mean=mean) for mean in truths]
 
     def assurance(draws: int, examples: int) -> float:
         return float(np.mean([world.at(draws, examples).decided(edge, alpha, one_sided=one_sided) for world in worlds]))
@@ -222,6 +224,17 @@ def _imaginary(x: FloatArray, *, bound: float | None, unbounded: Unbounded) -> f
     if unbounded.far is not None:
         return amplitude(x, whole=unbounded.far)
     return amplitude(x) if bound is not None and float(np.abs(x).max()) <= 1.0 else 0.0
+
+
+def _with_imaginary(x: FloatArray, unbounded: Unbounded) -> FloatArray:
+    """A statistic's values with the two imaginary examples of its interval.
+
+    Where few examples changed, those seen tell too little about how far others will move: fresh ones vary more.
+    """
+    if not unbounded.far:
+        return x
+    moved = np.full((len(x), 1), amplitude(x, whole=unbounded.far))
+    return np.hstack([x, moved, -moved])
 
 
 @final
