@@ -51,7 +51,7 @@ class _Needed:
         powers = [row.power for row in rows if row.power is not None]
         examples = max((power.examples or 0 for power in powers), default=0)
         present = max((row.estimates[0].n for row in rows if row.estimates), default=0)
-        if examples <= present or any(power.examples is None for power in powers):
+        if examples <= present or any(power.examples is None or power.together for power in powers):
             return None
         groups = max(power.groups or 0 for power in powers)
         count = groups or examples

@@ -325,10 +325,11 @@ class Power(msgspec.Struct, frozen=True, kw_only=True):
         found: Probability that an effect of twice the margin is found; ``None`` where that is not known.
         excluded: Probability that no effect at all is excluded; ``None`` where that is not known.
         examples: Fewest examples that give the right verdict with probability .8 in one more look, averaged over the
-            true effects that these data leave possible; ``None`` where 50 times as many as there are do not: the effect
-            is near the margin.
+            true effects that these data leave possible; ``None`` where 20 times as many as there are do not.
         draws: The same of draws; also ``None`` where nothing is drawn.
         groups: How many groups of the sizes there are that many examples make, where examples come in groups.
+        together: Whether it takes both, so many examples and so many draws; else either is enough.
+        near: Whether the effect may well be within half a margin of the margin, so that no number is likely to decide.
     """
 
     found: float | None
@@ -336,6 +337,8 @@ class Power(msgspec.Struct, frozen=True, kw_only=True):
     examples: int | None = None
     draws: int | None = None
     groups: int | None = None
+    together: bool = False
+    near: bool = False
 
 
 class Finding(ChoiceRecord, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ import msgspec
 from wheeltap.audits.deployment import SPARED
 from wheeltap.audits.headline import FULL, is_drawn, margin_of, of_all, percent, times
 from wheeltap.audits.losses import GROWN
-from wheeltap.audits.sample_sizes import SHOW, TELL, enough_for
+from wheeltap.audits.sample_sizes import SHOW, TELL, enough_for, rounded_up
 from wheeltap.audits.slices import part_of, title_of
 from wheeltap.core.plain import fixed
 from wheeltap.core.records import UNCOVERED, Estimate, Finding, SubjectRecord, TaskRecord
@@ -301,11 +301,13 @@ def _needed(finding: Finding) -> str:
         return f"no better than {named.removeprefix('above ')}"
     if finding.status != "inconclusive" or power is None:
         return ""
+    if power.together and power.examples is not None and power.draws is not None:
+        return f"needs {rounded_up(power.examples)} examples and {power.draws:,} draws"
     if many := enough_for([finding], "examples"):
         return f"{many} {TELL}"
     if power.draws is not None:
         return f"needs {power.draws:,} draws"
-    return "near the margin" if power.found is not None else f"more {TELL}"
+    return "near the margin" if power.near else "needs more examples"
 
 
 def _line(finding: Finding, *cells: str | Cell) -> Line:

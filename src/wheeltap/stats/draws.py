@@ -26,12 +26,13 @@ import numpy as np
 from scipy import special  # type: ignore[import-untyped]
 
 from wheeltap.core.records import Estimate, Power
-from wheeltap.stats._scipy import root
+from wheeltap.stats._scipy import beta_quantile, binomial_share, root
 from wheeltap.stats.clusters import clustered, one_group
 from wheeltap.stats.crossed import FloatArray, crossed, unseen
 from wheeltap.stats.effect import amplitude
 from wheeltap.stats.evidence import Evidence
 from wheeltap.stats.sample import Sample
+from wheeltap.stats.three_sided import ASSURED
 
 RARE: Final = 0.1
 """Share of draws that may lose more than the margin where a scheme is safe."""
@@ -46,6 +47,8 @@ _LOG_TINY: Final = -100.0  # a p-value below 1e-43 is called 0
 
 _MOST: Final = 10_000
 """Draws beyond which no number is named."""
+
+_SHARES: Final = 32  # quantiles of the share of draws that lose too much
 
 _betainc = cast(Callable[[float, float, float], float], special.betainc)
 _betaln = cast(Callable[[float, float], float], special.betaln)
@@ -76,6 +79,31 @@ def draws_needed(count: int, share: float, p: float, *, draws: int = 1, most: in
         middle = (low + high) // 2
         low, high = (low, middle) if p_share(count, middle, share) <= p else (middle + 1, high)
     return low
+
+
+def _allowed(draws: int, alpha: float) -> int:
+    """How many of so many draws may lose more than the margin where a scheme is shown to be safe; -1: not even none."""
+    low, high = -1, draws
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if p_share(middle, draws, RARE) <= alpha / 2.0 else (low, middle)
+    return low
+
+
+def _draws_like(beyond: int, draws: int, alpha: float) -> int | None:
+    """Fewest draws that show a scheme to be safe with probability .8, if ``beyond`` of ``draws`` lost too much.
+
+    Averaged over the shares of draws that these leave possible; if none did, that share is taken as 0. ``None`` beyond
+    ``_MOST``.
+    """
+    if not beyond:
+        return draws_needed(0, RARE, alpha / 2.0, draws=draws)
+    shares = [beta_quantile((at + 0.5) / _SHARES, beyond, draws - beyond + 1) for at in range(_SHARES)]
+    for size in map(int, np.geomspace(draws, _MOST, 100)):
+        allowed = _allowed(size, alpha)
+        if allowed >= 0 and np.mean([binomial_share(allowed, size, share) for share in shares]) >= ASSURED:
+            return size
+    return None
 
 
 @final
@@ -165,21 +193,25 @@ class Draws(Evidence):
         return min(max(min(known), 2 * draws), most) if known else draws
 
     def power(self, margin: float, *, one_sided: bool, alpha: float) -> Power | None:
-        """How many draws would show that it is safe if as few of them lose much; how many examples, if these are few.
+        """How many draws and how many examples would show that it is safe, if as few draws lose much.
 
         Where more than one draw in ten loses more than the margin, no number decides.
         """
         del one_sided  # its own
         draws, beyond = len(self.losses), len(self.losses) - int(self.counted(margin).value or 0.0)
-        sizes = map(int, np.geomspace(draws, _MOST, 100)) if beyond else iter(())
-        like = (size for size in sizes if p_share(round(beyond / draws * size), size, RARE) <= alpha / 2.0)
-        enough = next(like, None) if beyond else draws_needed(0, RARE, alpha / 2.0)
-        if margin <= 0.0 or enough is None or beyond > RARE * draws:
+        enough = None if margin <= 0.0 or beyond > RARE * draws else _draws_like(beyond, draws, alpha)
+        if enough is None:
             return None
-        p, known = self._worst(beyond + 1).below(margin, one_sided=True), Power(found=None, excluded=None)
-        if p is not None and p > alpha:  # what a draw in the middle takes, as one fixed change
-            known = self._worst(draws // 2 + 1).power(margin, one_sided=True, alpha=alpha) or known
-        return msgspec.structs.replace(known, draws=enough if enough > draws else None)
+        # The draw that examples must show to be within the margin: those that lose more may be as many as are allowed.
+        deepest = round((_allowed(enough, alpha) + 1) / enough * draws)
+        draw = self._worst(min(max(deepest, 1), draws))
+        p, known = draw.below(margin, one_sided=True), Power(found=None, excluded=None)
+        if p is not None and p > alpha:
+            known = draw.power(margin, one_sided=True, alpha=alpha) or known
+            if known.examples is None:
+                return known
+        more = enough if enough > draws else None
+        return msgspec.structs.replace(known, draws=more, together=None not in (more, known.examples))
 
     # ---- the draws that lose most, or least ---------------------------------------------------------------------
 

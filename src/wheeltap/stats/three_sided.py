@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final, cast, final
 
+import msgspec
 import numpy as np
 from scipy import special  # type: ignore[import-untyped]
 
@@ -44,9 +45,12 @@ from wheeltap.stats.crossed import (
 from wheeltap.stats.effect import amplitude
 
 _ndtr = cast(Callable[[FloatArray], FloatArray], special.ndtr)
+_betaincinv = cast(Callable[[float, float, FloatArray], FloatArray], special.betaincinv)
 _gammaincinv = cast(Callable[[float, FloatArray], FloatArray], special.gammaincinv)
 
-_ASSURED = 0.8
+ASSURED: Final = 0.8
+"""Probability with which a number of examples or draws that is named decides."""
+
 _BEYOND = 2.0
 """How many times as far above the mean as the largest value the imaginary example lies, where nothing bounds it. A mean
 of ten rare losses of random size is excluded at an alpha of .005 in 1.7 % of samples with 1, in .5 % with 2."""
@@ -74,8 +78,10 @@ _Z = 24.0  # normal score of the smallest p-value, 1e-126
 _NEAR, _FAR = -30.0, 18.0  # log tilt, in ranges of the values: nearly all weight on the largest, to equal weights
 _NODES = 32  # quantiles of the draws' chi-squared distribution
 _TRUTHS = 16  # quantiles of the confidence distribution
+_GRID = 64  # quantiles of the share of answers that changed, and of those lost among them
 _LARGE = 3.0  # margins up to which a true mean is looked for, or up to the mean of the data
-_TIMES = 50  # so many times as many examples or draws are the most that are named
+_TIMES = 20  # so many times as many examples or draws are the most that are named
+_CLOSE, _LIKELY = 0.5, 1.0 / 3.0  # an effect is near the margin if a third of the truths are within half of it
 _STEADY = 1.5
 """How many times ``required_examples`` most fresh samples do with: more examples show more of a tail."""
 
@@ -166,15 +172,19 @@ def power_of(  # noqa: PLR0913 - as ``p_below``, and alpha
     if x.size == 1:
         return None
     most = max(_LARGE * edge, abs(float(x.mean())))
-    truths = _truths(x, (0.0 if one_sided else -most, most), bound=bound, unbounded=unbounded)
+    ends = (0.0 if one_sided else -most, most)
     if draws == 1 and bound is not None and unbounded.far is None and bool(np.isin(x, (-1.0, 0.0, 1.0)).all()):
-        gained = _churn(int((x > 0.0).sum()), int((x < 0.0).sum()), one_sided=one_sided)
-        worlds = [_Means.answers((gained + 0.5) / (examples + 1), mean, examples, bound=bound) for mean in truths]
-        none, twice = (_Means.answers(gained / examples, mean, examples, bound=bound) for mean in (0.0, 2.0 * edge))
+        gains, losses = int((x < 0.0).sum()), int((x > 0.0).sum())
+        share = _churn(losses, gains, one_sided=one_sided) / examples
+        worlds = [
+            _Means.answers(gained, mean, examples, bound=bound)
+            for gained, mean in _answers_like(gains, losses, examples, ends)
+        ]
+        none, twice = (_Means.answers(share, mean, examples, bound=bound) for mean in (0.0, 2.0 * edge))
     else:
         sample = x if examples > 1 else x.T  # draws of a single example are the only sample, as its examples would be
         none = _Means.of(sample, bound=bound, skewed=skewed, unbounded=unbounded if examples > 1 else Unbounded(0.0))
-        wider = _with_imaginary(sample, unbounded)
+        wider, truths = _with_imaginary(sample, unbounded), _truths(x, ends, bound=bound, unbounded=unbounded)
         world = _Means.of(wider, bound=bound, skewed=skewed, unbounded=none.unbounded)
         twice, worlds = replace(none, mean=2.0 * edge), [replace(world, mean=mean) for mean in truths]
 
@@ -185,15 +195,34 @@ def power_of(  # noqa: PLR0913 - as ``p_below``, and alpha
     if not one_sided:
         found = min(found, replace(twice.mirrored(), mean=2.0 * edge).found(edge, alpha))
         below = np.maximum(below + none.mirrored().below(edge, alpha) - 1.0, 0.0)
-    excluded = float(below.mean())
+    close = [abs(abs(world.mean) - edge) < _CLOSE * edge for world in worlds]
+    known = Power(found=found, excluded=float(below.mean()), near=bool(np.mean(close) >= _LIKELY))
     if examples == 1:
-        return Power(found=found, excluded=excluded, draws=_smallest(lambda k: assurance(1, k), draws))
-    return Power(
-        found=found,
-        excluded=excluded,
+        return msgspec.structs.replace(known, draws=_smallest(lambda k: assurance(1, k), draws))
+    return msgspec.structs.replace(
+        known,
         examples=_smallest(lambda n: assurance(draws, n), examples),
         draws=_smallest(lambda k: assurance(k, examples), draws) if draws > 1 else None,
     )
+
+
+def _answers_like(gains: int, losses: int, examples: int, ends: tuple[float, float]) -> list[tuple[float, float]]:
+    """Shares of answers gained, and mean losses between the ends, that these answers leave possible, equally likely.
+
+    Source: Jeffreys (1946): the posterior distribution of three shares, each with a prior count of one half.
+    """
+    at = (np.arange(_GRID) + 0.5) / _GRID
+    changed = _betaincinv(gains + losses + 1.0, examples - gains - losses + 0.5, at)
+    lost = changed[:, None] * _betaincinv(losses + 0.5, gains + 0.5, at)
+    gained = (changed[:, None] - lost).ravel()
+    means = lost.ravel() - gained
+    inside = (ends[0] <= means) & (means <= ends[1])
+    if inside.sum() >= _TRUTHS:
+        gained, means = gained[inside], means[inside]
+    means = np.clip(means, *ends)
+    order = np.argsort(means, kind="stable")
+    taken = order[((np.arange(_TRUTHS) + 0.5) / _TRUTHS * len(order)).astype(int)]
+    return list(zip(gained[taken].tolist(), means[taken].tolist(), strict=True))
 
 
 def _truths(x: FloatArray, ends: tuple[float, float], *, bound: float | None, unbounded: Unbounded) -> list[float]:
@@ -518,13 +547,13 @@ def _churn(lost: int, gained: int, *, one_sided: bool) -> float:
 
 
 def _smallest(assurance: Callable[[int], float], now: int) -> int | None:
-    """Smallest number above ``now``, to 2 %, with that assurance; ``None`` where 50 times ``now`` do not."""
+    """Smallest number above ``now``, to 2 %, with that assurance; ``None`` where 20 times ``now`` do not."""
     low, high = now, _TIMES * now
-    if assurance(high) < _ASSURED:
+    if assurance(high) < ASSURED:
         return None
     while high > low + max(1, low // 50):
         middle = round(math.sqrt(low * high))
-        low, high = (low, middle) if assurance(middle) >= _ASSURED else (middle, high)
+        low, high = (low, middle) if assurance(middle) >= ASSURED else (middle, high)
     return high
 
 
