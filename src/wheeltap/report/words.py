@@ -246,8 +246,8 @@ READING: dict[str, str] = {
         "With so many examples (or draws) of the same kind the row would be decided four times out of five, averaged "
         "over the losses that these data leave possible. Where not even 20 times as many would do, the row has no "
         "number: it says near the margin where the loss may well be within half a margin of it, and needs more "
-        "examples where these data leave too much open. The number is for one more look: the probability of a false verdict in "
-        "either look stays within alpha. Looking until a row is decided raises it."
+        "examples where these data leave too much open. The number is for one more look: the probability of a false "
+        "verdict in either look stays within alpha. Looking until a row is decided raises it."
     ),
 }
 
