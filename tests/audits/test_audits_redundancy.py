@@ -97,4 +97,4 @@ class TestReport:
         assert (one.status, two.status) == ("excluded", "excluded")
         # Its interval reaches half of the margin: that they differ is not shown, nor that they do not.
         assert (pair.status, pair.verdict) == ("inconclusive", "cannot tell")
-        assert pair.power is not None and pair.power.draws is not None, "more pairs would tell"
+        assert pair.power is not None and pair.power.near and pair.power.draws is None, "more pairs would not tell"

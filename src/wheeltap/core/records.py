@@ -318,7 +318,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
         return f"{value} [{show(self.low)}, {show(self.high)}]"
 
 
-class Power(msgspec.Struct, frozen=True, kw_only=True):
+class Power(ChoiceRecord, frozen=True, kw_only=True):
     """What a test held against a margin can decide.
 
     Attributes:
